@@ -1,0 +1,235 @@
+"""The command line, `gt`: one command a stage. Each imports what it uses, and nothing else does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gt import __version__
+from gt.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 failed, 2 bad input (one message, no stack trace)."""
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except ConfigError as error:
+        print(f"gt: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    root = argparse.ArgumentParser(prog="gt", description="Ablations of small language models, from a study file to a report.")
+    root.add_argument("--version", action="version", version=f"gt {__version__}")
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(function: Any, *options: str, **paths: str) -> argparse.ArgumentParser:
+        name = function.__name__.rstrip("_")
+        sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(command=function)
+        for option in options:
+            sub.add_argument(f"--{option}", required=True)
+        for option, text in paths.items():
+            sub.add_argument(f"--{option}", required=True, type=Path, metavar="PATH", help=text)
+        return sub
+
+    plan_ = command(plan, out="where plan.json goes")
+    plan_.add_argument("study", type=Path, help="config/studies/<name>.yaml")
+    command(corpus, "corpus", plan="plan.json", out="folder for the splits")
+    command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
+    train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
+    train_.add_argument("--checkpoint-seconds", type=float, default=None, help="how often to save what a kill would lose")
+    evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
+    for sub in (train_, evaluate_):
+        sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
+        sub.add_argument("--threads", type=int, default=1, help="CPU threads; they are part of what decides the last bits")
+    command(track, "uri", plan="plan.json", runs="results/runs")
+    command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
+    command(figures, study="results/studies/<study>")
+    command(report, study="results/studies/<study>", templates="report_templates")
+    command(summary, study="results/studies/<study>")
+    command(schema, out="workflow/schemas")
+    command(list_).add_argument("--json", action="store_true", help="as JSON")
+    command(doctor)
+    return root
+
+
+def plan(options: argparse.Namespace) -> None:
+    """Check a study and write down its cells and runs."""
+    from gt.records import atomic_write
+    from gt.study import checked_plan, dumps
+
+    result = checked_plan(options.study, options.out)
+    with atomic_write(options.out) as temporary:
+        temporary.write_text(dumps(result), encoding="utf-8")
+    print(f"{result['study']}: {len(result['cells'])} cells, {len(result['runs'])} runs, {result['tokens']:,} tokens to train on")
+
+
+def corpus(options: argparse.Namespace) -> None:
+    """Fetch a corpus and cut it into its splits."""
+    from gt.data.corpora import prepare
+    from gt.spec import CorpusSpec
+
+    plan = _plan(options)
+    spec = CorpusSpec.model_validate(_entry(plan, "corpora", options.corpus))
+    path = plan["corpus_files"].get(options.corpus)
+    prepare(spec, options.out, Path(path) if path else None)
+    print(f"{options.corpus}: {options.out}")
+
+
+def tokenize(options: argparse.Namespace) -> None:
+    """Fit a tokenizer on the train split, encode all splits, and measure the n-gram lines."""
+    from gt.data import ngram, tokenizers
+    from gt.spec import TokenizerSpec
+
+    spec = TokenizerSpec.model_validate(_entry(_plan(options), "tokenizers", options.tokenizer))
+    tokenizers.prepare(options.corpus, spec, options.out)
+    ngram.prepare(options.out)
+    print(f"{options.tokenizer}: {options.out}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train one run of a plan, from its checkpoint if it was killed."""
+    from gt.spec import RunSpec
+
+    spec = RunSpec.model_validate(_entry(_plan(options), "runs", options.run))
+    failure = options.out / "failure.json"
+    failure.unlink(missing_ok=True)
+    try:
+        from gt.training.loop import CHECKPOINT_SECONDS
+        from gt.training.loop import train as train_run
+
+        every = CHECKPOINT_SECONDS if options.checkpoint_seconds is None else options.checkpoint_seconds
+        status = train_run(spec, options.data, options.out, options.checkpoints, _device(options), every)
+    except Exception as error:
+        _note_failure(failure, error)
+        raise
+    print(f"{options.run}: {status}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Measure a trained run on held-out text."""
+    from gt.evals.language import evaluate
+
+    evaluate(options.run, options.data, _device(options))
+    print(f"{options.run / 'evaluation.json'}")
+
+
+def track(options: argparse.Namespace) -> None:
+    """Bring MLflow up to date with the run records. Doing it twice adds nothing."""
+    from gt.tracking import sync
+
+    print(sync(_plan(options), options.runs, options.uri))
+
+
+def aggregate(options: argparse.Namespace) -> None:
+    """Put the records of a study together: runs, cells, contrasts, curves."""
+    from gt.analysis.aggregate import aggregate
+
+    aggregate(_plan(options), options.runs, options.out)
+
+
+def figures(options: argparse.Namespace) -> None:
+    """Draw a study's figures."""
+    from gt.report.figures import draw
+
+    draw(options.study)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write a study's tables and its report."""
+    from gt.report.render import render
+
+    render(options.study, options.templates)
+    print(f"{options.study / 'report.html'}")
+
+
+def summary(options: argparse.Namespace) -> None:
+    """Say in a few lines what a study found and where its report is."""
+    from gt.report.render import summary
+
+    print(summary(options.study))
+
+
+def schema(options: argparse.Namespace) -> None:
+    """Write the JSON schemas of the configuration files."""
+    from gt.schemas import write
+
+    write(options.out)
+
+
+def list_(options: argparse.Namespace) -> None:
+    """List every component and variant that a study can name."""
+    from gt.catalogue import KINDS, components
+
+    if options.json:
+        rows = {kind: {c.name: [c.summary, c.formula, c.source] for c in components(kind).values()} for kind in KINDS}
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for kind in KINDS:
+        print(f"{kind.replace('_', '-')}:")
+        for component in components(kind).values():
+            values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
+            print(f"  {component.name}  {component.summary}\n      {component.formula}\n      {component.source}\n      {values}")
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Say what this machine has, and what is missing for what."""
+    import importlib.util
+    import os
+    import platform
+    import shutil
+
+    print(f"gt {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"torch {torch.__version__}: {', '.join(gpus) if gpus else 'no GPU; runs train on the CPU'}")
+    for package in ("fla", "triton", "mamba_ssm"):
+        print(f"{package}: {'there' if importlib.util.find_spec(package) else 'not installed (extra: gpu)'}")
+    conda = shutil.which("conda")
+    print(f"conda: {conda or 'not installed; leave --use-conda out, this environment is used'}")
+
+
+def _plan(options: argparse.Namespace) -> dict[str, Any]:
+    from gt.records import read_json
+
+    result: dict[str, Any] = read_json(options.plan)
+    return result
+
+
+def _entry(plan: dict[str, Any], kind: str, name: str) -> Any:
+    if name not in plan[kind]:
+        raise ConfigError(f"the plan of {plan['study']} has no {name!r} among its {kind}." + nearest(name, plan[kind]))
+    return plan[kind][name]
+
+
+def _device(options: argparse.Namespace) -> torch.device:
+    import torch
+
+    torch.set_num_threads(options.threads)
+    has_gpu = torch.cuda.is_available()
+    if options.device == "cuda" and not has_gpu:
+        raise ConfigError("--device cuda: this machine has no usable GPU. Allowed here: auto, cpu.")
+    return torch.device("cuda" if has_gpu and options.device != "cpu" else "cpu")
+
+
+def _note_failure(path: Path, error: Exception) -> None:
+    """Leave the reason for the report beside the record; a full disk may forbid even that."""
+    from gt.records import write_json
+
+    try:
+        write_json(path, {"error": f"{type(error).__name__}: {error}", "step": None})
+    except OSError as second:
+        print(f"gt: {path} could not be written either: {second}", file=sys.stderr)

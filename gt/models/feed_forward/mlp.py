@@ -1,0 +1,52 @@
+"""The two-layer perceptron of a transformer block."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gt.models.init import linear_
+from gt.seeds import Streams
+
+
+class MLP(nn.Module):
+    """Expand, apply a nonlinearity, project back.
+
+    Formula: y = W2 gelu(W1 x), hidden width ratio * d_model
+    Source: seed 003 L18-37; Radford et al. 2019 (gelu_tanh, biases)
+    """
+
+    name: ClassVar[str] = "mlp"
+
+    def __init__(
+        self,
+        d_model: int,
+        layer: int,
+        n_layer: int,
+        *,
+        ratio: int = 4,
+        activation: Literal["gelu", "gelu_tanh"] = "gelu",
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_layer = n_layer
+        self.approximate = "tanh" if activation == "gelu_tanh" else "none"
+        self.up = nn.Linear(d_model, ratio * d_model, bias=bias)
+        self.down = nn.Linear(ratio * d_model, d_model, bias=bias)
+
+    def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+        """x: (batch, time, d_model) -> (y of the same shape, no state)."""
+        return self.down(F.gelu(self.up(x), approximate=self.approximate)), None
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """N(0, .02), the residual projection divided by sqrt(2 n_layer) as in GPT-2."""
+        linear_(self.up, 0.02, streams, "up")
+        linear_(self.down, 0.02 / (2 * self.n_layer) ** 0.5, streams, "down")
+
+    def state_size(self, context: int) -> int:
+        return 0
+
+    def flops_per_token(self, context: int) -> int:
+        return 2 * (self.up.weight.numel() + self.down.weight.numel())

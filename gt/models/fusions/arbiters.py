@@ -1,0 +1,191 @@
+"""Arbiters: fusions with a network of their own that weighs the branches, most of them over time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gt.models.fusions.base import Fused, Fusion
+from gt.models.init import constant_, linear_, norm_, normal_
+from gt.ops.scan import linear_scan
+from gt.seeds import Streams
+
+
+def weigh(logits: Tensor, r: Tensor, m: Tensor, state: Any = None) -> Fused:
+    """y = w_0 r + w_1 m with w = softmax(logits), logits (batch, time, 2)."""
+    gate = torch.softmax(logits, dim=-1)[..., :1]
+    return Fused(torch.lerp(m, r, gate.to(r.dtype)), gate, state)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """What is summed over many positions is summed in float32 also under bfloat16 autocast."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class GRUArbiter(Fusion):
+    """A GRU over the sequence of both branches' outputs.
+
+    Formula: h_t = GRU([r_t; m_t], h_{t-1}), w = softmax(W h_t), y = w_0 r + w_1 m
+    Source: repository ops/arbiter_gru.py; V0.5_ROADMAP.md L57-63
+    """
+
+    name: ClassVar[str] = "gru"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.gru = nn.GRU(2 * d_model, d_model, batch_first=True)
+        self.weigh = nn.Linear(d_model, 2)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Tensor | None = None) -> Fused:
+        h, last = self.gru(torch.cat([r, m], dim=-1), state)
+        return weigh(self.weigh(h), r, m, last)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """The GRU U(+-1/sqrt(d)) as torch's default; the weights start at one half."""
+        for name, parameter in self.gru.named_parameters():
+            bound = self.d_model**-0.5
+            values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=streams.generator(f"gru.{name}"))
+            with torch.no_grad():
+                parameter.copy_(values)
+        constant_(self.weigh.weight, 0.0)
+        constant_(self.weigh.bias, 0.0)
+
+    def state_size(self) -> int:
+        return self.d_model
+
+
+class MinGRUArbiter(Fusion):
+    """A minimal GRU, whose gates do not see the state, so that all positions are computed at once.
+
+    Formula: (c, z) = W [rms(r); rms(m)], h_t = (1 - s(z_t)) h_{t-1} + s(z_t) g(c_t), w = softmax(W_w h_t), y = w_0 r + w_1 m
+    Source: Feng et al. 2024 (arXiv:2410.01201), equations of minGRU; repository notebooks/task_0_1b
+
+    candidate "positive": g(c) = c + 1/2 for c >= 0, sigmoid(c) below; "tanh": the record's sequential form (task 0.4).
+    """
+
+    name: ClassVar[str] = "mingru"
+
+    def __init__(
+        self, d_model: int, *, expansion: float = 1.5, candidate: Literal["positive", "tanh"] = "positive"
+    ) -> None:
+        super().__init__(d_model)
+        self.hidden = int(expansion * d_model)
+        self.candidate = candidate
+        self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.project = nn.Linear(2 * d_model, 2 * self.hidden, bias=False)
+        self.weigh = nn.Linear(self.hidden, 2, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Tensor | None = None) -> Fused:
+        projected = at_least_float32(self.project(torch.cat([self.r_norm(r), self.m_norm(m)], dim=-1)))
+        candidate, z = projected.chunk(2, dim=-1)
+        if self.candidate == "tanh":
+            new = torch.tanh(candidate)
+        else:
+            new = torch.where(candidate >= 0, candidate + 0.5, torch.sigmoid(candidate))
+        update = torch.sigmoid(z)
+        initial = state if state is not None else new.new_zeros(r.shape[0], self.hidden)
+        h = linear_scan(1 - update, update * new, initial)
+        return weigh(self.weigh(h), r, m, h[:, -1])
+
+    def reset_parameters(self, streams: Streams) -> None:
+        norm_(self.r_norm)
+        norm_(self.m_norm)
+        normal_(self.project.weight, (2 * self.d_model) ** -0.5, streams, "project.weight")
+        constant_(self.weigh.weight, 0.0)
+
+    def state_size(self) -> int:
+        return self.hidden
+
+
+class GLUArbiter(Fusion):
+    """A gated linear unit over the mean of the normalised branches; no memory.
+
+    Formula: c = (rms(r) + rms(m)) / 2, a = s(W_r c) * rms(r) + s(W_m c) * rms(m), w = softmax(W_w a), y = W_o (w_0 r + w_1 m)
+    Source: repository notebooks/task_0_1_v1, cell 5
+    """
+
+    name: ClassVar[str] = "glu"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.r_gate = nn.Linear(d_model, d_model, bias=False)
+        self.m_gate = nn.Linear(d_model, d_model, bias=False)
+        self.weigh = nn.Linear(d_model, 2, bias=False)
+        self.output = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        nr, nm = self.r_norm(r), self.m_norm(m)
+        context = (nr + nm) / 2
+        a = torch.sigmoid(self.r_gate(context)) * nr + torch.sigmoid(self.m_gate(context)) * nm
+        fused = weigh(self.weigh(a), r, m)
+        return fused._replace(y=self.output(fused.y))
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """Gates N(0, .02); the weights and the output projection start at zero, so the block starts as its residual."""
+        norm_(self.r_norm)
+        norm_(self.m_norm)
+        linear_(self.r_gate, 0.02, streams, "r_gate")
+        linear_(self.m_gate, 0.02, streams, "m_gate")
+        constant_(self.weigh.weight, 0.0)
+        constant_(self.output.weight, 0.0)
+
+
+class LinearRecurrenceArbiter(Fusion):
+    """A gated running mean of both branches' outputs.
+
+    Formula: x = [r; m], g = s(w_g . x), c_t = sum_{s<=t} g_s x_s / sum_{s<=t} g_s, w = softmax(W c_t), y = w_0 r + w_1 m
+    Source: repository notebooks/task_0_4, cells 5 and 18
+    """
+
+    name: ClassVar[str] = "linear_recurrence"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.gate = nn.Linear(2 * d_model, 1)
+        self.weigh = nn.Linear(2 * d_model, 2)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Fused:
+        both = at_least_float32(torch.cat([r, m], dim=-1))
+        g = torch.sigmoid(at_least_float32(self.gate(both)))
+        total, weight = (g * both).cumsum(1), g.cumsum(1)
+        if state is not None:
+            total, weight = total + state[0], weight + state[1]
+        return weigh(self.weigh(total / weight), r, m, (total[:, -1:], weight[:, -1:]))
+
+    def reset_parameters(self, streams: Streams) -> None:
+        linear_(self.gate, 0.02, streams, "gate")
+        constant_(self.weigh.weight, 0.0)
+        constant_(self.weigh.bias, 0.0)
+
+    def state_size(self) -> int:
+        return 2 * self.d_model + 1
+
+
+class IndependentGates(Fusion):
+    """A gate of its own for each branch and channel, from the block's input; they need not sum to one.
+
+    Formula: y = W_o (s(W_r x) * r + s(W_m x) * m)
+    Source: repository docs/groundthink_arbiter_research.md L36-70 (ParallelFusionArbiter)
+    """
+
+    name: ClassVar[str] = "independent_gates"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.r_gate = nn.Linear(d_model, d_model)
+        self.m_gate = nn.Linear(d_model, d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        y = torch.sigmoid(self.r_gate(x)) * r + torch.sigmoid(self.m_gate(x)) * m
+        return Fused(self.output(y), None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        linear_(self.r_gate, 0.02, streams, "r_gate")
+        linear_(self.m_gate, 0.02, streams, "m_gate")
+        linear_(self.output, 0.02, streams, "output")

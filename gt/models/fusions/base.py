@@ -1,0 +1,46 @@
+"""What every fusion is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from gt.seeds import Streams
+
+
+class Fused(NamedTuple):
+    """A fusion's result."""
+
+    y: Tensor  # (batch, time, d_model)
+    gate: Tensor | None  # weight of the first branch, broadcastable to y; None where a fusion has no such weight
+    state: Any = None  # what a stateful fusion carries to the next call
+
+
+class Fusion(nn.Module):
+    """Joins r and m, each (batch, time, d_model), the outputs of two mixers on the block's normalised input.
+
+    x is the block's own input, (batch, time, d_model). A subclass gives `name`, a docstring with `Formula:` and
+    `Source:`, keyword-only options with plain annotations and defaults, and the methods below.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.d_model = d_model
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Any = None) -> Fused:
+        raise NotImplementedError
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """Set every parameter, each from `streams`."""
+        raise NotImplementedError
+
+    def state_size(self) -> int:
+        """Floats a sequence carries from one token to the next."""
+        return 0
+
+    def flops_per_token(self) -> int:
+        """Forward floating-point operations a token; a multiply-add counts 2. Elementwise work is left out."""
+        return 2 * sum(p.numel() for p in self.parameters() if p.ndim == 2)

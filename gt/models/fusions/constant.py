@@ -1,0 +1,97 @@
+"""Fusions whose weights are the same at every position."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gt.models.fusions.base import Fused, Fusion
+from gt.models.init import constant_
+from gt.seeds import Streams
+
+
+class Gains(Fusion):
+    """A gain for each channel of each branch.
+
+    Formula: y = g_r * r + g_m * m
+    Source: seed 003 L43-67 (HY, with branch_norm rms); seed 004 L146-188 (0.5 and 0.5, without)
+    """
+
+    name: ClassVar[str] = "gains"
+
+    def __init__(self, d_model: int, *, r_gain: float = 0.7, m_gain: float = 0.3) -> None:
+        super().__init__(d_model)
+        self.initial = (r_gain, m_gain)
+        self.r_gain = nn.Parameter(torch.empty(d_model))
+        self.m_gain = nn.Parameter(torch.empty(d_model))
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(self.r_gain * r + self.m_gain * m, None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        constant_(self.r_gain, self.initial[0])
+        constant_(self.m_gain, self.initial[1])
+
+
+class Weighted(Fusion):
+    """One learned weight for the whole layer, free to leave [0, 1].
+
+    Formula: y = a r + (1 - a) m
+    Source: seed 003 L131-144 (WS)
+    """
+
+    name: ClassVar[str] = "weighted"
+
+    def __init__(self, d_model: int, *, gate_init: float = 0.5) -> None:
+        super().__init__(d_model)
+        self.gate_init = gate_init
+        self.weight = nn.Parameter(torch.empty(1))
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(torch.lerp(m, r, self.weight.to(r.dtype)), self.weight)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        constant_(self.weight, self.gate_init)
+
+
+class Residual(Fusion):
+    """The first branch as it is, plus a learned share of the second.
+
+    Formula: y = r + a m
+    Source: seed 003 L146-162 (RF)
+    """
+
+    name: ClassVar[str] = "residual"
+
+    def __init__(self, d_model: int, *, scale_init: float = 0.3) -> None:
+        super().__init__(d_model)
+        self.scale_init = scale_init
+        self.scale = nn.Parameter(torch.empty(1))
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(r + self.scale.to(m.dtype) * m, None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        constant_(self.scale, self.scale_init)
+
+
+class Sum(Fusion):
+    """Fixed multipliers, nothing learned: the control for every gate.
+
+    Formula: y = c_r r + c_m m
+    Source: Falcon-H1 (arXiv:2507.22448), parallel block with fixed multipliers
+    """
+
+    name: ClassVar[str] = "sum"
+
+    def __init__(self, d_model: int, *, r_multiplier: float = 1.0, m_multiplier: float = 1.0) -> None:
+        super().__init__(d_model)
+        self.r_multiplier, self.m_multiplier = r_multiplier, m_multiplier
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(self.r_multiplier * r + self.m_multiplier * m, None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """Nothing to set."""

@@ -1,0 +1,87 @@
+"""A gate that divides one unit of weight between the branches, from what they say at a position."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gt.errors import ConfigError
+from gt.models.fusions.base import Fused, Fusion
+from gt.models.init import constant_, normal_
+from gt.seeds import Streams
+
+
+class Gated(Fusion):
+    """A scalar gate for each position, from both branches.
+
+    Formula: g = sigmoid(w . [r; m] + b), y = g r + (1 - g) m
+    Source: seed 003 L72-88 (GF), L91-136 (the gate_init variants)
+    """
+
+    name: ClassVar[str] = "gated"
+
+    def __init__(
+        self, d_model: int, *, gate_init: float = 0.5, gate_weight_init: Literal["zero", "normal"] = "zero"
+    ) -> None:
+        super().__init__(d_model)
+        self.gate_init = probability(gate_init)
+        self.gate_weight_init = gate_weight_init
+        self.gate = nn.Linear(2 * d_model, 1)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        g = torch.sigmoid(self.gate(torch.cat([r, m], dim=-1)))
+        return Fused(torch.lerp(m, r, g.to(r.dtype)), g)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        # With zero weights the gate is gate_init wherever it looks; the record's code left N(0, .02) there (flaw F-10).
+        normal_(self.gate.weight, 0.02 if self.gate_weight_init == "normal" else 0.0, streams, "gate.weight")
+        constant_(self.gate.bias, logit(self.gate_init))
+
+
+class ChannelGated(Fusion):
+    """A gate for each position and channel, from both branches.
+
+    Formula: g = sigmoid(W [r; m] + b), y = g * r + (1 - g) * m
+    Source: seed 003 L106-136 (HGF and its ratio variants)
+
+    hgf_init "record" repeats the record's bug (flaw F-06): its model-wide initialisation overwrote the gate's, so that
+    gate_init had no effect and HGF, HGF-MH and HGF-RH were one model.
+    """
+
+    name: ClassVar[str] = "channel_gated"
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        gate_init: float = 0.5,
+        gate_weight_init: Literal["zero", "normal"] = "zero",
+        hgf_init: Literal["correct", "record"] = "correct",
+    ) -> None:
+        super().__init__(d_model)
+        record = hgf_init == "record"
+        self.gate_init = 0.5 if record else probability(gate_init)
+        self.gate_weight_init = "normal" if record else gate_weight_init
+        self.gate = nn.Linear(2 * d_model, d_model)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        g = torch.sigmoid(self.gate(torch.cat([r, m], dim=-1)))
+        return Fused(torch.lerp(m, r, g.to(r.dtype)), g)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        normal_(self.gate.weight, 0.02 if self.gate_weight_init == "normal" else 0.0, streams, "gate.weight")
+        constant_(self.gate.bias, logit(self.gate_init))
+
+
+def probability(value: float) -> float:
+    """A gate's initial value, strictly between 0 and 1 (ConfigError)."""
+    if not 0 < value < 1:
+        raise ConfigError(f"fusion.gate_init: {value} is not allowed. Allowed: above 0 and below 1.")
+    return value
+
+
+def logit(probability: float) -> float:
+    """The bias whose sigmoid is `probability`."""
+    return float(torch.logit(torch.tensor(probability, dtype=torch.float64)))

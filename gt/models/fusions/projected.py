@@ -1,0 +1,127 @@
+"""Fusions that project: the branches are joined by a matrix rather than weighed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gt.errors import ConfigError
+from gt.models.fusions.base import Fused, Fusion
+from gt.models.init import linear_, norm_
+from gt.seeds import Streams
+
+
+class Concatenated(Fusion):
+    """One projection of both branches.
+
+    Formula: y = W [r; m]
+    Source: seed 003 L110-120 (CP); seed 004 L642-649
+    """
+
+    name: ClassVar[str] = "concatenated"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.project = nn.Linear(2 * d_model, d_model, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(self.project(torch.cat([r, m], dim=-1)), None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        linear_(self.project, 0.02, streams, "project")
+
+
+class ResidualProjection(Fusion):
+    """The first branch as it is, plus a projection of the second.
+
+    Formula: y = r + W m
+    Source: seed 004 L665-671 (option 4); init_std 0.02 is what the record's code ran
+    """
+
+    name: ClassVar[str] = "residual_projection"
+
+    def __init__(self, d_model: int, *, init_std: float = 0.01) -> None:
+        super().__init__(d_model)
+        self.init_std = init_std
+        self.project = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(r + self.project(m), None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        linear_(self.project, self.init_std, streams, "project")
+
+
+class NormalisedMean(Fusion):
+    """The mean of the normalised branches, before one shared output projection.
+
+    Formula: y = W (RMSNorm(r) + RMSNorm(m)) / 2
+    Source: Hymba (arXiv:2411.13676), equation 3; the norms' weights are its beta
+    """
+
+    name: ClassVar[str] = "normalised_mean"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.project = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        return Fused(self.project((self.r_norm(r) + self.m_norm(m)) / 2), None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        norm_(self.r_norm)
+        norm_(self.m_norm)
+        linear_(self.project, 0.02, streams, "project")
+
+
+class HeadNorm(Fusion):
+    """Every head of either branch normalised on its own, then one projection of them all.
+
+    Formula: y = W [groupnorm(r); groupnorm(m)], one group for each head_size channels
+    Source: HydraHead (arXiv:2606.20097), fusion on the head axis
+    """
+
+    name: ClassVar[str] = "head_norm"
+
+    def __init__(self, d_model: int, *, head_size: int = 32) -> None:
+        super().__init__(d_model)
+        if d_model % head_size:
+            raise ConfigError(f"fusion.head_size: {head_size} does not divide d_model {d_model}.")
+        self.norm = nn.GroupNorm(2 * d_model // head_size, 2 * d_model, eps=1e-5)
+        self.project = nn.Linear(2 * d_model, d_model, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        both = torch.cat([r, m], dim=-1)
+        return Fused(self.project(self.norm(both.flatten(0, 1)).view_as(both)), None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        norm_(self.norm)
+        linear_(self.project, 0.02, streams, "project")
+
+
+class ChannelSplit(Fusion):
+    """A fixed share of the channels from the first branch, the rest from the second, then one projection.
+
+    Formula: y = W [r_1..k; m_1..(d-k)], k = round(r_share d)
+    Source: Falcon-H1 (arXiv:2507.22448), the channel ratio of its parallel branches
+    """
+
+    name: ClassVar[str] = "channel_split"
+
+    def __init__(self, d_model: int, *, r_share: float = 0.5) -> None:
+        super().__init__(d_model)
+        self.r_channels = round(r_share * d_model)
+        if not 0 < self.r_channels < d_model:
+            raise ConfigError(f"fusion.r_share: {r_share} leaves a branch without channels. Allowed: between 0 and 1.")
+        self.project = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        split = torch.cat([r[..., : self.r_channels], m[..., : self.d_model - self.r_channels]], dim=-1)
+        return Fused(self.project(split), None)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        linear_(self.project, 0.02, streams, "project")

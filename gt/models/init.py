@@ -1,0 +1,52 @@
+"""Initial values, each drawn from the stream of its own parameter.
+
+A module owns the initial values of its parameters: `reset_parameters(streams)` sets every one of them, and calls its
+submodules with their own scope.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gt.seeds import Streams
+
+
+@torch.no_grad()
+def normal_(parameter: Tensor, std: float, streams: Streams, name: str) -> None:
+    """N(0, std^2)."""
+    values = torch.empty(parameter.shape, dtype=torch.float32)
+    parameter.copy_(values.normal_(0.0, std, generator=streams.generator(name)))
+
+
+@torch.no_grad()
+def linear_(layer: nn.Linear, std: float, streams: Streams, name: str) -> None:
+    """Weight N(0, std^2), bias zero."""
+    normal_(layer.weight, std, streams, f"{name}.weight")
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+@torch.no_grad()
+def norm_(layer: nn.Module) -> None:
+    """A norm's weight one, its bias zero."""
+    for name, parameter in layer.named_parameters(recurse=False):
+        parameter.fill_(1.0 if name == "weight" else 0.0)
+
+
+@torch.no_grad()
+def constant_(parameter: Tensor, value: float) -> None:
+    """All elements the same."""
+    parameter.fill_(value)
+
+
+def mark_unset(module: nn.Module) -> None:
+    """Fill every parameter with NaN, so that one which no `reset_parameters` sets is found."""
+    for parameter in module.parameters():
+        constant_(parameter, float("nan"))
+
+
+def assert_all_set(module: nn.Module) -> None:
+    """AssertionError that names a parameter which was never initialised."""
+    for name, parameter in module.named_parameters():
+        assert not torch.isnan(parameter).any(), f"parameter {name} was never initialised"

@@ -1,0 +1,33 @@
+"""The JSON schemas of the configuration, generated from the models; a test keeps them in step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from gt.records import atomic_write
+from gt.spec import RunSpec
+from gt.study import Name, StudyFile, Variant
+
+
+def schemas() -> dict[str, dict[str, object]]:
+    """Each schema by its file name."""
+    return {
+        "study.schema.json": StudyFile.model_json_schema(),
+        "variants.schema.json": TypeAdapter(dict[Name, Variant]).json_schema(),
+        "run.schema.json": RunSpec.model_json_schema(),
+    }
+
+
+def text(schema: dict[str, object]) -> str:
+    """A schema as its file holds it."""
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+def write(folder: Path) -> None:
+    """Write all schemas into a folder."""
+    for name, schema in schemas().items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text(schema), encoding="utf-8")

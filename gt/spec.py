@@ -1,0 +1,231 @@
+"""The specification of one run: everything that decides its numbers, and nothing else.
+
+No device, no path and no name stands in a `RunSpec`; two studies that ask for the same run share it. Its identity is the
+sha256 of its canonical JSON, from which settings at their default are left out, so that a setting added later does not
+rename the runs that were made before it existed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from gt.catalogue import components
+from gt.errors import ConfigError, nearest
+
+# `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
+CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
+
+Count = Annotated[int, Field(gt=0, le=10_000_000_000)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+
+
+class Spec(BaseModel):
+    """Frozen, strict about types, refuses unknown keys and values that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _strict_number(annotation: Any) -> Any:
+    """An option's type as a field's: integers are counts; strict floats still take integers."""
+    return Count if annotation is int else annotation
+
+
+def _component_union(kind: str) -> Any:
+    """A discriminated union with one model for each registered component: its name and its options."""
+    models = [
+        create_model(
+            component.class_name + "Spec",
+            __base__=Spec,
+            __doc__=component.summary,
+            name=(Literal[component.name], ...),  # type: ignore[valid-type]
+            **{option: (_strict_number(type_), default) for option, (type_, default) in component.options.items()},
+        )
+        for component in components(kind).values()
+    ]
+    return Annotated[reduce(or_, models), Field(discriminator="name")]
+
+
+Mixer: Any = _component_union("mixer")
+Fusion: Any = _component_union("fusion")
+FeedForward: Any = _component_union("feed_forward")
+
+
+class CorpusSpec(Spec):
+    """A text. `file:<stem>` is a user's own file, whose sha256 is then part of the run's identity."""
+
+    name: Annotated[str, Field(description=f"{', '.join(CORPORA)}, or file:<path>")]
+    max_bytes: Count | None = Field(None, description="use at most so many bytes of the train split")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(None, description="of a file: corpus's text")
+
+    @model_validator(mode="after")
+    def _known(self) -> CorpusSpec:
+        if self.name not in CORPORA and not self.name.startswith("file:"):
+            raise ValueError(f"unknown corpus {self.name!r}." + nearest(self.name, [*CORPORA, "file:<path>"]))
+        return self
+
+    @property
+    def id(self) -> str:
+        """A file name that is unique to the text."""
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.name.removeprefix("file:"))
+        prefix = f"file-{stem}-{(self.sha256 or '')[:10]}" if self.name.startswith("file:") else stem
+        return prefix + (f"-{self.max_bytes}B" if self.max_bytes else "")
+
+
+class TokenizerSpec(Spec):
+    """How text becomes tokens. Fitted on the train split alone."""
+
+    name: Literal["char", "bpe"]
+    vocab_size: Annotated[int, Field(ge=257, le=1_000_000)] | None = Field(None, description="bpe only")
+
+    @model_validator(mode="after")
+    def _vocabulary(self) -> TokenizerSpec:
+        if (self.name == "bpe") != (self.vocab_size is not None):
+            raise ValueError("vocab_size belongs to bpe, and bpe needs it (the record's is 16000)")
+        return self
+
+    @property
+    def id(self) -> str:
+        """`char` or, say, `bpe16000`."""
+        return f"{self.name}{self.vocab_size or ''}"
+
+
+class ModelSpec(Spec):
+    """A language model: a pattern of layers, the mixers that its letters stand for, and what surrounds them.
+
+    `layers` is a list of layers, repeated until `n_layer` are reached. A layer is one letter (`r`: that mixer alone) or two
+    joined by `+` (`r+m`: both in parallel, joined by `fusion`). `r m` alternates; `r m*21 r` is one RWKV layer, 21 Mamba
+    layers and one more RWKV layer.
+    """
+
+    d_model: Annotated[int, Field(ge=8, le=65_536)]
+    n_layer: Annotated[int, Field(ge=1, le=1_000)]
+    layers: Annotated[str, Field(pattern=r"^[a-z](\+[a-z])?(\*[1-9]\d{0,2})?( [a-z](\+[a-z])?(\*[1-9]\d{0,2})?)*$")]
+    mixers: dict[Annotated[str, Field(pattern="^[a-z]$")], Mixer]
+    fusion: Fusion | None = None
+    feed_forward: FeedForward | None = Field(None, description="after each mixer, or none")
+    branch_norm: Literal["none", "rms"] = Field("none", description="RMSNorm on each branch's output before the fusion")
+    norm: Literal["rms", "layer"] = "rms"
+    norm_position: Literal["pre", "post"] = Field("pre", description="post is GPT-1: norm(x + f(x))")
+    positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
+    max_positions: Count = Field(1024, description="rows of the learned position table")
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        used = {letter for layer in self.layer_list() for letter in layer}
+        if missing := sorted(used - set(self.mixers)):
+            raise ValueError(f"layers names {missing[0]!r}, which mixers does not define." + nearest(missing[0], self.mixers))
+        if unused := sorted(set(self.mixers) - used):
+            raise ValueError(f"mixers defines {unused[0]!r}, which layers {self.layers!r} does not use")
+        parallel = any(len(layer) == 2 for layer in self.layer_list())
+        if parallel and self.fusion is None:
+            raise ValueError(f"layers {self.layers!r} has two mixers in parallel, so fusion is needed")
+        if not parallel and self.fusion is not None:
+            raise ValueError(f"fusion {self.fusion.name!r} has nothing to fuse: layers {self.layers!r} has no two in parallel")
+        if self.branch_norm != "none" and not parallel:
+            raise ValueError(f"branch_norm {self.branch_norm!r} has no branches: layers {self.layers!r} has no two in parallel")
+        return self
+
+    def layer_list(self) -> list[tuple[str, ...]]:
+        """The mixers' letters of each of the `n_layer` layers, from the bottom up."""
+        cycle: list[tuple[str, ...]] = []
+        for item in self.layers.split():
+            letters, _, count = item.partition("*")
+            cycle += [tuple(letters.split("+"))] * int(count or 1)
+        return [cycle[i % len(cycle)] for i in range(self.n_layer)]
+
+
+class TrainingSpec(Spec):
+    """How a model is trained. One step is `batch_size` sequences, in `grad_accumulation` equal parts."""
+
+    steps: Count
+    batch_size: Count
+    sequence_length: Annotated[int, Field(ge=2, le=1_000_000)] = Field(description="tokens")
+    grad_accumulation: Count = Field(1, description="parts that a batch is split into; the result is the mean over the batch")
+    learning_rate: Rate = 3e-4
+    min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
+    warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
+    evaluate_every: Count = Field(100, description="steps")
+    evaluation_tokens: Count = Field(10_240, description="of the fixed validation slice that curves follow")
+    log_every: Count = Field(10, description="steps")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingSpec:
+        if self.batch_size % self.grad_accumulation:
+            raise ValueError(f"grad_accumulation {self.grad_accumulation} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class RunSpec(Spec):
+    """One run: a corpus, a tokenizer, a model, its training, and a seed."""
+
+    corpus: CorpusSpec
+    tokenizer: TokenizerSpec
+    model: ModelSpec
+    training: TrainingSpec
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    def canonical_json(self) -> str:
+        """The text that the identity is the hash of: sorted keys, no spaces, defaults left out."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+    @property
+    def run_id(self) -> str:
+        """A readable label and the first 10 hex digits of the sha256."""
+        fusion = f"-{self.model.fusion.name}" if self.model.fusion else ""
+        layers = self.model.layers.replace(" ", ",").replace("*", "x") if len(self.model.layers) < 16 else "mixed"
+        names = "_".join(mixer.name for mixer in self.model.mixers.values()) if "+" not in layers else layers
+        size = f"{self.model.n_layer}x{self.model.d_model}"
+        label = f"{names}{fusion}.{size}.{self.corpus.id}.{self.tokenizer.id}.s{self.seed}"
+        return f"{label}-{self.sha256[:10]}"
+
+
+def explain(error: Any, source: str, document: Any) -> ConfigError:
+    """A pydantic ValidationError as one readable message: the file, the key, the value, and what is allowed."""
+    lines = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(part for part in path if not part.startswith("function-")) or "(the whole)"
+        lines.append(f"{source}: {key}: {_sentence(problem)}")
+    return ConfigError("\n".join(dict.fromkeys(lines)))
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    value, context = problem["input"], problem.get("ctx", {})
+    shown = json.dumps(value, default=str)
+    shown = shown if len(shown) < 80 else shown[:77] + "..."
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown key (value {shown})."
+        case "missing":
+            return "this key is required."
+        case "union_tag_invalid":
+            allowed = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+            return f"unknown name {context['tag']!r}." + nearest(context["tag"], allowed)
+        case "union_tag_not_found":
+            return f"{shown} has no `name`."
+        case "value_error":
+            return f"{context['error']}"
+        case "literal_error":
+            return f"{shown} is not allowed. Allowed: {context['expected']}."
+        case _:
+            return f"{shown}: {problem['msg'][0].lower()}{problem['msg'][1:]}."

@@ -1,0 +1,83 @@
+"""What a run logs: one row of scalars a logged step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gt.models.fusions.base import Fused
+from gt.models.lm import LanguageModel
+from gt.records import atomic_write
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+INTEGERS = ("step", "tokens")
+
+
+class Curves:
+    """Rows of scalars under fixed columns; a column that a row lacks is NaN there.
+
+    step counts finished steps; tokens those trained on so far; timestamp is Unix time in seconds.
+    """
+
+    def __init__(self, columns: list[str], values: Tensor | None = None) -> None:
+        self.columns = columns
+        self.rows: list[list[float]] = values.tolist() if values is not None else []
+
+    def add(self, row: dict[str, float]) -> None:
+        self.rows.append([row.get(column, math.nan) for column in self.columns])
+
+    def tensor(self) -> Tensor:
+        """(rows, columns) float64, as a checkpoint keeps them."""
+        return torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(self.columns))
+
+    def write(self, path: Path) -> None:
+        """One parquet file: step and tokens as integers, everything else float64."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        arrays = {}
+        for i, column in enumerate(self.columns):
+            values = [row[i] for row in self.rows]
+            integer = column in INTEGERS
+            arrays[column] = pa.array([int(v) for v in values] if integer else values, pa.int64() if integer else pa.float64())
+        with atomic_write(path) as temporary:
+            pq.write_table(pa.table(arrays), temporary)
+
+
+class GateWatch:
+    """Reads the mean gate of each fusion while a model runs, through hooks.
+
+    with GateWatch(model) as gates: model(tokens); gates.means() -> {"gate/layer_0": ..., "gate/mean": ...}
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.sums: dict[int, float] = {}
+        self.counts: dict[int, int] = {}
+
+    def __enter__(self) -> GateWatch:
+        self.handles = [
+            fusion.register_forward_hook(lambda _module, _inputs, output, layer=layer: self._read(layer, output))
+            for layer, fusion in self.model.fusions().items()
+        ]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _read(self, layer: int, output: Fused) -> None:
+        if output.gate is not None:
+            self.sums[layer] = self.sums.get(layer, 0.0) + output.gate.double().mean().item()
+            self.counts[layer] = self.counts.get(layer, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """The mean weight of the first branch, a layer and over the layers; empty for a model without gates."""
+        layers = {f"gate/layer_{i}": self.sums[i] / self.counts[i] for i in sorted(self.sums)}
+        return {"gate/mean": sum(layers.values()) / len(layers), **layers} if layers else {}

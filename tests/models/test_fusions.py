@@ -1,0 +1,163 @@
+"""Every registered fusion: what it computes, what it costs, what it remembers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from gt.catalogue import components
+from gt.errors import ConfigError
+from gt.models.fusions.base import Fused, Fusion
+from gt.models.init import assert_all_set, mark_unset
+from gt.ops.scan import linear_scan, linear_scan_reference
+from gt.seeds import Streams
+
+FUSIONS = components("fusion")
+# Parameters at d_model 128. Where the record counts otherwise (CP 32,896: with a bias it does not have; RF 16,512; GLU 49,664
+# and GRU 148,482 as it says), the number here is what the formula has.
+COUNTS = {
+    "channel_gated": 32_896, "channel_split": 16_384, "concatenated": 32_768, "gains": 256, "gated": 257, "glu": 49_664,
+    "gru": 148_482, "head_norm": 33_280, "independent_gates": 49_536, "linear_recurrence": 771, "mingru": 98_944,
+    "normalised_mean": 16_640, "residual": 1, "residual_projection": 16_384, "sum": 0, "weighted": 1,
+}  # fmt: skip
+
+
+def make(name: str, d_model: int = 8, seed: int = 0, **options: Any) -> Fusion:
+    if name == "head_norm" and d_model == 8:
+        options.setdefault("head_size", 4)
+    fusion: Fusion = FUSIONS[name].load()(d_model, **options)
+    mark_unset(fusion)
+    fusion.reset_parameters(Streams(seed))
+    return fusion.double()
+
+
+def perturbed(name: str, **options: Any) -> Fusion:
+    """A fusion away from its initial values, some of which are zero and would hide what comes before them."""
+    fusion = make(name, **options)
+    with torch.no_grad():
+        for i, parameter in enumerate(fusion.parameters()):
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+    return fusion
+
+
+@pytest.fixture
+def branches() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    r, m, x = torch.randn(3, 2, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).unbind()
+    return r, m, x
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+class TestEveryFusion:
+    def test_says_what_it_is(self, name: str) -> None:
+        component = FUSIONS[name]
+        assert component.formula.count("=")
+        assert component.source
+        assert component.summary
+
+    def test_has_the_parameters_of_its_formula(self, name: str) -> None:
+        assert sum(p.numel() for p in make(name, 128).parameters()) == COUNTS[name]
+
+    def test_sets_every_parameter_from_its_own_stream(self, name: str) -> None:
+        assert_all_set(make(name))
+
+    def test_keeps_shape_and_dtype(self, name: str, branches: Any) -> None:
+        fused = make(name)(*branches)
+        assert isinstance(fused, Fused)
+        assert (fused.y.shape, fused.y.dtype) == (branches[0].shape, torch.float64)
+
+    def test_is_causal(self, name: str, branches: Any) -> None:
+        fusion = perturbed(name)
+        later = [b.clone() for b in branches]
+        for b in later:
+            b[:, 5] = b[:, 5].flip(-1) + 1
+        before, after = fusion(*branches).y, fusion(*later).y
+        assert torch.equal(before[:, :5], after[:, :5])
+        assert not torch.allclose(before[:, 5], after[:, 5])
+
+    def test_in_pieces_gives_what_it_gives_whole(self, name: str, branches: Any) -> None:
+        fusion = perturbed(name)
+        whole = fusion(*branches).y
+        for sizes in ([4, 5], [1] * 9):
+            state, pieces = None, []
+            for piece in zip(*(b.split(sizes, dim=1) for b in branches), strict=True):
+                fused = fusion(*piece, state)
+                state = fused.state
+                pieces.append(fused.y)
+            torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-10, atol=1e-10)
+
+    def test_gradients_are_those_of_finite_differences(self, name: str, branches: Any) -> None:
+        fusion = perturbed(name)
+        inputs = [b[:1, :4].clone().requires_grad_() for b in branches]
+        assert torch.autograd.gradcheck(lambda *args: fusion(*args).y, inputs)
+
+    def test_every_parameter_learns(self, name: str, branches: Any) -> None:
+        fusion = perturbed(name)
+        r, m, x = branches
+        fusion(r.requires_grad_(), m, x).y.square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in fusion.parameters())
+
+
+@pytest.mark.parametrize("gate", [0.03, 0.3, 0.5, 0.97])
+@pytest.mark.parametrize("name", ["gated", "channel_gated", "weighted"])
+def test_a_gate_starts_at_its_initial_value_whatever_the_branches_say(name: str, gate: float, branches: Any) -> None:
+    r, m, x = branches
+    fused = make(name, gate_init=gate)(100 * r, m, x)
+    # Parameters are drawn in float32.
+    torch.testing.assert_close(fused.y, gate * 100 * r + (1 - gate) * m, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gru", "mingru", "glu", "linear_recurrence"])
+def test_an_arbiter_starts_undecided(name: str, branches: Any) -> None:
+    gate = make(name)(*branches).gate
+    torch.testing.assert_close(gate, torch.full_like(gate, 0.5), rtol=0, atol=1e-12)
+
+
+def test_known_formulas_at_initialisation(branches: Any) -> None:
+    r, m, x = branches
+    close = {"rtol": 1e-6, "atol": 1e-6}
+    torch.testing.assert_close(make("gains")(r, m, x).y, 0.7 * r + 0.3 * m, **close)
+    torch.testing.assert_close(make("residual")(r, m, x).y, r + 0.3 * m, **close)
+    torch.testing.assert_close(make("sum", m_multiplier=0.25)(r, m, x).y, r + 0.25 * m, **close)
+    assert torch.equal(make("glu")(r, m, x).y, torch.zeros_like(r))
+    rms = lambda v: v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
+    hymba = make("normalised_mean")
+    torch.testing.assert_close(hymba(r, m, x).y, (rms(r) + rms(m)) / 2 @ hymba.project.weight.T, **close)
+
+
+def test_the_record_s_channel_gate_ignored_its_initial_value() -> None:
+    models = [make("channel_gated", gate_init=g, hgf_init="record").state_dict() for g in (0.3, 0.5, 0.7)]
+    assert all(torch.equal(models[0][key], other[key]) for other in models[1:] for key in models[0])
+    correct = [make("channel_gated", gate_init=g).state_dict()["gate.bias"] for g in (0.3, 0.7)]
+    assert not torch.equal(*correct)
+
+
+@pytest.mark.parametrize("time", [1, 2, 7, 64, 100])
+def test_the_parallel_scan_is_the_sequential_one(time: int) -> None:
+    generator = torch.Generator().manual_seed(time)
+    a, b = torch.randn(2, 3, time, 5, dtype=torch.float64, generator=generator).unbind()
+    initial = torch.randn(3, 5, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(linear_scan(a, b, initial), linear_scan_reference(a, b, initial), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("candidate", ["positive", "tanh"])
+def test_mingru_follows_its_recurrence(candidate: Any, branches: Any) -> None:
+    r, m, x = branches
+    fusion = perturbed("mingru", candidate=candidate)
+    c, z = fusion.project(torch.cat([fusion.r_norm(r), fusion.m_norm(m)], dim=-1)).chunk(2, dim=-1)
+    h = torch.zeros(2, 12, dtype=torch.float64)
+    for t in range(9):
+        new = torch.tanh(c[:, t]) if candidate == "tanh" else torch.where(c[:, t] >= 0, c[:, t] + 0.5, c[:, t].sigmoid())
+        h = (1 - z[:, t].sigmoid()) * h + z[:, t].sigmoid() * new
+        w = torch.softmax(fusion.weigh(h), dim=-1)
+        torch.testing.assert_close(fusion(r, m, x).y[:, t], w[:, :1] * r[:, t] + w[:, 1:] * m[:, t], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("gated", {"gate_init": 0.0}), ("gated", {"gate_init": 1.5}), ("channel_split", {"r_share": 1.0}), ("head_norm", {"head_size": 5})],
+)
+def test_impossible_options_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make(name, **options)

@@ -1,0 +1,120 @@
+"""The language model around the mixers, for every shipped variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gt.models.init import assert_all_set
+from gt.models.lm import LanguageModel, audit
+from gt.seeds import Streams
+from gt.spec import ModelSpec
+from gt.study import Study, load_variants, merge
+
+ROOT = Path(__file__).parents[2]
+VARIANTS = load_variants(ROOT / "config/variants")
+SIZES: dict[str, Any] = {
+    "d_model": 16,
+    "n_layer": 2,
+    "mixers": {"r": {"head_size": 8}, "m": {"head_dim": 8, "d_state": 8}, "a": {"n_head": 2}},
+}
+
+
+def variant(name: str, **model: Any) -> ModelSpec:
+    """A shipped variant at a tiny size."""
+    study = Study.__new__(Study)
+    study.variants, study.path = VARIANTS, Path("test")
+    own = study._variant(name).model
+    shared = {**SIZES, "mixers": {k: v for k, v in SIZES["mixers"].items() if k in own["mixers"]}}
+    return ModelSpec.model_validate(merge(merge(shared, own), model))
+
+
+def built(spec: ModelSpec, seed: int = 0, vocab_size: int = 11) -> LanguageModel:
+    model = LanguageModel(spec, vocab_size)
+    model.reset_parameters(Streams(seed))
+    return model.double()
+
+
+@pytest.fixture(params=sorted(VARIANTS))
+def spec(request: pytest.FixtureRequest) -> ModelSpec:
+    return variant(request.param)
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(11, (2, 24), generator=torch.Generator().manual_seed(0))
+
+
+def test_logits_are_causal(spec: ModelSpec, tokens: torch.Tensor) -> None:
+    model = built(spec)
+    changed = tokens.clone()
+    changed[:, 10] = (changed[:, 10] + 1) % 11
+    before, after = model(tokens)[0], model(changed)[0]
+    assert torch.equal(before[:, :10], after[:, :10])
+    assert not torch.allclose(before[:, 10:], after[:, 10:])
+
+
+def test_a_sequence_in_pieces_gives_what_it_gives_whole(spec: ModelSpec, tokens: torch.Tensor) -> None:
+    model = built(spec)
+    whole, _ = model(tokens)
+    for cuts in ([7, 17], [1] * 24):
+        pieces, state = [], None
+        for piece in tokens.split(cuts, dim=1) if len(cuts) == 24 else tokens.tensor_split([7, 17], dim=1):
+            logits, state = model(piece, state)
+            pieces.append(logits)
+        torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-9, atol=1e-9)
+
+
+def test_every_parameter_is_initialised_by_its_own_stream(spec: ModelSpec) -> None:
+    model = LanguageModel(spec, 11)
+    assert all(p.isnan().all() for p in model.parameters())
+    before = torch.get_rng_state()
+    model.reset_parameters(Streams(0))
+    assert_all_set(model)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_parameter_learns(spec: ModelSpec, tokens: torch.Tensor) -> None:
+    model = built(spec)
+    # Output projections that start at zero hide the gradients of what lies before them; one step away they do not.
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+    torch.nn.functional.cross_entropy(model(tokens[:, :-1])[0].flatten(0, 1), tokens[:, 1:].flatten()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_variants_that_share_a_module_start_from_the_same_numbers() -> None:
+    alone, fused = (dict(built(variant(name)).named_parameters()) for name in ("RWKV-6", "GF"))
+    shared = set(alone) & set(fused)
+    assert sum(name.startswith("blocks.1.mixers.r.") for name in shared) > 10
+    assert all(torch.equal(alone[name], fused[name]) for name in shared)
+
+
+def test_another_seed_gives_other_numbers() -> None:
+    a, b = (built(variant("GPT-2"), seed).embedding.weight for seed in (0, 1))
+    assert not torch.isclose(a, b).any()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("GF", 0.5), ("GF-MH", 0.3), ("WS", 0.5)])
+def test_a_gate_starts_where_the_variant_says(name: str, expected: float) -> None:
+    fusion = built(variant(name)).fusions()[0]
+    r, m = torch.randn(2, 2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    fused = fusion(r, m, r)
+    torch.testing.assert_close(fused.gate, torch.full_like(fused.gate, expected), rtol=0, atol=1e-7)
+    torch.testing.assert_close(fused.y, expected * r + (1 - expected) * m, rtol=1e-6, atol=1e-6)
+
+
+def test_counts_are_those_of_a_known_transformer() -> None:
+    # GPT-2 small without biases on the norms' side: 12 d^2 + 13 d a layer with biases, plus the final norm.
+    d, layers, vocab = 768, 12, 50_257
+    spec = variant("GPT-2", d_model=d, n_layer=layers, mixers={"a": {"n_head": 12}})
+    with torch.device("meta"):
+        counts = audit(LanguageModel(spec, vocab), context=1024)
+    assert counts.n_params == 124_439_808  # as published for GPT-2 small
+    assert counts.n_params_non_embedding == layers * (12 * d * d + 13 * d) + 2 * d
