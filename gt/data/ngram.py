@@ -1,14 +1,15 @@
-"""The lines that a language model must beat: uniform, unigram, bigram and trigram models counted on the train split.
+"""The lines that a language model must beat: n-gram models counted on the train split.
 
 With c(.) counts in train, N its length and V the vocabulary size,
 
-    p0(w)        = 1 / V                                                                            uniform
-    p1(w)        = (c(w) + 1) / (N + V)                                                             unigram, add-one
-    p2(w | v)    = l2(c(v)) c(v w) / c(v) + (1 - l2(c(v))) p1(w)                                    bigram
-    p3(w | u v)  = l3(c(u v)) c(u v w) / c(u v) + (1 - l3(c(u v))) p2(w | v)                        trigram
+    p0(w)       = 1 / V                                                         uniform
+    p1(w)       = (c(w) + 1) / (N + V)                                          unigram, add-one
+    p2(w | v)   = l2(c(v)) c(v w) / c(v) + (1 - l2(c(v))) p1(w)                 bigram
+    p3(w | u v) = l3(c(u v)) c(u v w) / c(u v) + (1 - l3(c(u v))) p2(w | v)     trigram
 
-(Jelinek and Mercer 1980). A weight l depends on how often its context was seen, in octaves; the weights are fitted by EM on
-the last tenth of train with counts of the rest, and then used with the counts of all of train.
+(Jelinek and Mercer 1980). A weight l depends on how often its context was seen, in octaves; the weights are
+fitted by EM on the last tenth of train (at most a million tokens) with counts of the rest, and then used with
+the counts of all of train.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ from gt.records import write_json
 
 EM_STEPS = 50
 OCTAVES = 64
+FITTED_ON = 1_000_000
+# Of a longer train split so many tokens are counted, from its start: a few GB of memory.
+COUNTED = 100_000_000
+# With at most so many possible n-grams, a table of all is quicker than sorting those that occur.
+DENSE = 1 << 25
 
 
 def prepare(folder: Path) -> None:
-    """Write `ngram.json` into a folder of tokens: the lines on the first `EVALUATION_TOKENS` targets of its val split.
+    """Write `ngram.json` into a folder of tokens: the lines on the first `EVALUATION_TOKENS` targets of val.
 
     {"unigram": {"loss": nats/token, "bits_per_byte": ...}, ...}
     """
@@ -38,21 +44,23 @@ def prepare(folder: Path) -> None:
     n_bytes = int(tokens.token_bytes[held_out[1:]].sum())
     lines = {
         name: {"loss": loss, "bits_per_byte": loss * (len(held_out) - 1) / math.log(2) / n_bytes}
-        for name, loss in losses(np.asarray(tokens.train), held_out, tokens.vocab_size).items()
+        for name, loss in losses(np.asarray(tokens.train[:COUNTED]), held_out, tokens.vocab_size).items()
     }
     write_json(folder / "ngram.json", lines)
 
 
 def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> dict[str, float]:
-    """Mean cross-entropy (nats/token) of each line over held_out[1:], the tokens that a language model can predict too.
+    """Mean cross-entropy (nats/token) of each line over held_out[1:], what a language model can predict too.
 
-    train, held_out: (n,) token ids. The first target has one token of context, so the trigram is the bigram there.
-    ConfigError if there are too few tokens to count and to fit on (30 and 2).
+    train, held_out: (n,) token ids. The first target has one token of context, so the trigram is the bigram
+    there. ConfigError if there are too few tokens to count and to fit on (30 and 2).
     """
     if len(train) < 30 or len(held_out) < 2:
-        raise ConfigError(f"n-gram lines need 30 tokens of train and 2 held out; there are {len(train)} and {len(held_out)}.")
+        raise ConfigError(
+            f"n-gram lines need 30 tokens of train and 2 of val, not {len(train)} and {len(held_out)}."
+        )
     train, held_out = train.astype(np.int64), held_out.astype(np.int64)
-    rest, fitted_on = np.split(train, [len(train) - len(train) // 10])
+    rest, fitted_on = np.split(train, [len(train) - min(len(train) // 10, FITTED_ON)])
     weights = _fit_weights(rest, fitted_on, vocab_size)
     models = [_Counts.of(train, order, vocab_size) for order in (2, 3)]
     p1 = _unigram(train, vocab_size)[held_out[1:]]
@@ -88,13 +96,15 @@ class _Counts:
     @classmethod
     def of(cls, tokens: np.ndarray, order: int, vocab_size: int) -> _Counts:
         if vocab_size**order > np.iinfo(np.int64).max:
-            raise ConfigError(f"n-gram lines: a vocabulary of {vocab_size:,} is too large to count {order}-grams.")
+            raise ConfigError(
+                f"n-gram lines: a vocabulary of {vocab_size:,} is too large to count {order}-grams."
+            )
         keys = _keys(tokens, order, vocab_size)
-        contexts = np.unique(keys // vocab_size, return_counts=True)
-        return cls(order, vocab_size, contexts, np.unique(keys, return_counts=True))
+        contexts = _count(keys // vocab_size, vocab_size ** (order - 1))
+        return cls(order, vocab_size, contexts, _count(keys, vocab_size**order))
 
     def look_up(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each n-gram of `tokens`: the count of its context and its relative frequency there (0 if not seen)."""
+        """For each n-gram of `tokens`: the count of its context and its relative frequency there, or 0."""
         keys = _keys(tokens, self.order, self.vocab_size)
         context = _find(*self.contexts, keys // self.vocab_size)
         return context, _find(*self.grams, keys) / np.maximum(context, 1)
@@ -115,6 +125,15 @@ def _keys(tokens: np.ndarray, order: int, vocab_size: int) -> np.ndarray:
     return key
 
 
+def _count(keys: np.ndarray, possible: int) -> tuple[np.ndarray, np.ndarray]:
+    """The keys that occur, sorted, and how often each does."""
+    if possible > DENSE:
+        return np.unique(keys, return_counts=True)
+    counts = np.bincount(keys, minlength=1)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
+
+
 def _find(keys: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The counts of the wanted keys, 0 for those that are not there."""
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
@@ -129,8 +148,8 @@ def _octave(counts: np.ndarray) -> np.ndarray:
 def _expectation_maximisation(context: np.ndarray, frequency: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """The weight of each octave of context counts that makes the events most likely.
 
-    One more event in each octave that only the lower order explains keeps every weight below 1, so that nothing has
-    probability 0. An octave without events takes the weight of the octave below.
+    One more event in each octave that only the lower order explains keeps every weight below 1, so that
+    nothing has probability 0. An octave without events takes the weight of the octave below.
     """
     octave = _octave(context)
     events = np.bincount(octave, minlength=OCTAVES)

@@ -1,6 +1,7 @@
 """Tokenizers, fitted on the train split alone, and the encoding of a corpus.
 
-Every tokenizer knows how many bytes of UTF-8 each of its tokens stands for, so that any loss can be stated in bits per byte.
+Every tokenizer knows how many bytes of UTF-8 each of its tokens stands for, so that any loss can be stated in
+bits per byte.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ REPLACEMENT = "\ufffd"
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back. `token_bytes` (vocab_size,) int64: bytes of UTF-8 that each id stands for."""
+    """Text to token ids and back. token_bytes: (vocab_size,) int64, bytes of UTF-8 an id stands for."""
 
     vocab_size: int
     token_bytes: np.ndarray
@@ -51,8 +52,8 @@ class Tokenizer(Protocol):
 class CharTokenizer:
     """One token for each character of the train split, in code point order; id 0 is `<unk>`.
 
-    An unknown character counts as one byte, the fewest that a character can have: fewer bytes make more bits per byte, so
-    unknown characters never flatter a model.
+    An unknown character counts as one byte, the fewest that a character can have: fewer bytes make more bits
+    per byte, so unknown characters never flatter a model.
     """
 
     def __init__(self, characters: str) -> None:
@@ -84,7 +85,8 @@ class CharTokenizer:
 class BpeTokenizer:
     """Byte-level BPE as GPT-2's (Radford et al. 2019): no normaliser, no prefix space, no special tokens.
 
-    All 256 bytes are tokens, so that nothing is unknown, and a token's own spelling has one character for each byte.
+    All 256 bytes are tokens, so that nothing is unknown, and a token's own spelling has one character for
+    each byte.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -128,12 +130,13 @@ class BpeTokenizer:
 
 
 def pieces(text: bytes, size: int) -> Iterator[str]:
-    """UTF-8 text in pieces of about `size` bytes whose tokens, one after the other, are exactly the tokens of the whole.
+    """UTF-8 text in pieces of about `size` bytes, whose tokens in turn are exactly the tokens of the whole.
 
-    A piece ends only between a printable ASCII character and a space or line end. There GPT-2's pattern always parts two
-    words: no alternative of it goes on from the one to the other, and its only look-ahead, `\\s+(?!\\S)`, stands at the end
-    of a run of white space. (A cut *after* a line end is not exact: a run of white space is split before its last character
-    where a word follows, and kept whole at the end of the text.) Text without such a place stays in one piece.
+    A piece ends only between a printable ASCII character and a space or line end. There GPT-2's pattern
+    always parts two words: no alternative of it goes on from the one to the other, and its only look-ahead,
+    `\\s+(?!\\S)`, stands at the end of a run of white space. (A cut *after* a line end is not exact: a run of
+    white space is split before its last character where a word follows, and kept whole at the end of the
+    text.) Text without such a place stays in one piece.
     """
     start = 0
     while start < len(text):
@@ -149,8 +152,8 @@ _BORDER = re.compile(rb"[!-~](?=[ \n])")
 def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
     """Fit on the train split, encode all splits, and write the folder that `gt.data.tokens.Tokens` opens.
 
-    tokenizer.json, token_bytes.npy, <split>.bin (little-endian uint16, or uint32 for more than 65,536 tokens) and, last,
-    tokens.json. ConfigError if the corpus folder is not what its corpus.json says.
+    tokenizer.json, token_bytes.npy, <split>.bin (little-endian uint16, or uint32 for more than 65,536 tokens)
+    and, last, tokens.json. ConfigError if the corpus folder is not what its corpus.json says.
     """
     corpus = read_json(corpus_dir / "corpus.json")
     train = _split_text(corpus_dir, corpus, "train")

@@ -16,7 +16,8 @@ from gt.records import read_json
 class Tokens:
     """The splits as read-only arrays (n,) of token ids; `test` is None where the corpus has no test split.
 
-    token_bytes: (vocab_size,) int64, bytes of UTF-8 that each token stands for. sha256: identity of the binary files.
+    token_bytes: (vocab_size,) int64, bytes of UTF-8 that each token stands for. sha256: identity of the
+    binary files.
     """
 
     vocab_size: int
@@ -28,17 +29,26 @@ class Tokens:
 
     @classmethod
     def open(cls, folder: Path) -> Tokens:
-        """Open a folder of tokens. ConfigError if a file is missing, truncated, or not the one that was written."""
+        """Open a folder of tokens. ConfigError if a file is missing, truncated, or not the one that was
+        written.
+        """
         about = read_json(folder / "tokens.json")
         try:
             dtype = np.dtype({"uint16": "<u2", "uint32": "<u4"}[about["dtype"]])
             for split, count in about["tokens"].items():
-                expected, got = count * dtype.itemsize, (folder / f"{split}.bin").stat().st_size
-                if got != expected:
-                    raise ConfigError(f"{folder / split}.bin: has {got:,} bytes, tokens.json says {expected:,}; tokenize again.")
-            if (found := binary_sha256(folder, list(about["tokens"]))) != about["sha256"]:
-                raise ConfigError(f"{folder}: sha256 of the tokens is {found}, tokens.json says {about['sha256']}; tokenize again.")
-            maps = {split: np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r") for split in about["tokens"]}
+                path, expected = folder / f"{split}.bin", count * dtype.itemsize
+                if (got := path.stat().st_size) != expected:
+                    raise ConfigError(
+                        f"{path}: has {got:,} bytes, not {expected:,} as tokens.json says; tokenize again."
+                    )
+            expected = about["sha256"]
+            if (found := binary_sha256(folder, list(about["tokens"]))) != expected:
+                raise ConfigError(
+                    f"{folder}: sha256 of the tokens is {found}, not {expected}; tokenize again."
+                )
+            maps = {
+                split: np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r") for split in about["tokens"]
+            }
             return cls(
                 vocab_size=about["vocab_size"],
                 train=maps["train"],
@@ -49,5 +59,7 @@ class Tokens:
             )
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename}: no such file; tokenize again.") from None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{folder / 'tokens.json'}: not a record of tokens ({error!r}).") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{folder}: tokens.json and its arrays are not what was written ({error!r})."
+            ) from None

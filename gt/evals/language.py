@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import EVALUATION_TOKENS, evaluation_windows
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
@@ -20,10 +20,6 @@ from gt.records import read_json, write_json
 from gt.spec import RunSpec
 from gt.training.loop import token_losses
 from gt.training.weights import load_model
-
-# The first 128 Ki tokens of each held-out split, or all of a smaller one: the same text for every model of a study.
-EVALUATION_TOKENS = 131_072
-
 
 def evaluate(run: Path, data: Path, device: torch.device) -> None:
     """Write `evaluation.json` into a run record. ConfigError where the record and the data do not belong together."""

@@ -20,6 +20,21 @@ def normal_(parameter: Tensor, std: float, streams: Streams, name: str) -> None:
 
 
 @torch.no_grad()
+def uniform_(parameter: Tensor, bound: float, streams: Streams, name: str) -> None:
+    """U(-bound, bound)."""
+    values = torch.empty(parameter.shape, dtype=torch.float32)
+    parameter.copy_(values.uniform_(-bound, bound, generator=streams.generator(name)))
+
+
+@torch.no_grad()
+def orthogonal_(parameter: Tensor, gain: float, streams: Streams, name: str) -> None:
+    """A (semi-)orthogonal matrix times gain (Saxe et al. 2014)."""
+    values = torch.empty(parameter.shape, dtype=torch.float32)
+    nn.init.orthogonal_(values, gain, generator=streams.generator(name))
+    parameter.copy_(values)
+
+
+@torch.no_grad()
 def linear_(layer: nn.Linear, std: float, streams: Streams, name: str) -> None:
     """Weight N(0, std^2), bias zero."""
     normal_(layer.weight, std, streams, f"{name}.weight")

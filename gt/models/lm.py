@@ -48,10 +48,13 @@ class LanguageModel(nn.Module):
         for i, block in enumerate(self.blocks):
             x, block_state = block(x, state["blocks"][i] if state else None)
             states.append(block_state)
+        return self.read_out(x), {"blocks": states, "length": past + tokens.shape[1]}
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """The residual stream (batch, time, d_model) -> logits (batch, time, vocab)."""
         if self.norm is not None:
             x = self.norm(x)
-        logits = nn.functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
-        return logits, {"blocks": states, "length": past + tokens.shape[1]}
+        return nn.functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
 
     def reset_parameters(self, streams: Streams) -> None:
         """Embeddings and head N(0, .02); each block owns the rest. AssertionError if any parameter was left unset."""

@@ -25,8 +25,9 @@ from gt.records import atomic_write, write_json
 from gt.seeds import Streams
 from gt.spec import RunSpec
 from gt.training import checkpoint
+from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
 from gt.training.curves import Curves, GateWatch
-from gt.training.optimizer import adamw, learning_rate
+from gt.training.optimizer import build_optimizer, learning_rate
 from gt.training.provenance import provenance
 
 # What a killed run loses at most. It decides no number, so it is not part of a specification.
@@ -74,7 +75,9 @@ class Trainer:
         self.model = LanguageModel(spec.model, tokens.vocab_size)
         self.model.reset_parameters(Streams(spec.seed))
         self.model.to(device)
-        self.optimizer = adamw(self.model, training)
+        self.optimizer = build_optimizer(self.model, training)
+        drop = training.branch_drop
+        self.dropper = BranchDropper(drop, self.model, spec.seed, training.steps) if drop is not None else None
         gates = ["gate/mean", *(f"gate/layer_{i}" for i in self.model.fusions())] if self.model.fusions() else []
         scalars = ["train/loss", "train/bits_per_byte", "val/loss", "val/bits_per_byte", "learning_rate", "grad_norm"]
         self.curves = Curves(["step", "tokens", "timestamp", *scalars, *gates])
@@ -117,7 +120,7 @@ class Trainer:
             self._log({**self.validate()})
         while not self.done:
             rate = learning_rate(training, self.step)
-            loss, bits, norm = self._step(rate)
+            loss, bits, norm = self._step()
             self.step += 1
             finite = math.isfinite(loss) and math.isfinite(norm)
             self.status = "completed" if finite else "diverged"
@@ -135,7 +138,7 @@ class Trainer:
         self.curves.add(row)
         return row
 
-    def _step(self, rate: float) -> tuple[float, float, float]:
+    def _step(self) -> tuple[float, float, float]:
         """One optimizer step over one batch: its loss (nats/token), bits per byte, and gradient norm before clipping.
 
         The weights stay as they were if the loss or the norm is not finite.
@@ -144,27 +147,47 @@ class Trainer:
         batch = torch.from_numpy(self.batches.batch(self.step)).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         nats = torch.zeros((), device=self.device)
-        for part in batch.chunk(training.grad_accumulation):
-            loss = self._loss(part).sum() / (training.batch_size * training.sequence_length)
-            loss.backward()
-            nats += loss.detach()
+        for i, part in enumerate(batch.chunk(training.grad_accumulation)):
+            if self.dropper is not None:
+                self.dropper.step, self.dropper.part = self.step, i
+            loss, objective = self._objective(part)
+            (objective / training.grad_accumulation).backward()
+            nats += loss.detach() / training.grad_accumulation
         if self.step == 0:
             for name, parameter in self.model.named_parameters():
                 assert parameter.grad is not None, f"parameter {name} receives no gradient"
+        self._scale_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
         loss_value, norm_value = nats.item(), norm.item()
         if math.isfinite(loss_value) and math.isfinite(norm_value):
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate(training, self.step, group["part"])
             self.optimizer.step()
         return loss_value, self._bits_per_byte(loss_value * batch[:, 1:].numel(), batch[:, 1:]), norm_value
 
-    def _loss(self, batch: Tensor) -> Tensor:
-        """batch: (n, time + 1) tokens -> cross-entropy of each target in nats, (n * time,), float32."""
-        return token_losses(self.model, batch, self.spec.training.precision)
+    def _objective(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean cross-entropy (nats/token), and what is minimised: the same plus the auxiliary terms."""
+        training = self.spec.training
+        if training.auxiliary is None:
+            loss = token_losses(self.model, batch, training.precision).mean()
+            return loss, loss
+        with BranchWatch(self.model) as seen:
+            loss = token_losses(self.model, batch, training.precision).mean()
+        return loss, loss + auxiliary_loss(training.auxiliary, self.model, seen, batch[:, 1:])
+
+    def _scale_gradients(self) -> None:
+        for group in self.optimizer.param_groups:
+            own = self.spec.training.parts.get(group["part"])
+            if own is not None and own.gradient_scale != 1.0:
+                for parameter in group["params"]:
+                    parameter.grad *= own.gradient_scale
 
     def _bits_per_byte(self, nats: float, targets: Tensor) -> float:
         return nats / math.log(2) / self.token_bytes[targets].sum().item()
+
+    def _sum_of_losses(self, windows: np.ndarray) -> float:
+        batch = torch.from_numpy(windows).to(self.device)
+        return token_losses(self.model, batch, self.spec.training.precision).double().sum().item()
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -173,7 +196,7 @@ class Trainer:
         total = 0.0
         with GateWatch(self.model) as gates:
             for part in np.array_split(self.windows, max(1, len(self.windows) // self.spec.training.batch_size)):
-                total += self._loss(torch.from_numpy(part).to(self.device)).double().sum().item()
+                total += self._sum_of_losses(part)
         self.model.train()
         targets = torch.from_numpy(self.windows[:, 1:]).to(self.device)
         return {

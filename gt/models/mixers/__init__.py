@@ -1,0 +1,1 @@
+"""Mixers: what carries information from one position to later ones."""

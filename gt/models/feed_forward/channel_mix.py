@@ -1,0 +1,54 @@
+"""RWKV-6's own feed-forward layer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gt.models.init import constant_, orthogonal_
+from gt.seeds import Streams
+
+
+class ChannelMix(nn.Module):
+    """A squared-ReLU perceptron on token-shifted inputs, gated by a receptance.
+
+    Formula: y = sigmoid(W_r x_r) * W_v relu(W_k x_k)^2, x_i = x_t + mu_i * (x_{t-1} - x_t)
+    Source: Peng et al. 2024 (arXiv:2404.05892), equations 23 to 26; the official x060 layer and its initialisation
+    """
+
+    name: ClassVar[str] = "channel_mix"
+
+    def __init__(self, d_model: int, layer: int, n_layer: int, *, ratio: float = 3.5) -> None:
+        super().__init__()
+        self.d_model, self.shallow = d_model, 1 - layer / n_layer
+        width = int(ratio * d_model) // 32 * 32
+        self.k_mu = nn.Parameter(torch.empty(d_model))
+        self.r_mu = nn.Parameter(torch.empty(d_model))
+        self.key = nn.Linear(d_model, width, bias=False)
+        self.receptance = nn.Linear(d_model, d_model, bias=False)
+        self.value = nn.Linear(width, d_model, bias=False)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x: (batch, time, d_model) -> (y of the same shape, the last input (batch, d_model))."""
+        last = torch.zeros_like(x[:, 0]) if state is None else state
+        delta = torch.cat([last.unsqueeze(1), x[:, :-1]], dim=1) - x
+        key = torch.relu(self.key(x + self.k_mu * delta)).square()
+        return torch.sigmoid(self.receptance(x + self.r_mu * delta)) * self.value(key), x[:, -1]
+
+    @torch.no_grad()
+    def reset_parameters(self, streams: Streams) -> None:
+        """x060: ramps for the shifts, an orthogonal key; value and receptance start at zero."""
+        ramp = 1 - (torch.arange(self.d_model, dtype=torch.float64) / self.d_model) ** self.shallow
+        self.k_mu.copy_(ramp)
+        self.r_mu.copy_(ramp)
+        orthogonal_(self.key.weight, 1.0, streams, "key.weight")
+        constant_(self.receptance.weight, 0.0)
+        constant_(self.value.weight, 0.0)
+
+    def state_size(self, context: int) -> int:
+        return self.d_model
+
+    def flops_per_token(self, context: int) -> int:
+        return 2 * sum(layer.weight.numel() for layer in (self.key, self.receptance, self.value))

@@ -1,0 +1,77 @@
+"""Causal attention."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gt.errors import ConfigError
+from gt.models.init import linear_
+from gt.models.mixers.base import Mixer
+from gt.seeds import Streams
+
+State = tuple[Tensor, Tensor]  # keys and values so far, each (batch, head, past, head size)
+ROPE_BASE = 10_000.0
+
+
+class Attention(Mixer):
+    """Causal multi-head attention, with rotary positions or none of its own.
+
+    Formula: y = W_o softmax(q k^T / sqrt(head size)) v
+    Source: Vaswani et al. 2017; Radford et al. 2019 (initialisation); Su et al. 2021 (rope)
+    """
+
+    name: ClassVar[str] = "attention"
+
+    def __init__(
+        self, d_model: int, layer: int, n_layer: int, *, n_head: int = 4, rope: bool = False, bias: bool = False
+    ) -> None:
+        super().__init__(d_model, layer, n_layer)
+        if d_model % n_head:
+            raise ConfigError(f"attention.n_head: {n_head} does not divide d_model {d_model}.")
+        if rope and d_model // n_head % 2:
+            raise ConfigError(f"attention.rope: a head of {d_model // n_head} channels has no pairs to rotate.")
+        self.n_head, self.rope = n_head, rope
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=bias)
+        self.output = nn.Linear(d_model, d_model, bias=bias)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
+        past = 0 if state is None else state[0].shape[2]
+        if self.rope:
+            q, k = rotate(q, past), rotate(k, past)
+        if state is not None:
+            k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
+        mask = None if past == 0 else _causal_mask(x.shape[1], past, x.device)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
+        return self.output(y.transpose(1, 2).flatten(2)), (k, v)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """N(0, .02), the residual projection divided by sqrt(2 n_layer)."""
+        linear_(self.qkv, 0.02, streams, "qkv")
+        linear_(self.output, 0.02 / (2 * self.n_layer) ** 0.5, streams, "output")
+
+    def state_size(self, context: int) -> int:
+        return 2 * self.d_model * context
+
+    def flops_per_token(self, context: int) -> int:
+        # a token sees half of the context on average: scores and their weighted sum
+        return 2 * (self.qkv.weight.numel() + self.output.weight.numel()) + 2 * self.d_model * (context + 1)
+
+
+def _causal_mask(time: int, past: int, device: torch.device) -> Tensor:
+    """(time, past + time), True where a position may look."""
+    return torch.ones(time, past + time, dtype=torch.bool, device=device).tril(past)
+
+
+def rotate(x: Tensor, past: int) -> Tensor:
+    """Rotary positions: pairs (i, i + half) of channels turn by position / base^(2 i / size). x: (batch, head, time, size)."""
+    half = x.shape[-1] // 2
+    frequency = ROPE_BASE ** (-torch.arange(half, dtype=torch.float64, device=x.device) / half)
+    angle = torch.outer(torch.arange(past, past + x.shape[2], dtype=torch.float64, device=x.device), frequency)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

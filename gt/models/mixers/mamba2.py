@@ -1,0 +1,128 @@
+"""Mamba-2."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gt.errors import ConfigError
+from gt.models.init import constant_, normal_, uniform_
+from gt.models.mixers.base import Mixer
+from gt.ops.ssd import ssd_chunked
+from gt.seeds import Streams
+
+State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, d_conv - 1), and h
+DT_RANGE = (1e-3, 0.1)
+DT_FLOOR = 1e-4
+A_RANGE = (1.0, 16.0)
+
+
+class Mamba2(Mixer):
+    """A selective state-space model with a scalar decay a head, after a short convolution.
+
+    Formula: h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t + D x_t, out = W_o RMSNorm(y * silu(z))
+    Source: Dao and Gu 2024 (arXiv:2405.21060), section 7; the layer of mamba_ssm
+
+    Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
+    default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did.
+    """
+
+    name: ClassVar[str] = "mamba2"
+
+    def __init__(
+        self,
+        d_model: int,
+        layer: int,
+        n_layer: int,
+        *,
+        d_state: int = 128,
+        d_conv: int = 4,
+        expand: int = 2,
+        head_dim: int = 64,
+        n_groups: int = 1,
+        init: Literal["native", "fla", "normal02"] = "native",
+    ) -> None:
+        super().__init__(d_model, layer, n_layer)
+        self.d_inner, self.d_state, self.d_conv, self.head_dim = expand * d_model, d_state, d_conv, head_dim
+        self.n_groups, self.init = n_groups, init
+        if self.d_inner % head_dim:
+            raise ConfigError(f"mamba2.head_dim: {head_dim} does not divide expand * d_model = {self.d_inner}.")
+        self.n_head = self.d_inner // head_dim
+        if self.n_head % n_groups:
+            raise ConfigError(f"mamba2.n_groups: {n_groups} does not divide the number of heads, {self.n_head}.")
+        self.conv_channels = self.d_inner + 2 * n_groups * d_state
+        self.in_proj = nn.Linear(d_model, self.d_inner + self.conv_channels + self.n_head, bias=False)
+        self.conv1d = nn.Conv1d(self.conv_channels, self.conv_channels, d_conv, groups=self.conv_channels)
+        self.dt_bias = nn.Parameter(torch.empty(self.n_head))
+        self.A_log = nn.Parameter(torch.empty(self.n_head))
+        self.D = nn.Parameter(torch.empty(self.n_head))
+        self.norm = GroupedRMSNorm(self.d_inner, n_groups)
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        z, channels, dt = self.in_proj(x).split([self.d_inner, self.conv_channels, self.n_head], dim=-1)
+        last, memory = state if state is not None else (x.new_zeros(x.shape[0], self.conv_channels, self.d_conv - 1), None)
+        padded = torch.cat([last.to(channels.dtype), channels.transpose(1, 2)], dim=-1)
+        channels = F.silu(self.conv1d(padded)).transpose(1, 2)
+        inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
+        with torch.autocast(x.device.type, enabled=False):
+            dt = F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias)
+            inner, B, C = (t.to(dt.dtype) for t in (inner, B, C))
+            y, memory = ssd_chunked(
+                inner.unflatten(-1, (self.n_head, self.head_dim)),
+                dt,
+                -self.A_log.exp(),
+                B.unflatten(-1, (self.n_groups, self.d_state)),
+                C.unflatten(-1, (self.n_groups, self.d_state)),
+                self.D,
+                memory,
+            )
+            y = self.norm(y.flatten(2) * F.silu(z.to(dt.dtype)))
+        return self.out_proj(y), (padded[..., padded.shape[-1] - self.d_conv + 1 :], memory)
+
+    @torch.no_grad()
+    def reset_parameters(self, streams: Streams) -> None:
+        if self.init == "native":
+            uniform_(self.in_proj.weight, self.d_model**-0.5, streams, "in_proj.weight")
+            uniform_(self.conv1d.weight, self.d_conv**-0.5, streams, "conv1d.weight")
+            uniform_(self.conv1d.bias, self.d_conv**-0.5, streams, "conv1d.bias")
+        else:
+            normal_(self.in_proj.weight, 0.02, streams, "in_proj.weight")
+            normal_(self.conv1d.weight, 0.02, streams, "conv1d.weight")
+            constant_(self.conv1d.bias, 0.0)
+        if self.init == "normal02":
+            normal_(self.out_proj.weight, 0.02, streams, "out_proj.weight")
+        else:
+            uniform_(self.out_proj.weight, (self.d_inner * self.n_layer) ** -0.5, streams, "out_proj.weight")
+        low, high = map(math.log, DT_RANGE)
+        dt = (low + (high - low) * torch.rand(self.n_head, generator=streams.generator("dt_bias"))).exp().clamp(min=DT_FLOOR)
+        self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(dt_bias) = dt
+        a = A_RANGE[0] + (A_RANGE[1] - A_RANGE[0]) * torch.rand(self.n_head, generator=streams.generator("A_log"))
+        self.A_log.copy_(a.log())
+        constant_(self.D, 1.0)
+        constant_(self.norm.weight, 1.0)
+
+    def state_size(self, context: int) -> int:
+        return self.conv_channels * (self.d_conv - 1) + self.d_inner * self.d_state
+
+    def flops_per_token(self, context: int) -> int:
+        matrices = self.in_proj.weight.numel() + self.out_proj.weight.numel() + self.conv1d.weight.numel()
+        # decay, write and read of a headdim x d_state state for each head
+        return 2 * matrices + 5 * self.d_inner * self.d_state
+
+
+class GroupedRMSNorm(nn.Module):
+    """RMSNorm over each of n_groups equal groups of channels, eps 1e-5."""
+
+    def __init__(self, width: int, n_groups: int) -> None:
+        super().__init__()
+        self.n_groups = n_groups
+        self.weight = nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.unflatten(-1, (self.n_groups, -1))
+        return F.rms_norm(grouped, grouped.shape[-1:], eps=1e-5).flatten(-2) * self.weight

