@@ -73,7 +73,9 @@ def plan(options: argparse.Namespace) -> None:
     result = checked_plan(options.study, options.out)
     with atomic_write(options.out) as temporary:
         temporary.write_text(dumps(result), encoding="utf-8")
-    print(f"{result['study']}: {len(result['cells'])} cells, {len(result['runs'])} runs, {result['tokens']:,} tokens to train on")
+    print(
+        f"{result['study']}: {len(result['cells'])} cells, {len(result['runs'])} runs, {result['tokens']:,} tokens to train on"
+    )
 
 
 def corpus(options: argparse.Namespace) -> None:
@@ -181,7 +183,9 @@ def list_(options: argparse.Namespace) -> None:
         print(f"{kind.replace('_', '-')}:")
         for component in components(kind).values():
             values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
-            print(f"  {component.name}  {component.summary}\n      {component.formula}\n      {component.source}\n      {values}")
+            print(
+                f"  {component.name}  {component.summary}\n      {component.formula}\n      {component.source}\n      {values}"
+            )
 
 
 def doctor(options: argparse.Namespace) -> None:

@@ -177,7 +177,9 @@ class AuxiliaryLosses(Spec):
     diversity_weight: Annotated[float, Field(ge=0)] = 0.1
     arbiter: Literal["record", "cross_entropy"] | None = None
     arbiter_weight: Annotated[float, Field(ge=0)] = 0.1
-    entropy_weight: float = Field(0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it")
+    entropy_weight: float = Field(
+        0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it"
+    )
     balance_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on branch shares outside 0.3 to 3")
 
 

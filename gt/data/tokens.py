@@ -38,17 +38,11 @@ class Tokens:
             for split, count in about["tokens"].items():
                 path, expected = folder / f"{split}.bin", count * dtype.itemsize
                 if (got := path.stat().st_size) != expected:
-                    raise ConfigError(
-                        f"{path}: has {got:,} bytes, not {expected:,} as tokens.json says; tokenize again."
-                    )
+                    raise ConfigError(f"{path}: has {got:,} bytes, not {expected:,} as tokens.json says; tokenize again.")
             expected = about["sha256"]
             if (found := binary_sha256(folder, list(about["tokens"]))) != expected:
-                raise ConfigError(
-                    f"{folder}: sha256 of the tokens is {found}, not {expected}; tokenize again."
-                )
-            maps = {
-                split: np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r") for split in about["tokens"]
-            }
+                raise ConfigError(f"{folder}: sha256 of the tokens is {found}, not {expected}; tokenize again.")
+            maps = {split: np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r") for split in about["tokens"]}
             return cls(
                 vocab_size=about["vocab_size"],
                 train=maps["train"],
@@ -60,6 +54,4 @@ class Tokens:
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename}: no such file; tokenize again.") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"{folder}: tokens.json and its arrays are not what was written ({error!r})."
-            ) from None
+            raise ConfigError(f"{folder}: tokens.json and its arrays are not what was written ({error!r}).") from None

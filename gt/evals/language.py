@@ -16,10 +16,12 @@ from gt.data.batches import EVALUATION_TOKENS, evaluation_windows
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
+from gt.models.lm import LanguageModel
 from gt.records import read_json, write_json
 from gt.spec import RunSpec
 from gt.training.loop import token_losses
 from gt.training.weights import load_model
+
 
 def evaluate(run: Path, data: Path, device: torch.device) -> None:
     """Write `evaluation.json` into a run record. ConfigError where the record and the data do not belong together."""
@@ -43,7 +45,7 @@ def evaluate(run: Path, data: Path, device: torch.device) -> None:
 
 
 @torch.inference_mode()
-def measure(model: torch.nn.Module, split: np.ndarray, tokens: Tokens, spec: RunSpec, device: torch.device) -> dict[str, float]:
+def measure(model: LanguageModel, split: np.ndarray, tokens: Tokens, spec: RunSpec, device: torch.device) -> dict[str, float]:
     """Loss (nats/token), bits per byte and perplexity of a model over the fixed slice of one split."""
     windows = evaluation_windows(split, spec.training.sequence_length, EVALUATION_TOKENS)
     nats = 0.0

@@ -38,7 +38,7 @@ class Block(nn.Module):
         place = (spec.d_model, layer, spec.n_layer)
         self.post = spec.norm_position == "post"
         self.mixer_norm = norm(spec)
-        self.mixers = nn.ModuleDict({letter: build("mixer", spec.mixers[letter], *place) for letter in letters})
+        self.mixers: Any = nn.ModuleDict({letter: build("mixer", spec.mixers[letter], *place) for letter in letters})
         self.fusion: nn.Module | None = None
         self.branch_norms: nn.ModuleDict | None = None
         if len(letters) == 2:

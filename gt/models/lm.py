@@ -30,7 +30,7 @@ class LanguageModel(nn.Module):
             self.position: nn.Embedding | None = None
             if spec.positions == "learned":
                 self.position = nn.Embedding(spec.max_positions, spec.d_model)
-            self.blocks = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layer))
+            self.blocks: Any = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layer))
             self.norm = norm(spec) if spec.norm_position == "pre" else None
             self.head = None if spec.tie_embeddings else nn.Linear(spec.d_model, vocab_size, bias=False)
         mark_unset(self)

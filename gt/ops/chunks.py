@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,3 +16,36 @@ def in_chunks(x: Tensor, chunk: int) -> Tensor:
 def from_chunks(x: Tensor, time: int) -> Tensor:
     """The inverse: (batch, head, chunks, chunk, channel) -> (batch, time, head, channel)."""
     return x.flatten(2, 3)[:, :, :time].transpose(1, 2)
+
+
+def segment_sums(log_decay: Tensor) -> Tensor:
+    """The sum of log_decay over s < j <= t for all positions s, t of a chunk: (..., chunk, channel) -> (..., t, s, channel).
+
+    Zero where s >= t. One product with a constant 0/1 matrix, so each entry is a sum of its own: a difference of two
+    running sums would cancel where decays are mixed.
+    """
+    chunk = log_decay.shape[-2]
+    ones = torch.ones(chunk, chunk, dtype=log_decay.dtype, device=log_decay.device)
+    until = ones.tril()  # (t, j)
+    since = ones.triu(1)  # (s, j)
+    return ((until.unsqueeze(1) * since.unsqueeze(0)).flatten(0, 1) @ log_decay).unflatten(-2, (chunk, chunk))
+
+
+def halvings(chunk: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How halving a chunk again and again separates its positions: constant 0/1 matrices, each (level, chunk, chunk).
+
+    A level cuts blocks of 2 m positions at their middle. The first, (t, j), sums what lies strictly between t and that
+    middle (the middle itself counts as after it); the second, (t, s), is 1 where s is before the middle of t's block and
+    t is not. Every pair s < t has just one such level, and the two sums of that level make up what is between s and t.
+    chunk is at least 2.
+    """
+    position = torch.arange(chunk, device=device)
+    t, j = position.unsqueeze(1), position
+    sums, pairs, half = [], [], 1
+    while half < chunk:
+        middle = t // (2 * half) * 2 * half + half
+        late = t >= middle
+        sums.append(torch.where(late, (middle <= j) & (j < t), (t < j) & (j < middle)))
+        pairs.append((middle == middle.T) & late & ~late.T)
+        half *= 2
+    return torch.stack(sums).to(dtype), torch.stack(pairs).to(dtype)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gt.ops.chunks import from_chunks, in_chunks
+from gt.ops.chunks import from_chunks, in_chunks, segment_sums
 
 
 def ssd_reference(
@@ -40,7 +40,7 @@ def ssd_chunked(
     C: Tensor,
     D: Tensor | None = None,
     state: Tensor | None = None,
-    chunk: int = 64,
+    chunk: int = 16,
 ) -> tuple[Tensor, Tensor]:
     """The same, a chunk of positions at once (the paper's listing 1); differentiable. Computes in float32 at least.
 
@@ -53,33 +53,22 @@ def ssd_chunked(
     # (batch, head, chunks, chunk, ...); B and C keep one copy a group
     xs = in_chunks((x * dt.unsqueeze(-1)).to(dtype), chunk)
     Bs, Cs = (in_chunks(m.to(dtype), chunk) for m in (B, C))
-    log_decay = in_chunks((dt * A).to(dtype).unsqueeze(-1), chunk).squeeze(-1)
+    log_decay = in_chunks((dt * A).to(dtype).unsqueeze(-1), chunk)
 
-    sums = _segment_sums(log_decay)  # (batch, head, chunks, t, s): over s < j <= t
+    decay = segment_sums(log_decay).squeeze(-1).exp()  # (batch, head, chunks, t, s)
     scores = (Cs @ Bs.transpose(-1, -2)).repeat_interleave(heads // groups, dim=1)
-    y = (scores * sums.exp()) @ xs
+    y = (scores * decay).tril() @ xs
 
-    from_start = log_decay.cumsum(-1)
-    to_end = sums[..., -1, :].exp().unsqueeze(-1)
+    from_start = log_decay.cumsum(-2)
+    to_end = decay[..., -1, :].unsqueeze(-1)
     Bs, Cs = (m.repeat_interleave(heads // groups, dim=1) for m in (Bs, Cs))
     written = (xs * to_end).transpose(-1, -2) @ Bs
-    kept = from_start[..., -1].exp()[..., None, None]
+    kept = from_start[..., -1:, :].exp()
     state = torch.zeros_like(written[:, :, 0]) if state is None else state.to(dtype)
     starts = []
     for n in range(written.shape[2]):
         starts.append(state)
         state = kept[:, :, n] * state + written[:, :, n]
-    y = y + from_start.exp().unsqueeze(-1) * (Cs @ torch.stack(starts, dim=2).transpose(-1, -2))
+    y = y + from_start.exp() * (Cs @ torch.stack(starts, dim=2).transpose(-1, -2))
     y = from_chunks(y, time)
     return (y if D is None else y + D.to(dtype)[:, None] * x).to(x.dtype), state
-
-
-def _segment_sums(a: Tensor) -> Tensor:
-    """(..., time) -> (..., t, s): the sum of a_j over s < j <= t, -inf for s > t.
-
-    Each entry is a running sum of its own, not the difference of two, which would cancel.
-    """
-    time = a.shape[-1]
-    mask = torch.ones(time, time, dtype=torch.bool, device=a.device)
-    terms = a.unsqueeze(-1).expand(*a.shape, time).masked_fill(~mask.tril(-1), 0)
-    return terms.cumsum(-2).masked_fill(~mask.tril(), -torch.inf)

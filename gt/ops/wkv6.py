@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gt.ops.chunks import from_chunks, in_chunks
+from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 
 def wkv6_reference(
@@ -30,26 +30,29 @@ def wkv6_reference(
 
 
 def wkv6_chunked(
-    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None, chunk: int = 8
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None, chunk: int = 16
 ) -> tuple[Tensor, Tensor]:
     """The same, a chunk of positions at once; differentiable. Computes in float32 at least; y has v's dtype.
 
-    Inside a chunk each pair of positions gets the exact product of the decays between them: the exponents are sums of
-    non-positive numbers, never differences of long sums, so nothing overflows or cancels however strong a decay is. Only
-    the states between chunks are sequential.
+    Inside a chunk (of at least 2) each pair of positions gets the product of the decays between them as two factors that
+    meet in the middle of the halving which separates the pair. Exponents are sums of non-positive numbers, never
+    differences of long sums, so nothing overflows or cancels however strong a decay is. Only the states between chunks are
+    sequential.
     """
-    batch, time, heads, _ = r.shape
+    time = r.shape[1]
     dtype = torch.promote_types(v.dtype, torch.float32)
     # (batch, head, chunks, chunk, channel); a padded position writes nothing and decays nothing
     r, k, values, log_w = (in_chunks(x.to(dtype), chunk) for x in (r, k, v, log_w))
+    log_w = log_w.clamp(min=-1e30)  # a sum that leaves out an infinite decay must not make 0 times infinity of it
     n_chunks = r.shape[2]
     ones = torch.ones(chunk, chunk, dtype=dtype, device=r.device)
     before, after = ones.tril(-1), ones.triu(1)
 
-    # Pairs s < t: the sum of log_w over s < j < t, as one product with a constant 0/1 matrix (pair, j).
-    between = (before.unsqueeze(1) * after.unsqueeze(0)).flatten(0, 1)
-    decay = (between @ log_w).unflatten(-2, (chunk, chunk)).exp()
-    scores = (r.unsqueeze(-2) * decay * k.unsqueeze(-3)).sum(-1) * before
+    # Each pair s < t is separated by the middle of just one level: decay to the middle times decay from it.
+    to_middle, pairs = halvings(chunk, dtype, r.device)
+    decay = (to_middle @ log_w.unsqueeze(-3)).exp()  # (..., level, chunk, channel)
+    level_scores = (r.unsqueeze(-3) * decay) @ (k.unsqueeze(-3) * decay).transpose(-1, -2)
+    scores = (level_scores * pairs).sum(-3)
     bonus = (r * u.to(dtype)[:, None, None] * k).sum(-1, keepdim=True)
     y = scores @ values + bonus * values
 

@@ -134,8 +134,8 @@ class BranchDropper:
         self.step = 0
         self.part = 0  # of the batch, when gradients are accumulated
         for layer, block in enumerate(model.blocks):
-            if spec.branch in block.mixers:  # type: ignore[operator]
-                mixer = block.mixers[spec.branch]  # type: ignore[index]
+            if spec.branch in block.mixers:
+                mixer = block.mixers[spec.branch]
                 mixer.register_forward_hook(lambda module, _inputs, output, layer=layer: self._drop(module, output, layer))
 
     def _drop(self, module: torch.nn.Module, output: tuple[Tensor, Any], layer: int) -> tuple[Tensor, Any] | None:

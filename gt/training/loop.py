@@ -36,7 +36,12 @@ RECORD = ("spec.json", "manifest.json", "curves.parquet", "model.safetensors")
 
 
 def train(
-    spec: RunSpec, data: Path, out: Path, checkpoints: Path, device: torch.device, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    spec: RunSpec,
+    data: Path,
+    out: Path,
+    checkpoints: Path,
+    device: torch.device,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> str:
     """Train a run and write its record into `out`. Returns its status, `completed` or `diverged`.
 
@@ -257,7 +262,9 @@ class Reporter:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self.total = trainer.spec.training.steps
-        self.bar = tqdm(total=self.total, initial=trainer.step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+        self.bar = (
+            tqdm(total=self.total, initial=trainer.step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+        )
 
     def __call__(self, row: dict[str, float] | None) -> None:
         validated = row is not None and "val/bits_per_byte" in row

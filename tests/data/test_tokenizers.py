@@ -116,10 +116,7 @@ def test_the_folder_holds_the_corpus_and_says_what_it_counted(spec, tmp_path):
     tokenizers.prepare(corpus, spec, tmp_path / "out")
     tokenizer, tokens = load_tokenizer(tmp_path / "out"), Tokens.open(tmp_path / "out")
     about = read_json(tmp_path / "out/tokens.json")
-    assert (
-        about["corpus_sha256"] == read_json(corpus / "corpus.json")["sha256"]
-        and about["tokenizer"] == spec.id
-    )
+    assert about["corpus_sha256"] == read_json(corpus / "corpus.json")["sha256"] and about["tokenizer"] == spec.id
     assert about["vocab_size"] == tokenizer.vocab_size == tokens.vocab_size == len(tokens.token_bytes)
     for split in ("train", "val", "test"):
         text, ids = (corpus / f"{split}.txt").read_bytes(), getattr(tokens, split)
@@ -144,9 +141,7 @@ def test_only_the_train_split_is_seen_in_fitting(tmp_path):
         "test": 50,
     }
     tokens = Tokens.open(tmp_path / "bpe")
-    assert len(tokens.val) == 50 and set(tokens.token_bytes[tokens.val]) == {
-        1
-    }  # no merge was learned from wxyz
+    assert len(tokens.val) == 50 and set(tokens.token_bytes[tokens.val]) == {1}  # no merge was learned from wxyz
 
 
 def test_bpe_has_fewer_tokens_than_asked_for_where_nothing_is_left_to_merge(tmp_path):

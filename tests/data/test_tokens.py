@@ -66,9 +66,7 @@ def test_one_changed_byte_is_noticed(folder, name):
         Tokens.open(folder)
 
 
-@pytest.mark.parametrize(
-    "change", [{"dtype": "float64"}, {"tokens": None}, {"tokens": {"train": "many"}}, {"sha256": 0}]
-)
+@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"tokens": None}, {"tokens": {"train": "many"}}, {"sha256": 0}])
 def test_a_foreign_record_is_refused(folder, change):
     write_json(folder / "tokens.json", {**read_json(folder / "tokens.json"), **change})
     with pytest.raises(ConfigError):
@@ -85,8 +83,6 @@ def test_a_record_that_is_something_else_is_refused(folder, text):
 def test_pickled_arrays_are_never_loaded(folder):
     np.save(folder / "token_bytes.npy", np.array([{}], dtype=object), allow_pickle=True)
     about = read_json(folder / "tokens.json")
-    write_json(
-        folder / "tokens.json", {**about, "sha256": tokenizers.binary_sha256(folder, list(about["tokens"]))}
-    )
+    write_json(folder / "tokens.json", {**about, "sha256": tokenizers.binary_sha256(folder, list(about["tokens"]))})
     with pytest.raises(ConfigError, match="Object arrays cannot be loaded"):
         Tokens.open(folder)

@@ -156,7 +156,12 @@ def test_mingru_follows_its_recurrence(candidate: Any, branches: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("gated", {"gate_init": 0.0}), ("gated", {"gate_init": 1.5}), ("channel_split", {"r_share": 1.0}), ("head_norm", {"head_size": 5})],
+    [
+        ("gated", {"gate_init": 0.0}),
+        ("gated", {"gate_init": 1.5}),
+        ("channel_split", {"r_share": 1.0}),
+        ("head_norm", {"head_size": 5}),
+    ],
 )
 def test_impossible_options_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):

@@ -67,9 +67,7 @@ class MinGRUArbiter(Fusion):
 
     name: ClassVar[str] = "mingru"
 
-    def __init__(
-        self, d_model: int, *, expansion: float = 1.5, candidate: Literal["positive", "tanh"] = "positive"
-    ) -> None:
+    def __init__(self, d_model: int, *, expansion: float = 1.5, candidate: Literal["positive", "tanh"] = "positive") -> None:
         super().__init__(d_model)
         self.hidden = int(expansion * d_model)
         self.candidate = candidate

@@ -22,9 +22,7 @@ class Gated(Fusion):
 
     name: ClassVar[str] = "gated"
 
-    def __init__(
-        self, d_model: int, *, gate_init: float = 0.5, gate_weight_init: Literal["zero", "normal"] = "zero"
-    ) -> None:
+    def __init__(self, d_model: int, *, gate_init: float = 0.5, gate_weight_init: Literal["zero", "normal"] = "zero") -> None:
         super().__init__(d_model)
         self.gate_init = probability(gate_init)
         self.gate_weight_init = gate_weight_init

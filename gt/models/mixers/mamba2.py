@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,7 @@ class Mamba2(Mixer):
             raise ConfigError(f"mamba2.n_groups: {n_groups} does not divide the number of heads, {self.n_head}.")
         self.conv_channels = self.d_inner + 2 * n_groups * d_state
         self.in_proj = nn.Linear(d_model, self.d_inner + self.conv_channels + self.n_head, bias=False)
-        self.conv1d = nn.Conv1d(self.conv_channels, self.conv_channels, d_conv, groups=self.conv_channels)
+        self.conv1d: Any = nn.Conv1d(self.conv_channels, self.conv_channels, d_conv, groups=self.conv_channels)
         self.dt_bias = nn.Parameter(torch.empty(self.n_head))
         self.A_log = nn.Parameter(torch.empty(self.n_head))
         self.D = nn.Parameter(torch.empty(self.n_head))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -47,16 +47,16 @@ class RWKV6(Mixer):
         if d_model % head_size:
             raise ConfigError(f"rwkv6.head_size: {head_size} does not divide d_model {d_model}.")
         self.head_size, self.n_head, self.init = head_size, d_model // head_size, init
-        self.x_proj = nn.Sequential(Lerp(d_model, 5 * mix_rank), nn.Tanh(), nn.Linear(5 * mix_rank, d_model, bias=False))
+        self.x_proj: Any = nn.Sequential(Lerp(d_model, 5 * mix_rank), nn.Tanh(), nn.Linear(5 * mix_rank, d_model, bias=False))
         self.x_bias = nn.Parameter(torch.empty(5, d_model))
         self.r_proj = Projection(nn.Linear(d_model, d_model, bias=False))
-        self.w_proj = Projection(LowRank(d_model, decay_rank))
+        self.w_proj: Any = Projection(LowRank(d_model, decay_rank))
         self.k_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.v_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.g_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.bonus = nn.Parameter(torch.empty(self.n_head, head_size))
         # The official kernel's output is normalised with eps 1e-5 * 8^2; FLA's layer has 1e-5.
-        self.g_norm = nn.GroupNorm(self.n_head, d_model, eps=64e-5 if init == "official" else 1e-5)
+        self.g_norm: Any = nn.GroupNorm(self.n_head, d_model, eps=64e-5 if init == "official" else 1e-5)
         self.o_proj = nn.Linear(d_model, d_model, bias=False)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -71,9 +71,9 @@ class RWKV6(Mixer):
         with torch.autocast(x.device.type, enabled=False):
             log_w = -self.w_proj.linear(inputs["w"].to(self.bonus.dtype)).exp()
 
-        heads = [t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v, log_w)]
+        r, k, v, log_w = (t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v, log_w))
         with torch.autocast(x.device.type, enabled=False):
-            y, memory = wkv6_chunked(*heads, self.bonus, memory)
+            y, memory = wkv6_chunked(r, k, v, log_w, self.bonus, memory)
             y = self.g_norm(y.to(self.bonus.dtype).flatten(2).flatten(0, 1)).view(*x.shape)
         return self.o_proj(y * gate), (x[:, -1], memory)
 
@@ -158,7 +158,7 @@ class Projection(nn.Module):
 
     def __init__(self, linear: nn.Module) -> None:
         super().__init__()
-        self.linear = linear
+        self.linear: Any = linear
 
 
 class LowRank(nn.Module):
@@ -166,7 +166,7 @@ class LowRank(nn.Module):
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
-        self.lora = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
+        self.lora: Any = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.lora(x)

@@ -1,0 +1,48 @@
+# make run: everything, from an empty folder to the default study's report.  make help: the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUDY ?= smoke
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONNOUSERSITE := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help run test ui lock schemas clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.run  ## install, then train, compare and report the study (STUDY=smoke)
+	snakemake --cores all --config study=$(STUDY)
+	@gt summary --study results/studies/$(STUDY)
+
+test: $(VENV)/.test  ## install, then lint, type-check and test
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check workflow
+	snakemake --lint
+	pytest --cov --cov-report=term:skip-covered
+
+ui: $(VENV)/.run  ## serve the MLflow UI on this machine only
+	mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000
+
+lock: $(VENV)/.test  ## write down the versions that are installed now
+	@{ sed -n '/^#/p' requirements.lock; pip freeze --exclude-editable --exclude groundthink | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^triton=='; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+schemas: $(VENV)/.run  ## generate workflow/schemas from the models
+	gt schema --out workflow/schemas
+
+clean:  ## remove the environment; results stay
+	rm -rf $(VENV)
+
+$(VENV)/.run: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
+	@touch $@ $(VENV)/.run

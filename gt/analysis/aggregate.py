@@ -1,0 +1,309 @@
+"""A study's run records, put together: every run, every cell over its seeds, every contrast with the baseline, all curves.
+
+The four tables and `coverage.json` are functions of the plan and the records alone; the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gt.analysis.records import STATUSES, Record, read_record
+from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
+from gt.errors import ConfigError, nearest
+from gt.records import atomic_write, write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Json = dict[str, Any]
+ALPHA = 0.05
+# Variants whose bits per byte are within so much of each other count as the same. Fixed here, before any run.
+MARGIN = 0.01
+MAIN = "val/bits_per_byte"
+# What a cell's mean and interval are given of.
+METRICS = (
+    *(MAIN, "val/loss", "val/perplexity", "test/bits_per_byte", "test/loss", "gate/final"),
+    *("tokens_per_second", "seconds", "peak_memory_bytes"),
+)
+# The columns of a contrast, also where a study has none.
+CONTRAST = (
+    *(
+        "cell",
+        "label",
+        "variant",
+        "corpus",
+        "tokenizer",
+        "factors",
+        "baseline",
+        "metric",
+        "n",
+        "difference",
+        "sd",
+        "lower",
+        "upper",
+    ),
+    *("p", "p_holm", "p_sign_flip", "margin", "ratio", "ratio_lower", "ratio_upper", "p_equivalence", "p_equivalence_holm"),
+    *("verdict", "decided"),
+)
+SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A seed of a cell, and its record."""
+
+    cell: Json
+    seed: int
+    record: Record
+
+
+def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
+    """Write runs.parquet, cells.parquet, contrasts.parquet, curves.parquet and coverage.json into `out`.
+
+    Runs that are not there, failed or diverged are rows with that status. ConfigError if the plan's baseline has no cell.
+    """
+    if plan["baseline"] not in (variants := [cell["variant"] for cell in plan["cells"]]):
+        raise ConfigError(f"plan: baseline: no cell is called {plan['baseline']!r}." + nearest(plan["baseline"], variants))
+    runs = [
+        Run(cell, int(seed), read_record(runs_dir / run_id, run_id))
+        for cell in plan["cells"]
+        for seed, run_id in sorted(cell["runs"].items(), key=lambda item: int(item[0]))
+    ]
+    rows = [_run_row(run) for run in runs]
+    warnings = _flag(rows)
+    cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell["id"]]) for cell in plan["cells"]]
+    _write(out / "runs.parquet", _table(rows))
+    _write(out / "cells.parquet", _table(cells))
+    _write(out / "contrasts.parquet", _table(_contrasts(plan, rows), CONTRAST))
+    _write(out / "curves.parquet", _curves(runs))
+    counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
+    write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
+
+
+def label(cell: Json) -> str:
+    """How a cell is called within its corpus and tokenizer: its variant, and its factors if it has any."""
+    factors = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in cell["factors"].items())
+    return f"{cell['variant']} ({factors})" if factors else cell["variant"]
+
+
+def _identity(cell: Json) -> Json:
+    """The columns that say which cell a row is of."""
+    return {
+        "cell": cell["id"],
+        "label": label(cell),
+        "variant": cell["variant"],
+        "corpus": cell["corpus"],
+        "tokenizer": cell["tokenizer"],
+        "factors": json.dumps(cell["factors"], sort_keys=True),
+        **{f"factor/{path}": value for path, value in cell["factors"].items()},
+    }
+
+
+def _run_row(run: Run) -> Json:
+    """Everything that is one number or word about a run."""
+    manifest, evaluation = run.record.manifest, run.record.evaluation
+    splits, lines = evaluation.get("splits", {}), evaluation.get("ngram", {})
+    measured = ("loss", "bits_per_byte", "perplexity", "tokens", "bytes")
+    return {
+        **_identity(run.cell),
+        "seed": run.seed,
+        "run_id": run.record.run_id,
+        "status": run.record.status,
+        "reason": run.record.reason,
+        **{f"{split}/{name}": splits.get(split, {}).get(name) for split in ("val", "test") for name in measured},
+        **{
+            f"ngram/{order}": lines.get(order, {}).get("bits_per_byte") for order in ("uniform", "unigram", "bigram", "trigram")
+        },
+        "gate/final": _last(run.record.curves, "gate/mean"),
+        **{name: manifest.get(name, run.cell.get(name)) for name in SIZES},
+        **{
+            name: manifest.get(name)
+            for name in ("steps_completed", "tokens", "tokens_per_second", "seconds", "peak_memory_bytes")
+        },
+        "energy_joules": manifest.get("energy_joules"),
+        "resumed": len(manifest.get("resumed_from", [])),
+        **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
+        **{name: manifest.get(name) for name in ("git_commit", "git_dirty", "data_sha256", "vocab_size")},
+        **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
+        "code/evals": evaluation.get("code"),
+        **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
+    }
+
+
+def _last(curves: pa.Table | None, column: str) -> float | None:
+    """The last value of a curve that is a number."""
+    if curves is None or column not in curves.column_names:
+        return None
+    values = [value for value in curves[column].to_pylist() if value is not None and math.isfinite(value)]
+    return values[-1] if values else None
+
+
+def _flag(rows: list[Json]) -> list[str]:
+    """Mark the runs that were not made like the others (`code_differs`, `data_differs`), and say so in words."""
+    warnings = []
+    made = [row for row in rows if row["finished"] is not None]
+    parts = sorted({key for row in made for key in row if key.startswith("code/")})
+    for row in rows:
+        row["code_differs"] = row["data_differs"] = False
+    for part in parts:
+        odd = _odd_ones([row for row in made if row.get(part) is not None], part)
+        for row in odd:
+            row["code_differs"] = True
+        if odd:
+            warnings.append(f"{_runs(len(odd))} made with another version of gt.{part.removeprefix('code/')} than the others.")
+    for corpus, tokenizer in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in made):
+        odd = _odd_ones([row for row in made if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)], "data_sha256")
+        for row in odd:
+            row["data_differs"] = True
+        if odd:
+            warnings.append(f"{corpus}, {tokenizer}: {_runs(len(odd))} trained on other data than the others.")
+    for column, what in (("device", "on another device"), ("version/torch", "with another version of torch")):
+        if odd := _odd_ones(made, column):
+            warnings.append(f"{_runs(len(odd))} made {what} than the others.")
+    if dirty := sum(row["git_dirty"] is True for row in made):
+        warnings.append(f"{_runs(dirty)} made from a working tree with uncommitted changes.")
+    return warnings
+
+
+def _odd_ones(rows: list[Json], column: str) -> list[Json]:
+    """The rows whose value is not the most common one (of equally common ones, the first)."""
+    counts = Counter(row.get(column) for row in rows)
+    return [row for row in rows if row.get(column) != counts.most_common(1)[0][0]]
+
+
+def _runs(n: int) -> str:
+    return f"{n} run was" if n == 1 else f"{n} runs were"
+
+
+def _cell_row(cell: Json, rows: list[Json]) -> Json:
+    """A cell over its completed seeds: for each metric its `_n`, `_mean`, `_sd` and 95 % interval `_lower`, `_upper`."""
+    done = [row for row in rows if row["status"] == "completed"]
+    result = {**_identity(cell), "planned": len(rows)}
+    result |= {status: sum(row["status"] == status for row in rows) for status in STATUSES}
+    result |= {size: next((row[size] for row in rows if row[size] is not None), None) for size in SIZES}
+    for metric in METRICS:
+        estimate = mean_interval([row[metric] for row in done if row[metric] is not None])
+        result |= {f"{metric}_{name}": value for name, value in asdict(estimate).items()}
+    return result
+
+
+def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
+    """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
+
+    p values are adjusted by Holm over the contrasts of one corpus and tokenizer (the family) for which there is a test.
+    """
+    place = {
+        cell["id"]: (cell["corpus"], cell["tokenizer"], json.dumps(cell["factors"], sort_keys=True)) for cell in plan["cells"]
+    }
+    baselines = {place[cell["id"]]: cell["id"] for cell in plan["cells"] if cell["variant"] == plan["baseline"]}
+    values: dict[str, dict[int, float]] = {cell_id: {} for cell_id in place}
+    for row in rows:
+        if row["status"] == "completed":
+            values[row["cell"]][row["seed"]] = row[MAIN]
+    result = [
+        _contrast(cell, baselines.get(place[cell["id"]]), values)
+        for cell in plan["cells"]
+        if cell["variant"] != plan["baseline"]
+    ]
+    for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
+        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["p"] is not None]
+        for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
+            for row, value in zip(members, holm([row[raw] for row in members]), strict=True):
+                row[adjusted] = value
+    for row in result:
+        row["verdict"] = _verdict(row)
+        row["decided"] = row["verdict"] in VERDICTS
+    return result
+
+
+def _contrast(cell: Json, baseline: str | None, values: dict[str, dict[int, float]]) -> Json:
+    own, other = values[cell["id"]], values[baseline] if baseline else {}
+    d, e = paired_difference(own, other), equivalence(own, other, MARGIN, ALPHA)
+    return {
+        **_identity(cell),
+        "baseline": baseline,
+        "metric": MAIN,
+        "n": d.n,
+        "difference": d.mean,
+        "sd": d.sd,
+        "lower": d.lower,
+        "upper": d.upper,
+        "p": d.p,
+        "p_holm": None,
+        "p_sign_flip": d.p_sign_flip,
+        "margin": e.margin,
+        "ratio": e.ratio,
+        "ratio_lower": e.lower,
+        "ratio_upper": e.upper,
+        "p_equivalence": e.p,
+        "p_equivalence_holm": None,
+    }
+
+
+VERDICTS = ("better", "worse", "better, within margin", "worse, within margin", "equivalent")
+NO_BASELINE = "no baseline to compare with"
+
+
+def _verdict(row: Json) -> str:
+    """A word for a contrast, from the two adjusted tests; what they leave open is said to be open."""
+    if row["baseline"] is None:
+        return NO_BASELINE
+    if row["p"] is None:
+        return f"cannot be decided with {row['n']} seed{'' if row['n'] == 1 else 's'}"
+    direction = "better" if row["difference"] < 0 else "worse"
+    match row["p_holm"] < ALPHA, row["p_equivalence_holm"] < ALPHA:
+        case True, False:
+            return direction
+        case True, True:
+            return f"{direction}, within margin"
+        case False, True:
+            return "equivalent"
+        case _:
+            return f"cannot be decided with {row['n']} seeds"
+
+
+def _curves(runs: list[Run]) -> pa.Table:
+    """All curves, one below the other; a column that a run does not have is null there."""
+    import pyarrow as pa
+
+    words, numbers = ("cell", "label", "variant", "corpus", "tokenizer", "run_id", "status"), ("seed", "step", "tokens")
+    tables = [pa.schema([*((name, pa.string()) for name in words), *((name, pa.int64()) for name in numbers)]).empty_table()]
+    for run in runs:
+        if (table := run.record.curves) is not None:
+            own = {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, "status": run.record.status}
+            for name in (*words, "seed"):
+                table = table.append_column(name, pa.array([own[name]] * table.num_rows))
+            tables.append(table.replace_schema_metadata(None))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _table(rows: list[Json], names: Iterable[str] = ()) -> pa.Table:
+    """Rows as columns: integers, floats, words or truth values, by what stands in them. names: there in any case."""
+    import pyarrow as pa
+
+    names = list(dict.fromkeys([*(key for row in rows for key in row), *names]))
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {str, int, float, bool} and len(kinds) == 1 and kinds != {float}:
+        return pa.array(values)
+    if kinds <= {int, float}:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    return pa.array([None if value is None else json.dumps(value) for value in values])
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary)

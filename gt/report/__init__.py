@@ -1,0 +1,1 @@
+"""From a study's tables to what a reader sees: tables, figures, and the report."""

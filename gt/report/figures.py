@@ -1,0 +1,359 @@
+"""Figures of a study: every seed shown, means with intervals, one colour a variant throughout; the same bytes each time.
+
+A figure whose data a study does not have is not drawn, and the report says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from gt.analysis.aggregate import MAIN
+from gt.records import atomic_write
+from gt.report.numbers import Panel, Results, Row, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Wong (2011) without yellow and black, with a brown and a grey: distinguishable by the colour-blind, on white and on black.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A6761D", "#8C8C8C")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Text and axes. The report replaces it by the colour of its own text.
+INK = "#24292f"
+STYLE = {
+    "svg.hashsalt": "groundthink",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
+}
+GREY = "#8c8c8c"
+SIZE = "n_params_non_embedding"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A kind of figure. `draw` returns None where the study has no data for it; `absent` says what is missing then."""
+
+    name: str
+    title: str
+    caption: str
+    absent: str
+    draw: Callable[[Results], Figure | None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a cell's label is drawn in every figure."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+
+def draw(study_dir: Path) -> None:
+    """Write `figures/<name>.svg` and `.png` for every drawing that the study has data for; remove those it has none for."""
+    results = load(study_dir)
+    (study_dir / "figures").mkdir(exist_ok=True)
+    for drawing in DRAWINGS:
+        files = {suffix: study_dir / "figures" / f"{drawing.name}.{suffix}" for suffix in ("svg", "png")}
+        with matplotlib.rc_context(STYLE):
+            figure = drawing.draw(results)
+            for suffix, path in files.items():
+                if figure is None:
+                    path.unlink(missing_ok=True)
+                else:
+                    _save(figure, path, suffix)
+
+
+def _save(figure: Figure, path: Path, suffix: str) -> None:
+    """Without dates or versions in the file; the SVG is transparent, the PNG white."""
+    nameless: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+    with atomic_write(path) as temporary:
+        figure.savefig(
+            temporary,
+            format=suffix,
+            metadata=nameless,
+            dpi=160,
+            transparent=suffix == "svg",
+            bbox_inches="tight",
+            pad_inches=0.08,
+        )
+
+
+def looks(results: Results) -> dict[str, Look]:
+    """A look for each label, by its place in the plan."""
+    n = len(COLOURS)
+    return {
+        label: Look(COLOURS[i % n], DASHES[i // n % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, label in enumerate(results.labels)
+    }
+
+
+def learning_curves(results: Results) -> Figure | None:
+    """Validation bits per byte against tokens."""
+    column = "val/bits_per_byte"
+    panels = [panel for panel in results.panels if not _curves(results, panel, column).empty]
+    if not panels:
+        return None
+    figure, axes = _frame(panels, height=max(3.6, 0.19 * len(results.labels)), width=5.2)
+    for ax, panel in zip(axes, panels, strict=True):
+        curves = _curves(results, panel, column)
+        _draw_curves(ax, curves, column, looks(results))
+        bottom = float(curves[column].min())
+        # A model that does worse than counting characters is of no interest; what is above that line is cut.
+        top = min(float(curves[column].max()), 1.1 * panel.lines.get("unigram", math.inf))
+        ax.set_ylim(bottom - 0.05 * (top - bottom), top)
+        _reference_lines(ax, panel)
+        _label_ends(ax, curves, column, looks(results))
+        ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
+    return figure
+
+
+def gates(results: Results) -> Figure | None:
+    """The mean gate of each fusion against tokens."""
+    column = "gate/mean"
+    panels = [panel for panel in results.panels if not _curves(results, panel, column).empty]
+    if not panels:
+        return None
+    figure, axes = _frame(panels, height=3.2, width=5.2)
+    for ax, panel in zip(axes, panels, strict=True):
+        curves = _curves(results, panel, column)
+        _draw_curves(ax, curves, column, looks(results))
+        low, high = min(0.45, float(curves[column].min())), max(0.55, float(curves[column].max()))
+        ax.set_ylim(low - 0.05, high + 0.05)
+        ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+        _label_ends(ax, curves, column, looks(results))
+        ax.set_ylabel("mean gate (weight of the first branch)" if ax is axes[0] else "")
+    return figure
+
+
+def final_bits_per_byte(results: Results) -> Figure | None:
+    """Every seed a dot, the mean a stroke, its interval a bar; the best on top."""
+    panels = [panel for panel in results.panels if panel.measured]
+    if not panels:
+        return None
+    most = max(len(panel.rows) for panel in panels)
+    figure, axes = _frame(panels, height=0.9 + 0.34 * most, width=4.6)
+    for ax, panel in zip(axes, panels, strict=True):
+        for y, row in enumerate(panel.rows):
+            look = looks(results)[row["label"]]
+            runs = results.runs[(results.runs["cell"] == row["cell"]) & (results.runs["status"] == "completed")]
+            if _number(row["lower"]):
+                ax.plot([row["lower"], row["upper"]], [y, y], color=look.colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            ax.plot([row["mean"]] * 2, [y - 0.28, y + 0.28], color=look.colour, linewidth=2)
+            dots: dict[str, Any] = {"color": look.colour, "markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
+            ax.plot(runs[MAIN], np.full(len(runs), y), "o", **dots)
+        ax.set_yticks(range(len(panel.rows)), [_with_losses(row) for row in panel.rows])
+        ax.set_ylim(len(panel.rows) - 0.4, -0.6)
+        ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_xlabel("validation bits per byte")
+        ax.set_title(panel.title)
+    return figure
+
+
+def parameters(results: Results) -> Figure | None:
+    """Bits per byte against parameters without embeddings."""
+    known = [row for row in results.cell_rows if _number(row["mean"]) and _number(row[SIZE])]
+    panels = [panel for panel in results.panels if any(row in known for row in panel.rows)]
+    if not panels:
+        return None
+    figure, axes = _frame(panels, height=max(3.4, 0.2 * len(results.labels)), width=4.8)
+    for ax, panel in zip(axes, panels, strict=True):
+        rows = [row for row in panel.rows if row in known]
+        for row in rows:
+            look = looks(results)[row["label"]]
+            if _number(row["lower"]):
+                ax.plot([row[SIZE]] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=3, alpha=0.3)
+            ax.plot(row[SIZE], row["mean"], look.marker, color=look.colour, markersize=6)
+        sizes = [row[SIZE] for row in rows]
+        if max(sizes) > 4 * min(sizes):
+            ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.margins(x=0.08)
+        ax.xaxis.set_major_formatter(FuncFormatter(_short))
+        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        ax.set_xlabel("parameters without embeddings")
+        ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
+        ax.set_title(panel.title)
+        _right_labels(ax, [(row["label"], row[SIZE], row["mean"]) for row in rows], looks(results))
+    return figure
+
+
+DRAWINGS = (
+    Drawing(
+        "learning_curves",
+        "Learning curves",
+        "Validation bits per byte against tokens trained on. Thin lines are seeds, thick ones their mean while all seeds last; a "
+        "cross is the last one of a run that diverged. Dotted lines: n-gram models of the training text. Curves are measured "
+        "on a fixed slice of the validation split that may be smaller than the one of the tables.",
+        "No run has logged a validation.",
+        learning_curves,
+    ),
+    Drawing(
+        "final_bits_per_byte",
+        "Final bits per byte",
+        "Validation bits per byte after training, lower is better. Each dot is a seed, the stroke the mean, the bar its 95 % "
+        "t interval. Intervals include what the seeds share; the paired differences in the tables do not, and are tighter.",
+        "No run has completed.",
+        final_bits_per_byte,
+    ),
+    Drawing(
+        "gates",
+        "Gates of the fusions",
+        "The weight that a fusion gives to its first branch, averaged over tokens, channels and layers, on the validation slice. "
+        "Thin lines are seeds, thick ones their mean; the dotted line is an even split.",
+        "No variant has a gate, or none has been measured.",
+        gates,
+    ),
+    Drawing(
+        "parameters",
+        "Parameters and bits per byte",
+        "Mean validation bits per byte with its 95 % interval against the number of parameters without embeddings.",
+        "No completed run, or no parameter counts.",
+        parameters,
+    ),
+)
+
+
+def _frame(panels: Sequence[Panel], height: float, width: float) -> tuple[Figure, list[Axes]]:
+    """A row of axes, at most two beside each other."""
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(width * columns, (height + 0.5) * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, panel in zip(axes, panels, strict=False):
+        ax.set_title(panel.title)
+    return figure, axes[: len(panels)]
+
+
+def _curves(results: Results, panel: Panel, column: str) -> pd.DataFrame:
+    """The rows of a panel's curves where a column is a finite number, but for step 0, which has no place on a log axis."""
+    curves = results.curves
+    if column not in curves:
+        return curves.iloc[:0]
+    here = (curves["corpus"] == panel.corpus) & (curves["tokenizer"] == panel.tokenizer) & (curves["tokens"] > 0)
+    return curves[here & np.isfinite(curves[column].astype(float))]
+
+
+def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, Look]) -> None:
+    """Seeds thin, the mean over the seeds that completed thick, a cross at the end of a run that diverged."""
+    for label, cell in curves.groupby("label", sort=False):
+        look = style[str(label)]
+        for _, run in cell.groupby("run_id", sort=False):
+            ax.plot(run["tokens"], run[column], color=look.colour, linewidth=0.7, alpha=0.45)
+            if run["status"].iloc[0] == "diverged":
+                ax.plot(run["tokens"].iloc[-1], run[column].iloc[-1], "x", color=look.colour, markersize=6, markeredgewidth=1.6)
+        mean = _mean_curve(cell, column)
+        ax.plot(mean.index, mean, color=look.colour, linewidth=2, linestyle=look.dashes)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(_short))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+    ax.set_xlabel("tokens")
+
+
+def _mean_curve(cell: pd.DataFrame, column: str) -> pd.Series:
+    """The mean over a cell's completed seeds at the tokens where all of them were measured."""
+    done = cell[cell["status"] == "completed"]
+    at = done.groupby("tokens")[column]
+    return at.mean()[at.count() == done["run_id"].nunique()]
+
+
+def _reference_lines(ax: Axes, panel: Panel) -> None:
+    low, high = ax.get_ylim()
+    for order, value in panel.lines.items():
+        if low < value < high:
+            ax.axhline(value, color=GREY, linewidth=0.9, linestyle=":")
+            where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            ax.annotate(order, (0.99, value), xytext=(0, 2), **where, fontsize=7.5, color=GREY, ha="right")
+
+
+def _label_ends(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, Look]) -> None:
+    ends = []
+    for label, cell in curves.groupby("label", sort=False):
+        mean = _mean_curve(cell, column)
+        if len(mean):
+            ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
+    _right_labels(ax, ends, style)
+
+
+def _right_labels(ax: Axes, points: list[tuple[str, float, float]], style: dict[str, Look]) -> None:
+    """Name points (label, x, y) to the right of the axes, in their colours and order, moved apart where they would overlap."""
+    figure = ax.get_figure()
+    assert figure is not None
+    low, high = ax.get_ylim()
+    height = ax.get_position().height * figure.get_figheight() * 72
+    gap = 11.5 / height
+    wanted = sorted(((y - low) / (high - low), label, x, y) for label, x, y in points)
+    for (place, label, x, y), shown in zip(wanted, _spread([w[0] for w in wanted], gap), strict=True):
+        look = style[label]
+        ax.annotate(
+            label,
+            (x, y),
+            xytext=(1.06, shown),
+            textcoords="axes fraction",
+            color=look.colour,
+            fontsize=8.5,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3},
+        )
+
+
+def _spread(places: list[float], gap: float) -> list[float]:
+    """Rising places moved as little as needed to stand `gap` apart: pools of neighbours around their mean."""
+    pools: list[list[float]] = []
+    for i, place in enumerate(places):
+        pools.append([place - i * gap])
+        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    flat = [_mean(pool) for pool in pools for _ in pool]
+    return [value + i * gap for i, value in enumerate(flat)]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _with_losses(row: Row) -> str:
+    """A cell's label, and below it what became of the runs that did not complete."""
+    lost = ", ".join(f"{row[status]} {status}" for status in ("diverged", "failed", "missing") if row[status])
+    return f"{row['label']}\n({lost})" if lost else str(row["label"])
+
+
+def _number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _short(value: float, _position: object = None) -> str:
+    """20k, 1.5M"""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,305 @@
+"""One object with everything that a study's report says: what it found, in numbers and in sentences.
+
+The templates take every number from here, so a number in the text cannot differ from the one in a table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE
+from gt.analysis.statistics import smallest_sign_flip_p
+from gt.errors import ConfigError
+from gt.records import read_json
+from gt.report import text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+ORDERS = ("unigram", "bigram", "trigram")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One corpus under one tokenizer: what may be compared in every measure. rows: its cells, the best first."""
+
+    corpus: str
+    tokenizer: str
+    baseline: str
+    rows: list[Row]
+    lines: dict[str, float]
+
+    @property
+    def id(self) -> str:
+        return f"{self.corpus}.{self.tokenizer}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.corpus}, {self.tokenizer}"
+
+    @property
+    def measured(self) -> list[Row]:
+        """The cells with at least one completed run."""
+        return [row for row in self.rows if not text.absent(row["mean"])]
+
+    @property
+    def finding(self) -> str:
+        """What was found here: the lowest cell, against the baseline, and how many contrasts are decided."""
+        if not self.measured:
+            return f"On {self.title} no run has completed."
+        best = self.measured[0]
+        of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
+        sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}."
+        if best["variant"] != self.baseline:
+            sentence += f" {_contrast(best, self.baseline)}"
+        return f"{sentence} {self.counted}".strip()
+
+    @property
+    def contrasts(self) -> list[Row]:
+        """The cells that are compared with the baseline's."""
+        return [row for row in self.rows if row["variant"] != self.baseline and row["verdict"] != NO_BASELINE]
+
+    @property
+    def counted(self) -> str:
+        """How many contrasts are decided, and how."""
+        if not self.contrasts:
+            return ""
+        n, decided = len(self.contrasts), [row for row in self.contrasts if row["decided"]]
+        ways = Counter(row["verdict"].replace(", within margin", "") for row in decided)
+        how = (
+            f" ({text.listed([f'{ways[way]} {way}' for way in ('better', 'worse', 'equivalent') if ways[way]])})"
+            if ways
+            else ""
+        )
+        open_ = n - len(decided)
+        rest = f"; {open_} cannot be decided with the seeds there are" if open_ else ""
+        return (
+            f"Of {text.plural(n, 'contrast')} with {self.baseline}, {len(decided)} {text.are(len(decided))} decided{how}{rest}."
+        )
+
+    @property
+    def ngrams(self) -> str:
+        """The reference lines in words; empty where none was measured."""
+        known = [f"{order} {text.decimals(self.lines[order], 3)}" for order in ORDERS if order in self.lines]
+        return f"n-gram models of the same text reach, in bits per byte: {text.listed(known)}." if known else ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's plan and tables, as `gt aggregate` wrote them."""
+
+    folder: Path
+    plan: dict[str, Any]
+    coverage: dict[str, Any]
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    contrasts: pd.DataFrame
+    curves: pd.DataFrame
+
+    @property
+    def study(self) -> str:
+        return str(self.plan["study"])
+
+    @property
+    def title(self) -> str:
+        return str(self.plan["title"])
+
+    @property
+    def description(self) -> str:
+        return str(self.plan["description"]).strip()
+
+    @property
+    def claims(self) -> list[str]:
+        return list(self.plan["claims"])
+
+    @property
+    def baseline(self) -> str:
+        return str(self.plan["baseline"])
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """All cells' labels, once each, in the plan's order."""
+        return list(dict.fromkeys(self.cells["label"]))
+
+    @cached_property
+    def cell_rows_in_order(self) -> list[Row]:
+        """The cells in the plan's order, each with its contrast with the baseline."""
+        contrasts = {row["cell"]: row for row in _rows(self.contrasts)}
+        return [_with_contrast(row, contrasts.get(row["cell"])) for row in _rows(self.cells)]
+
+    @cached_property
+    def cell_rows(self) -> list[Row]:
+        """The same, panel by panel and the best first."""
+        return [row for panel in self.panels for row in panel.rows]
+
+    @cached_property
+    def run_rows(self) -> list[Row]:
+        """Every run, in the plan's order."""
+        return _rows(self.runs)
+
+    @cached_property
+    def panels(self) -> list[Panel]:
+        """The corpora and tokenizers, in the plan's order."""
+        places = dict.fromkeys((row["corpus"], row["tokenizer"]) for row in self.cell_rows_in_order)
+        return [self._panel(corpus, tokenizer) for corpus, tokenizer in places]
+
+    def _panel(self, corpus: str, tokenizer: str) -> Panel:
+        here = [row for row in self.cell_rows_in_order if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)]
+        here.sort(key=lambda row: (text.absent(row["mean"]), row["mean"] if not text.absent(row["mean"]) else 0.0))
+        runs = self.runs[(self.runs["corpus"] == corpus) & (self.runs["tokenizer"] == tokenizer)]
+        lines = {order: runs[f"ngram/{order}"].dropna() for order in ORDERS}
+        return Panel(corpus, tokenizer, self.baseline, here, {order: float(v.iloc[0]) for order, v in lines.items() if len(v)})
+
+    @property
+    def findings(self) -> list[str]:
+        return [panel.finding for panel in self.panels]
+
+    @property
+    def completion(self) -> str:
+        """How many of the planned runs completed, and what became of the others."""
+        c = self.coverage
+        others = [
+            f"{c[key]} {word}"
+            for key, word in (("diverged", "diverged"), ("failed", "failed"), ("missing", "missing"))
+            if c[key]
+        ]
+        verb = "has" if c["planned"] == 1 else "have"
+        rest = f"; {text.listed(others)}" if others else ""
+        return f"{c['completed']:,} of {text.plural(c['planned'], 'planned run')} {verb} completed{rest}."
+
+    @property
+    def warnings(self) -> list[str]:
+        return list(self.coverage["warnings"])
+
+    @property
+    def incomplete(self) -> list[Row]:
+        """The runs that did not complete, with their reasons."""
+        return [row for row in self.run_rows if row["status"] != "completed"]
+
+    @property
+    def decided(self) -> int:
+        return sum(bool(row["decided"]) for panel in self.panels for row in panel.contrasts)
+
+    @property
+    def n_contrasts(self) -> int:
+        return sum(len(panel.contrasts) for panel in self.panels)
+
+    @property
+    def fewest_seeds(self) -> int:
+        return min(len(cell["runs"]) for cell in self.plan["cells"])
+
+    @property
+    def most_seeds(self) -> int:
+        return max(len(cell["runs"]) for cell in self.plan["cells"])
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds a cell has."""
+        same = self.fewest_seeds == self.most_seeds
+        return text.plural(self.most_seeds, "seed") if same else f"{self.fewest_seeds} to {self.most_seeds} seeds"
+
+    @property
+    def sign_flip_limit(self) -> str:
+        """What the exact test can reach at best with the planned seeds."""
+        return text.decimals(smallest_sign_flip_p(self.most_seeds), 4 if self.most_seeds > 6 else 3)
+
+    @property
+    def margin(self) -> str:
+        return f"{100 * MARGIN:g} %"
+
+    @property
+    def alpha(self) -> str:
+        return f"{100 * ALPHA:g} %"
+
+    @property
+    def total_time(self) -> str:
+        """Training time of all runs that have a manifest."""
+        return text.duration(float(self.runs["seconds"].sum()))
+
+    @property
+    def total_tokens(self) -> str:
+        return text.count(float(self.runs["tokens"].sum()))
+
+    @cached_property
+    def environment(self) -> list[tuple[str, str]]:
+        """What the manifests say of where and with what the runs were made: name -> its values, the most common first."""
+        names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
+        names |= {c: c.removeprefix("version/") for c in self.runs.columns if c.startswith("version/")}
+        names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in self.runs.columns if c.startswith("code/")}
+        found = [(title, _values(self.runs[column])) for column, title in names.items()]
+        started, finished = self.runs["started"].dropna(), self.runs["finished"].dropna()
+        if len(started):
+            found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(finished))}"))
+        return [(title, values) for title, values in found if values]
+
+
+def load(study_dir: Path) -> Results:
+    """Read a study's plan and tables. ConfigError names what is missing."""
+    import pandas as pd
+
+    frames = {}
+    for name in ("runs", "cells", "contrasts", "curves"):
+        path = study_dir / f"{name}.parquet"
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")
+        frames[name] = pd.read_parquet(path)
+    return Results(study_dir, read_json(study_dir / "plan.json"), read_json(study_dir / "coverage.json"), **frames)
+
+
+def _rows(frame: pd.DataFrame) -> list[Row]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+CONTRAST = ("difference", "p", "p_holm", "p_sign_flip", "p_equivalence_holm", "verdict", "decided")
+
+
+def _with_contrast(cell: Row, contrast: Row | None) -> Row:
+    """A cell's row with its estimate of the main measure under short names, and its contrast if it is not the baseline."""
+    own = {name: cell[f"{MAIN}_{name}"] for name in ("n", "mean", "sd", "lower", "upper")}
+    if contrast is None:
+        other = {
+            **dict.fromkeys(CONTRAST),
+            "difference_lower": None,
+            "difference_upper": None,
+            "pairs": None,
+            "verdict": "baseline",
+        }
+    else:
+        other = {name: contrast[name] for name in CONTRAST}
+        other |= {"difference_lower": contrast["lower"], "difference_upper": contrast["upper"], "pairs": contrast["n"]}
+    return {**cell, **own, **other}
+
+
+def _measured(row: Row) -> str:
+    """1.8421 bits per byte (95 % interval [1.8408, 1.8434], 3 seeds)"""
+    seeds = text.plural(row["n"], "seed")
+    inside = seeds if text.absent(row["lower"]) else f"95 % interval {text.interval(row['lower'], row['upper'])}, {seeds}"
+    return f"{text.decimals(row['mean'])} bits per byte ({inside})"
+
+
+def _contrast(row: Row, baseline: str) -> str:
+    """A sentence on a cell's difference to the baseline."""
+    if text.absent(row["difference"]):
+        return f"It shares no completed seed with the baseline {baseline}, so the two are not compared."
+    sentence = f"Its difference to the baseline {baseline} is {text.signed(row['difference'])} bits per byte"
+    verdict = row["verdict"] if row["decided"] else f"a difference that {row['verdict']}"
+    if text.absent(row["p"]):
+        return f"{sentence}: {verdict}."
+    inside = text.interval(row["difference_lower"], row["difference_upper"], sign=True)
+    pairs, p = text.plural(row["pairs"], "pair"), text.p_equation(row["p_holm"])
+    return f"{sentence} (95 % interval {inside}, {pairs}, Holm's p {p}): {verdict}."
+
+
+def _values(column: pd.Series) -> str:
+    """The distinct values of a column, the most common first."""
+    known = column.dropna()
+    counts = Counter(f"{int(v)}" if isinstance(v, float) and v.is_integer() else str(v) for v in known)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    if len(ordered) == 1:
+        return ordered[0][0]
+    return ", ".join(f"{value} ({text.plural(n, 'run')})" for value, n in ordered)

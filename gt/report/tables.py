@@ -1,0 +1,251 @@
+"""Tables: one object, written as CSV (plain numbers), Markdown, LaTeX (booktabs) and HTML (as a reader sees them)."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gt.records import atomic_write
+from gt.report import text
+
+if TYPE_CHECKING:
+    from gt.report.numbers import Results
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """key: of the CSV file, and of the row where `shown` is of one value. header: what the reader sees, with its unit."""
+
+    key: str
+    header: str
+    align: Literal["left", "right"] = "right"
+    shown: Callable[[Any], str] | None = None
+    whole_row: Callable[[Row], str] | None = None
+
+    def text(self, row: Row) -> str:
+        """A cell as a reader sees it."""
+        if self.whole_row is not None:
+            return self.whole_row(row)
+        value = row[self.key]
+        if text.absent(value) or value == "":
+            return text.NOTHING
+        return self.shown(value) if self.shown else str(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """raw: further keys that the CSV file has, after those of the columns."""
+
+    name: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    raw: tuple[str, ...] = ()
+
+    def csv(self) -> str:
+        """Full precision, nothing for what is absent: for programs."""
+        keys = list(dict.fromkeys([*(column.key for column in self.columns), *self.raw]))
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(keys)
+        writer.writerows(["" if text.absent(row[key]) else _plain(row[key]) for key in keys] for row in self.rows)
+        return file.getvalue()
+
+    def markdown(self) -> str:
+        """A pipe table with its caption above it."""
+        lines = [
+            [_markdown(column.header) for column in self.columns],
+            ["---" if column.align == "left" else "---:" for column in self.columns],
+            *([_markdown(column.text(row)) for column in self.columns] for row in self.rows),
+        ]
+        return f"{self.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def latex(self) -> str:
+        """A floating table for `\\usepackage{booktabs}`."""
+        head, *body = [
+            " & ".join(_latex(cell) for cell in line) + r" \\"
+            for line in [[c.header for c in self.columns], *([c.text(row) for c in self.columns] for row in self.rows)]
+        ]
+        lines = [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_latex(self.caption)}}}",
+            rf"  \label{{tab:{self.name}}}",
+            rf"  \begin{{tabular}}{{{''.join(column.align[0] for column in self.columns)}}}",
+            *(f"    {line}" for line in [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]),
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def html(self) -> str:
+        """A table that scrolls inside its own box, the first column naming the rows."""
+        e = html.escape
+        head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.columns)
+        rows = []
+        for row in self.rows:
+            first, *rest = ((c.align, e(c.text(row))) for c in self.columns)
+            cells = "".join(f'<td class="{align}">{cell}</td>' for align, cell in rest)
+            rows.append(f'<tr><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')
+        label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
+        return (
+            f'<figure class="table"><figcaption>{e(self.caption)}</figcaption>\n'
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n'
+            f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>\n</table>\n</div></figure>\n"
+        )
+
+    def write(self, folder: Path) -> None:
+        """`<name>.csv`, `.md` and `.tex`."""
+        for suffix, content in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
+            with atomic_write(folder / f"{self.name}.{suffix}") as temporary:
+                temporary.write_text(content, encoding="utf-8")
+
+
+def study_tables(results: Results) -> dict[str, Table]:
+    """Every table of a study, by name: results, models, coverage, runs, costs."""
+    made = (
+        results_table(
+            "results", f"Validation bits per byte of every cell of {results.study}.", results.cell_rows, with_place=True
+        ),
+        models_table(results),
+        coverage_table(results),
+        runs_table(results),
+        costs_table(results),
+    )
+    return {table.name: table for table in made}
+
+
+PLACE = (Column("corpus", "Corpus", "left"), Column("tokenizer", "Tokenizer", "left"))
+NAME = Column("label", "Variant", "left")
+
+
+def results_table(name: str, caption: str, rows: list[Row], with_place: bool = False) -> Table:
+    """Cells, the best first: size, bits per byte, difference to the baseline, and verdict."""
+    columns = (
+        NAME,
+        *(PLACE if with_place else ()),
+        Column("n_params_non_embedding", "Parameters¹", shown=text.count),
+        Column("state_size", "State (floats)", shown=text.count),
+        Column("completed", "Seeds", whole_row=lambda r: f"{r['completed']} of {r['planned']}"),
+        Column("mean", "Bits/byte ± 95 %", whole_row=lambda r: text.plus_minus(r["mean"], r["lower"], r["upper"])),
+        Column("difference", "Δ baseline", shown=text.signed),
+        Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
+        Column("p_holm", "p (Holm)", shown=text.p_value),
+        Column("verdict", "Verdict", "left"),
+    )
+    raw = (
+        "planned",
+        "n",
+        "mean",
+        "lower",
+        "upper",
+        "difference",
+        "difference_lower",
+        "difference_upper",
+        "pairs",
+        "p",
+        "p_sign_flip",
+    )
+    return Table(name, f"{caption} ¹ Without embeddings.", columns, tuple(rows), (*raw, "p_equivalence_holm"))
+
+
+def _difference_interval(row: Row) -> str:
+    return text.interval(row["difference_lower"], row["difference_upper"], sign=True)
+
+
+def models_table(results: Results) -> Table:
+    """What each model is made of."""
+    columns = (
+        NAME,
+        *PLACE,
+        Column("n_params", "Parameters", shown=text.count),
+        Column("n_params_non_embedding", "without embeddings", shown=text.count),
+        Column("state_size", "State (floats)", shown=text.count),
+        Column("flops_per_token", "FLOPs/token", shown=text.count),
+    )
+    caption = "The models. State: floats that a sequence carries from one token to the next (attention: its cache at the trained length)."
+    return Table("models", caption, columns, tuple(results.cell_rows_in_order))
+
+
+def coverage_table(results: Results) -> Table:
+    """What was planned, and what became of it."""
+    columns = (
+        NAME,
+        *PLACE,
+        *(Column(key, key.capitalize(), shown=text.count) for key in ("planned", "completed", "diverged", "failed", "missing")),
+    )
+    return Table("coverage", "Planned runs and what became of them.", columns, tuple(results.cell_rows_in_order))
+
+
+def runs_table(results: Results) -> Table:
+    """Every run of every seed."""
+    columns = (
+        NAME,
+        *PLACE,
+        Column("seed", "Seed", shown=text.count),
+        Column("status", "Status", "left"),
+        Column("val/bits_per_byte", "Bits/byte", shown=text.decimals),
+        Column("test/bits_per_byte", "Bits/byte (test)", shown=text.decimals),
+        Column("val/loss", "Loss (nats/token)", shown=text.decimals),
+        Column("gate/final", "Final gate", shown=lambda value: text.decimals(value, 3)),
+        Column("reason", "Reason", "left"),
+        Column("run_id", "Run", "left"),
+    )
+    return Table(
+        "runs",
+        "Every run. Bits per byte and loss are on the validation split unless it says test.",
+        columns,
+        tuple(results.run_rows),
+    )
+
+
+def costs_table(results: Results) -> Table:
+    """Means over a cell's completed runs."""
+    columns = (
+        NAME,
+        *PLACE,
+        Column("completed", "Runs", shown=text.count),
+        Column("tokens_per_second_mean", "Tokens/s", shown=text.count),
+        Column("seconds_mean", "Time a run", shown=text.duration),
+        Column("peak_memory_bytes_mean", "Peak memory", shown=text.mebibytes),
+    )
+    caption = "What training cost: means over the completed runs of a cell, all attempts of a run counted."
+    return Table("costs", caption, columns, tuple(results.cell_rows_in_order))
+
+
+def _plain(value: Any) -> Any:
+    """Floats that are whole numbers, as pandas makes of integers beside gaps, are written as integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _markdown(cell: str) -> str:
+    flat = " ".join(cell.split())
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", flat)
+
+
+# What LaTeX reads otherwise, and what its default fonts do not have.
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "−": r"$-$",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "–": "--",
+    "¹": r"$^1$",
+}
+
+
+def _latex(cell: str) -> str:
+    return "".join(LATEX.get(character, character) for character in " ".join(cell.split()))

@@ -1,0 +1,267 @@
+"""What every mixer, and the channel mix, promises."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gt.catalogue import Component, components
+from gt.errors import ConfigError
+from gt.models.init import assert_all_set, mark_unset
+from gt.seeds import Streams
+
+D_MODEL = 16
+SMALL = {"head_size": 8, "mix_rank": 2, "decay_rank": 3, "head_dim": 8, "d_state": 4, "n_head": 2}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "rwkv6-fla": {"name": "rwkv6", "init": "fla"},
+    "mamba2-fla": {"name": "mamba2", "init": "fla"},
+    "mamba2-groups": {"name": "mamba2", "n_groups": 2},
+    "attention-rope": {"name": "attention", "rope": True, "bias": True},
+}
+CATALOGUE: dict[str, Component] = {
+    **components("mixer"),
+    "channel_mix": components("feed_forward")["channel_mix"],
+}
+CASES = {**{name: {"name": name} for name in CATALOGUE}, **VARIANTS}
+
+
+def build(case: str, layer: int = 1, n_layer: int = 3, **options: Any) -> Any:
+    """A mixer at a tiny size, initialised from seed 0, in float64."""
+    chosen = dict(CASES[case])
+    component = CATALOGUE[chosen.pop("name")]
+    small = {name: value for name, value in SMALL.items() if name in component.options}
+    module = component.load()(D_MODEL, layer, n_layer, **{**small, **chosen, **options})
+    mark_unset(module)
+    module.reset_parameters(Streams(0))
+    return module.double()
+
+
+def perturb(module: nn.Module) -> Any:
+    """Every parameter moved a little: an output projection of zeros would hide what is before it."""
+    with torch.no_grad():
+        for i, parameter in enumerate(module.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+            parameter.add_(0.2 * noise.to(parameter))
+    return module
+
+
+def noise(*shape: int, seed: int = 7) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def run_in_pieces(module: Any, x: Tensor, lengths: list[int]) -> Tensor:
+    pieces, state = [], None
+    for piece in torch.split(x, lengths, dim=1):
+        y, state = module(piece, state)
+        pieces.append(y)
+    return torch.cat(pieces, dim=1)
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_an_output_has_the_shape_and_dtype_of_its_input(case: str) -> None:
+    module = perturb(build(case))
+    assert module(noise(3, 9, D_MODEL))[0].shape == (3, 9, D_MODEL)
+    single, _ = module.float()(noise(3, 9, D_MODEL).float())
+    assert single.dtype == torch.float32
+
+
+def test_no_position_sees_a_later_one(case: str) -> None:
+    module, x = perturb(build(case)), noise(2, 21, D_MODEL)
+    changed = x.clone()
+    changed[:, 12] += 1
+    before, after = module(x)[0], module(changed)[0]
+    torch.testing.assert_close(before[:, :12], after[:, :12], rtol=0, atol=1e-13)
+    assert ((before - after)[:, 12].abs() > 1e-6).any()
+
+
+def test_a_position_sees_earlier_ones(case: str) -> None:
+    module, x = perturb(build(case)), noise(1, 6, D_MODEL).requires_grad_()
+    (gradient,) = torch.autograd.grad(module(x)[0][:, 3].sum(), x)
+    assert gradient[:, 2].abs().max() > 0
+    assert gradient[:, 4:].abs().max() == 0
+
+
+@pytest.mark.parametrize("lengths", [[11, 8], [1] * 19, [1, 2, 16], [17, 1, 1]], ids=str)
+def test_a_sequence_in_pieces_gives_what_it_gives_whole(case: str, lengths: list[int]) -> None:
+    module, x = perturb(build(case)), noise(2, 19, D_MODEL)
+    torch.testing.assert_close(run_in_pieces(module, x, lengths), module(x)[0], rtol=1e-10, atol=1e-10)
+
+
+def test_sequences_of_a_batch_do_not_touch_each_other(case: str) -> None:
+    module, x = perturb(build(case)), noise(3, 7, D_MODEL)
+    alone = torch.cat([module(row.unsqueeze(0))[0] for row in x])
+    torch.testing.assert_close(module(x)[0], alone, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_are_those_of_finite_differences(case: str) -> None:
+    module = perturb(build(case))
+    assert torch.autograd.gradcheck(lambda x: module(x)[0], noise(1, 3, D_MODEL).requires_grad_(), fast_mode=True)
+    for name, parameter in module.named_parameters():
+        step = noise(*parameter.shape)
+        (gradient,) = torch.autograd.grad((module(noise(1, 5, D_MODEL))[0] * noise(1, 5, D_MODEL, seed=8)).sum(), parameter)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter += sign * 1e-6 * step
+                values.append((module(noise(1, 5, D_MODEL))[0] * noise(1, 5, D_MODEL, seed=8)).sum())
+                parameter -= sign * 1e-6 * step
+        # A central difference with step h = 1e-6 is off by rounding / h = 1e-10 times the value, and h^2.
+        slope, expected = (values[0] - values[1]) / 2e-6, (gradient * step).sum()
+        torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-6, msg=f"slope of {name}: {slope} != {expected}")
+
+
+def test_every_parameter_gets_a_gradient(case: str) -> None:
+    module = perturb(build(case))
+    module(noise(2, 9, D_MODEL))[0].square().sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("layer", "n_layer"), [(0, 1), (0, 4), (3, 4)])
+def test_every_parameter_is_set_from_its_own_stream(case: str, layer: int, n_layer: int) -> None:
+    before = torch.get_rng_state()
+    a, b = build(case, layer, n_layer), build(case, layer, n_layer)
+    assert_all_set(a)
+    # Construction may use torch's generator; only initial values must not depend on it.
+    torch.set_rng_state(before)
+    for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
+        assert torch.equal(p, q), name
+        assert p.isfinite().all(), name
+
+
+def test_the_declared_state_is_the_state_carried(case: str) -> None:
+    time = 13
+
+    def floats(state: Any) -> int:
+        return state[0].numel() if isinstance(state, Tensor) else sum(part[0].numel() for part in state)
+
+    module = build(case)
+    _, state = module(noise(2, time, D_MODEL))
+    assert floats((state,) if isinstance(state, Tensor) else state) == module.state_size(time)
+
+
+def test_flops_grow_with_the_context_only_where_all_of_it_is_read(case: str) -> None:
+    module = build(case)
+    grows = module.flops_per_token(1024) > module.flops_per_token(64)
+    assert grows == case.startswith("attention")
+    matrices = sum(p.numel() for m in module.modules() if isinstance(m, nn.Linear) for p in [m.weight])
+    assert module.flops_per_token(64) >= 2 * matrices
+
+
+def test_under_bfloat16_autocast_recurrent_states_and_decays_stay_float32(case: str) -> None:
+    if case.startswith(("attention", "channel_mix")):
+        pytest.skip("no recurrence")
+    module = perturb(build(case)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y, (_, memory) = module(noise(2, 9, D_MODEL).float())
+    assert memory.dtype == torch.float32
+    # bfloat16 keeps 8 bits: projections are off by 2^-8 of their scale, a few of them in a row.
+    exact, _ = module(noise(2, 9, D_MODEL).float())
+    assert (y - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rwkv6", {"head_size": 5}),
+        ("mamba2", {"head_dim": 5}),
+        ("mamba2", {"n_groups": 3}),
+        ("attention", {"n_head": 3}),
+    ],
+)
+def test_an_impossible_size_is_refused_by_name(name: str, options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        build(name, **options)
+
+
+class TestRWKV6Initialisation:
+    """The official x060 values, computed channel by channel as its code does."""
+
+    d: ClassVar[int] = 128
+
+    def mixer(self, layer: int, n_layer: int, **options: Any) -> Any:
+        module = CATALOGUE["rwkv6"].load()(self.d, layer, n_layer, **options)
+        module.reset_parameters(Streams(0))
+        return module
+
+    @pytest.mark.parametrize("layer", [0, 2, 3])
+    def test_decays_shifts_and_bonus_follow_the_official_schedules(self, layer: int) -> None:
+        depth, shallow, d = layer / 3, 1 - layer / 4, self.d
+        mixer = self.mixer(layer, 4)
+        decay = [-6 + 5 * (n / (d - 1)) ** (0.7 + 1.3 * depth) for n in range(d)]
+        bonus = [depth * (1 - n / (d - 1)) + ((n + 1) % 3 - 1) * 0.1 for n in range(d)]
+        long = [1 - (n / d) ** shallow for n in range(d)]
+        short = [1 - (n / d) ** (0.5 * shallow) for n in range(d)]
+        value = [1 - ((n / d) ** shallow + 0.3 * depth) for n in range(d)]
+        expected = {"r": short, "w": long, "k": long, "v": value, "g": short}
+        for actual, wanted in [
+            (mixer.w_proj.linear.lora[2].bias, decay),
+            (mixer.bonus.flatten(), bonus),
+            (mixer.x_proj[0].mu, long),
+            *zip(mixer.x_bias, expected.values(), strict=True),
+        ]:
+            torch.testing.assert_close(actual, torch.tensor(wanted), rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize(("layer", "median"), [(0, 0.947), (3, 0.991)])
+    def test_half_of_the_channels_remember_for_long(self, layer: int, median: float) -> None:
+        # The numbers of reference/model_codebases.md, section 5a, row 4.
+        decay = (-self.mixer(layer, 4).w_proj.linear.lora[2].bias.exp()).exp()
+        assert decay.median().item() == pytest.approx(median, abs=1e-3)
+        assert (decay.min().item(), decay.max().item()) == pytest.approx((0.692, 0.9975), abs=1e-3)
+
+    def test_projections_are_orthogonal_and_the_output_is_zero(self) -> None:
+        mixer = self.mixer(1, 4)
+        for name, gain in {"r": 1.0, "k": 0.1, "v": 1.0, "g": 0.1}.items():
+            weight = getattr(mixer, f"{name}_proj").linear.weight
+            torch.testing.assert_close(weight @ weight.T, gain**2 * torch.eye(self.d), rtol=0, atol=1e-5)
+        assert not mixer.o_proj.weight.any()
+        assert torch.equal(mixer.g_norm.weight, torch.full((self.d,), (2 / 4) ** 0.7))
+        assert mixer.g_norm.eps == pytest.approx(6.4e-4)
+
+    def test_the_fla_default_forgets_by_1_over_e_everywhere(self) -> None:
+        mixer = self.mixer(1, 4, init="fla")
+        decay = (-mixer.w_proj.linear(torch.randn(5, self.d)).exp()).exp()
+        torch.testing.assert_close(decay, torch.full_like(decay, 0.36787944), rtol=0, atol=1e-6)
+        assert not mixer.bonus.any()
+        assert not mixer.x_bias.any()
+        assert mixer.g_norm.eps == pytest.approx(1e-5)
+
+
+class TestMamba2Initialisation:
+    def mixer(self, **options: Any) -> Any:
+        module = CATALOGUE["mamba2"].load()(256, 1, 4, **options)
+        module.reset_parameters(Streams(0))
+        return module
+
+    @pytest.mark.parametrize(
+        ("init", "in_proj", "conv", "out_proj"),
+        # standard deviations: U(+-b) has b / sqrt 3; kaiming-uniform(sqrt 5) is U(+-1/sqrt(fan in))
+        [
+            ("native", 256**-0.5 / 3**0.5, 0.5 / 3**0.5, (512 * 4) ** -0.5 / 3**0.5),
+            ("fla", 0.02, 0.02, (512 * 4) ** -0.5 / 3**0.5),
+            ("normal02", 0.02, 0.02, 0.02),
+        ],
+    )
+    def test_scales_are_those_of_the_named_implementation(
+        self, init: str, in_proj: float, conv: float, out_proj: float
+    ) -> None:
+        mixer = self.mixer(init=init)
+        # 3072 convolution weights, the fewest: their standard deviation is known to 1/sqrt(2 * 3072) = 1.3 %.
+        assert mixer.in_proj.weight.std().item() == pytest.approx(in_proj, rel=0.05)
+        assert mixer.conv1d.weight.std().item() == pytest.approx(conv, rel=0.05)
+        assert mixer.out_proj.weight.std().item() == pytest.approx(out_proj, rel=0.05)
+
+    def test_time_steps_lie_between_1e_3_and_1e_1_and_rates_between_1_and_16(self) -> None:
+        mixer = self.mixer(head_dim=8)
+        dt, rate = torch.nn.functional.softplus(mixer.dt_bias), mixer.A_log.exp()
+        assert 0.99e-3 < dt.min() < dt.max() < 1.01e-1
+        assert 0.99 < rate.min() < rate.max() < 16.01
+        assert torch.equal(mixer.D, torch.ones(64))

@@ -1,0 +1,122 @@
+# What the rules need to know: the studies' plans, and where a run finds its parts.
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.settings.types import DeploymentMethod
+
+from gt.errors import ConfigError
+from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.study import checked_plan, dumps
+
+ROOT = Path(workflow.basedir).parent
+
+
+def without_conda_if_there_is_none():
+    """--use-conda on a machine without conda: say so, and run in the active environment."""
+    settings = workflow.deployment_settings
+    if DeploymentMethod.CONDA in settings.deployment_method and shutil.which("conda") is None:
+        print(
+            "There is no conda on this machine; running in the active environment instead.",
+            file=sys.stderr,
+        )
+        settings.deployment_method = settings.deployment_method - {DeploymentMethod.CONDA}
+
+
+def load_plans():
+    """The plan of each study that the configuration names. Bad input is one message and exit code 2."""
+    names = config["study"] if isinstance(config["study"], list) else [config["study"]]
+    try:
+        return {
+            name: checked_plan(ROOT / f"config/studies/{name}.yaml", Path(f"results/studies/{name}/plan.json"))
+            for name in map(str, names)
+        }
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+without_conda_if_there_is_none()
+# `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
+# --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
+os.environ |= {"PATH": f"{Path(sys.executable).parent}:" + os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT)}
+PLANS = load_plans()
+STUDIES = list(PLANS)
+TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
+GPU_PER_RUN = int(config["device"] == "cuda")
+
+
+wildcard_constraints:
+    study="|".join(STUDIES),
+    run="[^/]+",
+    corpus="[^/]+",
+    tokenizer="[^/]+",
+
+
+def plan_naming(kind, name):
+    """The plan.json of the first study that has this corpus, tokenizer or run."""
+    return next(f"results/studies/{study}/plan.json" for study, plan in PLANS.items() if name in plan[kind])
+
+
+def plan_of_corpus(wildcards):
+    return plan_naming("corpora", wildcards.corpus)
+
+
+def plan_of_tokenizer(wildcards):
+    return plan_naming("tokenizers", wildcards.tokenizer)
+
+
+def plan_of_run(wildcards):
+    return plan_naming("runs", wildcards.run)
+
+
+def tokens_of_run(wildcards):
+    """The tokens.json that a run is trained on."""
+    for plan in PLANS.values():
+        for cell in plan["cells"]:
+            if wildcards.run in cell["runs"].values():
+                return f"results/data/{cell['corpus']}/{cell['tokenizer']}/tokens.json"
+
+
+def parent_of_tokens(wildcards):
+    return os.path.dirname(tokens_of_run(wildcards))
+
+
+def plan_digest(wildcards):
+    """Changes when the study's plan does, and not when its file is merely touched or commented."""
+    return hashlib.sha256(dumps(PLANS[wildcards.study]).encode()).hexdigest()[:16]
+
+
+def files_of_runs(name):
+    """An input function: one file of the record of every run of a study."""
+
+    def files(wildcards):
+        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study]["runs"]]
+
+    return files
+
+
+def own_text(wildcards):
+    """The file behind a `file:` corpus, so that a changed text is read again."""
+    return [plan["corpus_files"][wildcards.corpus] for plan in PLANS.values() if wildcards.corpus in plan["corpus_files"]][:1]
+
+
+def write_partial_reports():
+    """After a failure: a report of what there is, which names what is missing. The next complete run replaces it."""
+    for study in STUDIES:
+        folder = f"results/studies/{study}"
+        stages = [
+            ["plan", str(ROOT / f"config/studies/{study}.yaml"), "--out", f"{folder}/plan.json"],
+            ["aggregate", "--plan", f"{folder}/plan.json", "--runs", "results/runs", "--out", folder],
+            ["figures", "--study", folder],
+            ["report", "--study", folder, "--templates", str(ROOT / "report_templates")],
+            ["summary", "--study", folder],
+        ]
+        for stage in stages:
+            if subprocess.run([sys.executable, "-m", "gt", *stage], check=False).returncode:
+                break
+    print("Some jobs failed. Logs: logs/<rule>/. Run the same command again to retry them.", file=sys.stderr)

@@ -1,0 +1,57 @@
+# Study -> plan; corpus -> splits; splits -> tokens.
+
+
+rule plan:
+    output:
+        "results/studies/{study}/plan.json",
+    params:
+        plan=plan_digest,
+        study=str(ROOT / "config/studies/{study}.yaml"),
+    log:
+        "logs/plan/{study}.log",
+    conda:
+        "../envs/gt.yaml"
+    localrule: True
+    shell:
+        "python -m gt plan {params.study:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule corpus:
+    input:
+        plan=ancient(plan_of_corpus),
+        text=own_text,
+    output:
+        "results/data/{corpus}/corpus.json",
+    params:
+        code=fingerprint("data/corpora"),
+        folder="results/data/{corpus}",
+    log:
+        "logs/corpus/{corpus}.log",
+    benchmark:
+        "results/benchmarks/corpus/{corpus}.jsonl"
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt corpus --plan {input.plan:q} --corpus {wildcards.corpus:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule tokenize:
+    input:
+        plan=ancient(plan_of_tokenizer),
+        corpus="results/data/{corpus}/corpus.json",
+    output:
+        tokens="results/data/{corpus}/{tokenizer}/tokens.json",
+        ngram="results/data/{corpus}/{tokenizer}/ngram.json",
+    params:
+        code=fingerprint("data"),
+        splits="results/data/{corpus}",
+        folder="results/data/{corpus}/{tokenizer}",
+    log:
+        "logs/tokenize/{corpus}/{tokenizer}.log",
+    benchmark:
+        "results/benchmarks/tokenize/{corpus}/{tokenizer}.jsonl"
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt tokenize --plan {input.plan:q} --corpus {params.splits:q} --tokenizer {wildcards.tokenizer:q}"
+        " --out {params.folder:q} > {log:q} 2>&1"

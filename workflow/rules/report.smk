@@ -1,0 +1,68 @@
+# Run records -> tables, figures, report.
+
+
+rule aggregate:
+    input:
+        plan="results/studies/{study}/plan.json",
+        records=files_of_runs("evaluation.json"),
+    output:
+        multiext(
+            "results/studies/{study}/",
+            runs="runs.parquet",
+            cells="cells.parquet",
+            contrasts="contrasts.parquet",
+            curves="curves.parquet",
+            coverage="coverage.json",
+        ),
+    params:
+        code=fingerprint("analysis"),
+        folder="results/studies/{study}",
+    log:
+        "logs/aggregate/{study}.log",
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt aggregate --plan {input.plan:q} --runs results/runs --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        rules.aggregate.output,
+    output:
+        touch("results/studies/{study}/figures.done"),
+        folder=report(
+            directory("results/studies/{study}/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figures.rst",
+            category="{study}",
+        ),
+    params:
+        code=fingerprint("report/figures"),
+        folder="results/studies/{study}",
+    log:
+        "logs/figures/{study}.log",
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt figures --study {params.folder:q} > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        rules.aggregate.output,
+        figures="results/studies/{study}/figures.done",
+        templates=expand(ROOT / "report_templates/{file}", file=TEMPLATES),
+    output:
+        html=report("results/studies/{study}/report.html", caption="../report/paper.rst", category="{study}"),
+        markdown="results/studies/{study}/report.md",
+        tables=directory("results/studies/{study}/tables"),
+    params:
+        code=fingerprint("report"),
+        folder="results/studies/{study}",
+        templates=ROOT / "report_templates",
+    log:
+        "logs/report/{study}.log",
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt report --study {params.folder:q} --templates {params.templates:q} > {log:q} 2>&1"

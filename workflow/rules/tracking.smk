@@ -1,0 +1,18 @@
+# Run records -> MLflow: one serial import that can be repeated.
+
+
+rule track:
+    input:
+        plan="results/studies/{study}/plan.json",
+        records=files_of_runs("evaluation.json"),
+    output:
+        "results/studies/{study}/tracking.json",
+    params:
+        code=fingerprint("tracking"),
+        uri=config["mlflow_uri"],
+    log:
+        "logs/track/{study}.log",
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} > {output:q} 2> {log:q}"

@@ -1,0 +1,57 @@
+# Tokens -> run records. A run's name contains the hash of its specification, so a changed study retrains only what changed.
+
+
+rule train:
+    input:
+        plan=ancient(plan_of_run),
+        tokens=tokens_of_run,
+    output:
+        spec="results/runs/{run}/spec.json",
+        manifest="results/runs/{run}/manifest.json",
+        curves="results/runs/{run}/curves.parquet",
+        weights="results/runs/{run}/model.safetensors",
+    params:
+        code=fingerprint(*TRAINING_PARTS),
+        data=parent_of_tokens,
+        record="results/runs/{run}",
+        # Not an output: Snakemake removes outputs of failed jobs, and a killed run goes on from here.
+        checkpoints="results/checkpoints/{run}",
+    log:
+        "logs/train/{run}.log",
+    benchmark:
+        "results/benchmarks/train/{run}.jsonl"
+    # One thread a run, whatever --cores is: threads decide the last bits of a sum.
+    threads: 1
+    resources:
+        gpu=GPU_PER_RUN,
+        mem_mb=2000,
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
+        " --checkpoints {params.checkpoints:q} --device {config[device]} --threads {threads} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        manifest="results/runs/{run}/manifest.json",
+        weights="results/runs/{run}/model.safetensors",
+        tokens=tokens_of_run,
+    output:
+        "results/runs/{run}/evaluation.json",
+    params:
+        code=fingerprint("evals"),
+        data=parent_of_tokens,
+        record="results/runs/{run}",
+    log:
+        "logs/evaluate/{run}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{run}.jsonl"
+    threads: 1
+    resources:
+        gpu=GPU_PER_RUN,
+        mem_mb=2000,
+    conda:
+        "../envs/gt.yaml"
+    shell:
+        "python -m gt evaluate --run {params.record:q} --data {params.data:q} --device {config[device]} --threads {threads} > {log:q} 2>&1"
