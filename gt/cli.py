@@ -132,7 +132,7 @@ def track(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run records. Doing it twice adds nothing."""
     from gt.tracking import sync
 
-    print(sync(_plan(options), options.runs, options.uri))
+    print(json.dumps(sync(_plan(options), options.runs, options.uri)))
 
 
 def aggregate(options: argparse.Namespace) -> None:

@@ -40,16 +40,13 @@ def _strict_number(annotation: Any) -> Any:
 
 def _component_union(kind: str) -> Any:
     """A discriminated union with one model for each registered component: its name and its options."""
-    models = [
-        create_model(
-            component.class_name + "Spec",
-            __base__=Spec,
-            __doc__=component.summary,
-            name=(Literal[component.name], ...),  # type: ignore[valid-type]
+    models = []
+    for component in components(kind).values():
+        fields: dict[str, Any] = {
+            "name": (Literal[component.name], ...),  # type: ignore[valid-type]
             **{option: (_strict_number(type_), default) for option, (type_, default) in component.options.items()},
-        )
-        for component in components(kind).values()
-    ]
+        }
+        models.append(create_model(component.class_name + "Spec", __base__=Spec, __doc__=component.summary, **fields))
     return Annotated[reduce(or_, models), Field(discriminator="name")]
 
 

@@ -3,8 +3,8 @@
 A study is an experiment, a cell a parent run with the means over its seeds, a run a child run with its curves, parameters
 and files. MLflow is a view of the records: it may be deleted, or moved, and is rebuilt by the next `sync`.
 
-Every MLflow run carries `gt.key` (the run's id, or study and cell) and, written last, `gt.content`, a hash of everything that was
-imported. A run without the second, or with another value than the record has now, is replaced.
+Every MLflow run carries `gt.key` (the run's id, or study and cell) and, written last, `gt.content`, a hash of everything that
+was imported. A run without the second, or with another value than the record has now, is replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,14 +51,14 @@ SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 
 @dataclass
 class Entry:
-    """What MLflow shall hold of one cell or one run. Times are Unix milliseconds."""
+    """What MLflow shall hold of one cell or one run. Times are Unix milliseconds; None is not known: the run failed."""
 
     key: str
     cell: str
     name: str
     status: str
-    start: int
-    end: int
+    start: int | None
+    end: int | None
     tags: dict[str, str]
     params: dict[str, str]
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # key, value, time, step
@@ -116,12 +116,12 @@ class Importer:
                 if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
             ]
             if children:
-                parent_id, _ = self.put(parent(self.study, cell, children), {})
+                parent_id = self.put(parent(self.study, cell, children), {})
                 for entry in children:
                     self.put(entry, {"mlflow.parentRunId": parent_id})
         return self.counts
 
-    def put(self, entry: Entry, links: dict[str, str]) -> tuple[str, bool]:
+    def put(self, entry: Entry, links: dict[str, str]) -> str:
         """The MLflow run of an entry, made anew unless a whole and equal one is there."""
         old = self.known.pop((entry.key, entry.cell), [])
         same = [run for run in old if run.data.tags.get("gt.content") == entry.content]
@@ -134,9 +134,9 @@ class Importer:
             for name, value in links.items():
                 if same[0].data.tags.get(name) != value:
                     self.client.set_tag(run_id, name, value)
-            return run_id, False
+            return run_id
         self.counts["replaced" if old else "added"] += 1
-        return self._create(entry, links), True
+        return self._create(entry, links)
 
     def _create(self, entry: Entry, links: dict[str, str]) -> str:
         from mlflow.entities import Metric, Param
@@ -187,7 +187,7 @@ def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path) -> En
         end=end,
         tags=tags,
         params={**_cell_params(cell), "seed": str(seed), **dict(_flat(spec))},
-        metrics=[*_curve_points(record), *_final_points(record, end)],
+        metrics=[*_curve_points(record), *_final_points(record, end or 0)],
         files=[folder / name for name in FILES if (folder / name).exists()],
     )
 
@@ -195,7 +195,7 @@ def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path) -> En
 def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
     """A cell: means over its completed runs, and the 95 % interval of the bits per byte."""
     done = [entry for entry in children if entry.status == "FINISHED"]
-    start, end = min(entry.start for entry in children), max(entry.end for entry in children)
+    starts, ends = ([t for entry in children if (t := getattr(entry, name))] for name in ("start", "end"))
     values = {"seeds_completed": float(len(done))}
     for name in FINAL:
         estimate = mean_interval([value for entry in done for key, value, _, _ in entry.metrics if key == name])
@@ -208,14 +208,14 @@ def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
         cell=cell["id"],
         name=cell["id"],
         status="FINISHED" if len(done) == len(cell["runs"]) else "FAILED",
-        start=start,
-        end=end,
+        start=min(starts, default=None),
+        end=max(ends, default=None),
         tags={
             "gt.status": f"{len(done)} of {len(cell['runs'])} completed",
             "gt.runs": ",".join(sorted(cell["runs"].values()))[:5000],
         },
         params=_cell_params(cell),
-        metrics=[(name, value, end, 0) for name, value in values.items()],
+        metrics=[(name, value, max(ends, default=0), 0) for name, value in values.items()],
     )
 
 
@@ -256,9 +256,8 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) else json.dumps(value)
 
 
-def _milliseconds(timestamp: str | None) -> int:
-    """Of an ISO 8601 time; 0, the start of time, where a run failed before it had one."""
-    return round(1000 * datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()) if timestamp else 0
+def _milliseconds(timestamp: str | None) -> int | None:
+    return round(1000 * datetime.fromisoformat(timestamp).timestamp()) if timestamp else None
 
 
 def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:

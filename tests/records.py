@@ -143,7 +143,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 def _curves(variant: str, final: float, to_loss: float, last: int, seed: int, status: str) -> pa.Table:
     step = np.arange(0, last + 1, EVERY)
-    speed = 60 - 5 * list(EFFECT).index(variant)
+    speed = 60 / (1 + 0.1 * list(EFFECT).index(variant))
     bits = final + 4.0 * np.exp(-step / speed) * (1 + 0.02 * np.sin(seed + step))
     evaluated = step % (5 * EVERY) == 0
     val = np.where(evaluated, bits, np.nan)

@@ -22,6 +22,9 @@ from gt.spec import RunSpec
 from gt.training.loop import token_losses
 from gt.training.weights import load_model
 
+# Enough to keep a CPU's caches and its arithmetic busy; the sum does not depend on it beyond rounding.
+WINDOWS_AT_ONCE = 32
+
 
 def evaluate(run: Path, data: Path, device: torch.device) -> None:
     """Write `evaluation.json` into a run record. ConfigError where the record and the data do not belong together."""
@@ -49,7 +52,7 @@ def measure(model: LanguageModel, split: np.ndarray, tokens: Tokens, spec: RunSp
     """Loss (nats/token), bits per byte and perplexity of a model over the fixed slice of one split."""
     windows = evaluation_windows(split, spec.training.sequence_length, EVALUATION_TOKENS)
     nats = 0.0
-    for part in np.array_split(windows, max(1, len(windows) // spec.training.batch_size)):
+    for part in np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE)):
         batch = torch.from_numpy(part).to(device)
         nats += token_losses(model, batch, spec.training.precision).double().sum().item()
     targets = windows[:, 1:]

@@ -31,7 +31,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Text and axes. The report replaces it by the colour of its own text.
 INK = "#24292f"
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "groundthink",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -118,8 +118,9 @@ def learning_curves(results: Results) -> Figure | None:
         curves = _curves(results, panel, column)
         _draw_curves(ax, curves, column, looks(results))
         bottom = float(curves[column].min())
-        # A model that does worse than counting characters is of no interest; what is above that line is cut.
-        top = min(float(curves[column].max()), 1.1 * panel.lines.get("unigram", math.inf))
+        # What is well above counting tokens is of no interest, and would flatten the rest.
+        unigram = panel.lines.get("unigram", math.inf)
+        top = min(float(curves[column].max()), 1.1 * unigram if bottom < unigram else math.inf)
         ax.set_ylim(bottom - 0.05 * (top - bottom), top)
         _reference_lines(ax, panel)
         _label_ends(ax, curves, column, looks(results))
@@ -133,7 +134,7 @@ def gates(results: Results) -> Figure | None:
     panels = [panel for panel in results.panels if not _curves(results, panel, column).empty]
     if not panels:
         return None
-    figure, axes = _frame(panels, height=3.2, width=5.2)
+    figure, axes = _frame(panels, height=max(3.2, 0.19 * len(results.labels)), width=5.2)
     for ax, panel in zip(axes, panels, strict=True):
         curves = _curves(results, panel, column)
         _draw_curves(ax, curves, column, looks(results))
@@ -204,9 +205,9 @@ DRAWINGS = (
     Drawing(
         "learning_curves",
         "Learning curves",
-        "Validation bits per byte against tokens trained on. Thin lines are seeds, thick ones their mean while all seeds last; a "
-        "cross is the last one of a run that diverged. Dotted lines: n-gram models of the training text. Curves are measured "
-        "on a fixed slice of the validation split that may be smaller than the one of the tables.",
+        "Validation bits per byte against tokens trained on. Thin lines are seeds, thick ones their mean while all seeds last; "
+        "a cross is the last one of a run that diverged. Curves are measured on a small fixed slice of the "
+        "validation split; the tables, and the dotted lines of n-gram models of the training text, on a larger one.",
         "No run has logged a validation.",
         learning_curves,
     ),
@@ -221,8 +222,8 @@ DRAWINGS = (
     Drawing(
         "gates",
         "Gates of the fusions",
-        "The weight that a fusion gives to its first branch, averaged over tokens, channels and layers, on the validation slice. "
-        "Thin lines are seeds, thick ones their mean; the dotted line is an even split.",
+        "The weight that a fusion gives to its first branch, averaged over tokens, channels and layers, on the validation "
+        "slice. Thin lines are seeds, thick ones their mean; the dotted line is an even split.",
         "No variant has a gate, or none has been measured.",
         gates,
     ),
@@ -304,36 +305,28 @@ def _label_ends(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, Lo
 
 def _right_labels(ax: Axes, points: list[tuple[str, float, float]], style: dict[str, Look]) -> None:
     """Name points (label, x, y) to the right of the axes, in their colours and order, moved apart where they would overlap."""
-    figure = ax.get_figure()
-    assert figure is not None
+    figure = ax.figure.figure
+    gap = 11.5 / (ax.get_position().height * figure.get_figheight() * 72)
+    to_axes = ax.transData + ax.transAxes.inverted()
     low, high = ax.get_ylim()
-    height = ax.get_position().height * figure.get_figheight() * 72
-    gap = 11.5 / height
-    wanted = sorted(((y - low) / (high - low), label, x, y) for label, x, y in points)
-    for (place, label, x, y), shown in zip(wanted, _spread([w[0] for w in wanted], gap), strict=True):
-        look = style[label]
-        ax.annotate(
-            label,
-            (x, y),
-            xytext=(1.06, shown),
-            textcoords="axes fraction",
-            color=look.colour,
-            fontsize=8.5,
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3},
-        )
+    wanted = sorted((*to_axes.transform((x, min(max(y, low), high)))[::-1], label) for label, x, y in points)
+    for (y, x, label), shown in zip(wanted, _spread([place[0] for place in wanted], gap), strict=True):
+        colour = style[label].colour
+        line: dict[str, Any] = {"transform": ax.transAxes, "clip_on": False, "linewidth": 0.7, "alpha": 0.6}
+        ax.plot([x + 0.015, 1.0, 1.045], [y, y, shown], color=colour, **line)
+        ax.text(1.055, shown, label, transform=ax.transAxes, color=colour, fontsize=8.5, va="center")
 
 
 def _spread(places: list[float], gap: float) -> list[float]:
-    """Rising places moved as little as needed to stand `gap` apart: pools of neighbours around their mean."""
+    """Rising places between 0 and 1, moved as little as needed to stand `gap` apart: neighbours pool around their mean."""
     pools: list[list[float]] = []
     for i, place in enumerate(places):
         pools.append([place - i * gap])
         while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
             last = pools.pop()
             pools[-1] += last
-    flat = [_mean(pool) for pool in pools for _ in pool]
+    highest = 1 - gap * (len(places) - 1)
+    flat = [min(max(_mean(pool), 0.0), highest) for pool in pools for _ in pool]
     return [value + i * gap for i, value in enumerate(flat)]
 
 

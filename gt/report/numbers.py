@@ -86,7 +86,14 @@ class Panel:
     def ngrams(self) -> str:
         """The reference lines in words; empty where none was measured."""
         known = [f"{order} {text.decimals(self.lines[order], 3)}" for order in ORDERS if order in self.lines]
-        return f"n-gram models of the same text reach, in bits per byte: {text.listed(known)}." if known else ""
+        if not known:
+            return ""
+        order = next(order for order in reversed(ORDERS) if order in self.lines)
+        below = sum(row["mean"] < self.lines[order] for row in self.measured)
+        return (
+            f"n-gram models of the same text reach, in bits per byte: {text.listed(known)}. "
+            f"{below} of {text.plural(len(self.measured), 'cell')} {text.are(below)} below the {order}."
+        )
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def render(study_dir: Path, templates: Path) -> None:
     }
     for name in ("report.html", "report.md"):
         with atomic_write(study_dir / name) as temporary:
-            temporary.write_text(fill(templates, f"{name}.j2", content), encoding="utf-8")
+            # A line never ends between a number and its per cent sign.
+            temporary.write_text(re.sub(r"(\d) %", "\\1\u00a0%", fill(templates, f"{name}.j2", content)), encoding="utf-8")
 
 
 def summary(study_dir: Path) -> str:
@@ -67,7 +68,7 @@ def summary(study_dir: Path) -> str:
     if absent:
         lines.append(f"  without a completed run: {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}")
     if results.warnings:
-        lines.append(f"  {text.plural(len(results.warnings), 'warning')}: see Coverage in the report")
+        lines.append(f"  {text.plural(len(results.warnings), 'warning')}: see the top of the report")
     return "\n".join([*lines, f"  report: {study_dir / 'report.html'}"])
 
 

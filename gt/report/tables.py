@@ -22,13 +22,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """key: of the CSV file, and of the row where `shown` is of one value. header: what the reader sees, with its unit."""
+    """key: of the CSV file, and of the row where `shown` is of one value. header: what the reader sees, with its unit.
+
+    wraps: the text may take several lines in HTML.
+    """
 
     key: str
     header: str
     align: Literal["left", "right"] = "right"
     shown: Callable[[Any], str] | None = None
     whole_row: Callable[[Row], str] | None = None
+    wraps: bool = False
 
     def text(self, row: Row) -> str:
         """A cell as a reader sees it."""
@@ -92,7 +96,7 @@ class Table:
         head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.columns)
         rows = []
         for row in self.rows:
-            first, *rest = ((c.align, e(c.text(row))) for c in self.columns)
+            first, *rest = ((c.align + " wrap" * c.wraps, e(c.text(row))) for c in self.columns)
             cells = "".join(f'<td class="{align}">{cell}</td>' for align, cell in rest)
             rows.append(f'<tr><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')
         label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
@@ -139,7 +143,7 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         Column("difference", "Δ baseline", shown=text.signed),
         Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
         Column("p_holm", "p (Holm)", shown=text.p_value),
-        Column("verdict", "Verdict", "left"),
+        Column("verdict", "Verdict", "left", wraps=True),
     )
     raw = (
         "planned",
@@ -171,7 +175,7 @@ def models_table(results: Results) -> Table:
         Column("state_size", "State (floats)", shown=text.count),
         Column("flops_per_token", "FLOPs/token", shown=text.count),
     )
-    caption = "The models. State: floats that a sequence carries from one token to the next (attention: its cache at the trained length)."
+    caption = "The models. State: floats carried from one token to the next; for attention, its cache at the trained length."
     return Table("models", caption, columns, tuple(results.cell_rows_in_order))
 
 
@@ -196,7 +200,7 @@ def runs_table(results: Results) -> Table:
         Column("test/bits_per_byte", "Bits/byte (test)", shown=text.decimals),
         Column("val/loss", "Loss (nats/token)", shown=text.decimals),
         Column("gate/final", "Final gate", shown=lambda value: text.decimals(value, 3)),
-        Column("reason", "Reason", "left"),
+        Column("reason", "Reason", "left", wraps=True),
         Column("run_id", "Run", "left"),
     )
     return Table(

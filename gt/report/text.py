@@ -61,7 +61,7 @@ def duration(seconds: float | None) -> str:
     """12.3 s, 4 min 05 s, 3 h 12 min"""
     if seconds is None or absent(seconds):
         return NOTHING
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"

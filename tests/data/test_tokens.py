@@ -33,7 +33,7 @@ def folder(prepared, tmp_path) -> Path:
 def test_the_splits_cannot_be_written_to(folder):
     tokens = Tokens.open(folder)
     for split in (tokens.train, tokens.val, tokens.test):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="read-only"):
             split[0] = 0
 
 

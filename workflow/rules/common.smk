@@ -13,18 +13,24 @@ from gt.errors import ConfigError
 from gt.fingerprint import TRAINING_PARTS, fingerprint
 from gt.study import checked_plan, dumps
 
-ROOT = Path(workflow.basedir).parent
+# Relative, so that a checkout which is moved has nothing to do again.
+ROOT = Path(os.path.relpath(Path(workflow.basedir).parent))
 
 
 def without_conda_if_there_is_none():
     """--use-conda on a machine without conda: say so, and run in the active environment."""
     settings = workflow.deployment_settings
-    if DeploymentMethod.CONDA in settings.deployment_method and shutil.which("conda") is None:
+    if (
+        DeploymentMethod.CONDA in settings.deployment_method
+        and shutil.which("conda") is None
+    ):
         print(
             "There is no conda on this machine; running in the active environment instead.",
             file=sys.stderr,
         )
-        settings.deployment_method = settings.deployment_method - {DeploymentMethod.CONDA}
+        settings.deployment_method = settings.deployment_method - {
+            DeploymentMethod.CONDA
+        }
 
 
 def load_plans():
@@ -32,7 +38,10 @@ def load_plans():
     names = config["study"] if isinstance(config["study"], list) else [config["study"]]
     try:
         return {
-            name: checked_plan(ROOT / f"config/studies/{name}.yaml", Path(f"results/studies/{name}/plan.json"))
+            name: checked_plan(
+                ROOT / f"config/studies/{name}.yaml",
+                Path(f"results/studies/{name}/plan.json"),
+            )
             for name in map(str, names)
         }
     except ConfigError as error:
@@ -43,7 +52,10 @@ def load_plans():
 without_conda_if_there_is_none()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
 # --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
-os.environ |= {"PATH": f"{Path(sys.executable).parent}:" + os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT)}
+os.environ |= {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+    "PYTHONPATH": str(ROOT.resolve()),
+}
 PLANS = load_plans()
 STUDIES = list(PLANS)
 TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
@@ -59,7 +71,11 @@ wildcard_constraints:
 
 def plan_naming(kind, name):
     """The plan.json of the first study that has this corpus, tokenizer or run."""
-    return next(f"results/studies/{study}/plan.json" for study, plan in PLANS.items() if name in plan[kind])
+    return next(
+        f"results/studies/{study}/plan.json"
+        for study, plan in PLANS.items()
+        if name in plan[kind]
+    )
 
 
 def plan_of_corpus(wildcards):
@@ -82,8 +98,20 @@ def tokens_of_run(wildcards):
                 return f"results/data/{cell['corpus']}/{cell['tokenizer']}/tokens.json"
 
 
-def parent_of_tokens(wildcards):
-    return os.path.dirname(tokens_of_run(wildcards))
+def folder_of_output(wildcards, output):
+    return os.path.dirname(output[0])
+
+
+def folder_of_corpus(wildcards, input):
+    return os.path.dirname(input.corpus)
+
+
+def folder_of_tokens(wildcards, input):
+    return os.path.dirname(input.tokens)
+
+
+def folder_of_record(wildcards, input):
+    return os.path.dirname(input.manifest)
 
 
 def plan_digest(wildcards):
@@ -102,7 +130,11 @@ def files_of_runs(name):
 
 def own_text(wildcards):
     """The file behind a `file:` corpus, so that a changed text is read again."""
-    return [plan["corpus_files"][wildcards.corpus] for plan in PLANS.values() if wildcards.corpus in plan["corpus_files"]][:1]
+    return [
+        plan["corpus_files"][wildcards.corpus]
+        for plan in PLANS.values()
+        if wildcards.corpus in plan["corpus_files"]
+    ][:1]
 
 
 def write_partial_reports():
@@ -110,13 +142,37 @@ def write_partial_reports():
     for study in STUDIES:
         folder = f"results/studies/{study}"
         stages = [
-            ["plan", str(ROOT / f"config/studies/{study}.yaml"), "--out", f"{folder}/plan.json"],
-            ["aggregate", "--plan", f"{folder}/plan.json", "--runs", "results/runs", "--out", folder],
+            [
+                "plan",
+                str(ROOT / f"config/studies/{study}.yaml"),
+                "--out",
+                f"{folder}/plan.json",
+            ],
+            [
+                "aggregate",
+                "--plan",
+                f"{folder}/plan.json",
+                "--runs",
+                "results/runs",
+                "--out",
+                folder,
+            ],
             ["figures", "--study", folder],
-            ["report", "--study", folder, "--templates", str(ROOT / "report_templates")],
+            [
+                "report",
+                "--study",
+                folder,
+                "--templates",
+                str(ROOT / "report_templates"),
+            ],
             ["summary", "--study", folder],
         ]
         for stage in stages:
-            if subprocess.run([sys.executable, "-m", "gt", *stage], check=False).returncode:
+            if subprocess.run(
+                [sys.executable, "-m", "gt", *stage], check=False
+            ).returncode:
                 break
-    print("Some jobs failed. Logs: logs/<rule>/. Run the same command again to retry them.", file=sys.stderr)
+    print(
+        "Some jobs failed. Logs: logs/<rule>/. Run the same command again to retry them.",
+        file=sys.stderr,
+    )

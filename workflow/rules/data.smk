@@ -4,14 +4,14 @@
 rule plan:
     output:
         "results/studies/{study}/plan.json",
+    log:
+        "logs/plan/{study}.log",
+    localrule: True
+    conda:
+        "../envs/gt.yaml"
     params:
         plan=plan_digest,
         study=str(ROOT / "config/studies/{study}.yaml"),
-    log:
-        "logs/plan/{study}.log",
-    conda:
-        "../envs/gt.yaml"
-    localrule: True
     shell:
         "python -m gt plan {params.study:q} --out {output:q} > {log:q} 2>&1"
 
@@ -22,15 +22,15 @@ rule corpus:
         text=own_text,
     output:
         "results/data/{corpus}/corpus.json",
-    params:
-        code=fingerprint("data/corpora"),
-        folder="results/data/{corpus}",
     log:
         "logs/corpus/{corpus}.log",
     benchmark:
         "results/benchmarks/corpus/{corpus}.jsonl"
     conda:
         "../envs/gt.yaml"
+    params:
+        code=fingerprint("data/corpora"),
+        folder=folder_of_output,
     shell:
         "python -m gt corpus --plan {input.plan:q} --corpus {wildcards.corpus:q} --out {params.folder:q} > {log:q} 2>&1"
 
@@ -42,16 +42,16 @@ rule tokenize:
     output:
         tokens="results/data/{corpus}/{tokenizer}/tokens.json",
         ngram="results/data/{corpus}/{tokenizer}/ngram.json",
-    params:
-        code=fingerprint("data"),
-        splits="results/data/{corpus}",
-        folder="results/data/{corpus}/{tokenizer}",
     log:
         "logs/tokenize/{corpus}/{tokenizer}.log",
     benchmark:
         "results/benchmarks/tokenize/{corpus}/{tokenizer}.jsonl"
     conda:
         "../envs/gt.yaml"
+    params:
+        code=fingerprint("data"),
+        splits=folder_of_corpus,
+        folder=folder_of_output,
     shell:
         "python -m gt tokenize --plan {input.plan:q} --corpus {params.splits:q} --tokenizer {wildcards.tokenizer:q}"
         " --out {params.folder:q} > {log:q} 2>&1"

@@ -14,13 +14,13 @@ rule aggregate:
             curves="curves.parquet",
             coverage="coverage.json",
         ),
-    params:
-        code=fingerprint("analysis"),
-        folder="results/studies/{study}",
     log:
         "logs/aggregate/{study}.log",
     conda:
         "../envs/gt.yaml"
+    params:
+        code=fingerprint("analysis"),
+        folder=folder_of_output,
     shell:
         "python -m gt aggregate --plan {input.plan:q} --runs results/runs --out {params.folder:q} > {log:q} 2>&1"
 
@@ -36,13 +36,13 @@ rule figures:
             caption="../report/figures.rst",
             category="{study}",
         ),
-    params:
-        code=fingerprint("report/figures"),
-        folder="results/studies/{study}",
     log:
         "logs/figures/{study}.log",
     conda:
         "../envs/gt.yaml"
+    params:
+        code=fingerprint("report/figures", "report/numbers", "report/text"),
+        folder=folder_of_output,
     shell:
         "python -m gt figures --study {params.folder:q} > {log:q} 2>&1"
 
@@ -53,16 +53,20 @@ rule report:
         figures="results/studies/{study}/figures.done",
         templates=expand(ROOT / "report_templates/{file}", file=TEMPLATES),
     output:
-        html=report("results/studies/{study}/report.html", caption="../report/paper.rst", category="{study}"),
+        html=report(
+            "results/studies/{study}/report.html",
+            caption="../report/paper.rst",
+            category="{study}",
+        ),
         markdown="results/studies/{study}/report.md",
         tables=directory("results/studies/{study}/tables"),
-    params:
-        code=fingerprint("report"),
-        folder="results/studies/{study}",
-        templates=ROOT / "report_templates",
     log:
         "logs/report/{study}.log",
     conda:
         "../envs/gt.yaml"
+    params:
+        code=fingerprint("report"),
+        folder=folder_of_output,
+        templates=ROOT / "report_templates",
     shell:
         "python -m gt report --study {params.folder:q} --templates {params.templates:q} > {log:q} 2>&1"

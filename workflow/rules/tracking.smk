@@ -7,12 +7,12 @@ rule track:
         records=files_of_runs("evaluation.json"),
     output:
         "results/studies/{study}/tracking.json",
-    params:
-        code=fingerprint("tracking"),
-        uri=config["mlflow_uri"],
     log:
         "logs/track/{study}.log",
     conda:
         "../envs/gt.yaml"
+    params:
+        code=fingerprint("tracking"),
+        uri=config["mlflow_uri"],
     shell:
         "python -m gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} > {output:q} 2> {log:q}"

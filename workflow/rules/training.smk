@@ -10,26 +10,28 @@ rule train:
         manifest="results/runs/{run}/manifest.json",
         curves="results/runs/{run}/curves.parquet",
         weights="results/runs/{run}/model.safetensors",
-    params:
-        code=fingerprint(*TRAINING_PARTS),
-        data=parent_of_tokens,
-        record="results/runs/{run}",
-        # Not an output: Snakemake removes outputs of failed jobs, and a killed run goes on from here.
-        checkpoints="results/checkpoints/{run}",
     log:
         "logs/train/{run}.log",
     benchmark:
         "results/benchmarks/train/{run}.jsonl"
+    conda:
+        "../envs/gt.yaml"
     # One thread a run, whatever --cores is: threads decide the last bits of a sum.
     threads: 1
     resources:
         gpu=GPU_PER_RUN,
+        # Not a parameter: another device is no reason to train again.
+        device=config["device"],
         mem_mb=2000,
-    conda:
-        "../envs/gt.yaml"
+    params:
+        code=fingerprint(*TRAINING_PARTS),
+        data=folder_of_tokens,
+        record=folder_of_output,
+        # Not an output: Snakemake removes outputs of failed jobs, and a killed run goes on from here.
+        checkpoints="results/checkpoints/{run}",
     shell:
         "python -m gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
-        " --checkpoints {params.checkpoints:q} --device {config[device]} --threads {threads} > {log:q} 2>&1"
+        " --checkpoints {params.checkpoints:q} --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -39,19 +41,21 @@ rule evaluate:
         tokens=tokens_of_run,
     output:
         "results/runs/{run}/evaluation.json",
-    params:
-        code=fingerprint("evals"),
-        data=parent_of_tokens,
-        record="results/runs/{run}",
     log:
         "logs/evaluate/{run}.log",
     benchmark:
         "results/benchmarks/evaluate/{run}.jsonl"
+    conda:
+        "../envs/gt.yaml"
     threads: 1
     resources:
         gpu=GPU_PER_RUN,
+        # Not a parameter: another device is no reason to train again.
+        device=config["device"],
         mem_mb=2000,
-    conda:
-        "../envs/gt.yaml"
+    params:
+        code=fingerprint("evals"),
+        data=folder_of_tokens,
+        record=folder_of_record,
     shell:
-        "python -m gt evaluate --run {params.record:q} --data {params.data:q} --device {config[device]} --threads {threads} > {log:q} 2>&1"
+        "python -m gt evaluate --run {params.record:q} --data {params.data:q} --device {resources.device} --threads {threads} > {log:q} 2>&1"

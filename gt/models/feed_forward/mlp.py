@@ -29,9 +29,10 @@ class MLP(nn.Module):
         ratio: int = 4,
         activation: Literal["gelu", "gelu_tanh"] = "gelu",
         bias: bool = False,
+        scale_residual: bool = True,
     ) -> None:
         super().__init__()
-        self.n_layer = n_layer
+        self.output_std = 0.02 / (2 * n_layer) ** 0.5 if scale_residual else 0.02
         self.approximate = "tanh" if activation == "gelu_tanh" else "none"
         self.up = nn.Linear(d_model, ratio * d_model, bias=bias)
         self.down = nn.Linear(ratio * d_model, d_model, bias=bias)
@@ -41,9 +42,9 @@ class MLP(nn.Module):
         return self.down(F.gelu(self.up(x), approximate=self.approximate)), None
 
     def reset_parameters(self, streams: Streams) -> None:
-        """N(0, .02), the residual projection divided by sqrt(2 n_layer) as in GPT-2."""
+        """N(0, .02); with scale_residual the output projection is divided by sqrt(2 n_layer), as in GPT-2."""
         linear_(self.up, 0.02, streams, "up")
-        linear_(self.down, 0.02 / (2 * self.n_layer) ** 0.5, streams, "down")
+        linear_(self.down, self.output_std, streams, "down")
 
     def state_size(self, context: int) -> int:
         return 0

@@ -27,7 +27,15 @@ class Attention(Mixer):
     name: ClassVar[str] = "attention"
 
     def __init__(
-        self, d_model: int, layer: int, n_layer: int, *, n_head: int = 4, rope: bool = False, bias: bool = False
+        self,
+        d_model: int,
+        layer: int,
+        n_layer: int,
+        *,
+        n_head: int = 4,
+        rope: bool = False,
+        bias: bool = False,
+        scale_residual: bool = True,
     ) -> None:
         super().__init__(d_model, layer, n_layer)
         if d_model % n_head:
@@ -35,6 +43,7 @@ class Attention(Mixer):
         if rope and d_model // n_head % 2:
             raise ConfigError(f"attention.rope: a head of {d_model // n_head} channels has no pairs to rotate.")
         self.n_head, self.rope = n_head, rope
+        self.output_std = 0.02 / (2 * n_layer) ** 0.5 if scale_residual else 0.02
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=bias)
         self.output = nn.Linear(d_model, d_model, bias=bias)
 
@@ -50,9 +59,9 @@ class Attention(Mixer):
         return self.output(y.transpose(1, 2).flatten(2)), (k, v)
 
     def reset_parameters(self, streams: Streams) -> None:
-        """N(0, .02), the residual projection divided by sqrt(2 n_layer)."""
+        """N(0, .02); with scale_residual the output projection is divided by sqrt(2 n_layer), as in GPT-2."""
         linear_(self.qkv, 0.02, streams, "qkv")
-        linear_(self.output, 0.02 / (2 * self.n_layer) ** 0.5, streams, "output")
+        linear_(self.output, self.output_std, streams, "output")
 
     def state_size(self, context: int) -> int:
         return 2 * self.d_model * context

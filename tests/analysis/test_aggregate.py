@@ -1,0 +1,183 @@
+"""Aggregation of run records whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import records
+from scipy import stats
+
+from gt.analysis.aggregate import aggregate
+from gt.errors import ConfigError
+
+FILES = ("runs", "cells", "contrasts", "curves")
+
+
+def study(root: Path, **options: Any) -> tuple[dict[str, Any], Path, Path]:
+    plan = records.plan(**options)
+    records.write_runs(plan, root / "runs")
+    return plan, root / "runs", root / "out"
+
+
+def tables(plan: dict[str, Any], runs: Path, out: Path) -> dict[str, pd.DataFrame]:
+    aggregate(plan, runs, out)
+    return {name: pd.read_parquet(out / f"{name}.parquet") for name in FILES}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    return tables(*study(tmp_path_factory.mktemp("whole")))
+
+
+def test_every_planned_run_is_a_row_with_its_status(whole: dict[str, pd.DataFrame]) -> None:
+    runs = whole["runs"]
+    assert len(runs) == 6 * 2 * 5
+    odd = runs[runs["status"] != "completed"].set_index(["variant", "seed"])
+    assert odd["status"].to_dict() == {("WS", 1): "diverged", ("HY", 1): "failed", ("HY", 2): "missing"}
+    assert odd.loc[("HY", 1), "reason"] == "OutOfMemoryError: 40 MiB | asked for"
+    assert odd.loc[("WS", 1), "reason"] == "loss or gradient not finite at step 120"
+
+
+def test_a_run_that_did_not_complete_has_no_result(whole: dict[str, pd.DataFrame]) -> None:
+    runs = whole["runs"]
+    assert runs.loc[runs["status"] != "completed", "val/bits_per_byte"].isna().all()
+
+
+def test_a_cell_is_the_mean_over_its_completed_seeds(whole: dict[str, pd.DataFrame]) -> None:
+    cell = whole["cells"].set_index("cell").loc["WS.embedded.char"]
+    values = [records.bits_per_byte("WS", "char", seed) for seed in (0, 2, 3, 4)]
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert (cell["planned"], cell["completed"], cell["diverged"]) == (5, 4, 1)
+    assert cell["val/bits_per_byte_mean"] == pytest.approx(np.mean(values))
+    assert (cell["val/bits_per_byte_lower"], cell["val/bits_per_byte_upper"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_contrasts_are_with_the_baseline_of_the_same_tokenizer_over_common_seeds(whole: dict[str, pd.DataFrame]) -> None:
+    contrasts = whole["contrasts"].set_index("cell")
+    assert "GPT-2.embedded.char" not in contrasts.index
+    row = contrasts.loc["HY.embedded.char"]
+    own, other = ([records.bits_per_byte(v, "char", seed) for seed in (0, 3, 4)] for v in ("HY", "GPT-2"))
+    assert (row["n"], row["baseline"]) == (3, "GPT-2.embedded.char")
+    assert row["p"] == pytest.approx(stats.ttest_rel(own, other).pvalue)
+
+
+def test_verdicts_find_the_known_effects(whole: dict[str, pd.DataFrame]) -> None:
+    verdicts = whole["contrasts"].set_index("cell")["verdict"]
+    expected = {"RWKV-6": "better", "GF": "better", "GF-MH": "better", "HY": "equivalent", "WS": "worse"}
+    for tokenizer in ("char", "bpe1024"):
+        assert {v: verdicts[f"{v}.embedded.{tokenizer}"] for v in expected} == expected
+
+
+def test_holm_is_over_the_contrasts_of_one_corpus_and_tokenizer(whole: dict[str, pd.DataFrame]) -> None:
+    contrasts = whole["contrasts"]
+    for _, family in contrasts.groupby(["corpus", "tokenizer"]):
+        smallest = family.loc[family["p"].idxmin()]
+        assert smallest["p_holm"] == pytest.approx(len(family) * smallest["p"])
+
+
+def test_curves_hold_every_record_and_lack_what_a_run_lacks(whole: dict[str, pd.DataFrame]) -> None:
+    curves = whole["curves"]
+    assert curves["run_id"].nunique() == 60 - 2
+    assert curves.loc[curves["variant"] == "GPT-2", "gate/mean"].isna().all()
+    assert curves.loc[curves["variant"] == "GF", "gate/mean"].notna().any()
+
+
+def test_the_same_records_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2)
+    aggregate(plan, runs, out)
+    shutil.copytree(runs, tmp_path / "elsewhere" / "runs")
+    aggregate(json.loads(json.dumps(plan)), tmp_path / "elsewhere" / "runs", tmp_path / "again")
+    for file in sorted(out.iterdir()):
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_one_seed_decides_nothing(tmp_path: Path) -> None:
+    found = tables(*study(tmp_path, seeds=1))
+    assert set(found["contrasts"]["verdict"]) == {"cannot be decided with 1 seed"}
+    assert found["contrasts"]["p"].isna().all()
+    assert found["cells"]["val/bits_per_byte_lower"].isna().all()
+
+
+def test_two_noisy_seeds_say_so_instead_of_no_difference(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2, tokenizers=("bpe1024",))
+    evaluation = runs / plan["cells"][1]["runs"]["0"] / "evaluation.json"
+    splits = json.loads(evaluation.read_text())["splits"]
+    splits["val"]["bits_per_byte"] += 0.3
+    records.edit(evaluation, splits=splits)
+    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    assert contrasts.loc["RWKV-6", "verdict"] == "cannot be decided with 2 seeds"
+    assert not contrasts.loc["RWKV-6", "decided"]
+
+
+def test_nothing_run_yet_is_all_missing(tmp_path: Path) -> None:
+    plan = records.plan(seeds=2)
+    found = tables(plan, tmp_path / "runs", tmp_path / "out")
+    assert set(found["runs"]["status"]) == {"missing"}
+    assert found["curves"].empty
+    coverage = json.loads((tmp_path / "out" / "coverage.json").read_text())
+    assert (coverage["planned"], coverage["missing"]) == (24, 24)
+
+
+def test_the_baseline_alone_has_no_contrasts(tmp_path: Path) -> None:
+    found = tables(*study(tmp_path, seeds=2, variants={"GPT-2": 0.0}))
+    assert found["contrasts"].empty
+    assert "verdict" in found["contrasts"]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "evaluation.json", "curves.parquet"])
+def test_a_file_cut_short_is_a_failed_run_that_names_the_file(tmp_path: Path, file: str) -> None:
+    plan, runs, out = study(tmp_path, seeds=2)
+    path = runs / plan["cells"][0]["runs"]["0"] / file
+    path.write_bytes(path.read_bytes()[:40])
+    row = tables(plan, runs, out)["runs"].iloc[0]
+    assert row["status"] == "failed"
+    assert row["reason"].startswith(file)
+
+
+def test_a_record_of_another_run_is_not_taken(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2)
+    records.edit(runs / plan["cells"][0]["runs"]["0"] / "manifest.json", run_id="another")
+    assert "another" in tables(plan, runs, out)["runs"].iloc[0]["reason"]
+
+
+def test_a_run_without_evaluation_is_missing(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2)
+    (runs / plan["cells"][0]["runs"]["0"] / "evaluation.json").unlink()
+    row = tables(plan, runs, out)["runs"].iloc[0]
+    assert (row["status"], row["reason"]) == ("missing", "trained, not evaluated")
+
+
+def test_other_code_and_other_data_are_flagged(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2)
+    ids = [cell["runs"]["0"] for cell in plan["cells"][:2]]
+    manifest = runs / ids[0] / "manifest.json"
+    records.edit(manifest, code={**json.loads(manifest.read_text())["code"], "ops": "f" * 16})
+    records.edit(runs / ids[1] / "manifest.json", data_sha256="0" * 64)
+    found = tables(plan, runs, out)["runs"].set_index("run_id")
+    assert found.index[found["code_differs"]].tolist() == [ids[0]]
+    assert found.index[found["data_differs"]].tolist() == [ids[1]]
+    warnings = json.loads((out / "coverage.json").read_text())["warnings"]
+    assert any("gt.ops" in warning for warning in warnings)
+    assert any("embedded, char" in warning for warning in warnings)
+
+
+def test_factors_are_matched_with_the_baseline_of_the_same_factors(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2, tokenizers=("bpe1024",))
+    for cell in plan["cells"][:2]:
+        cell["factors"] = {"training.learning_rate": 0.003}
+    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    assert contrasts.loc["RWKV-6", "label"] == "RWKV-6 (learning_rate=0.003)"
+    assert contrasts.loc["RWKV-6", "n"] == 2
+    assert contrasts.loc["GF", "verdict"] == "no baseline to compare with"
+
+
+def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
+    plan = {**records.plan(seeds=1), "baseline": "GPT2"}
+    with pytest.raises(ConfigError, match=r"'GPT2'.*GPT-2"):
+        aggregate(plan, tmp_path, tmp_path)

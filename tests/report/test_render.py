@@ -1,0 +1,194 @@
+"""The report: complete, offline, honest about gaps, and the same bytes for the same input."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import records
+from shared import TEMPLATES, make
+
+from gt.errors import ConfigError
+from gt.report.figures import DRAWINGS
+from gt.report.numbers import load
+from gt.report.render import fill, inline_svg, render, summary
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes; fails on a tag that is not closed in order."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(study: Path) -> Page:
+    return Page((study / "report.html").read_text())
+
+
+def test_the_page_asks_nothing_of_the_network(page: Page, study: Path) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "iframe", "object", "embed")
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            if (value := attributes.get(name)) is not None:
+                assert value.startswith(("#", "data:")), (tag, value)
+    css = (study / "report.html").read_text()
+    assert "@import" not in css
+    assert not re.search(r"url\((?!#)", css)
+
+
+def test_ids_are_unique_and_every_link_has_its_target(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        for name in ("href", "xlink:href"):
+            if (link := attributes.get(name)) and link.startswith("#"):
+                assert link[1:] in ids
+
+
+def test_the_page_is_for_phones_readers_and_both_themes(page: Page, study: Path) -> None:
+    assert ("html", {"lang": "en"}) in page.tags
+    assert any(a.get("name") == "viewport" for _, a in page.tags)
+    assert "prefers-color-scheme: dark" in (study / "report.html").read_text()
+    pictures = [a for tag, a in page.tags if tag == "svg"]
+    assert len(pictures) == len(DRAWINGS)
+    assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
+
+
+def test_words_of_the_study_are_never_markup(study: Path) -> None:
+    source = (study / "report.html").read_text()
+    assert "<b>bold</b>" not in source
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; more" in source
+
+
+def test_both_reports_give_the_same_findings_and_gaps(study: Path) -> None:
+    results = load(study)
+    markdown = (study / "report.md").read_text().replace("\u00a0", " ")
+    for sentence in (*results.findings, results.completion):
+        assert sentence in markdown
+    for source in (markdown, (study / "report.html").read_text()):
+        assert "OutOfMemoryError: 40 MiB" in source
+        assert "loss or gradient not finite at step 120" in source
+        assert "cannot be decided" in source
+
+
+def test_findings_name_the_best_cell_and_count_the_decisions(study: Path) -> None:
+    finding = load(study).findings[1]
+    best = min(("GF", "GF-MH"), key=lambda v: sum(records.bits_per_byte(v, "bpe1024", seed) for seed in range(3)))
+    mean = sum(records.bits_per_byte(best, "bpe1024", seed) for seed in range(3)) / 3
+    assert f"lowest mean is that of {best}: {mean:.4f} bits per byte" in finding
+    assert "Of 5 contrasts with GPT-2, 5 are decided (3 better, 1 worse and 1 equivalent)." in finding
+
+
+def test_markdown_links_to_the_figures_that_there_are(study: Path) -> None:
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (study / "report.md").read_text())
+    assert len(links) == len(DRAWINGS)
+    assert all((study / link).is_file() for link in links)
+
+
+def test_rendering_again_gives_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(study, tmp_path / "another place")
+    render(copy, TEMPLATES)
+    for name in ("report.html", "report.md"):
+        assert (copy / name).read_bytes() == (study / name).read_bytes()
+
+
+def test_a_figure_that_is_not_there_is_said_not_to_be(study: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(study, tmp_path / "copy")
+    (copy / "figures" / "gates.svg").unlink()
+    render(copy, TEMPLATES)
+    for name in ("report.html", "report.md"):
+        assert "Not drawn: No variant has a gate" in (copy / name).read_text()
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_are_said_to_be_few(tmp_path: Path, seeds: int) -> None:
+    plan = records.plan(seeds=seeds, tokenizers=("char",))
+    records.write_runs(plan, tmp_path / "runs")
+    folder = make(tmp_path, plan)
+    render(folder, TEMPLATES)
+    assert "cannot be decided with 1 seed" in (folder / "report.md").read_text()
+    assert "nan" not in (folder / "report.md").read_text().lower().split("environment")[0]
+
+
+def test_nothing_run_yet_is_a_report_too(tmp_path: Path) -> None:
+    folder = make(tmp_path, records.plan(seeds=2))
+    render(folder, TEMPLATES)
+    assert "On embedded, char no run has completed." in (folder / "report.html").read_text()
+    assert "0 of 24 planned runs have completed; 24 missing." in summary(folder)
+
+
+def test_warnings_stand_at_the_top(tmp_path: Path) -> None:
+    plan = records.plan(seeds=2, tokenizers=("char",))
+    records.write_runs(plan, tmp_path / "runs")
+    records.edit(tmp_path / "runs" / plan["cells"][0]["runs"]["0"] / "manifest.json", data_sha256="0" * 64)
+    folder = make(tmp_path, plan)
+    render(folder, TEMPLATES)
+    source = (folder / "report.html").read_text()
+    assert source.index("trained on other data") < source.index("How to read this</h2>")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ results.no_such_number }}", "no_such_number"),
+        ("{{ bits }}", "bits"),
+        ("{{ tables.unknown.html() }}", "unknown"),
+        ("{% for x in %}", "line 1"),
+    ],
+)
+def test_an_unknown_name_in_a_template_fails_the_build(study: Path, tmp_path: Path, template: str, said: str) -> None:
+    templates = shutil.copytree(TEMPLATES, tmp_path / "templates")
+    (templates / "report.md.j2").write_text(template)
+    with pytest.raises(ConfigError, match=rf"report\.md\.j2.*{said}"):
+        fill(templates, "report.md.j2", {"results": load(study), "tables": {}})
+
+
+def test_a_missing_template_is_named(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"report\.html\.j2: no such template"):
+        render(study, tmp_path)
+
+
+def test_a_study_that_was_not_aggregated_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gt aggregate"):
+        render(tmp_path, TEMPLATES)
+
+
+def test_an_inlined_picture_takes_the_pages_ink_and_own_ids() -> None:
+    drawn = '<path id="p" stroke="#24292f"/><use href="#p" clip-path="url(#p)"/>'
+    source = f'<?xml version="1.0"?><svg><metadata>x</metadata>{drawn}</svg>'
+    svg = inline_svg(source, "gates", 'say "cheese"')
+    assert svg == (
+        '<svg role="img" aria-label="say &#34;cheese&#34;"><path id="gates-p" stroke="currentColor"/>'
+        '<use href="#gates-p" clip-path="url(#gates-p)"/></svg>'
+    )
+
+
+def test_a_summary_is_short_and_ends_with_the_report(study: Path, plan: dict[str, Any]) -> None:
+    lines = summary(study).splitlines()
+    assert 4 <= len(lines) <= 10
+    assert lines[0].startswith(f"{plan['study']}: 33 of 36 planned runs have completed")
+    assert lines[-1].endswith(str(study / "report.html"))
+    assert json.loads((study / "coverage.json").read_text())["completed"] == 33

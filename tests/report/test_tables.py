@@ -1,0 +1,129 @@
+"""One table, four formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gt.report import text
+from gt.report.numbers import load
+from gt.report.tables import Column, Table, study_tables
+
+TABLE = Table(
+    "awkward",
+    "A caption with 50 % & a_b. Second sentence.",
+    (Column("name", "Name", "left"), Column("value", "Δ (bits)", shown=text.signed)),
+    (
+        {"name": "a_b & <c> | 5 % #1 $x {y} ~ ^ \\", "value": -0.123456789, "more": 3.0},
+        {"name": "", "value": None, "more": float("nan")},
+    ),
+    raw=("more",),
+)
+
+
+class Cells(HTMLParser):
+    """The text of the cells of an HTML table."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+        self.inside = False
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag in ("td", "th"):
+            self.inside = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.cells[-1] += data
+
+
+def test_csv_keeps_full_precision_and_leaves_gaps_empty() -> None:
+    rows = list(csv.DictReader(io.StringIO(TABLE.csv())))
+    assert rows[0] == {"name": TABLE.rows[0]["name"], "value": "-0.123456789", "more": "3"}
+    assert rows[1] == {"name": "", "value": "", "more": ""}
+
+
+def test_html_shows_what_was_meant_and_nothing_of_it_is_markup() -> None:
+    assert Cells(TABLE.html()).cells == ["Name", "Δ (bits)", TABLE.rows[0]["name"], "−0.1235", "–", "–"]
+
+
+def test_markdown_rows_have_as_many_cells_as_columns() -> None:
+    lines = [line for line in TABLE.markdown().splitlines() if line.startswith("|")]
+    bare = [line.replace("\\\\", "").replace("\\|", "") for line in lines]
+    assert {line.count("|") for line in bare} == {3}
+    assert "\\<c\\>" in lines[2]
+
+
+def test_latex_escapes_its_special_characters() -> None:
+    latex = TABLE.latex()
+    assert r"a\_b \& $<$c$>$ | 5 \% \#1 \$x \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{} & $-$0.1235 \\" in latex
+    assert [rule for rule in (r"\toprule", r"\midrule", r"\bottomrule") if rule not in latex] == []
+    assert r"\begin{tabular}{lr}" in latex
+
+
+def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) -> None:
+    for file in (study / "tables").glob("*.tex"):
+        assert file.read_text().isascii(), file.name
+
+
+def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
+    names = ("results", "models", "coverage", "runs", "costs")
+    assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
+
+
+def test_the_results_table_says_what_the_parquet_files_say(study: Path) -> None:
+    table = pd.read_csv(study / "tables" / "results.csv").set_index(["label", "tokenizer"])
+    cells = pd.read_parquet(study / "cells.parquet").set_index(["label", "tokenizer"])
+    contrasts = pd.read_parquet(study / "contrasts.parquet").set_index(["label", "tokenizer"])
+    assert len(table) == len(cells)
+    for key, row in table.iterrows():
+        assert row["mean"] == pytest.approx(cells.loc[key, "val/bits_per_byte_mean"])
+        if row["verdict"] != "baseline":
+            assert row["p_holm"] == pytest.approx(contrasts.loc[key, "p_holm"], nan_ok=True)
+            assert row["verdict"] == contrasts.loc[key, "verdict"]
+
+
+def test_cells_are_sorted_with_the_best_first_in_each_panel(study: Path) -> None:
+    for panel in load(study).panels:
+        means = [row["mean"] for row in panel.measured]
+        assert means == sorted(means)
+
+
+def test_a_failed_run_is_in_the_runs_table_with_its_reason(study: Path) -> None:
+    row = next(row for row in study_tables(load(study))["runs"].rows if row["status"] == "failed")
+    assert row["reason"].startswith("OutOfMemoryError")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (text.decimals(-1.23456), "−1.2346"),
+        (text.decimals(None), "–"),
+        (text.plus_minus(2.0, 1.5, 2.5, 2), "2.00 ± 0.50"),
+        (text.plus_minus(2.0, None, None, 2), "2.00"),
+        (text.interval(-0.1, 0.2, 1, sign=True), "[−0.1, +0.2]"),
+        (text.p_value(0.0004), "< 0.001"),
+        (text.p_equation(0.0314), "= 0.031"),
+        (text.duration(3.14), "3.1 s"),
+        (text.duration(59.99), "1 min 00 s"),
+        (text.duration(245), "4 min 05 s"),
+        (text.duration(11520), "3 h 12 min"),
+        (text.listed(["a", "b", "c"]), "a, b and c"),
+        (text.plural(1, "seed"), "1 seed"),
+        (text.plural(2000, "seed"), "2,000 seeds"),
+    ],
+)
+def test_numbers_as_a_reader_sees_them(shown: str, expected: str) -> None:
+    assert shown == expected

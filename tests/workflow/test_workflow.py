@@ -1,0 +1,179 @@
+"""The workflow as a user runs it: real commands in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from gt.records import read_json
+from gt.study import load_study
+
+ROOT = Path(__file__).parents[2]
+STUDIES = sorted((ROOT / "config/studies").glob("*.yaml"))
+
+TINY: dict[str, Any] = {
+    "title": "Tiny",
+    "baseline": "GPT-2",
+    "variants": ["GPT-2", "GF"],
+    "corpora": ["file:text.txt"],
+    "tokenizers": [{"name": "char"}],
+    "seeds": 2,
+    "model": {
+        "d_model": 16, "n_layer": 1,
+        "mixers": {"r": {"head_size": 8}, "m": {"head_dim": 8, "d_state": 8}, "a": {"n_head": 2}},
+    },
+    "training": {
+        "steps": 6, "batch_size": 2, "sequence_length": 16, "learning_rate": 0.01, "evaluate_every": 3, "evaluation_tokens": 64,
+        "log_every": 1,
+    },
+}  # fmt: skip
+
+
+class Checkout:
+    """A copy of the repository in which a study may be changed and run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in ("workflow", "config", "report_templates", "gt"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        words = np.random.default_rng(0).choice(["one", "two", "three", "four"], 3000)
+        (folder / "text.txt").write_text(" ".join(words))
+
+    def study(self, **changes: Any) -> None:
+        (self.folder / "config/studies/tiny.yaml").write_text(yaml.safe_dump({**TINY, **changes}))
+
+    def snakemake(self, *arguments: str, study: str = "tiny") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", f"study={study}", *arguments]
+        # No conda on the path, whatever this machine has; jobs find the Python that Snakemake runs in.
+        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
+
+    def finished_at(self) -> dict[str, int]:
+        """When each run's manifest was written."""
+        return {f.parent.name: f.stat().st_mtime_ns for f in self.folder.glob("results/runs/*/manifest.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose tiny study has run, with --use-conda on a machine that has none."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.study()
+    result = checkout.snakemake("--use-conda")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr.count("There is no conda on this machine") == 1
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to be changed."""
+    shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copy2)
+    copy = Checkout.__new__(Checkout)
+    copy.folder = tmp_path / "copy"
+    return copy
+
+
+def test_one_command_trains_tracks_and_reports(finished: Checkout) -> None:
+    study = finished.folder / "results/studies/tiny"
+    assert len(finished.finished_at()) == 4
+    assert (finished.folder / "results/mlflow.db").exists()
+    assert {"report.html", "report.md", "tables", "figures", "runs.parquet"} <= {f.name for f in study.iterdir()}
+    runs = pd.read_parquet(study / "runs.parquet")
+    assert runs["status"].tolist() == ["completed"] * 4
+
+
+def test_the_second_time_there_is_nothing_to_do(finished: Checkout) -> None:
+    result = finished.snakemake()
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stderr
+
+
+def test_touched_files_rerun_nothing(checkout: Checkout) -> None:
+    for file in [*checkout.folder.glob("gt/**/*.py"), *checkout.folder.glob("config/**/*.yaml"), checkout.folder / "text.txt"]:
+        file.touch()
+    assert "Nothing to be done" in checkout.snakemake().stderr
+
+
+def test_a_changed_report_does_not_retrain(checkout: Checkout) -> None:
+    with open(checkout.folder / "report_templates/report.md.j2", "a") as template:
+        template.write("\nOne more line.\n")
+    before = checkout.finished_at()
+    assert checkout.snakemake().returncode == 0
+    assert checkout.finished_at() == before
+    assert (checkout.folder / "results/studies/tiny/report.md").read_text().rstrip().endswith("One more line.")
+
+
+def test_another_seed_trains_only_its_own_runs(checkout: Checkout) -> None:
+    before = checkout.finished_at()
+    checkout.study(seeds=3)
+    assert checkout.snakemake().returncode == 0
+    after = checkout.finished_at()
+    assert len(after) == 6
+    assert before.items() <= after.items()
+
+
+def test_a_cell_that_fails_stops_no_other_and_is_named_in_the_report(checkout: Checkout) -> None:
+    broken = checkout.folder / "gt/models/mixers/mamba2.py"
+    broken.write_text(
+        broken.read_text().replace("return self.out_proj(y)", "raise RuntimeError('broken on purpose')\n        return y")
+    )
+    result = checkout.snakemake()
+    assert result.returncode == 1
+    runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("variant")["status"]
+    assert set(runs["GPT-2"]) == {"completed"}
+    assert set(runs["GF"]) == {"failed"}
+    assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_shipped_study_dry_runs(path: Path, tmp_path: Path) -> None:
+    plan = load_study(path).plan()
+    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), "--config", f"study={path.stem}"]
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    counts = {
+        line.split()[0]: int(line.split()[1])
+        for line in result.stdout.splitlines()
+        if len(line.split()) == 2 and line.split()[1].isdigit()
+    }
+    assert counts["train"] == counts["evaluate"] == len(plan["runs"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": ["GPT-3"]}, "unknown variant 'GPT-3'. Did you mean 'GPT-2'?"),
+        (
+            {"variants": ["GPT-2", {"variant": "GF", "model": {"mixers": {"r": {"head_size": 5}}}}]},
+            "rwkv6.head_size: 5 does not divide d_model 16",
+        ),
+        ({"corpora": ["file:nowhere.txt"]}, "nowhere.txt"),
+        ({"training": {**TINY["training"], "steps": -1}}, "training.steps: -1"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_before_anything_runs(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    checkout = Checkout(tmp_path / "c")
+    checkout.study(**changes)
+    result = checkout.snakemake()
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (checkout.folder / "results").exists()
+
+
+def test_a_sequence_that_does_not_fit_the_text_fails_by_name(checkout: Checkout) -> None:
+    checkout.study(variants=["GF"], baseline="GF", training={**TINY["training"], "sequence_length": 4000})
+    assert checkout.snakemake().returncode == 1
+    failures = [read_json(file)["error"] for file in checkout.folder.glob("results/runs/*/failure.json")]
+    assert failures
+    assert all("sequence_length 4,000 does not fit the val split" in error for error in failures)
