@@ -1,8 +1,8 @@
 """What a study can name: mixers, fusions and feed-forward layers, read from their source without importing torch.
 
-A component is a class with a `name`, a docstring with `Formula:` and `Source:` lines, and keyword-only constructor
-arguments: its options. Reading them syntactically keeps `gt --help` and the parsing of a workflow quick, and makes the
-class the only place where a component is described.
+A component is a class with a `name`, a docstring with `Formula:`, `Source:` and `Parameters:` lines, and keyword-only
+constructor arguments: its options. Reading them syntactically keeps `gt --help` and the parsing of a workflow quick, and
+makes the class the only place where a component is described.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ KINDS: dict[str, str] = {"mixer": "mixers", "fusion": "fusions", "feed_forward":
 
 @dataclass(frozen=True)
 class Component:
-    """One registered class. `options` maps an option's name to (type, default)."""
+    """One registered class. `options` maps an option's name to (type, default); `parameters` is the count that the
+    docstring states, at d_model 128 with all options at their defaults.
+    """
 
     kind: str
     name: str
@@ -30,6 +32,7 @@ class Component:
     summary: str
     formula: str
     source: str
+    parameters: int | None
     options: dict[str, tuple[Any, Any]]
 
     def load(self) -> Any:
@@ -76,6 +79,9 @@ def _read(kind: str, file: Path, node: ast.ClassDef) -> Component | None:
         summary=doc.split("\n\n")[0].replace("\n", " "),
         formula=_field(doc, "Formula"),
         source=_field(doc, "Source"),
+        parameters=int(count.group(1).replace(",", ""))
+        if (count := re.match(r"([\d,]+)", _field(doc, "Parameters")))
+        else None,
         options=_options(node),
     )
 

@@ -15,13 +15,6 @@ from gt.ops.scan import linear_scan, linear_scan_reference
 from gt.seeds import Streams
 
 FUSIONS = components("fusion")
-# Parameters at d_model 128. Where the record counts otherwise (CP 32,896: with a bias it does not have; RF 16,512; GLU 49,664
-# and GRU 148,482 as it says), the number here is what the formula has.
-COUNTS = {
-    "channel_gated": 32_896, "channel_split": 16_384, "concatenated": 32_768, "gains": 256, "gated": 257, "glu": 49_664,
-    "gru": 148_482, "head_norm": 33_280, "independent_gates": 49_536, "linear_recurrence": 771, "mingru": 98_944,
-    "normalised_mean": 16_640, "residual": 1, "residual_projection": 16_384, "sum": 0, "weighted": 1,
-}  # fmt: skip
 
 
 def make(name: str, d_model: int = 8, seed: int = 0, **options: Any) -> Fusion:
@@ -50,15 +43,6 @@ def branches() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("name", FUSIONS)
 class TestEveryFusion:
-    def test_says_what_it_is(self, name: str) -> None:
-        component = FUSIONS[name]
-        assert component.formula.count("=")
-        assert component.source
-        assert component.summary
-
-    def test_has_the_parameters_of_its_formula(self, name: str) -> None:
-        assert sum(p.numel() for p in make(name, 128).parameters()) == COUNTS[name]
-
     def test_sets_every_parameter_from_its_own_stream(self, name: str) -> None:
         assert_all_set(make(name))
 

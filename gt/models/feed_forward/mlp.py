@@ -16,6 +16,7 @@ class MLP(nn.Module):
 
     Formula: y = W2 gelu(W1 x), hidden width ratio * d_model
     Source: seed 003 L18-37; Radford et al. 2019 (gelu_tanh, biases)
+    Parameters: 131,072 at d_model 128
     """
 
     name: ClassVar[str] = "mlp"

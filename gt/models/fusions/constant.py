@@ -17,6 +17,7 @@ class Gains(Fusion):
 
     Formula: y = g_r * r + g_m * m
     Source: seed 003 L43-67 (HY, with branch_norm rms); seed 004 L146-188 (0.5 and 0.5, without)
+    Parameters: 256 at d_model 128
     """
 
     name: ClassVar[str] = "gains"
@@ -40,6 +41,7 @@ class Weighted(Fusion):
 
     Formula: y = a r + (1 - a) m
     Source: seed 003 L131-144 (WS)
+    Parameters: 1 at d_model 128
     """
 
     name: ClassVar[str] = "weighted"
@@ -61,6 +63,7 @@ class Residual(Fusion):
 
     Formula: y = r + a m
     Source: seed 003 L146-162 (RF)
+    Parameters: 1 at d_model 128 (the record's code has 16,384: residual_projection)
     """
 
     name: ClassVar[str] = "residual"
@@ -82,6 +85,7 @@ class Sum(Fusion):
 
     Formula: y = c_r r + c_m m
     Source: Falcon-H1 (arXiv:2507.22448), parallel block with fixed multipliers
+    Parameters: 0 at d_model 128
     """
 
     name: ClassVar[str] = "sum"

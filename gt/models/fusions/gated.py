@@ -18,6 +18,7 @@ class Gated(Fusion):
 
     Formula: g = sigmoid(w . [r; m] + b), y = g r + (1 - g) m
     Source: seed 003 L72-88 (GF), L91-136 (the gate_init variants)
+    Parameters: 257 at d_model 128
     """
 
     name: ClassVar[str] = "gated"
@@ -43,6 +44,7 @@ class ChannelGated(Fusion):
 
     Formula: g = sigmoid(W [r; m] + b), y = g * r + (1 - g) * m
     Source: seed 003 L106-136 (HGF and its ratio variants)
+    Parameters: 32,896 at d_model 128
 
     hgf_init "record" repeats the record's bug (flaw F-06): its model-wide initialisation overwrote the gate's, so that
     gate_init had no effect and HGF, HGF-MH and HGF-RH were one model.

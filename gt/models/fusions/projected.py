@@ -18,6 +18,7 @@ class Concatenated(Fusion):
 
     Formula: y = W [r; m]
     Source: seed 003 L110-120 (CP); seed 004 L642-649
+    Parameters: 32,768 at d_model 128 (the record's 32,896 counts a bias that its code does not have)
     """
 
     name: ClassVar[str] = "concatenated"
@@ -38,6 +39,7 @@ class ResidualProjection(Fusion):
 
     Formula: y = r + W m
     Source: seed 004 L665-671 (option 4); init_std 0.02 is what the record's code ran
+    Parameters: 16,384 at d_model 128
     """
 
     name: ClassVar[str] = "residual_projection"
@@ -59,6 +61,7 @@ class NormalisedMean(Fusion):
 
     Formula: y = W (RMSNorm(r) + RMSNorm(m)) / 2
     Source: Hymba (arXiv:2411.13676), equation 3; the norms' weights are its beta
+    Parameters: 16,640 at d_model 128
     """
 
     name: ClassVar[str] = "normalised_mean"
@@ -83,6 +86,7 @@ class HeadNorm(Fusion):
 
     Formula: y = W [groupnorm(r); groupnorm(m)], one group for each head_size channels
     Source: HydraHead (arXiv:2606.20097), fusion on the head axis
+    Parameters: 33,280 at d_model 128
     """
 
     name: ClassVar[str] = "head_norm"
@@ -108,6 +112,7 @@ class ChannelSplit(Fusion):
 
     Formula: y = W [r_1..k; m_1..(d-k)], k = round(r_share d)
     Source: Falcon-H1 (arXiv:2507.22448), the channel ratio of its parallel branches
+    Parameters: 16,384 at d_model 128
     """
 
     name: ClassVar[str] = "channel_split"

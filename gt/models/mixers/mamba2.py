@@ -26,6 +26,7 @@ class Mamba2(Mixer):
 
     Formula: h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T, y_t = h_t C_t + D x_t, out = W_o RMSNorm(y * silu(z))
     Source: Dao and Gu 2024 (arXiv:2405.21060), section 7; the layer of mamba_ssm
+    Parameters: 134,412 at d_model 128
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
     default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did.
