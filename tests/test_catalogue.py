@@ -35,6 +35,7 @@ def test_the_command_line_starts_without_torch_and_mlflow() -> None:
 
 
 def test_training_on_a_cpu_imports_no_gpu_package() -> None:
-    code = "import sys, gt.training.loop, gt.evals.language; print([m for m in ('fla', 'triton', 'mamba_ssm') if m in sys.modules])"
+    modules = ("fla", "triton", "mamba_ssm")
+    code = f"import sys, gt.training.loop, gt.evals.language; print([m for m in {modules} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
