@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MANY = 24
+
 
 class ConfigError(Exception):
     """Bad input. The message names the file, the key and the value, says what is allowed, and offers the nearest match.
@@ -14,8 +16,11 @@ class ConfigError(Exception):
 
 
 def nearest(value: object, allowed: Iterable[str]) -> str:
-    """The end of an error message: the nearest allowed name if one is close, and all of them."""
+    """The end of an error message: the nearest allowed name if one is close, and all of them, or the nearest of many."""
     names = sorted(allowed)
     close = get_close_matches(str(value), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
+    if len(names) > MANY:
+        some = get_close_matches(str(value), names, n=8, cutoff=0.0)
+        return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others (`gt list` has all)."
     return f"{hint} Allowed: {', '.join(names)}."

@@ -55,6 +55,9 @@ Fusion: Any = _component_union("fusion")
 FeedForward: Any = _component_union("feed_forward")
 
 
+Letter = Annotated[str, Field(pattern="^[a-z]$")]
+
+
 class CorpusSpec(Spec):
     """A text. `file:<stem>` is a user's own file, whose sha256 is then part of the run's identity."""
 
@@ -94,26 +97,47 @@ class TokenizerSpec(Spec):
         return f"{self.name}{self.vocab_size or ''}"
 
 
+class InitSpec(Spec):
+    """Switches on a model's initial values; without them each module uses its own.
+
+    `blanket` is what the record did to every model (flaw F-33): N(0, .02) over every linear and embedding weight, biases
+    zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
+    """
+
+    blanket: bool = Field(False, description="N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
+    embedding: Literal["normal", "tiny"] = Field("normal", description="N(0, .02), or U(-1e-4, 1e-4)")
+    embedding_norm: bool = Field(False, description="a norm right after the embedding (ln0)")
+    zero_mixer_output: bool = Field(False, description="output projections of the mixers start at zero")
+    zero_feed_forward_output: bool = Field(False, description="output projections of the feed-forward layers start at zero")
+    orthogonal_head: bool = Field(False, description="gain 0.5 sqrt(vocab / d_model); needs an untied head")
+
+
 class ModelSpec(Spec):
     """A language model: a pattern of layers, the mixers that its letters stand for, and what surrounds them.
 
     `layers` is a list of layers, repeated until `n_layer` are reached. A layer is one letter (`r`: that mixer alone) or two
     joined by `+` (`r+m`: both in parallel, joined by `fusion`). `r m` alternates; `r m*21 r` is one RWKV layer, 21 Mamba
-    layers and one more RWKV layer.
+    layers and one more RWKV layer. With stack `towers`, `r+m` is a tower of each, and they are fused once, at the top.
     """
 
     d_model: Annotated[int, Field(ge=8, le=65_536)]
     n_layer: Annotated[int, Field(ge=1, le=1_000)]
     layers: Annotated[str, Field(pattern=r"^[a-z](\+[a-z])?(\*[1-9]\d{0,2})?( [a-z](\+[a-z])?(\*[1-9]\d{0,2})?)*$")]
-    mixers: dict[Annotated[str, Field(pattern="^[a-z]$")], Mixer]
+    mixers: dict[Letter, Mixer]
     fusion: Fusion | None = None
-    feed_forward: FeedForward | None = Field(None, description="after each mixer, or none")
+    stack: Literal["blocks", "towers"] = "blocks"
+    wraps: dict[Letter, Literal["identity", "identity_ffn"]] = Field(
+        {}, description="a branch that adds its own input, or that and a feed-forward layer of its own, as the record's did"
+    )
+    feed_forward: FeedForward | None = Field(None, description="of each layer, or none")
+    feed_forward_place: Literal["after", "beside"] = Field("after", description="beside: x + mix(norm x) + f(norm x)")
     branch_norm: Literal["none", "rms"] = Field("none", description="RMSNorm on each branch's output before the fusion")
     norm: Literal["rms", "layer"] = "rms"
     norm_position: Literal["pre", "post"] = Field("pre", description="post is GPT-1: norm(x + f(x))")
     positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
     max_positions: Count = Field(1024, description="rows of the learned position table")
     tie_embeddings: bool = True
+    init: InitSpec = InitSpec()
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
@@ -127,6 +151,14 @@ class ModelSpec(Spec):
             raise ValueError(f"layers {self.layers!r} has two mixers in parallel, so fusion is needed")
         if not parallel and self.fusion is not None:
             raise ValueError(f"fusion {self.fusion.name!r} has nothing to fuse: layers {self.layers!r} has no two in parallel")
+        if unused := sorted(set(self.wraps) - used):
+            raise ValueError(f"wraps names {unused[0]!r}, which layers {self.layers!r} does not use")
+        if self.stack == "towers" and set(map(len, self.layer_list())) != {2}:
+            raise ValueError(f"two towers need two letters joined by '+', not layers {self.layers!r}")
+        if self.norm_position == "post" and self.feed_forward_place == "beside":
+            raise ValueError("feed_forward_place 'beside' is for norm_position 'pre'")
+        if self.init.orthogonal_head and self.tie_embeddings:
+            raise ValueError("init.orthogonal_head needs tie_embeddings false")
         if self.branch_norm != "none" and not parallel:
             raise ValueError(f"branch_norm {self.branch_norm!r} has no branches: layers {self.layers!r} has no two in parallel")
         return self
@@ -160,7 +192,7 @@ class BranchDrop(Spec):
     (Huang et al. 2016).
     """
 
-    branch: Annotated[str, Field(pattern="^[a-z]$")]
+    branch: Letter
     start: Annotated[float, Field(ge=0, lt=1)] = 0.4
     end: Annotated[float, Field(ge=0, lt=1)] = 0.1
     unit: Literal["batch", "sample"] = "sample"
@@ -174,6 +206,9 @@ class AuxiliaryLosses(Spec):
     diversity_weight: Annotated[float, Field(ge=0)] = 0.1
     arbiter: Literal["record", "cross_entropy"] | None = None
     arbiter_weight: Annotated[float, Field(ge=0)] = 0.1
+    load_balance_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="for routers: 2 sum f_i p_i (Fedus et al. 2021)"
+    )
     entropy_weight: float = Field(
         0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it"
     )

@@ -64,6 +64,8 @@ class Block(Document):
         {}, description="dotted path of a run specification -> values"
     )
 
+    scales: list[str] = Field([], description="named sizes of config/scales.yaml, each merged over the study's model")
+
     @field_validator("seeds", mode="after")
     @classmethod
     def _unique(cls, seeds: int | list[int]) -> int | list[int]:
@@ -83,7 +85,7 @@ class StudyFile(Block):
     description: str = ""
     claims: list[str] = Field([], description="ids of the claims that this study serves")
     baseline: Annotated[Name, Field(description="the variant that the others are compared with")]
-    model: Json = Field({}, description="what all variants share; mixers.<letter> holds where a variant has that letter")
+    model: Json = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Json = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
     also: list[Json] = Field([], description="further blocks; keys not given are the study's")
@@ -99,7 +101,9 @@ class Study:
         self.path = path
         self.name = path.stem
         self.file = _validated(StudyFile, read_yaml(path), path)
-        self.variants = load_variants(variants or path.parent.parent / "variants")
+        folder = variants or path.parent.parent / "variants"
+        self.variants = load_variants(folder)
+        self.scales = read_yaml(folder.parent / "scales.yaml")
         self.corpus_files: dict[str, str] = {}
 
     def plan(self) -> Json:
@@ -142,17 +146,20 @@ class Study:
 
     def _cells(self, block: Block) -> Iterator[tuple[Json, list[RunSpec]]]:
         paths = list(block.factors)
-        for use, corpus, tokenizer, *values in itertools.product(
-            block.variants, block.corpora, block.tokenizers, *block.factors.values()
+        scales: list[str | None] = [*block.scales] or [None]
+        for use, corpus, tokenizer, scale, *values in itertools.product(
+            block.variants, block.corpora, block.tokenizers, scales, *block.factors.values()
         ):
             use = VariantUse(variant=use) if isinstance(use, str) else use
             factors = dict(zip(paths, values, strict=True))
-            document = self._document(use, factors)
+            document = self._document(use, self._scale(scale) if scale else {}, factors)
             document["corpus"] = self._corpus(corpus).model_dump(mode="json")
             document["tokenizer"] = tokenizer.model_dump(mode="json")
             label = use.label or use.variant
             where = f"{self.path} (variant {label})"
             specs = [_validated(RunSpec, {**document, "seed": seed}, where) for seed in block.seed_list]
+            if scale:
+                factors = {"scale": scale, **factors}
             suffix = "".join(f".{path.rsplit('.', 1)[-1]}={value}" for path, value in factors.items())
             cell = {
                 "id": f"{label}.{specs[0].corpus.id}.{tokenizer.id}{suffix}",
@@ -164,34 +171,25 @@ class Study:
             if not self._excluded(cell):
                 yield cell, specs
 
-    def _document(self, use: VariantUse, factors: Json) -> Json:
+    def _document(self, use: VariantUse, scale: Json, factors: Json) -> Json:
         """The model and training of one cell, merged from general to particular."""
-        variant = self._variant(use.variant)
-        particular = merge(variant.model, use.model)
-        shared = dict(self.file.model)
-        if "mixers" in shared:
-            shared["mixers"] = {k: v for k, v in shared["mixers"].items() if k in particular.get("mixers", {})}
-        if particular.get("fusion") is None:
-            shared.pop("fusion", None)
+        if use.variant not in self.variants:
+            raise ConfigError(f"{self.path}: variants: unknown variant {use.variant!r}." + nearest(use.variant, self.variants))
+        variant = resolve(self.variants, use.variant)
         document = {
-            "model": merge(shared, particular),
+            "model": assemble(merge(self.file.model, scale), merge(variant.model, use.model)),
             "training": merge(self.file.training, merge(variant.training, use.training)),
         }
         for path, value in factors.items():
             document = merge(document, _nested(path, value))
         return document
 
-    def _variant(self, name: str) -> Variant:
-        """The variant with what it is based on merged in."""
-        if name not in self.variants:
-            raise ConfigError(f"{self.path}: variants: unknown variant {name!r}." + nearest(name, self.variants))
-        variant = self.variants[name]
-        if variant.based_on is None:
-            return variant
-        base = self._variant(variant.based_on)
-        return variant.model_copy(
-            update={"model": merge(base.model, variant.model), "training": merge(base.training, variant.training)}
-        )
+    def _scale(self, name: str) -> Json:
+        """The sizes that a scale's name stands for."""
+        if name not in self.scales:
+            raise ConfigError(f"{self.path}: scales: unknown scale {name!r}." + nearest(name, self.scales))
+        sizes: Json = self.scales[name]
+        return sizes
 
     def _corpus(self, entry: str | CorpusSpec) -> CorpusSpec:
         """A corpus entry; `file:PATH` becomes `file:<stem>` with the sum of the text it holds now."""
@@ -250,6 +248,30 @@ def checked_plan(path: Path | str, planned: Path) -> Json:
 def dumps(plan: Json) -> str:
     """The text of a `plan.json`."""
     return json.dumps(plan, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def resolve(variants: dict[str, Variant], name: str) -> Variant:
+    """A variant with what it is based on merged in."""
+    variant = variants[name]
+    if variant.based_on is None:
+        return variant
+    base = resolve(variants, variant.based_on)
+    model, training = merge(base.model, variant.model), merge(base.training, variant.training)
+    return variant.model_copy(update={"model": model, "training": training})
+
+
+def assemble(shared: Json, particular: Json) -> Json:
+    """A variant's model over what a study's variants share.
+
+    In `shared`, options of mixers stand under the mixers' names and reach every letter that stands for one. A mixer that
+    `particular` sets to null is not there, and a shared fusion is for variants that have one.
+    """
+    mixers = {letter: mixer for letter, mixer in particular.get("mixers", {}).items() if mixer is not None}
+    by_name = shared.get("mixers", {})
+    general = {**shared, "mixers": {letter: by_name.get(mixer.get("name"), {}) for letter, mixer in mixers.items()}}
+    if particular.get("fusion") is None:
+        general.pop("fusion", None)
+    return merge(general, {**particular, "mixers": mixers})
 
 
 def load_variants(folder: Path) -> dict[str, Variant]:

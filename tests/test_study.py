@@ -23,7 +23,11 @@ MINIMAL: dict[str, Any] = {
     "corpora": ["embedded"],
     "tokenizers": [{"name": "char"}],
     "seeds": 2,
-    "model": {"d_model": 32, "n_layer": 2, "mixers": {"r": {"head_size": 16}, "m": {"head_dim": 16}, "a": {"n_head": 2}}},
+    "model": {
+        "d_model": 32,
+        "n_layer": 2,
+        "mixers": {"rwkv6": {"head_size": 16}, "mamba2": {"head_dim": 16}, "attention": {"n_head": 2}},
+    },
     "training": {"steps": 10, "batch_size": 2, "sequence_length": 16},
 }
 
@@ -107,7 +111,7 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"variants": ["GF-MX", "GPT-2"]}, r"unknown variant 'GF-MX'\. Did you mean 'GF-MH'\?"),
+        ({"variants": ["GFF", "GPT-2"]}, r"unknown variant 'GFF'\. Did you mean 'GF'\?.* and \d+ others"),
         ({"corpora": ["shakespeare"]}, r"unknown corpus 'shakespeare'\. Did you mean 'tinyshakespeare'\?"),
         ({"varients": ["GF"]}, r"varients: unknown key"),
         ({"baseline": "GPT2"}, r"baseline: no cell is called 'GPT2'\. Did you mean 'GPT-2'\?"),

@@ -1,13 +1,15 @@
-"""One layer: a mixer, or two in parallel joined by a fusion, then a feed-forward layer."""
+"""One layer: a mixer, or two in parallel joined by a fusion, and a feed-forward layer."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from gt.catalogue import components
 from gt.models.init import norm_
+from gt.models.mixers.wrap import Wrapped
 from gt.seeds import Streams
 from gt.spec import ModelSpec
 
@@ -27,18 +29,24 @@ class Block(nn.Module):
     """A residual layer.
 
     pre-norm:  x = x + mix(norm(x)), then x = x + feed_forward(norm(x))
+    beside:    n = norm(x), x = x + mix(n) + feed_forward(n)              (Wang and Komatsuzaki 2021; Falcon-H1's SAM)
     post-norm: x = norm(x + mix(x)), then x = norm(x + feed_forward(x))   (Radford et al. 2018)
 
     mix(n) is a mixer's output, or fuse(r(n), m(n)) for two mixers in parallel (seed 003 L18-37).
     """
 
-    def __init__(self, spec: ModelSpec, layer: int) -> None:
+    def __init__(self, spec: ModelSpec, layer: int, letters: tuple[str, ...]) -> None:
         super().__init__()
-        letters = spec.layer_list()[layer]
         place = (spec.d_model, layer, spec.n_layer)
-        self.post = spec.norm_position == "post"
+        self.post, self.beside = spec.norm_position == "post", spec.feed_forward_place == "beside"
+        # Letters of the mixers whose activations are computed again in the backward pass, to save memory.
+        self.recompute: set[str] = set()
         self.mixer_norm = norm(spec)
-        self.mixers: Any = nn.ModuleDict({letter: build("mixer", spec.mixers[letter], *place) for letter in letters})
+        self.mixers: Any = nn.ModuleDict()
+        for letter in letters:
+            mixer = build("mixer", spec.mixers[letter], *place)
+            wrap = spec.wraps.get(letter)
+            self.mixers[letter] = Wrapped(mixer, spec.d_model, wrap) if wrap else mixer
         self.fusion: nn.Module | None = None
         self.branch_norms: nn.ModuleDict | None = None
         if len(letters) == 2:
@@ -46,25 +54,33 @@ class Block(nn.Module):
             if spec.branch_norm == "rms":
                 self.branch_norms = nn.ModuleDict({letter: nn.RMSNorm(spec.d_model, eps=1e-6) for letter in letters})
         self.feed_forward: nn.Module | None = None
+        self.feed_forward_norm: nn.Module | None = None
         if spec.feed_forward is not None:
-            self.feed_forward_norm = norm(spec)
             self.feed_forward = build("feed_forward", spec.feed_forward, *place)
+            self.feed_forward_norm = None if self.beside else norm(spec)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """x: (batch, time, d_model). state: None, or what the previous piece of the sequence returned."""
-        mixed, mixer_state = self._mix(x if self.post else self.mixer_norm(x), x, state["mixers"] if state else None)
+        n = x if self.post else self.mixer_norm(x)
+        mixed, states = self._mix(n, x, state)
+        if self.beside and self.feed_forward is not None:
+            y, states["feed_forward"] = self.feed_forward(n, state["feed_forward"] if state else None)
+            return x + mixed + y, states
         x = self.mixer_norm(x + mixed) if self.post else x + mixed
-        forward_state = None
-        if self.feed_forward is not None:
+        if self.feed_forward is not None and self.feed_forward_norm is not None:
             inner = x if self.post else self.feed_forward_norm(x)
-            y, forward_state = self.feed_forward(inner, state["feed_forward"] if state else None)
+            y, states["feed_forward"] = self.feed_forward(inner, state["feed_forward"] if state else None)
             x = self.feed_forward_norm(x + y) if self.post else x + y
-        return x, {"mixers": mixer_state, "feed_forward": forward_state}
+        return x, states
 
-    def _mix(self, n: Tensor, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def _mix(self, n: Tensor, x: Tensor, state: Any) -> tuple[Tensor, dict[str, Any]]:
         outputs, states = [], {}
         for letter, mixer in self.mixers.items():
-            y, states[letter] = mixer(n, state[letter] if state else None)
+            past = state[letter] if state else None
+            if letter in self.recompute and self.training:
+                y, states[letter] = torch.utils.checkpoint.checkpoint(mixer, n, past, use_reentrant=False)
+            else:
+                y, states[letter] = mixer(n, past)
             outputs.append(self.branch_norms[letter](y) if self.branch_norms is not None else y)
         if self.fusion is None:
             return outputs[0], states
@@ -81,13 +97,13 @@ class Block(nn.Module):
             else:
                 _reset(module, streams.scope(name))
 
-    def parts(self) -> list[nn.Module]:
+    def parts(self) -> list[Any]:
         """The mixers, the fusion and the feed-forward layer that this layer has."""
         return [*self.mixers.values(), *(p for p in (self.fusion, self.feed_forward) if p is not None)]
 
 
-def _reset(module: nn.Module, streams: Streams) -> None:
+def _reset(module: Any, streams: Streams) -> None:
     if isinstance(module, (nn.RMSNorm, nn.LayerNorm)):
         norm_(module)
     else:
-        module.reset_parameters(streams)  # type: ignore[operator]
+        module.reset_parameters(streams)

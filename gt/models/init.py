@@ -55,6 +55,16 @@ def constant_(parameter: Tensor, value: float) -> None:
     parameter.fill_(value)
 
 
+@torch.no_grad()
+def blanket_(module: nn.Module, streams: Streams) -> None:
+    """N(0, .02) in every linear and embedding layer, biases zero but for a gate's: what the record did to every model."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, (nn.Linear, nn.Embedding)):
+            normal_(layer.weight, 0.02, streams, f"blanket.{name}.weight")
+            if isinstance(layer, nn.Linear) and layer.bias is not None and layer.bias.numel() > 1:
+                layer.bias.zero_()
+
+
 def mark_unset(module: nn.Module) -> None:
     """Fill every parameter with NaN, so that one which no `reset_parameters` sets is found."""
     for parameter in module.parameters():

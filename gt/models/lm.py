@@ -9,11 +9,55 @@ import torch
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
-from gt.models.block import Block, norm
+from gt.models.block import Block, build, norm
 from gt.models.fusions.base import Fusion
-from gt.models.init import assert_all_set, mark_unset, norm_, normal_
+from gt.models.init import assert_all_set, blanket_, constant_, mark_unset, norm_, normal_, orthogonal_, uniform_
+from gt.models.mixers.wrap import unwrapped
 from gt.seeds import Streams
 from gt.spec import ModelSpec, RunSpec
+
+
+class Stack(nn.Module):
+    """Blocks one after the other: (batch, time, d_model) -> the same, and their states."""
+
+    def __init__(self, spec: ModelSpec, layers: list[tuple[str, ...]]) -> None:
+        super().__init__()
+        self.blocks: Any = nn.ModuleList(Block(spec, i, letters) for i, letters in enumerate(layers))
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        states = []
+        for i, block in enumerate(self.blocks):
+            x, block_state = block(x, state[i] if state else None)
+            states.append(block_state)
+        return x, states
+
+    def reset_parameters(self, streams: Streams) -> None:
+        for i, block in enumerate(self.blocks):
+            block.reset_parameters(streams.scope(f"blocks.{i}"))
+
+
+class Towers(nn.Module):
+    """A stack of each mixer over the full depth, side by side, fused once at the top (repository V4_TESTING.md L505-564)."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        letters = spec.layer_list()[0]
+        self.towers: Any = nn.ModuleDict({letter: Stack(spec, [(letter,)] * spec.n_layer) for letter in letters})
+        self.fusion: Any = build("fusion", spec.fusion, spec.d_model)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        outputs, states = [], {}
+        for letter, tower in self.towers.items():
+            y, states[letter] = tower(x, state[letter] if state else None)
+            outputs.append(y)
+        fused = self.fusion(*outputs, x, state["fusion"] if state else None)
+        states["fusion"] = fused.state
+        return fused.y, states
+
+    def reset_parameters(self, streams: Streams) -> None:
+        for letter, tower in self.towers.items():
+            tower.reset_parameters(streams.scope(f"towers.{letter}"))
+        self.fusion.reset_parameters(streams.scope("fusion"))
 
 
 class LanguageModel(nn.Module):
@@ -27,10 +71,9 @@ class LanguageModel(nn.Module):
         self.spec = spec
         with torch.random.fork_rng(devices=[]):
             self.embedding = nn.Embedding(vocab_size, spec.d_model)
-            self.position: nn.Embedding | None = None
-            if spec.positions == "learned":
-                self.position = nn.Embedding(spec.max_positions, spec.d_model)
-            self.blocks: Any = nn.ModuleList(Block(spec, layer) for layer in range(spec.n_layer))
+            self.position = nn.Embedding(spec.max_positions, spec.d_model) if spec.positions == "learned" else None
+            self.embedding_norm = norm(spec) if spec.init.embedding_norm else None
+            self.body: Any = Towers(spec) if spec.stack == "towers" else Stack(spec, spec.layer_list())
             self.norm = norm(spec) if spec.norm_position == "pre" else None
             self.head = None if spec.tie_embeddings else nn.Linear(spec.d_model, vocab_size, bias=False)
         mark_unset(self)
@@ -44,11 +87,10 @@ class LanguageModel(nn.Module):
         x = self.embedding(tokens)
         if self.position is not None:
             x = x + self.position(torch.arange(past, past + tokens.shape[1], device=tokens.device))
-        states = []
-        for i, block in enumerate(self.blocks):
-            x, block_state = block(x, state["blocks"][i] if state else None)
-            states.append(block_state)
-        return self.read_out(x), {"blocks": states, "length": past + tokens.shape[1]}
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        x, body_state = self.body(x, state["body"] if state else None)
+        return self.read_out(x), {"body": body_state, "length": past + tokens.shape[1]}
 
     def read_out(self, x: Tensor) -> Tensor:
         """The residual stream (batch, time, d_model) -> logits (batch, time, vocab)."""
@@ -57,21 +99,50 @@ class LanguageModel(nn.Module):
         return nn.functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
 
     def reset_parameters(self, streams: Streams) -> None:
-        """Embeddings and head N(0, .02); each block owns the rest. AssertionError if any parameter was left unset."""
-        normal_(self.embedding.weight, 0.02, streams, "embedding.weight")
+        """Each block sets its own; embeddings and head are N(0, .02) unless `spec.init` says otherwise.
+
+        AssertionError if any parameter was left unset.
+        """
+        switches = self.spec.init
+        self.body.reset_parameters(streams)
+        if switches.embedding == "tiny":
+            uniform_(self.embedding.weight, 1e-4, streams, "embedding.weight")
+        else:
+            normal_(self.embedding.weight, 0.02, streams, "embedding.weight")
         if self.position is not None:
             normal_(self.position.weight, 0.02, streams, "position.weight")
-        if self.head is not None:
+        if self.head is not None and switches.orthogonal_head:
+            vocab_size, d_model = self.head.weight.shape
+            orthogonal_(self.head.weight, 0.5 * max(1.0, vocab_size / d_model) ** 0.5, streams, "head.weight")
+        elif self.head is not None:
             normal_(self.head.weight, 0.02, streams, "head.weight")
-        if self.norm is not None:
-            norm_(self.norm)
-        for i, block in enumerate(self.blocks):
-            block.reset_parameters(streams.scope(f"blocks.{i}"))
+        for module in (self.norm, self.embedding_norm):
+            if module is not None:
+                norm_(module)
+        if switches.blanket:
+            blanket_(self.body, streams)
+        for block in self.blocks():
+            if switches.zero_mixer_output:
+                for mixer in block.mixers.values():
+                    constant_(output_projection(unwrapped(mixer)).weight, 0.0)
+            if switches.zero_feed_forward_output and block.feed_forward is not None:
+                constant_(output_projection(block.feed_forward).weight, 0.0)
         assert_all_set(self)
 
+    def blocks(self) -> list[Block]:
+        """All blocks, from the bottom up, one tower after the other."""
+        return [module for module in self.body.modules() if isinstance(module, Block)]
+
     def fusions(self) -> dict[int, Fusion]:
-        """The fusion of each layer that has one."""
-        return {i: block.fusion for i, block in enumerate(self.blocks) if isinstance(block.fusion, Fusion)}
+        """The fusion of each layer that has one; that of two towers is their depth's."""
+        if isinstance(self.body, Towers):
+            return {self.spec.n_layer: self.body.fusion}
+        return {i: block.fusion for i, block in enumerate(self.blocks()) if isinstance(block.fusion, Fusion)}
+
+
+def output_projection(module: nn.Module) -> nn.Linear:
+    """The last linear layer of a mixer or feed-forward layer: what writes into the residual stream."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
 
 
 @dataclass(frozen=True)
@@ -88,12 +159,12 @@ def audit(model: LanguageModel, context: int) -> Audit:
     """Count a model; works on the meta device."""
     tables = [m for m in (model.embedding, model.position, model.head) if m is not None]
     total = sum(p.numel() for p in model.parameters())
-    state, flops = 0, 2 * model.embedding.weight.numel()
-    for block in model.blocks:
-        for part in block.parts():
-            state += part.state_size() if isinstance(part, Fusion) else part.state_size(context)
-            flops += part.flops_per_token() if isinstance(part, Fusion) else part.flops_per_token(context)
-    return Audit(total, total - sum(m.weight.numel() for m in tables), state, flops)
+    parts = [part for block in model.blocks() for part in block.parts() if not isinstance(part, Fusion)]
+    fusions = list(model.fusions().values())
+    state = sum(part.state_size(context) for part in parts) + sum(f.state_size() for f in fusions)
+    flops = sum(part.flops_per_token(context) for part in parts) + sum(f.flops_per_token() for f in fusions)
+    head = 2 * model.embedding.weight.numel()
+    return Audit(total, total - sum(m.weight.numel() for m in tables), state, head + flops)
 
 
 def check(spec: RunSpec) -> dict[str, int]:
@@ -101,7 +172,10 @@ def check(spec: RunSpec) -> dict[str, int]:
     length, rows = spec.training.sequence_length, spec.model.max_positions
     if spec.model.positions == "learned" and length > rows:
         raise ConfigError(f"training.sequence_length: {length} is more than model.max_positions, {rows}.")
+    return asdict(count(spec.model, spec.tokenizer.vocab_size or 256, length))
+
+
+def count(spec: ModelSpec, vocab_size: int, context: int) -> Audit:
+    """The audit of a model that is not built: on the meta device. A character vocabulary counts as 256 in `check`."""
     with torch.device("meta"):
-        # A character vocabulary is known only once the corpus is read; 256 stands in for it here.
-        model = LanguageModel(spec.model, spec.tokenizer.vocab_size or 256)
-    return asdict(audit(model, length))
+        return audit(LanguageModel(spec, vocab_size), context)

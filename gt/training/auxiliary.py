@@ -63,6 +63,8 @@ def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatc
     if spec.arbiter == "cross_entropy" and gates:
         better = _better_branch(model, *seen.branches[-1][:2], targets)
         loss = loss + spec.arbiter_weight * torch.stack([_towards(gate, better) for gate in gates]).mean()
+    if spec.load_balance_weight and gates:
+        loss = loss + spec.load_balance_weight * torch.stack([load_imbalance(gate) for gate in gates]).mean()
     if spec.entropy_weight and gates:
         loss = loss + spec.entropy_weight * torch.stack([gate_entropy(gate) for gate in gates]).mean()
     if spec.balance_weight:
@@ -113,6 +115,16 @@ def gate_entropy(gate: Tensor) -> Tensor:
     return -(g * g.log() + (1 - g) * (1 - g).log()).mean()
 
 
+def load_imbalance(gate: Tensor) -> Tensor:
+    """2 (f p + (1 - f)(1 - p)): p is the mean weight of the first branch, f the share of positions that it would win.
+
+    The load-balancing loss of Switch Transformers (Fedus et al. 2021, equation 4) for two experts; 1 when balanced.
+    """
+    p = gate.float().mean()
+    f = (gate > 0.5).float().mean()
+    return 2 * (f * p + (1 - f) * (1 - p))
+
+
 def imbalance(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
     """How far the ratio of the branches' shares of the output lies outside 0.3 to 3, squared, on a log scale.
 
@@ -133,7 +145,7 @@ class BranchDropper:
         self.spec, self.seed, self.steps = spec, seed, steps
         self.step = 0
         self.part = 0  # of the batch, when gradients are accumulated
-        for layer, block in enumerate(model.blocks):
+        for layer, block in enumerate(model.blocks()):
             if spec.branch in block.mixers:
                 mixer = block.mixers[spec.branch]
                 mixer.register_forward_hook(lambda module, _inputs, output, layer=layer: self._drop(module, output, layer))

@@ -40,9 +40,12 @@ def part(name: str) -> str:
     `mixers.<letter>`, `fusion`, `feed_forward`, `embedding` (with positions and head) or `norm`.
     """
     pieces = name.split(".")
-    if pieces[0] != "blocks":
-        return "norm" if pieces[0] == "norm" else "embedding"
-    return f"mixers.{pieces[3]}" if pieces[2] == "mixers" else "norm" if "norm" in pieces[2] else pieces[2]
+    if pieces[0] != "body":
+        return "norm" if pieces[0].endswith("norm") else "embedding"
+    if "blocks" not in pieces:
+        return "fusion"  # of two towers
+    own = pieces[pieces.index("blocks") + 2 :]
+    return f"mixers.{own[1]}" if own[0] == "mixers" else "norm" if "norm" in own[0] else own[0]
 
 
 def _matrices(model: nn.Module) -> set[int]:

@@ -12,24 +12,26 @@ from gt.models.init import assert_all_set
 from gt.models.lm import LanguageModel, audit
 from gt.seeds import Streams
 from gt.spec import ModelSpec
-from gt.study import Study, load_variants, merge
+from gt.study import assemble, load_variants, merge, resolve
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = load_variants(ROOT / "config/variants")
 SIZES: dict[str, Any] = {
-    "d_model": 16,
+    "d_model": 32,
     "n_layer": 2,
-    "mixers": {"r": {"head_size": 8}, "m": {"head_dim": 8, "d_state": 8}, "a": {"n_head": 2}},
+    "mixers": {"rwkv6": {"head_size": 8}, "mamba2": {"head_dim": 8, "d_state": 8}, "attention": {"n_head": 2}},
 }
 
 
 def variant(name: str, **model: Any) -> ModelSpec:
-    """A shipped variant at a tiny size."""
-    study = Study.__new__(Study)
-    study.variants, study.path = VARIANTS, Path("test")
-    own = study._variant(name).model
-    shared = {**SIZES, "mixers": {k: v for k, v in SIZES["mixers"].items() if k in own["mixers"]}}
-    return ModelSpec.model_validate(merge(merge(shared, own), model))
+    """A shipped variant at a tiny size, whatever size of head or state it asks for itself."""
+    document = assemble(SIZES, merge(resolve(VARIANTS, name).model, model))
+    tiny = {letter: SIZES["mixers"].get(mixer["name"], {}) for letter, mixer in document["mixers"].items()}
+    return ModelSpec.model_validate(merge(merge(document, {"mixers": tiny}), model))
+
+
+# One name for each model: variants that differ only in their training have the same.
+MODELS = {variant(name).model_dump_json(): name for name in VARIANTS}
 
 
 def built(spec: ModelSpec, seed: int = 0, vocab_size: int = 11) -> LanguageModel:
@@ -38,7 +40,7 @@ def built(spec: ModelSpec, seed: int = 0, vocab_size: int = 11) -> LanguageModel
     return model.double()
 
 
-@pytest.fixture(params=sorted(VARIANTS))
+@pytest.fixture(params=sorted(MODELS.values()))
 def spec(request: pytest.FixtureRequest) -> ModelSpec:
     return variant(request.param)
 
@@ -92,7 +94,7 @@ def test_every_parameter_learns(spec: ModelSpec, tokens: torch.Tensor) -> None:
 def test_variants_that_share_a_module_start_from_the_same_numbers() -> None:
     alone, fused = (dict(built(variant(name)).named_parameters()) for name in ("RWKV-6", "GF"))
     shared = set(alone) & set(fused)
-    assert sum(name.startswith("blocks.1.mixers.r.") for name in shared) > 10
+    assert sum(name.startswith("body.blocks.1.mixers.r.") for name in shared) > 10
     assert all(torch.equal(alone[name], fused[name]) for name in shared)
 
 
@@ -104,7 +106,7 @@ def test_another_seed_gives_other_numbers() -> None:
 @pytest.mark.parametrize(("name", "expected"), [("GF", 0.5), ("GF-MH", 0.3), ("WS", 0.5)])
 def test_a_gate_starts_where_the_variant_says(name: str, expected: float) -> None:
     fusion = built(variant(name)).fusions()[0]
-    r, m = torch.randn(2, 2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    r, m = torch.randn(2, 2, 5, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
     fused = fusion(r, m, r)
     torch.testing.assert_close(fused.gate, torch.full_like(fused.gate, expected), rtol=0, atol=1e-7)
     torch.testing.assert_close(fused.y, expected * r + (1 - expected) * m, rtol=1e-6, atol=1e-6)

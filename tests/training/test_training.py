@@ -194,7 +194,7 @@ def test_weight_decay_is_for_matrices_only(data: Path) -> None:
     decayed = [name for key, group in groups.items() if key.endswith("/decay") for name in group]
     bare = ("bias", "A_log", "D", "dt_bias", "bonus", "norm", "mu", "x_bias", "w_proj")
     assert not [name for name in decayed if any(part in name.split(".")[-1] or part in name.split(".") for part in bare)]
-    assert {"embedding.weight", "blocks.0.feed_forward.up.weight", "blocks.0.mixers.m.in_proj.weight"} <= set(decayed)
+    assert {"embedding.weight", "body.blocks.0.feed_forward.up.weight", "body.blocks.0.mixers.m.in_proj.weight"} <= set(decayed)
     assert {"mixers.r/decay", "mixers.m/no_decay", "fusion/decay", "norm/no_decay"} <= set(groups)
 
 

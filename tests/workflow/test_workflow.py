@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
     "seeds": 2,
     "model": {
         "d_model": 16, "n_layer": 1,
-        "mixers": {"r": {"head_size": 8}, "m": {"head_dim": 8, "d_state": 8}, "a": {"n_head": 2}},
+        "mixers": {"rwkv6": {"head_size": 8}, "mamba2": {"head_dim": 8, "d_state": 8}, "attention": {"n_head": 2}},
     },
     "training": {
         "steps": 6, "batch_size": 2, "sequence_length": 16, "learning_rate": 0.01, "evaluate_every": 3, "evaluation_tokens": 64,

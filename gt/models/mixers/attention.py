@@ -13,12 +13,13 @@ from gt.models.init import linear_
 from gt.models.mixers.base import Mixer
 from gt.seeds import Streams
 
-State = tuple[Tensor, Tensor]  # keys and values so far, each (batch, head, past, head size)
+# keys and values so far, each (batch, head, past, head size), and the convolution's last inputs
+State = tuple[Tensor, Tensor, Tensor]
 ROPE_BASE = 10_000.0
 
 
 class Attention(Mixer):
-    """Causal multi-head attention, with rotary positions or none of its own.
+    """Causal multi-head attention, with rotary positions or none of its own; `conv` taps of a short convolution before it.
 
     Formula: y = W_o softmax(q k^T / sqrt(head size)) v
     Source: Vaswani et al. 2017; Radford et al. 2019 (initialisation); Su et al. 2021 (rope)
@@ -37,6 +38,7 @@ class Attention(Mixer):
         rope: bool = False,
         bias: bool = False,
         scale_residual: bool = True,
+        conv: int = 1,
     ) -> None:
         super().__init__(d_model, layer, n_layer)
         if d_model % n_head:
@@ -46,10 +48,13 @@ class Attention(Mixer):
         self.n_head, self.rope = n_head, rope
         self.output_std = 0.02 / (2 * n_layer) ** 0.5 if scale_residual else 0.02
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=bias)
+        # The control for a state-space model's convolution: the same taps on queries, keys and values, starting as identity.
+        self.conv = nn.Parameter(torch.empty(3 * d_model, conv)) if conv > 1 else None
         self.output = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
+        qkv, last = self._convolve(self.qkv(x), None if state is None else state[2])
+        q, k, v = qkv.unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
         past = 0 if state is None else state[0].shape[2]
         if self.rope:
             q, k = rotate(q, past), rotate(k, past)
@@ -57,15 +62,28 @@ class Attention(Mixer):
             k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
         mask = None if past == 0 else _causal_mask(x.shape[1], past, x.device)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
-        return self.output(y.transpose(1, 2).flatten(2)), (k, v)
+        return self.output(y.transpose(1, 2).flatten(2)), (k, v, last)
+
+    def _convolve(self, qkv: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each channel over its last taps, and the inputs that the next piece needs."""
+        if self.conv is None:
+            return qkv, qkv[:, :0]
+        taps = self.conv.shape[1]
+        padded = F.pad(qkv, (0, 0, taps - 1, 0)) if last is None else torch.cat([last.to(qkv.dtype), qkv], dim=1)
+        windows = padded.unfold(1, taps, 1)  # (batch, time, channel, tap)
+        return (windows * self.conv.to(qkv.dtype)).sum(-1), padded[:, padded.shape[1] - taps + 1 :]
 
     def reset_parameters(self, streams: Streams) -> None:
         """N(0, .02); with scale_residual the output projection is divided by sqrt(2 n_layer), as in GPT-2."""
         linear_(self.qkv, 0.02, streams, "qkv")
         linear_(self.output, self.output_std, streams, "output")
+        if self.conv is not None:
+            with torch.no_grad():
+                self.conv.zero_()[:, -1] = 1.0
 
     def state_size(self, context: int) -> int:
-        return 2 * self.d_model * context
+        taps = self.conv.shape[1] - 1 if self.conv is not None else 0
+        return 2 * self.d_model * context + 3 * self.d_model * taps
 
     def flops_per_token(self, context: int) -> int:
         # a token sees half of the context on average: scores and their weighted sum

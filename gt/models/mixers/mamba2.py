@@ -29,7 +29,8 @@ class Mamba2(Mixer):
     Parameters: 134,412 at d_model 128
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
-    default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did.
+    default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did. dt_init
+    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (seed 000 L399).
     """
 
     name: ClassVar[str] = "mamba2"
@@ -46,10 +47,11 @@ class Mamba2(Mixer):
         head_dim: int = 64,
         n_groups: int = 1,
         init: Literal["native", "fla", "normal02"] = "native",
+        dt_init: Literal["log_uniform", "medium"] = "log_uniform",
     ) -> None:
         super().__init__(d_model, layer, n_layer)
         self.d_inner, self.d_state, self.d_conv, self.head_dim = expand * d_model, d_state, d_conv, head_dim
-        self.n_groups, self.init = n_groups, init
+        self.n_groups, self.init, self.dt_init = n_groups, init, dt_init
         if self.d_inner % head_dim:
             raise ConfigError(f"mamba2.head_dim: {head_dim} does not divide expand * d_model = {self.d_inner}.")
         self.n_head = self.d_inner // head_dim
@@ -100,7 +102,10 @@ class Mamba2(Mixer):
         else:
             uniform_(self.out_proj.weight, (self.d_inner * self.n_layer) ** -0.5, streams, "out_proj.weight")
         low, high = map(math.log, DT_RANGE)
-        dt = (low + (high - low) * torch.rand(self.n_head, generator=streams.generator("dt_bias"))).exp().clamp(min=DT_FLOOR)
+        position = torch.rand(self.n_head, generator=streams.generator("dt_bias"))
+        if self.dt_init == "medium":
+            position.fill_(0.5)
+        dt = (low + (high - low) * position).exp().clamp(min=DT_FLOOR)
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(dt_bias) = dt
         a = A_RANGE[0] + (A_RANGE[1] - A_RANGE[0]) * torch.rand(self.n_head, generator=streams.generator("A_log"))
         self.A_log.copy_(a.log())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from gt.ops.wkv6 import wkv6_chunked
 from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last input (batch, d_model), and S (batch, head, key, value)
+LONGEST = 256  # tokens, the time constant of the top layer under the power law
 ORDER = "rwkvg"  # the five mixed inputs, in the order of FLA's packed parameters
 
 
@@ -27,6 +29,8 @@ class RWKV6(Mixer):
 
     Parameters are named as in FLA 0.6.0's RWKV6Attention with expand_k = 1. init "official" is x060's; "fla" is that
     layer's default, another model at the start: every channel decays by 1/e, there is no static token shift and no bonus.
+    decay_init changes the decays alone: "record" is exp(-exp(-5)) everywhere (a time constant of 148 tokens); "power_law"
+    gives all channels of layer l the time constant (l + 1)^p, from 1 at the bottom to 256 at the top (seed 000 L399-421).
     """
 
     name: ClassVar[str] = "rwkv6"
@@ -43,11 +47,13 @@ class RWKV6(Mixer):
         mix_rank: int = 32,
         decay_rank: int = 64,
         init: Literal["official", "fla"] = "official",
+        decay_init: Literal["own", "record", "power_law"] = "own",
     ) -> None:
         super().__init__(d_model, layer, n_layer)
         if d_model % head_size:
             raise ConfigError(f"rwkv6.head_size: {head_size} does not divide d_model {d_model}.")
-        self.head_size, self.n_head, self.init = head_size, d_model // head_size, init
+        self.head_size, self.n_head = head_size, d_model // head_size
+        self.init, self.decay_init = init, decay_init
         self.x_proj: Any = nn.Sequential(Lerp(d_model, 5 * mix_rank), nn.Tanh(), nn.Linear(5 * mix_rank, d_model, bias=False))
         self.x_bias = nn.Parameter(torch.empty(5, d_model))
         self.r_proj = Projection(nn.Linear(d_model, d_model, bias=False))
@@ -83,6 +89,11 @@ class RWKV6(Mixer):
             self._reset_official(streams)
         else:
             self._reset_fla(streams)
+        if self.decay_init == "record":
+            constant_(self.w_proj.linear.lora[2].bias, -5.0)
+        elif self.decay_init == "power_law":
+            power = math.log(LONGEST) / math.log(self.n_layer) if self.n_layer > 1 else 0.0
+            constant_(self.w_proj.linear.lora[2].bias, -power * math.log(self.layer + 1))
 
     @torch.no_grad()
     def _reset_official(self, streams: Streams) -> None:
