@@ -22,7 +22,7 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	mypy
 	snakefmt --check workflow
 	snakemake --lint
-	pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 ui: $(VENV)/.run  ## serve the MLflow UI on this machine only
 	mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000

@@ -60,7 +60,14 @@ def parser() -> argparse.ArgumentParser:
     command(report, study="results/studies/<study>", templates="report_templates")
     command(summary, study="results/studies/<study>")
     command(schema, out="workflow/schemas")
-    command(list_).add_argument("--json", action="store_true", help="as JSON")
+    command(list_).add_argument("--variants", action="store_true", help="the variants, counted at a scale")
+    match_ = command(match)
+    match_.add_argument("reference", help="a variant")
+    match_.add_argument("candidate", help="the variant whose width is sought")
+    match_.add_argument("--by", choices=["parameters", "flops", "state"], default="parameters", help="what must be as much")
+    for sub in (commands.choices["list"], match_):
+        sub.add_argument("--scale", default="8M", help="a size of config/scales.yaml")
+        sub.add_argument("--context", type=int, default=256, help="tokens, for FLOPs and caches")
     command(doctor)
     return root
 
@@ -172,20 +179,40 @@ def schema(options: argparse.Namespace) -> None:
 
 
 def list_(options: argparse.Namespace) -> None:
-    """List every component and variant that a study can name."""
+    """List every component that a variant can be made of, or every variant with what it has and costs."""
+    if options.variants:
+        print(f"at {options.scale}, {options.context} tokens: parameters without embeddings, floats of state, FLOPs a token")
+        for name, spec in _variants(options.scale).items():
+            from gt.models.lm import count
+
+            audit = count(spec, 16_000, options.context)
+            print(f"{name:24} {audit.n_params_non_embedding:>13,} {audit.state_size:>12,} {audit.flops_per_token:>15,}")
+        return
     from gt.catalogue import KINDS, components
 
-    if options.json:
-        rows = {kind: {c.name: [c.summary, c.formula, c.source] for c in components(kind).values()} for kind in KINDS}
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
     for kind in KINDS:
-        print(f"{kind.replace('_', '-')}:")
+        print(f"{kind.replace('_', '-')}s (parameters at d_model 128):")
         for component in components(kind).values():
             values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
-            print(
-                f"  {component.name}  {component.summary}\n      {component.formula}\n      {component.source}\n      {values}"
-            )
+            print(f"  {component.name} ({component.parameters:,})  {component.summary}")
+            print("".join(f"      {line}\n" for line in (component.formula, component.source, values) if line), end="")
+
+
+def match(options: argparse.Namespace) -> None:
+    """Find the width at which one variant has as much of something as another."""
+    from gt.models.matching import match
+    from gt.models.matching import measure as measured
+
+    variants = _variants(options.scale)
+    for name in (options.reference, options.candidate):
+        if name not in variants:
+            raise ConfigError(f"unknown variant {name!r}." + nearest(name, variants))
+    reference = variants[options.reference]
+    spec, _ = match(reference, variants[options.candidate], options.by, options.context)
+    target, found = (measured(s, options.by, options.context) for s in (reference, spec))
+    print(f"# {options.by}: {options.reference} {target:,}, {options.candidate} {found:,} ({found / target - 1:+.2%})")
+    settings = spec.model_dump(exclude_defaults=True, include={"d_model", "feed_forward", "mixers"})
+    print(json.dumps({"variant": options.candidate, "model": settings}))
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -204,6 +231,17 @@ def doctor(options: argparse.Namespace) -> None:
         print(f"{package}: {'there' if importlib.util.find_spec(package) else 'not installed (extra: gpu)'}")
     conda = shutil.which("conda")
     print(f"conda: {conda or 'not installed; leave --use-conda out, this environment is used'}")
+
+
+def _variants(scale: str) -> dict[str, Any]:
+    """Every variant of config/ at a named size."""
+    from gt.spec import ModelSpec
+    from gt.study import assemble, load_variants, read_yaml, resolve
+
+    scales, variants = read_yaml(Path("config/scales.yaml")), load_variants(Path("config/variants"))
+    if scale not in scales:
+        raise ConfigError(f"--scale: unknown scale {scale!r}." + nearest(scale, scales))
+    return {name: ModelSpec.model_validate(assemble(scales[scale], resolve(variants, name).model)) for name in variants}
 
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:

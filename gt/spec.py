@@ -33,9 +33,11 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _strict_number(annotation: Any) -> Any:
-    """An option's type as a field's: integers are counts; strict floats still take integers."""
-    return Count if annotation is int else annotation
+def _strict_number(annotation: Any, default: Any) -> Any:
+    """An option's type as a field's: integers are counts, from 0 where 0 is the default."""
+    if annotation is not int:
+        return annotation
+    return Annotated[int, Field(ge=0, le=10_000_000_000)] if default == 0 else Count
 
 
 def _component_union(kind: str) -> Any:
@@ -44,7 +46,7 @@ def _component_union(kind: str) -> Any:
     for component in components(kind).values():
         fields: dict[str, Any] = {
             "name": (Literal[component.name], ...),  # type: ignore[valid-type]
-            **{option: (_strict_number(type_), default) for option, (type_, default) in component.options.items()},
+            **{option: (_strict_number(type_, default), default) for option, (type_, default) in component.options.items()},
         }
         models.append(create_model(component.class_name + "Spec", __base__=Spec, __doc__=component.summary, **fields))
     return Annotated[reduce(or_, models), Field(discriminator="name")]
@@ -172,7 +174,19 @@ class ModelSpec(Spec):
         return [cycle[i % len(cycle)] for i in range(self.n_layer)]
 
 
-Part = Literal["mixers.r", "mixers.m", "mixers.a", "fusion", "feed_forward", "embedding", "norm"]
+Part = Literal[
+    "mixers.r",
+    "mixers.m",
+    "mixers.a",
+    "mixers.s",
+    "mixers.l",
+    "mixers.q",
+    "mixers.n",
+    "fusion",
+    "feed_forward",
+    "embedding",
+    "norm",
+]
 
 
 class PartTraining(Spec):

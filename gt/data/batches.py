@@ -11,7 +11,7 @@ from gt.seeds import numpy_stream
 
 # Target tokens of the fixed slice on which a held-out loss is measured: the first of a split, or all of a
 # smaller one.
-EVALUATION_TOKENS = 102_400
+EVALUATION_TOKENS = 131_072
 
 
 class Batches:

@@ -16,9 +16,7 @@ from torch import Tensor
 from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 
-def selective_reference(
-    k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def selective_reference(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One position after the other, in the dtype of the inputs. Returns (y like k, state)."""
     if state is None:
         state = k.new_zeros(k.shape[0], k.shape[2], B.shape[2])

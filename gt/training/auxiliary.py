@@ -19,7 +19,7 @@ from gt.seeds import torch_stream
 from gt.spec import AuxiliaryLosses, BranchDrop
 
 # Weights and cosines are kept this far from where a logarithm or a division would fail.
-TINY = 1e-8
+TINY = 1e-6
 # The record's limits for "balanced" branches (seed 003 L268, L436).
 BALANCED = (0.3, 3.0)
 

@@ -19,7 +19,14 @@ VARIANTS = load_variants(ROOT / "config/variants")
 SIZES: dict[str, Any] = {
     "d_model": 32,
     "n_layer": 2,
-    "mixers": {"rwkv6": {"head_size": 8}, "mamba2": {"head_dim": 8, "d_state": 8}, "attention": {"n_head": 2}},
+    "mixers": {
+        "rwkv6": {"head_size": 8},
+        "mamba2": {"head_dim": 8, "d_state": 8},
+        "attention": {"n_head": 2},
+        "selective_wkv": {"head_size": 8, "d_state": 8},
+        "linear_attention": {"head_size": 8},
+        "rwkv6_record": {"head_size": 8},
+    },
 }
 
 

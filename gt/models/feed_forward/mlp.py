@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gt.errors import ConfigError
 from gt.models.init import linear_
 from gt.seeds import Streams
 
@@ -27,7 +28,7 @@ class MLP(nn.Module):
         layer: int,
         n_layer: int,
         *,
-        ratio: int = 4,
+        ratio: float = 4.0,
         activation: Literal["gelu", "gelu_tanh"] = "gelu",
         bias: bool = False,
         scale_residual: bool = True,
@@ -35,8 +36,11 @@ class MLP(nn.Module):
         super().__init__()
         self.output_std = 0.02 / (2 * n_layer) ** 0.5 if scale_residual else 0.02
         self.approximate = "tanh" if activation == "gelu_tanh" else "none"
-        self.up = nn.Linear(d_model, ratio * d_model, bias=bias)
-        self.down = nn.Linear(ratio * d_model, d_model, bias=bias)
+        hidden = round(ratio * d_model)
+        if hidden < 1:
+            raise ConfigError(f"mlp.ratio: {ratio} leaves no hidden channel at d_model {d_model}.")
+        self.up = nn.Linear(d_model, hidden, bias=bias)
+        self.down = nn.Linear(hidden, d_model, bias=bias)
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         """x: (batch, time, d_model) -> (y of the same shape, no state)."""

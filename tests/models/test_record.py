@@ -1,0 +1,252 @@
+"""What the record ran under the name RWKV-6, its wrap, and linear attention: each against a loop over its equations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models.test_mixers import build, noise, perturb, run_in_pieces
+from torch import Tensor, nn
+
+from gt.catalogue import components
+from gt.errors import ConfigError
+from gt.models.init import assert_all_set, mark_unset
+from gt.models.mixers.wrap import Wrapped
+from gt.seeds import Streams
+
+FORMS = ["cuda", "prototype_jan10", "prototype_head", "time_mix"]
+WRAPPED = [
+    ("rwkv6_record", "identity"),
+    ("rwkv6_record", "identity_ffn"),
+    ("rwkv6", "identity_ffn"),
+    ("mamba2", "identity_ffn"),
+]
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def record(form: str, **options: Any) -> Any:
+    return perturb(build("rwkv6_record", form=form, **options))
+
+
+def full_size(name: str, **options: Any) -> Any:
+    mixer = components("mixer")[name].load()(128, 0, 8, **options)
+    mixer.reset_parameters(Streams(0))
+    return mixer
+
+
+def loop(mixer: Any, x: Tensor) -> Tensor:
+    """The equations of the class's docstring, one position, head and channel at a time."""
+    batch, time, width = x.shape
+    w, u = torch.exp(-torch.exp(mixer.time_decay)).flatten(), mixer.time_first.flatten()
+    y = torch.zeros_like(x)
+    for b in range(batch):
+        r, k, v = (x[b] @ p.weight.T for p in (mixer.receptance, mixer.key, mixer.value))
+        S = {(i, j): torch.zeros((), dtype=x.dtype) for i in range(width) for j in range(width)}
+        num, den = torch.zeros(2, width, dtype=x.dtype)
+        for t in range(time):
+            if mixer.form == "cuda":
+                for j in range(width):
+                    for i in range(j // mixer.head_size * mixer.head_size, (j // mixer.head_size + 1) * mixer.head_size):
+                        kv = k[t, i] * v[t, j]
+                        y[b, t, j] += r[t, i] * (S[i, j] + u[i] * kv)
+                        S[i, j] = w[i] * S[i, j] + kv
+            elif mixer.form == "prototype_jan10":
+                num = w * num + k[t].exp() * v[t]
+                y[b, t] = num + u.exp() * v[t] if t == 0 else num
+            else:
+                e = k[t].clamp(-10, 10).exp() if mixer.form == "time_mix" else k[t].clamp(max=30).exp()
+                e = u.exp() * e if t == 0 else e
+                num, den = w * num + e * v[t], w * den + e
+                y[b, t] = num / (den + 1e-6)
+        y[b] = y[b] * r.sigmoid()
+    return y @ mixer.output.weight.T
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("time", [1, 2, 19])
+def test_each_form_is_its_equation(form: str, time: int) -> None:
+    mixer, x = record(form), noise(2, time, 16)
+    torch.testing.assert_close(mixer(x)[0], loop(mixer, x), rtol=1e-10, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("form", "low", "high"), [("prototype_head", None, 30), ("time_mix", -10, 10)])
+def test_large_keys_are_held_at_the_form_s_bounds(form: str, low: float | None, high: float) -> None:
+    mixer, x = record(form), 100 * noise(1, 9, 16)
+    k = mixer.key(x)
+    assert k.max() > high and k.min() < -10
+    torch.testing.assert_close(mixer(x)[0], loop(mixer, x), rtol=1e-10, atol=1e-10)
+    weights = k.clamp(low, high).exp()
+    _, denominator = mixer(x)[1]
+    assert (denominator <= math.e * weights.sum(1)).all()
+
+
+def test_each_form_keeps_the_mixers_promises(form: str) -> None:
+    mixer, x = record(form), noise(2, 19, 16)
+    whole = mixer(x)[0]
+    for lengths in ([11, 8], [1] * 19):
+        torch.testing.assert_close(run_in_pieces(mixer, x, lengths), whole, rtol=1e-10, atol=1e-10)
+    later = x.clone()
+    later[:, 12] += 1
+    torch.testing.assert_close(mixer(later)[0][:, :12], whole[:, :12], rtol=0, atol=1e-13)
+    assert torch.autograd.gradcheck(lambda x: mixer(x)[0], noise(1, 3, 16).requires_grad_(), fast_mode=True)
+    whole.square().sum().backward()
+    for name, parameter in mixer.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    state = mixer(x)[1]
+    parts = (state,) if isinstance(state, Tensor) else state
+    assert sum(part[0].numel() for part in parts) == mixer.state_size(19)
+
+
+def test_gradients_of_each_parameter_are_those_of_finite_differences(form: str) -> None:
+    mixer, x = record(form, head_size=4), noise(1, 4, 16)
+    names = [name for name, _ in mixer.named_parameters()]
+
+    def output(*values: Tensor) -> Tensor:
+        return torch.func.functional_call(mixer, dict(zip(names, values, strict=True)), (x,))[0]
+
+    values = [p.detach().clone().requires_grad_() for p in mixer.parameters()]
+    assert torch.autograd.gradcheck(output, values, fast_mode=True)
+
+
+def test_parameters_and_states_are_counted_as_in_the_record(form: str) -> None:
+    mixer = full_size("rwkv6_record", form=form)
+    # systems.md section 0.1: 197,376 with the wrap, 131,072 of which are its feed-forward layer
+    wrapped = Wrapped(mixer, 128, "identity_ffn")
+    assert sum(p.numel() for p in mixer.parameters()) == 65_792
+    assert sum(p.numel() for p in wrapped.parameters()) == 197_376
+    assert wrapped.up is not None
+    assert wrapped.up.weight.numel() + wrapped.down.weight.numel() == 131_072
+    floats = {"cuda": 4 * 32 * 32, "prototype_jan10": 4 * 32, "prototype_head": 2 * 4 * 32, "time_mix": 2 * 4 * 32}
+    assert mixer.state_size(256) == floats[form]
+
+
+def test_every_channel_starts_with_a_memory_of_148_tokens_and_no_bonus(form: str) -> None:
+    mixer = full_size("rwkv6_record", form=form)
+    decay = torch.exp(-torch.exp(mixer.time_decay))
+    torch.testing.assert_close(decay, torch.full_like(decay, 0.993285), rtol=0, atol=1e-5)
+    assert -1 / decay[0, 0].log().item() == pytest.approx(148.4, abs=0.1)
+    assert not mixer.time_first.any()
+
+
+def test_projections_start_as_each_class_set_them() -> None:
+    for name in ("key", "value", "receptance", "output"):
+        weight = {form: getattr(full_size("rwkv6_record", form=form), name).weight for form in FORMS}
+        for form in ("prototype_jan10", "prototype_head"):
+            torch.testing.assert_close(weight[form] @ weight[form].T, torch.eye(128), rtol=0, atol=1e-5)
+        # torch's default is U(+-1/sqrt(fan in)); Xavier-uniform is U(+-gain sqrt(6 / (fan in + fan out)))
+        for form, bound in (("cuda", 128**-0.5), ("time_mix", 0.5 * (6 / 256) ** 0.5)):
+            assert 0.999 * bound < weight[form].abs().max() <= bound
+            assert weight[form].std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+
+
+def test_a_token_does_not_see_itself_in_the_cuda_form_at_the_start() -> None:
+    first_token = full_size("rwkv6_record", form="cuda")(torch.randn(2, 1, 128))[0]
+    assert torch.equal(first_token, torch.zeros_like(first_token))
+
+
+@torch.no_grad()
+def test_only_the_form_without_a_denominator_is_unbounded() -> None:
+    # The same token for ever: a mean stays where it is, a sum grows to 1 / (1 - decay) = 149 times the first step.
+    x = noise(1, 1, 16).expand(1, 2000, 16)
+    growth = {}
+    for form in ("prototype_jan10", "prototype_head", "time_mix"):
+        y = build("rwkv6_record", form=form)(x)[0][0]
+        growth[form] = (y[-1].norm() / y[1].norm()).item()
+    assert growth["prototype_jan10"] > 20
+    assert growth["prototype_head"] == pytest.approx(1, abs=1e-4)
+    assert growth["time_mix"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["rwkv6_record", "linear_attention"])
+def test_a_head_size_that_does_not_divide_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.head_size"):
+        build(name, head_size=5)
+
+
+class TestWrap:
+    """A mixer inside a branch with an identity, and with a feed-forward layer (flaw F-02)."""
+
+    def wrapped(self, name: str, kind: str) -> Any:
+        module = Wrapped(build(name), 16, kind)
+        mark_unset(module)
+        module.reset_parameters(Streams(0))
+        assert_all_set(module)
+        return module.double()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize(("name", "kind"), WRAPPED)
+    def test_a_branch_is_the_record_s_formula_around_any_mixer(self, name: str, kind: str) -> None:
+        module, x = perturb(self.wrapped(name, kind)), noise(2, 9, 16)
+
+        def layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+            centred = x - x.mean(-1, keepdim=True)
+            return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+
+        h = x + module.mixer(layer_norm(x, module.mixer_norm))[0]
+        if kind == "identity_ffn":
+            h = h + F.relu(layer_norm(h, module.feed_forward_norm) @ module.up.weight.T) ** 2 @ module.down.weight.T
+        torch.testing.assert_close(module(x)[0], h, rtol=1e-10, atol=1e-10)
+
+    @pytest.mark.parametrize(("name", "kind"), WRAPPED)
+    def test_a_wrapped_mixer_keeps_the_mixers_promises(self, name: str, kind: str) -> None:
+        module, x = perturb(self.wrapped(name, kind)), noise(2, 9, 16)
+        whole = module(x)[0]
+        torch.testing.assert_close(run_in_pieces(module, x, [4, 1, 4]), whole, rtol=1e-10, atol=1e-10)
+        later = x.clone()
+        later[:, 5] += 1
+        torch.testing.assert_close(module(later)[0][:, :5], whole[:, :5], rtol=0, atol=1e-13)
+        assert torch.autograd.gradcheck(lambda x: module(x)[0], noise(1, 3, 16).requires_grad_(), fast_mode=True)
+        whole.square().sum().backward()
+        for parameter_name, parameter in module.named_parameters():
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, parameter_name
+
+    @pytest.mark.parametrize("name", ["rwkv6_record", "rwkv6", "mamba2"])
+    def test_a_mixer_starts_from_the_same_numbers_with_and_without_a_wrap(self, name: str) -> None:
+        wrapped = self.wrapped(name, "identity_ffn")
+        for p, q in zip(wrapped.mixer.parameters(), build(name).parameters(), strict=True):
+            assert torch.equal(p.float(), q.float())
+        assert wrapped.up.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert wrapped.state_size(64) == wrapped.mixer.state_size(64)
+        assert wrapped.flops_per_token(64) == wrapped.mixer.flops_per_token(64) + 2 * 2 * 4 * 16 * 16
+
+    def test_the_faithful_mixers_begin_as_identities_inside_a_wrap(self) -> None:
+        # RWKV-6's output projection starts at zero, so this branch hands its input to the fusion.
+        x = noise(2, 9, 16)
+        assert torch.equal(self.wrapped("rwkv6", "identity")(x)[0], x)
+
+
+class TestLinearAttention:
+    @torch.no_grad()
+    @pytest.mark.parametrize("time", [1, 2, 19])
+    def test_it_is_a_sum_over_all_earlier_tokens_and_this_one(self, time: int) -> None:
+        mixer, x = perturb(build("linear_attention")), noise(2, time, 16)
+        q, k, v = (x @ w.T for w in mixer.qkv.weight.split(16))
+        y = torch.zeros_like(x)
+        for t in range(time):
+            for h in (slice(0, 8), slice(8, 16)):
+                total = sum((q[:, t, h] * k[:, s, h]).sum(-1, keepdim=True) * v[:, s, h] for s in range(t + 1))
+                centred = total - total.mean(-1, keepdim=True)
+                y[:, t, h] = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        expected = (y * mixer.norm.weight + mixer.norm.bias) @ mixer.output.weight.T
+        torch.testing.assert_close(mixer(x)[0], expected, rtol=1e-10, atol=1e-10)
+
+    @torch.no_grad()
+    def test_the_order_of_earlier_tokens_does_not_matter(self) -> None:
+        mixer, x = perturb(build("linear_attention")), noise(1, 12, 16)
+        shuffled = torch.cat([x[:, :11].flip(1), x[:, 11:]], dim=1)
+        torch.testing.assert_close(mixer(x)[0][:, -1], mixer(shuffled)[0][:, -1], rtol=1e-10, atol=1e-10)
+
+    def test_it_starts_as_attention_does(self) -> None:
+        mixer = full_size("linear_attention")
+        assert sum(p.numel() for p in mixer.parameters()) == 4 * 128**2 + 2 * 128
+        assert mixer.qkv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert mixer.output.weight.std().item() == pytest.approx(0.02 / 4, rel=0.02)
+        assert torch.equal(mixer.norm.weight, torch.ones(128)) and not mixer.norm.bias.any()
