@@ -1,0 +1,143 @@
+"""On a GPU: our layers against FLA's and mamba_ssm's, with the same weights; values and gradients.
+
+Run with `pytest -m gpu` on a machine that has a GPU and the extra `gpu`.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gt.models.mixers.mamba2 import Mamba2
+from gt.models.mixers.rwkv6 import RWKV6
+from gt.ops.ssd import ssd_chunked
+from gt.ops.wkv6 import wkv6_chunked
+from gt.seeds import Streams
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+# A relative error of the largest value. Triton multiplies float32 matrices as TF32, of 10 + 1 bits, in its chunked kernels;
+# bfloat16 has 7 + 1 bits. A few such roundings follow one another.
+BOUND = {"float32": 4 * 2**-11, "bfloat16": 8 * 2**-8}
+SHAPES = [(2, 33, 64), (4, 64, 128), (2, 200, 128), (1, 256, 256)]  # batch, time, d_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_cuda_extension() -> None:
+    """mamba_ssm's pure-Python wheel imports a compiled module that only Mamba-1 uses."""
+    sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).cuda()
+
+
+def relative(actual: Tensor, expected: Tensor) -> float:
+    scale = expected.float().abs().max().clamp(min=1e-6)
+    return ((actual.float() - expected.float()).abs().max() / scale).item()
+
+
+def perturbed(module: nn.Module) -> nn.Module:
+    """Away from initial values that are zero and would hide what comes before them."""
+    module.reset_parameters(Streams(0))  # type: ignore[operator]
+    with torch.no_grad():
+        for i, parameter in enumerate(module.parameters()):
+            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i))
+    return module.cuda()
+
+
+def compare(ours: nn.Module, theirs: nn.Module, x: Tensor, dtype: str) -> None:
+    """Same weights, same input: outputs and the gradients of the input and of every parameter."""
+    results: list[dict[str, Tensor]] = []
+    weight = noise(*x.shape, seed=9)
+    for module in (ours, theirs):
+        module.zero_grad()
+        own = x.clone().requires_grad_()
+        with torch.autocast("cuda", torch.bfloat16, enabled=dtype == "bfloat16"):
+            output = module(own)
+            y = output[0] if isinstance(output, tuple) else output
+        (y.float() * weight).sum().backward()
+        gradients = {name: p.grad for name, p in module.named_parameters()}
+        results.append({"y": y, "x": own.grad, **gradients})  # type: ignore[dict-item]
+    assert results[0].keys() == results[1].keys()
+    errors = {name: relative(value, results[1][name]) for name, value in results[0].items()}
+    assert max(errors.values()) < BOUND[dtype], sorted(errors.items(), key=lambda item: -item[1])[:4]
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rwkv6_is_fla_s_layer_with_our_weights(shape: tuple[int, int, int], dtype: str) -> None:
+    layers = pytest.importorskip("fla.layers.rwkv6")
+    batch, time, d_model = shape
+    ours = perturbed(RWKV6(d_model, 1, 4, head_size=32))
+    theirs = layers.RWKV6Attention(
+        hidden_size=d_model, expand_k=1.0, expand_v=1.0, num_heads=d_model // 32, norm_eps=64e-5
+    ).cuda()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    compare(ours, theirs, noise(batch, time, d_model), dtype)
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_mamba2_is_fla_s_layer_with_our_weights(shape: tuple[int, int, int], dtype: str) -> None:
+    layers = pytest.importorskip("fla.layers.mamba2")
+    batch, time, d_model = shape
+    ours = perturbed(Mamba2(d_model, 1, 4, head_dim=32, d_state=64))
+    theirs: Any = layers.Mamba2(hidden_size=d_model, head_dim=32, state_size=64, chunk_size=64, backend="triton").cuda()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    compare(ours, theirs, noise(batch, time, d_model), dtype)
+
+
+@pytest.mark.parametrize("time", [17, 64, 200])
+def test_ssd_is_mamba_ssm_s_kernel(time: int) -> None:
+    module = pytest.importorskip("mamba_ssm.ops.triton.ssd_combined")
+    shape = (2, time, 4, 32)
+    x, dt = noise(*shape), torch.nn.functional.softplus(noise(2, time, 4, seed=1))
+    A, B, C = -torch.rand(4, device="cuda") - 0.1, noise(2, time, 1, 64, seed=2), noise(2, time, 1, 64, seed=3)
+    D, state = noise(4, seed=4), noise(2, 4, 32, 64, seed=5)
+    results = []
+    for op in ("ours", "theirs"):
+        inputs = [t.clone().requires_grad_() for t in (x, dt, A, B, C, D, state)]
+        if op == "ours":
+            y, last = ssd_chunked(*inputs)
+        else:
+            y, last = module.mamba_chunk_scan_combined(
+                *inputs[:5], chunk_size=64, D=inputs[5], initial_states=inputs[6], return_final_states=True
+            )
+        gradients = torch.autograd.grad((y * noise(*shape, seed=6)).sum() + (last * state).sum(), inputs)
+        results.append([y, last, *gradients])
+    errors = [relative(a, b) for a, b in zip(*results, strict=True)]
+    assert max(errors) < BOUND["float32"], errors
+
+
+@pytest.mark.parametrize("time", [17, 64, 200])
+def test_wkv6_is_fla_s_recurrent_kernel(time: int) -> None:
+    ops = pytest.importorskip("fla.ops.rwkv6")
+    shape = (2, time, 4, 32)
+    r, k, v = noise(*shape), noise(*shape, seed=1), noise(*shape, seed=2)
+    log_w, u, state = -noise(*shape, seed=3).exp(), noise(4, 32, seed=4), noise(2, 4, 32, 32, seed=5)
+    results = []
+    for op in ("ours", "theirs"):
+        inputs = [t.clone().requires_grad_() for t in (r, k, v, log_w, u, state)]
+        if op == "ours":
+            y, last = wkv6_chunked(*inputs)
+        else:
+            y, last = ops.fused_recurrent_rwkv6(*inputs[:5], scale=1.0, initial_state=inputs[5], output_final_state=True)
+        gradients = torch.autograd.grad((y * noise(*shape, seed=6)).sum() + (last * state).sum(), inputs)
+        results.append([y, last, *gradients])
+    errors = [relative(a, b) for a, b in zip(*results, strict=True)]
+    # No matrix product in the recurrent kernel: float32 throughout, sums of up to 200 terms.
+    assert max(errors) < 200 * 2**-23 * 4, errors
+
+
+def test_cpu_and_gpu_agree_in_float32() -> None:
+    for layer in (perturbed(RWKV6(128, 1, 4, head_size=32)), perturbed(Mamba2(128, 1, 4, head_dim=32, d_state=64))):
+        x = noise(2, 100, 128)
+        on_gpu = layer(x)[0]
+        on_cpu = layer.cpu()(x.cpu())[0]
+        # Sums of at most 512 products a value, a handful of layers deep.
+        assert relative(on_gpu.cpu(), on_cpu) < 512 * 2**-24 * 4
