@@ -27,9 +27,12 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 ui: $(VENV)/.run  ## serve the MLflow UI on this machine only
 	mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000
 
-lock: $(VENV)/.test  ## write down the versions that are installed now
-	@{ sed -n '/^#/p' requirements.lock; pip freeze --exclude-editable --exclude groundthink | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^triton=='; } > requirements.lock.new
+lock:  ## write requirements.lock anew: the newest versions, in a fresh environment
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[test]'
+	@{ sed -n '/^#/p' requirements.lock; $(VENV)-lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^triton=='; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	rm -rf $(VENV)-lock
 
 schemas: $(VENV)/.run  ## generate workflow/schemas from the models
 	gt schema --out workflow/schemas

@@ -168,6 +168,14 @@ def test_every_shipped_study_plans(path: Path) -> None:
     assert all(run_id == RunSpec.model_validate(spec).run_id for run_id, spec in result["runs"].items())
 
 
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_the_readme_says_how_large_a_study_is(path: Path) -> None:
+    plan = load_study(path).plan()
+    sizes = f"| {len(plan['cells'])} | {len(plan['runs'])} | {plan['tokens']:,} |"
+    lines = (ROOT / "config/README.md").read_text().splitlines()
+    assert any(line.startswith(f"| `{path.stem}` |") and line.endswith(sizes) for line in lines), sizes
+
+
 def test_the_shipped_schemas_are_those_of_the_models() -> None:
     for name, schema in schemas().items():
         assert (ROOT / "workflow/schemas" / name).read_text() == text(schema), "run `gt schema --out workflow/schemas`"

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from gt.records import read_json
+from gt.cli import main
+from gt.records import read_json, write_json
 from gt.study import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,15 @@ def test_the_second_time_there_is_nothing_to_do(finished: Checkout) -> None:
     assert "Nothing to be done" in result.stderr
 
 
+def test_snakemake_packs_a_report_with_captions(finished: Checkout) -> None:
+    result = finished.snakemake("--report", "report.zip")
+    assert result.returncode == 0, result.stderr[-3000:]
+    with zipfile.ZipFile(finished.folder / "report.zip") as packed:
+        page = "".join(packed.read(name).decode() for name in packed.namelist() if name.endswith(".html"))
+    assert "Every seed is shown" in page
+    assert "The study as a paper" in page
+
+
 def test_touched_files_rerun_nothing(checkout: Checkout) -> None:
     for file in [*checkout.folder.glob("gt/**/*.py"), *checkout.folder.glob("config/**/*.yaml"), checkout.folder / "text.txt"]:
         file.touch()
@@ -132,6 +143,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_named_in_the_report(checkout: C
     assert set(runs["GPT-2"]) == {"completed"}
     assert set(runs["GF"]) == {"failed"}
     assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
+    assert "Logs: logs/" in result.stderr
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -147,6 +159,15 @@ def test_every_shipped_study_dry_runs(path: Path, tmp_path: Path) -> None:
         if len(line.split()) == 2 and line.split()[1].isdigit()
     }
     assert counts["train"] == counts["evaluate"] == len(plan["runs"])
+
+
+def test_on_a_gpu_one_run_trains_at_a_time_whatever_the_study(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.study()
+    lines = checkout.snakemake("-n", "--profile", "workflow/profiles/gpu").stdout.splitlines()
+    resources = [line for line in lines if "resources:" in line and "mem_mb=" in line]
+    assert len(resources) == 8
+    assert all("gpu=1, device=cuda" in line for line in resources)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +192,34 @@ def test_bad_input_is_one_message_before_anything_runs(tmp_path: Path, changes: 
     assert not (checkout.folder / "results").exists()
 
 
-def test_a_sequence_that_does_not_fit_the_text_fails_by_name(checkout: Checkout) -> None:
-    checkout.study(variants=["GF"], baseline="GF", training={**TINY["training"], "sequence_length": 4000})
-    assert checkout.snakemake().returncode == 1
-    failures = [read_json(file)["error"] for file in checkout.folder.glob("results/runs/*/failure.json")]
-    assert failures
-    assert all("sequence_length 4,000 does not fit the val split" in error for error in failures)
+def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout, tmp_path: Path) -> None:
+    plan = read_json(finished.folder / "results/studies/tiny/plan.json")
+    run, spec = next(iter(plan["runs"].items()))
+    spec["training"]["sequence_length"] = 4000
+    write_json(tmp_path / "plan.json", plan)
+    tokens = next(finished.folder.glob("results/data/*/char"))
+    paths = {"plan": "plan.json", "out": run, "checkpoints": "checkpoints"}
+    options = [text for name, path in paths.items() for text in (f"--{name}", str(tmp_path / path))]
+    assert main(["train", "--run", run, "--data", str(tokens), *options]) == 2
+    failure = read_json(tmp_path / run / "failure.json")
+    assert "sequence_length 4,000 does not fit the val split" in failure["error"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("stduy=tiny", "unknown key 'stduy'. Did you mean 'study'?"),
+        ("device=tpu", "unknown device 'tpu'"),
+        ("study=[]", "study is not set"),
+        ("study=smok", "there is no study 'smok'. Did you mean 'smoke'?"),
+        ("study=../../../outside", "'../../../outside' is not a name"),
+    ],
+)
+def test_a_bad_setting_is_one_message_before_anything_runs(setting: str, message: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--directory", str(tmp_path), "--config", setting]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "results").exists()

@@ -2,19 +2,27 @@
 
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
-
-from gt.errors import ConfigError
-from gt.fingerprint import TRAINING_PARTS, fingerprint
-from gt.study import checked_plan, dumps
 
 # Relative, so that a checkout which is moved has nothing to do again.
 ROOT = Path(os.path.relpath(Path(workflow.basedir).parent))
+# This checkout's `gt`, whatever is installed: the fingerprints must be of the code that the jobs run.
+sys.path.insert(0, str(ROOT.resolve()))
+
+from gt.errors import ConfigError, nearest
+from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.study import NAME_PATTERN, checked_plan, dumps
+
+SETTINGS = {"study", "device", "mlflow_uri"}
+DEVICES = ["auto", "cpu", "cuda"]
 
 
 def without_conda_if_there_is_none():
@@ -33,16 +41,38 @@ def without_conda_if_there_is_none():
         }
 
 
+def study_names():
+    """The studies that the configuration names, once the configuration is known to be right."""
+    for key in config:
+        if key not in SETTINGS:
+            raise ConfigError(f"config: unknown key {key!r}." + nearest(key, SETTINGS))
+    for key in SETTINGS:
+        if not config.get(key):
+            raise ConfigError(f"config: {key} is not set; see config/config.yaml.")
+    if (device := config["device"]) not in DEVICES:
+        raise ConfigError(
+            f"config: device: unknown device {device!r}." + nearest(device, DEVICES)
+        )
+    studies = config["study"]
+    names = list(map(str, studies if isinstance(studies, list) else [studies]))
+    for name in names:
+        # A name becomes a folder of results/, and must not lead out of it.
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ConfigError(
+                f"config: study: {name!r} is not a name. Allowed: a file of config/studies/ without .yaml."
+            )
+    return names
+
+
 def load_plans():
-    """The plan of each study that the configuration names. Bad input is one message and exit code 2."""
-    names = config["study"] if isinstance(config["study"], list) else [config["study"]]
+    """The plan of each study. Bad input is one message and exit code 2."""
     try:
         return {
             name: checked_plan(
-                ROOT / f"config/studies/{name}.yaml",
+                Path(f"config/studies/{name}.yaml"),
                 Path(f"results/studies/{name}/plan.json"),
             )
-            for name in map(str, names)
+            for name in study_names()
         }
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -52,10 +82,12 @@ def load_plans():
 without_conda_if_there_is_none()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
 # --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
-os.environ |= {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
-    "PYTHONPATH": str(ROOT.resolve()),
-}
+for variable, folder in {
+    "PATH": Path(sys.executable).parent,
+    "PYTHONPATH": ROOT.resolve(),
+}.items():
+    others = os.environ.get(variable)
+    os.environ |= {variable: f"{folder}:{others}" if others else str(folder)}
 PLANS = load_plans()
 STUDIES = list(PLANS)
 TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
@@ -63,7 +95,7 @@ GPU_PER_RUN = int(config["device"] == "cuda")
 
 
 wildcard_constraints:
-    study="|".join(STUDIES),
+    study="|".join(map(re.escape, STUDIES)),
     run="[^/]+",
     corpus="[^/]+",
     tokenizer="[^/]+",
@@ -71,11 +103,10 @@ wildcard_constraints:
 
 def plan_naming(kind, name):
     """The plan.json of the first study that has this corpus, tokenizer or run."""
-    return next(
-        f"results/studies/{study}/plan.json"
-        for study, plan in PLANS.items()
-        if name in plan[kind]
-    )
+    for study, plan in PLANS.items():
+        if name in plan[kind]:
+            return f"results/studies/{study}/plan.json"
+    raise WorkflowError(f"{', '.join(STUDIES)}: there is no {name!r} among the {kind}.")
 
 
 def plan_of_corpus(wildcards):
@@ -139,38 +170,19 @@ def own_text(wildcards):
 
 def write_partial_reports():
     """After a failure: a report of what there is, which names what is missing. The next complete run replaces it."""
+    templates = shlex.quote(str(ROOT / "report_templates"))
+    uri = shlex.quote(config["mlflow_uri"])
     for study in STUDIES:
         folder = f"results/studies/{study}"
-        stages = [
-            [
-                "plan",
-                str(ROOT / f"config/studies/{study}.yaml"),
-                "--out",
-                f"{folder}/plan.json",
-            ],
-            [
-                "aggregate",
-                "--plan",
-                f"{folder}/plan.json",
-                "--runs",
-                "results/runs",
-                "--out",
-                folder,
-            ],
-            ["figures", "--study", folder],
-            [
-                "report",
-                "--study",
-                folder,
-                "--templates",
-                str(ROOT / "report_templates"),
-            ],
-            ["summary", "--study", folder],
-        ]
-        for stage in stages:
-            if subprocess.run(
-                [sys.executable, "-m", "gt", *stage], check=False
-            ).returncode:
+        for stage in (
+            f"plan config/studies/{study}.yaml --out {folder}/plan.json",
+            f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
+            f"figures --study {folder}",
+            f"report --study {folder} --templates {templates}",
+            f"summary --study {folder}",
+            f"track --plan {folder}/plan.json --runs results/runs --uri {uri}",
+        ):
+            if subprocess.run(f"python -m gt {stage}", shell=True).returncode:
                 break
     print(
         "Some jobs failed. Logs: logs/<rule>/. Run the same command again to retry them.",

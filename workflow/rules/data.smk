@@ -11,9 +11,8 @@ rule plan:
         "../envs/gt.yaml"
     params:
         plan=plan_digest,
-        study=str(ROOT / "config/studies/{study}.yaml"),
     shell:
-        "python -m gt plan {params.study:q} --out {output:q} > {log:q} 2>&1"
+        "python -m gt plan config/studies/{wildcards.study:q}.yaml --out {output:q} > {log:q} 2>&1"
 
 
 rule corpus:

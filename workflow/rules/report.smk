@@ -35,6 +35,7 @@ rule figures:
             patterns=["{name}.svg"],
             caption="../report/figures.rst",
             category="{study}",
+            labels={"what": "figure", "name": "{name}"},
         ),
     log:
         "logs/figures/{study}.log",
@@ -57,6 +58,7 @@ rule report:
             "results/studies/{study}/report.html",
             caption="../report/paper.rst",
             category="{study}",
+            labels={"what": "paper", "name": "report"},
         ),
         markdown="results/studies/{study}/report.md",
         tables=directory("results/studies/{study}/tables"),

@@ -1,0 +1,42 @@
+"""The places that name a dependency agree."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Package -> its exact version."""
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def lock() -> dict[str, str]:
+    return pins([line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")])
+
+
+def test_the_lock_pins_every_dependency_at_an_allowed_version() -> None:
+    locked = lock()
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), text
+
+
+def test_the_lock_is_for_every_machine() -> None:
+    locked = lock()
+    assert "groundthink" not in locked
+    assert not [f"{name}=={version}" for name, version in locked.items() if "+" in version or name.startswith("nvidia")]
+
+
+def test_the_rules_environment_is_the_lock_without_snakemake() -> None:
+    *_, packages = yaml.safe_load((ROOT / "workflow/envs/gt.yaml").read_text())["dependencies"]
+    locked = lock()
+    needed = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]} - {"snakemake"}
+    assert pins(packages["pip"]) == {name: locked[name] for name in needed}
