@@ -45,13 +45,13 @@ def study_names():
     """The studies that the configuration names, once the configuration is known to be right."""
     for key in config:
         if key not in SETTINGS:
-            raise ConfigError(f"config: unknown key {key!r}." + nearest(key, SETTINGS))
+            raise ConfigError(f"config: unknown key {key!r}.{nearest(key, SETTINGS)}")
     for key in SETTINGS:
         if not config.get(key):
             raise ConfigError(f"config: {key} is not set; see config/config.yaml.")
     if (device := config["device"]) not in DEVICES:
         raise ConfigError(
-            f"config: device: unknown device {device!r}." + nearest(device, DEVICES)
+            f"config: device: unknown device {device!r}.{nearest(device, DEVICES)}"
         )
     studies = config["study"]
     names = list(map(str, studies if isinstance(studies, list) else [studies]))
