@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
     train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
     train_.add_argument("--checkpoint-seconds", type=float, default=None, help="how often to save what a kill would lose")
+    train_.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
     for sub in (train_, evaluate_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
@@ -122,7 +123,7 @@ def train(options: argparse.Namespace) -> None:
         from gt.training.loop import train as train_run
 
         every = CHECKPOINT_SECONDS if options.checkpoint_seconds is None else options.checkpoint_seconds
-        status = train_run(spec, options.data, options.out, options.checkpoints, _device(options), every)
+        status = train_run(spec, options.data, options.out, options.checkpoints, _device(options), every, options.recompute)
     except Exception as error:
         _note_failure(failure, error)
         raise

@@ -42,13 +42,17 @@ def train(
     checkpoints: Path,
     device: torch.device,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    recompute: str = "",
 ) -> str:
     """Train a run and write its record into `out`. Returns its status, `completed` or `diverged`.
 
     data: a folder of tokens. checkpoints: a folder of this run's own; a run that was killed goes on from there to the same
-    bits, and the folder is removed on success. Raises ConfigError where the data cannot serve the specification.
+    bits, and the folder is removed on success. recompute: letters of mixers whose activations are computed again in the
+    backward pass, which saves memory and changes no bit. Raises ConfigError where the data cannot serve the specification.
     """
     trainer = Trainer(spec, Tokens.open(data), device)
+    for block in trainer.model.blocks():
+        block.recompute = set(recompute)
     started = datetime.now(UTC)
     clock = time.perf_counter()
     resumed = trainer.resume(checkpoints)

@@ -158,6 +158,12 @@ def test_a_checkpoint_that_cannot_be_used_is_said_so_and_the_run_starts_over(
     assert_same_run(finished, tmp_path / "run")
 
 
+@pytest.mark.parametrize("letters", ["r", "m", "rm"])
+def test_recomputing_a_branch_changes_no_bit(data: Path, finished: Path, tmp_path: Path, letters: str) -> None:
+    train(run_spec(), data, tmp_path / "run", tmp_path / "c", CPU, NEVER, recompute=letters)
+    assert_same_run(finished, tmp_path / "run")
+
+
 def test_gradient_accumulation_is_the_mean_over_the_batch(data: Path, tmp_path: Path) -> None:
     trainers = [Trainer(run_spec(grad_accumulation=n, steps=3), Tokens.open(data), CPU) for n in (1, 4)]
     for trainer in trainers:
