@@ -20,13 +20,12 @@ def match(reference: ModelSpec, candidate: ModelSpec, by: Quantity, context: int
     """`candidate` at the width, and if need be the fine setting, that gives it as much as `reference` has, within 1 %.
 
     by: non-embedding parameters, forward FLOPs a token at `context` tokens, or floats of state. The width goes in steps
-    of 8; what remains is made up by the feed-forward ratio, or where there is none by Mamba-2's d_state. A state is
-    matched by d_state alone where there is one. ConfigError if nothing comes within 1 %.
+    of 8; what remains is made up by the feed-forward ratio, or, for states and where there is no feed-forward layer, by
+    Mamba-2's d_state. ConfigError if nothing comes within 1 %.
     """
     target = measure(reference, by, context)
     best: tuple[float, ModelSpec] | None = None
-    own_width = by == "state" and _knob(candidate, by) is not None
-    for width in [candidate.d_model] if own_width else _widths(candidate, target, by, context):
+    for width in _widths(candidate, target, by, context):
         spec = _tuned(_with(candidate, {"d_model": width}), target, by, context)
         error = abs(measure(spec, by, context) / target - 1)
         # The fine setting should stay near its own value, so among widths that fit the one with the smallest change wins.

@@ -37,6 +37,7 @@ TRAINING: dict[str, Any] = {
 SLOW = {"steps": 300, "learning_rate": 0.003}
 OWN: dict[str, dict[str, Any]] = {
     "RWKV-6-time-mix": SLOW,
+    "RWKV-6-zero-ffn": SLOW,
     "sgd": {"learning_rate": 0.3},
     "sgd-grad-scale-10": {"learning_rate": 0.3, "steps": 200},
     "GPT-1-BlinkDL": {"steps": 900, "learning_rate": 0.003},
