@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recurrences import Op, assert_same, values_and_gradients
 from torch import Tensor
 
 from gt.ops.ssd import ssd_chunked, ssd_reference
 
-Op = Callable[..., tuple[Tensor, Tensor]]
 NAMES = ("x", "dt", "A", "B", "C", "D", "state")
 # log10 of dt * |A|: from hardly any decay to none of the past left
 DECAYS = {"weak": (-6, -5), "ordinary": (-2, 0.5), "strong": (1, 1.5), "total": (4, 4), "mixed": (-6, 4)}
@@ -44,25 +43,6 @@ def draw(
     return x, strength / A.abs(), A, B, C, D, state
 
 
-def values_and_gradients(op: Op, inputs: tuple[Tensor, ...], **options: int) -> dict[str, Tensor]:
-    """y, the final state, and the gradient of a random projection of both in every input."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    y, state = op(*leaves, **options)
-    generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype) for x in (y, state)]
-    loss = (y * weights[0]).sum() + (state * weights[1]).sum()
-    gradients = torch.autograd.grad(loss, leaves)
-    return {"y": y, "final state": state, **dict(zip(NAMES, gradients, strict=True))}
-
-
-def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Equal up to `tolerance` times the largest element of each tensor."""
-    for name, value in expected.items():
-        scale = max(1.0, value.abs().max().item())
-        difference = (actual[name] - value).abs().max().item()
-        assert difference <= tolerance * scale, f"{name}: {difference:.1e} at scale {scale:.1e}"
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 2),
@@ -87,8 +67,8 @@ def test_chunks_do_not_change_values_or_gradients(
     seed: int,
 ) -> None:
     inputs = draw(batch, time, groups, per_group, headdim, d_state, decay, seed)
-    expected = values_and_gradients(ssd_reference, inputs)
-    assert_same(values_and_gradients(ssd_chunked, inputs, chunk=chunk), expected, 1e-10)
+    expected = values_and_gradients(NAMES, ssd_reference, inputs)
+    assert_same(values_and_gradients(NAMES, ssd_chunked, inputs, chunk=chunk), expected, 1e-10)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -140,8 +120,8 @@ def test_heads_of_a_group_share_its_B_and_C() -> None:
 def test_float32_is_as_exact_as_float32_can_be(decay: str) -> None:
     # Products and sums of at most 64 * 32 terms, each rounded to 2^-24: well under 1e-5 of the scale.
     inputs = draw(2, 64, 1, 2, 32, 32, decay)
-    expected = values_and_gradients(ssd_reference, tuple(x.float().double() for x in inputs))
-    actual = values_and_gradients(ssd_chunked, tuple(x.float() for x in inputs))
+    expected = values_and_gradients(NAMES, ssd_reference, tuple(x.float().double() for x in inputs))
+    actual = values_and_gradients(NAMES, ssd_chunked, tuple(x.float() for x in inputs))
     assert all(x.isfinite().all() for x in actual.values())
     assert_same(actual, expected, 1e-5)
 

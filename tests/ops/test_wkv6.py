@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recurrences import Op, assert_same, values_and_gradients
 from torch import Tensor
 
 from gt.ops.wkv6 import wkv6_chunked, wkv6_reference
 
-Op = Callable[..., tuple[Tensor, Tensor]]
 chunked: Op = wkv6_chunked
 NAMES = ("r", "k", "v", "log_w", "u", "state")
 # log10 of -log_w: from hardly any decay to none of the past left
@@ -38,25 +37,6 @@ def draw(batch: int, time: int, heads: int, key: int, value: int, decay: str = "
     return r, k, v, log_w, normal(heads, key), normal(batch, heads, key, value)
 
 
-def values_and_gradients(op: Op, inputs: tuple[Tensor, ...], **options: int) -> dict[str, Tensor]:
-    """y, the final state, and the gradient of a random projection of both in every input."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    y, state = op(*leaves, **options)
-    generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype) for x in (y, state)]
-    loss = (y * weights[0]).sum() + (state * weights[1]).sum()
-    gradients = torch.autograd.grad(loss, leaves)
-    return {"y": y, "final state": state, **dict(zip(NAMES, gradients, strict=True))}
-
-
-def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Equal up to `tolerance` times the largest element of each tensor."""
-    for name, value in expected.items():
-        scale = max(1.0, value.abs().max().item())
-        difference = (actual[name] - value).abs().max().item()
-        assert difference <= tolerance * scale, f"{name}: {difference:.1e} at scale {scale:.1e}"
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 2),
@@ -72,8 +52,8 @@ def test_chunks_do_not_change_values_or_gradients(
     batch: int, time: int, heads: int, key: int, value: int, decay: str, chunk: int, seed: int
 ) -> None:
     inputs = draw(batch, time, heads, key, value, decay, seed)
-    expected = values_and_gradients(wkv6_reference, inputs)
-    assert_same(values_and_gradients(wkv6_chunked, inputs, chunk=chunk), expected, 1e-10)
+    expected = values_and_gradients(NAMES, wkv6_reference, inputs)
+    assert_same(values_and_gradients(NAMES, wkv6_chunked, inputs, chunk=chunk), expected, 1e-10)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -126,8 +106,8 @@ def test_float32_is_as_exact_as_float32_can_be(decay: str) -> None:
     # Products and sums of at most 64 * 32 terms, each rounded to 2^-24: well under 1e-5 of the scale.
     # Differences of cumulative sums would be off by the spacing of float32 at 1e4, which is 1e-3.
     inputs = draw(2, 64, 2, 32, 32, decay)
-    expected = values_and_gradients(wkv6_reference, tuple(x.float().double() for x in inputs))
-    actual = values_and_gradients(wkv6_chunked, tuple(x.float() for x in inputs))
+    expected = values_and_gradients(NAMES, wkv6_reference, tuple(x.float().double() for x in inputs))
+    actual = values_and_gradients(NAMES, wkv6_chunked, tuple(x.float() for x in inputs))
     assert all(x.isfinite().all() for x in actual.values())
     assert_same(actual, expected, 1e-5)
 
