@@ -128,14 +128,24 @@ class ModelSpec(Spec):
     mixers: dict[Letter, Mixer]
     fusion: Fusion | None = None
     stack: Literal["blocks", "towers"] = "blocks"
-    wraps: dict[Letter, Literal["identity", "identity_ffn"]] = Field(
-        {}, description="a branch that adds its own input, or that and a feed-forward layer of its own, as the record's did"
+    wraps: dict[Letter, Literal["residual", "identity", "identity_ffn"]] = Field(
+        {},
+        description="a branch that adds its own input: x + f(x); x + f(norm x); or that and a feed-forward layer of its own, "
+        "as the record's did",
     )
     feed_forward: FeedForward | None = Field(None, description="of each layer, or none")
     feed_forward_place: Literal["after", "beside"] = Field("after", description="beside: x + mix(norm x) + f(norm x)")
     branch_norm: Literal["none", "rms"] = Field("none", description="RMSNorm on each branch's output before the fusion")
     norm: Literal["rms", "layer"] = "rms"
-    norm_position: Literal["pre", "post"] = Field("pre", description="post is GPT-1: norm(x + f(x))")
+    norm_position: Literal["pre", "post", "output", "both"] = Field(
+        "pre", description="x + f(norm x); post: norm(x + f x), GPT-1's; output: x + norm(f x); both: x + norm(f(norm x))"
+    )
+    residual_gain: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="start of a learned gain a channel on what each sublayer adds (LayerScale); the record's V3 has 0.01"
+    )
+    logit_softcap: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="c tanh(logits / c); Gemma 2 and the record's V3 have 30"
+    )
     positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
     max_positions: Count = Field(1024, description="rows of the learned position table")
     tie_embeddings: bool = True
@@ -157,7 +167,7 @@ class ModelSpec(Spec):
             raise ValueError(f"wraps names {unused[0]!r}, which layers {self.layers!r} does not use")
         if self.stack == "towers" and set(map(len, self.layer_list())) != {2}:
             raise ValueError(f"two towers need two letters joined by '+', not layers {self.layers!r}")
-        if self.norm_position == "post" and self.feed_forward_place == "beside":
+        if self.norm_position != "pre" and self.feed_forward_place == "beside":
             raise ValueError("feed_forward_place 'beside' is for norm_position 'pre'")
         if self.init.orthogonal_head and self.tie_embeddings:
             raise ValueError("init.orthogonal_head needs tie_embeddings false")

@@ -8,7 +8,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from gt.catalogue import components
-from gt.models.init import norm_
+from gt.models.init import constant_, norm_
 from gt.models.mixers.wrap import Wrapped
 from gt.seeds import Streams
 from gt.spec import ModelSpec
@@ -26,22 +26,28 @@ def norm(spec: ModelSpec) -> nn.Module:
 
 
 class Block(nn.Module):
-    """A residual layer.
+    """A residual layer: two sublayers f, first mix, then feed_forward.
 
-    pre-norm:  x = x + mix(norm(x)), then x = x + feed_forward(norm(x))
-    beside:    n = norm(x), x = x + mix(n) + feed_forward(n)              (Wang and Komatsuzaki 2021; Falcon-H1's SAM)
-    post-norm: x = norm(x + mix(x)), then x = norm(x + feed_forward(x))   (Radford et al. 2018)
+    pre:     x = x + f(norm(x))
+    output:  x = x + norm(f(x))              (OLMo 2, arXiv:2501.00656; the record's Twin Debate block)
+    both:    x = x + norm(f(norm(x)))        (Gemma 2, arXiv:2408.00118)
+    post:    x = norm(x + f(x))              (Radford et al. 2018)
+    beside:  n = norm(x), x = x + mix(n) + feed_forward(n)     (Wang and Komatsuzaki 2021; Falcon-H1's SAM)
 
-    mix(n) is a mixer's output, or fuse(r(n), m(n)) for two mixers in parallel (seed 003 L18-37).
+    mix(n) is a mixer's output, or fuse(r(n), m(n)) for two mixers in parallel (seed 003 L18-37). With `residual_gain`, what
+    a sublayer adds is multiplied by a learned gain a channel (Touvron et al. 2021, arXiv:2103.17239, LayerScale).
     """
 
     def __init__(self, spec: ModelSpec, layer: int, letters: tuple[str, ...]) -> None:
         super().__init__()
         place = (spec.d_model, layer, spec.n_layer)
         self.post, self.beside = spec.norm_position == "post", spec.feed_forward_place == "beside"
+        normed_output = spec.norm_position in ("output", "both")
         # Letters of the mixers whose activations are computed again in the backward pass, to save memory.
         self.recompute: set[str] = set()
-        self.mixer_norm = norm(spec)
+        self.mixer_norm = None if spec.norm_position == "output" else norm(spec)
+        self.mixer_output_norm = norm(spec) if normed_output else None
+        self.mixer_gain = Gain(spec) if spec.residual_gain is not None else None
         self.mixers: Any = nn.ModuleDict()
         for letter in letters:
             mixer = build("mixer", spec.mixers[letter], *place)
@@ -55,23 +61,29 @@ class Block(nn.Module):
                 self.branch_norms = nn.ModuleDict({letter: nn.RMSNorm(spec.d_model, eps=1e-6) for letter in letters})
         self.feed_forward: nn.Module | None = None
         self.feed_forward_norm: nn.Module | None = None
+        self.feed_forward_output_norm: nn.Module | None = None
+        self.feed_forward_gain: nn.Module | None = None
         if spec.feed_forward is not None:
             self.feed_forward = build("feed_forward", spec.feed_forward, *place)
-            self.feed_forward_norm = None if self.beside else norm(spec)
+            self.feed_forward_norm = None if self.beside or spec.norm_position == "output" else norm(spec)
+            self.feed_forward_output_norm = norm(spec) if normed_output else None
+            self.feed_forward_gain = Gain(spec) if spec.residual_gain is not None else None
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """x: (batch, time, d_model). state: None, or what the previous piece of the sequence returned."""
-        n = x if self.post else self.mixer_norm(x)
+        n = x if self.post else _through(self.mixer_norm, x)
         mixed, states = self._mix(n, x, state)
-        if self.beside and self.feed_forward is not None:
-            y, states["feed_forward"] = self.feed_forward(n, state["feed_forward"] if state else None)
-            return x + mixed + y, states
-        x = self.mixer_norm(x + mixed) if self.post else x + mixed
-        if self.feed_forward is not None and self.feed_forward_norm is not None:
-            inner = x if self.post else self.feed_forward_norm(x)
+        x = self._add(x, mixed, "mixer")
+        if self.feed_forward is not None:
+            inner = n if self.beside else x if self.post else _through(self.feed_forward_norm, x)
             y, states["feed_forward"] = self.feed_forward(inner, state["feed_forward"] if state else None)
-            x = self.feed_forward_norm(x + y) if self.post else x + y
+            x = self._add(x, y, "feed_forward")
         return x, states
+
+    def _add(self, x: Tensor, y: Tensor, sublayer: str) -> Tensor:
+        """The residual stream x with the output y of a sublayer, `mixer` or `feed_forward`."""
+        y = _through(getattr(self, f"{sublayer}_gain"), _through(getattr(self, f"{sublayer}_output_norm"), y))
+        return _through(getattr(self, f"{sublayer}_norm"), x + y) if self.post else x + y
 
     def _mix(self, n: Tensor, x: Tensor, state: Any) -> tuple[Tensor, dict[str, Any]]:
         outputs, states = [], {}
@@ -89,7 +101,7 @@ class Block(nn.Module):
         return fused.y, states
 
     def reset_parameters(self, streams: Streams) -> None:
-        """Norms to one; every other part from its own scope."""
+        """Norms to one, gains to their start; every other part from its own scope."""
         for name, module in self.named_children():
             if name in ("mixers", "branch_norms"):
                 for letter, child in module.named_children():
@@ -100,6 +112,26 @@ class Block(nn.Module):
     def parts(self) -> list[Any]:
         """The mixers, the fusion and the feed-forward layer that this layer has."""
         return [*self.mixers.values(), *(p for p in (self.fusion, self.feed_forward) if p is not None)]
+
+
+class Gain(nn.Module):
+    """A learned factor for each channel."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.initial = spec.residual_gain
+        self.weight = nn.Parameter(torch.empty(spec.d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x
+
+    def reset_parameters(self, streams: Streams) -> None:
+        constant_(self.weight, self.initial)
+
+
+def _through(module: Any, x: Tensor) -> Tensor:
+    """module(x), or x where there is no module."""
+    return x if module is None else module(x)
 
 
 def _reset(module: Any, streams: Streams) -> None:

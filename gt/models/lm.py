@@ -61,7 +61,7 @@ class Towers(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Embedding, blocks, final norm (pre-norm models only), and a head that is the embedding unless it is untied.
+    """Embedding, blocks, final norm (not in post-norm models), and a head that is the embedding unless it is untied.
 
     Parameters are set by `reset_parameters(Streams(seed))` alone; construction leaves the global generator as it was.
     """
@@ -74,7 +74,7 @@ class LanguageModel(nn.Module):
             self.position = nn.Embedding(spec.max_positions, spec.d_model) if spec.positions == "learned" else None
             self.embedding_norm = norm(spec) if spec.init.embedding_norm else None
             self.body: Any = Towers(spec) if spec.stack == "towers" else Stack(spec, spec.layer_list())
-            self.norm = norm(spec) if spec.norm_position == "pre" else None
+            self.norm = norm(spec) if spec.norm_position != "post" else None
             self.head = None if spec.tie_embeddings else nn.Linear(spec.d_model, vocab_size, bias=False)
         mark_unset(self)
 
@@ -96,7 +96,9 @@ class LanguageModel(nn.Module):
         """The residual stream (batch, time, d_model) -> logits (batch, time, vocab)."""
         if self.norm is not None:
             x = self.norm(x)
-        return nn.functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        logits = nn.functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        cap = self.spec.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def reset_parameters(self, streams: Streams) -> None:
         """Each block sets its own; embeddings and head are N(0, .02) unless `spec.init` says otherwise.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer
+from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.ssd import ssd_chunked
 from gt.seeds import Streams
 
@@ -19,6 +20,7 @@ State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, chan
 DT_RANGE = (1e-3, 0.1)
 DT_FLOOR = 1e-4
 A_RANGE = (1.0, 16.0)
+RETENTION = 0.9999  # a token, of a state that starts as if it forgot nothing
 
 
 class Mamba2(Mixer):
@@ -30,7 +32,10 @@ class Mamba2(Mixer):
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
     default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did. dt_init
-    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (seed 000 L399).
+    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (seed 000 L399). decay_init
+    "identity" sets A so that every head keeps 0.9999 of its state a token (repository V3_RESEARCH_NOTES.md 2.12 and 2.26).
+    state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a sequence starts
+    (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "mamba2"
@@ -48,10 +53,13 @@ class Mamba2(Mixer):
         n_groups: int = 1,
         init: Literal["native", "fla", "normal02"] = "native",
         dt_init: Literal["log_uniform", "medium"] = "log_uniform",
+        decay_init: Literal["own", "identity"] = "own",
+        state_norm: int = 0,
+        initial_state: Literal["zero", "learned"] = "zero",
     ) -> None:
         super().__init__(d_model, layer, n_layer)
         self.d_inner, self.d_state, self.d_conv, self.head_dim = expand * d_model, d_state, d_conv, head_dim
-        self.n_groups, self.init, self.dt_init = n_groups, init, dt_init
+        self.n_groups, self.init, self.dt_init, self.decay_init = n_groups, init, dt_init, decay_init
         if self.d_inner % head_dim:
             raise ConfigError(f"mamba2.head_dim: {head_dim} does not divide expand * d_model = {self.d_inner}.")
         self.n_head = self.d_inner // head_dim
@@ -65,6 +73,8 @@ class Mamba2(Mixer):
         self.D = nn.Parameter(torch.empty(self.n_head))
         self.norm = GroupedRMSNorm(self.d_inner, n_groups)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self.state_norm = StateNorm(d_state, head_dim, state_norm) if state_norm else None
+        self.initial_state = InitialState(self.n_head, head_dim, d_state) if initial_state == "learned" else None
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         z, channels, dt = self.in_proj(x).split([self.d_inner, self.conv_channels, self.n_head], dim=-1)
@@ -72,20 +82,31 @@ class Mamba2(Mixer):
         padded = torch.cat([last.to(channels.dtype), channels.transpose(1, 2)], dim=-1)
         channels = F.silu(self.conv1d(padded)).transpose(1, 2)
         inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
+        if memory is None and self.initial_state is not None:
+            memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
             dt = F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias)
             inner, B, C = (t.to(dt.dtype) for t in (inner, B, C))
-            y, memory = ssd_chunked(
+            y, memory = self._recur(
                 inner.unflatten(-1, (self.n_head, self.head_dim)),
                 dt,
-                -self.A_log.exp(),
                 B.unflatten(-1, (self.n_groups, self.d_state)),
                 C.unflatten(-1, (self.n_groups, self.d_state)),
-                self.D,
                 memory,
             )
             y = self.norm(y.flatten(2) * F.silu(z.to(dt.dtype)))
         return self.out_proj(y), (padded[..., padded.shape[-1] - self.d_conv + 1 :], memory)
+
+    def _recur(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        A = -self.A_log.exp()
+        if self.state_norm is None:
+            return ssd_chunked(x, dt, A, B, C, self.D, memory)
+        # The same recurrence with B as keys, dt x as values and C as queries; its state is h transposed.
+        B, C = (t.repeat_interleave(self.n_head // self.n_groups, dim=2) for t in (B, C))
+        h = x.new_zeros(x.shape[0], self.n_head, self.head_dim, self.d_state) if memory is None else memory
+        log_decay = (dt * A).unsqueeze(-1).expand_as(B)
+        y, h = normed_wkv(C, B, dt.unsqueeze(-1) * x, log_decay, None, h.transpose(-1, -2), self.state_norm)
+        return y + self.D[:, None] * x, h.transpose(-1, -2)
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
@@ -108,9 +129,15 @@ class Mamba2(Mixer):
         dt = (low + (high - low) * position).exp().clamp(min=DT_FLOOR)
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(dt_bias) = dt
         a = A_RANGE[0] + (A_RANGE[1] - A_RANGE[0]) * torch.rand(self.n_head, generator=streams.generator("A_log"))
+        if self.decay_init == "identity":
+            a = -math.log(RETENTION) / dt
         self.A_log.copy_(a.log())
         constant_(self.D, 1.0)
         constant_(self.norm.weight, 1.0)
+        if self.state_norm is not None:
+            self.state_norm.reset_parameters()
+        if self.initial_state is not None:
+            self.initial_state.reset_parameters(streams, "initial_state")
 
     def state_size(self, context: int) -> int:
         return self.conv_channels * (self.d_conv - 1) + self.d_inner * self.d_state

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer
+from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.wkv6 import wkv6_chunked
 from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last input (batch, d_model), and S (batch, head, key, value)
+RETENTION = 0.9999  # a token, of a state that starts as if it forgot nothing
 LONGEST = 256  # tokens, the time constant of the top layer under the power law
 ORDER = "rwkvg"  # the five mixed inputs, in the order of FLA's packed parameters
 
@@ -30,7 +32,10 @@ class RWKV6(Mixer):
     Parameters are named as in FLA 0.6.0's RWKV6Attention with expand_k = 1. init "official" is x060's; "fla" is that
     layer's default, another model at the start: every channel decays by 1/e, there is no static token shift and no bonus.
     decay_init changes the decays alone: "record" is exp(-exp(-5)) everywhere (a time constant of 148 tokens); "power_law"
-    gives all channels of layer l the time constant (l + 1)^p, from 1 at the bottom to 256 at the top (seed 000 L399-421).
+    gives all channels of layer l the time constant (l + 1)^p, from 1 at the bottom to 256 at the top (seed 000 L399-421);
+    "identity" is 0.9999 everywhere (repository V3_RESEARCH_NOTES.md 2.12 and 2.26). key_clamp multiplies keys by min(1, -log w):
+    slow channels are written weakly (BlinkDL's k * exp(clamp(w, max=0)), where the decay is exp(-exp(w))). state_norm: groups of
+    a norm on the state after every token, 0 for none; initial_state: where a sequence starts (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "rwkv6"
@@ -47,13 +52,16 @@ class RWKV6(Mixer):
         mix_rank: int = 32,
         decay_rank: int = 64,
         init: Literal["official", "fla"] = "official",
-        decay_init: Literal["own", "record", "power_law"] = "own",
+        decay_init: Literal["own", "record", "power_law", "identity"] = "own",
+        key_clamp: bool = False,
+        state_norm: int = 0,
+        initial_state: Literal["zero", "learned"] = "zero",
     ) -> None:
         super().__init__(d_model, layer, n_layer)
         if d_model % head_size:
             raise ConfigError(f"rwkv6.head_size: {head_size} does not divide d_model {d_model}.")
         self.head_size, self.n_head = head_size, d_model // head_size
-        self.init, self.decay_init = init, decay_init
+        self.init, self.decay_init, self.key_clamp = init, decay_init, key_clamp
         self.x_proj: Any = nn.Sequential(Lerp(d_model, 5 * mix_rank), nn.Tanh(), nn.Linear(5 * mix_rank, d_model, bias=False))
         self.x_bias = nn.Parameter(torch.empty(5, d_model))
         self.r_proj = Projection(nn.Linear(d_model, d_model, bias=False))
@@ -65,6 +73,8 @@ class RWKV6(Mixer):
         # The official kernel's output is normalised with eps 1e-5 * 8^2; FLA's layer has 1e-5.
         self.g_norm: Any = nn.GroupNorm(self.n_head, d_model, eps=64e-5 if init == "official" else 1e-5)
         self.o_proj = nn.Linear(d_model, d_model, bias=False)
+        self.state_norm = StateNorm(head_size, head_size, state_norm) if state_norm else None
+        self.initial_state = InitialState(self.n_head, head_size, head_size) if initial_state == "learned" else None
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         last, memory = state if state is not None else (torch.zeros_like(x[:, 0]), None)
@@ -77,12 +87,23 @@ class RWKV6(Mixer):
         gate = F.silu(self.g_proj.linear(inputs["g"]))
         with torch.autocast(x.device.type, enabled=False):
             log_w = -self.w_proj.linear(inputs["w"].to(self.bonus.dtype)).exp()
+            if self.key_clamp:
+                k = k * (-log_w).clamp(max=1)
 
         r, k, v, log_w = (t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v, log_w))
+        if memory is None and self.initial_state is not None:
+            memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
-            y, memory = wkv6_chunked(r, k, v, log_w, self.bonus, memory)
+            y, memory = self._recur(r, k, v, log_w, memory)
             y = self.g_norm(y.to(self.bonus.dtype).flatten(2).flatten(0, 1)).view(*x.shape)
         return self.o_proj(y * gate), (x[:, -1], memory)
+
+    def _recur(self, r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.state_norm is None:
+            return wkv6_chunked(r, k, v, log_w, self.bonus, memory)
+        r, k, v = (t.to(self.bonus.dtype) for t in (r, k, v))
+        zero = self.bonus.new_zeros(r.shape[0], self.n_head, self.head_size, self.head_size)
+        return normed_wkv(r, k, v, log_w, self.bonus, zero if memory is None else memory, self.state_norm)
 
     def reset_parameters(self, streams: Streams) -> None:
         if self.init == "official":
@@ -94,6 +115,12 @@ class RWKV6(Mixer):
         elif self.decay_init == "power_law":
             power = math.log(LONGEST) / math.log(self.n_layer) if self.n_layer > 1 else 0.0
             constant_(self.w_proj.linear.lora[2].bias, -power * math.log(self.layer + 1))
+        elif self.decay_init == "identity":
+            constant_(self.w_proj.linear.lora[2].bias, math.log(-math.log(RETENTION)))
+        if self.state_norm is not None:
+            self.state_norm.reset_parameters()
+        if self.initial_state is not None:
+            self.initial_state.reset_parameters(streams, "initial_state")
 
     @torch.no_grad()
     def _reset_official(self, streams: Streams) -> None:

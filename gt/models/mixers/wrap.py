@@ -15,6 +15,7 @@ from gt.seeds import Streams
 class Wrapped(nn.Module):
     """A mixer inside a branch that adds its own input, and with `identity_ffn` a squared-ReLU feed-forward layer too.
 
+    residual:      y = x + mixer(x)
     identity:      y = x + mixer(LN(x))
     identity_ffn:  h = x + mixer(LN(x)),  y = h + W_2 relu(W_1 LN(h))^2
 
@@ -24,7 +25,7 @@ class Wrapped(nn.Module):
     def __init__(self, mixer: nn.Module, d_model: int, kind: str) -> None:
         super().__init__()
         self.mixer: Any = mixer
-        self.mixer_norm = nn.LayerNorm(d_model)
+        self.mixer_norm = nn.LayerNorm(d_model) if kind != "residual" else None
         self.up: nn.Linear | None = None
         if kind == "identity_ffn":
             self.feed_forward_norm = nn.LayerNorm(d_model)
@@ -33,7 +34,7 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """As a mixer's: (batch, time, d_model) -> (y of the same shape, the mixer's state)."""
-        y, state = self.mixer(self.mixer_norm(x), state)
+        y, state = self.mixer(x if self.mixer_norm is None else self.mixer_norm(x), state)
         x = x + y
         if self.up is not None:
             x = x + self.down(F.relu(self.up(self.feed_forward_norm(x))).square())
@@ -42,7 +43,8 @@ class Wrapped(nn.Module):
     def reset_parameters(self, streams: Streams) -> None:
         """The mixer keeps the streams it has without a wrap; the matrices here are N(0, .02), as in the record."""
         self.mixer.reset_parameters(streams)
-        norm_(self.mixer_norm)
+        if self.mixer_norm is not None:
+            norm_(self.mixer_norm)
         if self.up is not None:
             norm_(self.feed_forward_norm)
             linear_(self.up, 0.02, streams, "wrap.up")
