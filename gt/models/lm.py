@@ -84,13 +84,15 @@ class LanguageModel(nn.Module):
         Give the state that one call returned to the next one to go on with the same sequences.
         """
         past = state["length"] if state else 0
+        x, body_state = self.body(self.embed(tokens, past), state["body"] if state else None)
+        return self.read_out(x), {"body": body_state, "length": past + tokens.shape[1]}
+
+    def embed(self, tokens: Tensor, past: int = 0) -> Tensor:
+        """Tokens (batch, time), of which `past` came before -> the residual stream (batch, time, d_model)."""
         x = self.embedding(tokens)
         if self.position is not None:
             x = x + self.position(torch.arange(past, past + tokens.shape[1], device=tokens.device))
-        if self.embedding_norm is not None:
-            x = self.embedding_norm(x)
-        x, body_state = self.body(x, state["body"] if state else None)
-        return self.read_out(x), {"body": body_state, "length": past + tokens.shape[1]}
+        return x if self.embedding_norm is None else self.embedding_norm(x)
 
     def read_out(self, x: Tensor) -> Tensor:
         """The residual stream (batch, time, d_model) -> logits (batch, time, vocab)."""

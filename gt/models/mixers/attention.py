@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.init import linear_
 from gt.models.mixers.base import Mixer
+from gt.ops.conv import short_convolution
 from gt.seeds import Streams
 
 # keys and values so far, each (batch, head, past, head size), and the convolution's last inputs
@@ -68,10 +69,8 @@ class Attention(Mixer):
         """Each channel over its last taps, and the inputs that the next piece needs."""
         if self.conv is None:
             return qkv, qkv[:, :0]
-        taps = self.conv.shape[1]
-        padded = F.pad(qkv, (0, 0, taps - 1, 0)) if last is None else torch.cat([last.to(qkv.dtype), qkv], dim=1)
-        windows = padded.unfold(1, taps, 1)  # (batch, time, channel, tap)
-        return (windows * self.conv.to(qkv.dtype)).sum(-1), padded[:, padded.shape[1] - taps + 1 :]
+        mixed, last = short_convolution(qkv, self.conv, None, last)
+        return mixed.to(qkv.dtype), last
 
     def reset_parameters(self, streams: Streams) -> None:
         """N(0, .02); with scale_residual the output projection is divided by sqrt(2 n_layer), as in GPT-2."""

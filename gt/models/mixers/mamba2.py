@@ -13,6 +13,7 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
+from gt.ops.conv import short_convolution
 from gt.ops.ssd import ssd_chunked
 from gt.seeds import Streams
 
@@ -32,8 +33,8 @@ class Mamba2(Mixer):
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
     default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did. dt_init
-    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (seed 000 L399). decay_init
-    "identity" sets A so that every head keeps 0.9999 of its state a token (repository V3_RESEARCH_NOTES.md 2.12 and 2.26).
+    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (seed 000 L399).
+    decay_init "identity" sets A so that every head keeps 0.9999 of its state a token (repository V3_RESEARCH_NOTES.md 2.12).
     state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a sequence starts
     (gt/models/mixers/state.py).
     """
@@ -78,9 +79,9 @@ class Mamba2(Mixer):
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         z, channels, dt = self.in_proj(x).split([self.d_inner, self.conv_channels, self.n_head], dim=-1)
-        last, memory = state if state is not None else (x.new_zeros(x.shape[0], self.conv_channels, self.d_conv - 1), None)
-        padded = torch.cat([last.to(channels.dtype), channels.transpose(1, 2)], dim=-1)
-        channels = F.silu(self.conv1d(padded)).transpose(1, 2)
+        last, memory = state if state is not None else (None, None)
+        channels, last = short_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
+        channels = F.silu(channels)
         inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
         if memory is None and self.initial_state is not None:
             memory = self.initial_state(x.shape[0])
@@ -95,7 +96,7 @@ class Mamba2(Mixer):
                 memory,
             )
             y = self.norm(y.flatten(2) * F.silu(z.to(dt.dtype)))
-        return self.out_proj(y), (padded[..., padded.shape[-1] - self.d_conv + 1 :], memory)
+        return self.out_proj(y), (last, memory)
 
     def _recur(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         A = -self.A_log.exp()

@@ -12,6 +12,7 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.mamba2 import DT_RANGE
+from gt.ops.conv import short_convolution
 from gt.ops.selective import selective_chunked
 from gt.ops.wkv6 import wkv6_chunked
 from gt.seeds import Streams
@@ -212,10 +213,7 @@ class ShortConvolution(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         """x: (batch, time, channel); last: the size - 1 inputs before x (batch, channel, size - 1), or None at the start."""
-        if last is None:
-            last = x.new_zeros(x.shape[0], self.channels, self.size - 1)
-        padded = torch.cat([last.to(x.dtype), x.transpose(1, 2)], dim=-1)
-        return self.conv1d(padded).transpose(1, 2), padded[..., padded.shape[-1] - self.size + 1 :]
+        return short_convolution(x, self.conv1d.weight.squeeze(1), None, last)
 
     def reset_parameters(self, streams: Streams) -> None:
         uniform_(self.conv1d.weight, self.size**-0.5, streams, "conv1d.weight")

@@ -1,0 +1,25 @@
+"""The short causal convolution in front of a recurrence, a channel at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def short_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, last: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y_t = b + sum over i < taps of weight[taps - 1 - i] * x_{t-i}.
+
+    x: (batch, time, channel); weight: (channel, taps), bias: (channel,); last: the taps - 1 inputs before x, (batch, channel,
+    taps - 1), or None at the start of a sequence. Returns y like x, in the wider type of x and weight, and the new `last`.
+
+    A sum of shifted products: with so few taps a compiler makes one pass of it, forward and backward, where a library's
+    depthwise convolution needs several and changes the layout. Its gradients are sums in a fixed order.
+    """
+    time, taps = x.shape[1], weight.shape[1]
+    if last is None:
+        last = x.new_zeros(x.shape[0], x.shape[2], taps - 1)
+    padded = torch.cat([last.to(x.dtype).transpose(1, 2), x], dim=1)
+    y = padded[:, :time] * weight[:, 0]
+    for i in range(1, taps):
+        y = y + padded[:, i : i + time] * weight[:, i]
+    return y if bias is None else y + bias, padded[:, padded.shape[1] - taps + 1 :].transpose(1, 2)
