@@ -34,10 +34,13 @@ class Batches:
 
     def batch(self, step: int) -> np.ndarray:
         """Step 0, 1, ...: (batch_size, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]."""
+        return self.tokens[self.starts(step)[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
+
+    def starts(self, step: int) -> np.ndarray:
+        """Where the windows of a step start: (batch_size,) int64."""
         order = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, places = np.divmod(order, self.windows_per_epoch)
-        starts = np.concatenate([self._epoch_starts(int(e))[places[epochs == e]] for e in np.unique(epochs)])
-        return self.tokens[starts[:, None] + np.arange(self.sequence_length + 1)].astype(np.int64)
+        return np.concatenate([self._epoch_starts(int(e))[places[epochs == e]] for e in np.unique(epochs)])
 
     def _draw_epoch_starts(self, epoch: int) -> np.ndarray:
         """Where the windows of an epoch start, in the order of being seen: (windows_per_epoch,) int64."""

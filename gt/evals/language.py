@@ -19,7 +19,7 @@ from gt.fingerprint import fingerprint
 from gt.models.lm import LanguageModel
 from gt.records import read_json, write_json
 from gt.spec import RunSpec
-from gt.training.loop import token_losses
+from gt.training.losses import token_losses
 from gt.training.weights import load_model
 
 # Enough to keep a CPU's caches and its arithmetic busy; the sum does not depend on it beyond rounding.

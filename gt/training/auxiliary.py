@@ -9,14 +9,15 @@ import math
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel
-from gt.seeds import torch_stream
-from gt.spec import AuxiliaryLosses, BranchDrop
+from gt.seeds import numpy_stream
+from gt.spec import AuxiliaryLosses, BranchDrop, RunSpec, TrainingSpec
 
 # Weights and cosines are kept this far from where a logarithm or a division would fail.
 TINY = 1e-6
@@ -139,23 +140,38 @@ def imbalance(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
 
 
 class BranchDropper:
-    """Zeroes one branch's output at random in training. Its coins are a function of the seed, the step and the layer."""
+    """Zeroes one branch's output at random in training.
 
-    def __init__(self, spec: BranchDrop, model: LanguageModel, seed: int, steps: int) -> None:
-        self.spec, self.seed, self.steps = spec, seed, steps
-        self.step = 0
-        self.part = 0  # of the batch, when gradients are accumulated
-        for layer, block in enumerate(model.blocks()):
-            if spec.branch in block.mixers:
-                mixer = block.mixers[spec.branch]
-                mixer.register_forward_hook(lambda module, _inputs, output, layer=layer: self._drop(module, output, layer))
+    Its coins are a function of the seed, the step and the layer, drawn ahead; `coins` are those of the pass to come:
+    (layer, sample or 1), each 0 or what a kept output is multiplied by.
+    """
 
-    def _drop(self, module: torch.nn.Module, output: tuple[Tensor, Any], layer: int) -> tuple[Tensor, Any] | None:
+    def __init__(self, spec: BranchDrop, model: LanguageModel) -> None:
+        self.spec = spec
+        self.layers = [layer for layer, block in enumerate(model.blocks()) if spec.branch in block.mixers]
+        self.coins = torch.ones(len(self.layers), 1)
+        for i, layer in enumerate(self.layers):
+            mixer = model.blocks()[layer].mixers[spec.branch]
+            mixer.register_forward_hook(lambda module, _inputs, output, i=i: self._drop(module, output, i))
+
+    def shape(self, training: TrainingSpec) -> tuple[int, int, int]:
+        """Of a step's coins: (piece, layer, sample or 1)."""
+        samples = training.batch_size // training.grad_accumulation if self.spec.unit == "sample" else 1
+        return training.grad_accumulation, len(self.layers), samples
+
+    def draw(self, spec: RunSpec, step: int) -> np.ndarray:
+        """The coins of a run's step."""
+        pieces, _, samples = self.shape(spec.training)
+        progress = step / max(1, spec.training.steps - 1)
+        probability = self.spec.start + (self.spec.end - self.spec.start) * progress
+        value = 1 / (1 - probability) if self.spec.rescale else 1.0
+        streams = [
+            [numpy_stream(spec.seed, "branch_drop", step, piece, layer) for layer in self.layers] for piece in range(pieces)
+        ]
+        return np.array([[value * (stream.random(samples) >= probability) for stream in row] for row in streams])
+
+    def _drop(self, module: torch.nn.Module, output: tuple[Tensor, Any], i: int) -> tuple[Tensor, Any] | None:
         if not module.training:
             return None
         y, state = output
-        probability = self.spec.start + (self.spec.end - self.spec.start) * self.step / max(1, self.steps - 1)
-        stream = torch_stream(self.seed, "branch_drop", self.step, self.part, layer)
-        coins = torch.rand(y.shape[0] if self.spec.unit == "sample" else 1, generator=stream)
-        kept = (coins >= probability).to(y) / (1 - probability if self.spec.rescale else 1.0)
-        return y * kept.view(-1, 1, 1), state
+        return y * self.coins[i].to(y.dtype).view(-1, 1, 1), state

@@ -53,13 +53,12 @@ class Curves:
 class GateWatch:
     """Reads the mean gate of each fusion while a model runs, through hooks.
 
-    with GateWatch(model) as gates: model(tokens); gates.means() -> {"gate/layer_0": ..., "gate/mean": ...}
+    with GateWatch(model) as gates: model(tokens); gates.means(like) -> (fusion,) float64, NaN for one without a gate.
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
-        self.sums: dict[int, float] = {}
-        self.counts: dict[int, int] = {}
+        self.seen: dict[int, Tensor] = {}
 
     def __enter__(self) -> GateWatch:
         self.handles = [
@@ -74,10 +73,10 @@ class GateWatch:
 
     def _read(self, layer: int, output: Fused) -> None:
         if output.gate is not None:
-            self.sums[layer] = self.sums.get(layer, 0.0) + output.gate.double().mean().item()
-            self.counts[layer] = self.counts.get(layer, 0) + 1
+            self.seen[layer] = output.gate.double().mean()
 
-    def means(self) -> dict[str, float]:
-        """The mean weight of the first branch, a layer and over the layers; empty for a model without gates."""
-        layers = {f"gate/layer_{i}": self.sums[i] / self.counts[i] for i in sorted(self.sums)}
-        return {"gate/mean": sum(layers.values()) / len(layers), **layers} if layers else {}
+    def means(self, like: Tensor) -> Tensor:
+        """The mean weight of the first branch in each fusion, on the device of `like`."""
+        nothing = like.new_full((), math.nan, dtype=torch.float64)
+        means = [self.seen.get(layer, nothing) for layer in self.model.fusions()]
+        return torch.stack(means) if means else like.new_zeros(0, dtype=torch.float64)

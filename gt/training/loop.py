@@ -1,4 +1,4 @@
-"""Train one run from its specification to its record."""
+"""From specifications to records: cohorts in turn, with their checkpoints."""
 
 from __future__ import annotations
 
@@ -7,254 +7,160 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
 from tqdm import tqdm
 
-from gt.data.batches import Batches, evaluation_windows
 from gt.data.tokens import Tokens
-from gt.fingerprint import TRAINING_PARTS, fingerprint
-from gt.models.lm import LanguageModel, audit
+from gt.models.lm import audit
+from gt.records import RECORD as RECORD
 from gt.records import atomic_write, write_json
-from gt.seeds import Streams
 from gt.spec import RunSpec
 from gt.training import checkpoint
-from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
-from gt.training.curves import Curves, GateWatch
-from gt.training.optimizer import build_optimizer, learning_rate
-from gt.training.provenance import provenance
-
-# What a killed run loses at most. It decides no number, so it is not part of a specification.
-CHECKPOINT_SECONDS = 60.0
-RECORD = ("spec.json", "manifest.json", "curves.parquet", "model.safetensors")
+from gt.training.cohort import Cohort
+from gt.training.provenance import energy, provenance
 
 
-def train(
-    spec: RunSpec,
-    data: Path,
-    out: Path,
-    checkpoints: Path,
-    device: torch.device,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    recompute: str = "",
-) -> str:
-    """Train a run and write its record into `out`. Returns its status, `completed` or `diverged`.
+@dataclass(frozen=True)
+class Job:
+    """A run to train, the folder of its tokens, and that of its record."""
 
-    data: a folder of tokens. checkpoints: a folder of this run's own; a run that was killed goes on from there to the same
-    bits, and the folder is removed on success. recompute: letters of mixers whose activations are computed again in the
-    backward pass, which saves memory and changes no bit. Raises ConfigError where the data cannot serve the specification.
+    spec: RunSpec
+    data: Path
+    out: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how runs are trained, and no number of theirs beyond rounding."""
+
+    device: torch.device
+    checkpoint_seconds: float  # what a kill loses at most
+    recompute: str = ""  # letters of mixers whose activations are computed again in the backward pass, to save memory
+
+
+def train(job: Job, checkpoints: Path, settings: Settings) -> str:
+    """Train a run and write its record. Returns its status, `completed` or `diverged`.
+
+    checkpoints: a folder of this run's own; a run that was killed goes on from there to the same bits, and the folder is
+    removed on success. Raises ConfigError where the data cannot serve the specification.
     """
-    trainer = Trainer(spec, Tokens.open(data), device)
-    for block in trainer.model.blocks():
-        block.recompute = set(recompute)
-    started = datetime.now(UTC)
-    clock = time.perf_counter()
-    resumed = trainer.resume(checkpoints)
-    before, first = trainer.progress.seconds, trainer.step
-    last_save = clock
-    report = Reporter(trainer)
-    for row in trainer.steps():
-        report(row)
-        if time.perf_counter() - last_save >= checkpoint_seconds and not trainer.done:
-            trainer.progress = checkpoint.Progress(trainer.step, before + time.perf_counter() - clock, resumed)
-            trainer.save(checkpoints)
-            last_save = time.perf_counter()
-    seconds = time.perf_counter() - clock
-    trainer.write_record(out, started, before + seconds, (trainer.step - first) / seconds if seconds else 0.0, resumed)
-    checkpoint.remove(checkpoints)
-    return trainer.status
+    attempt = Attempt([job], checkpoints, settings)
+    for _ in together([attempt]):
+        pass
+    return attempt.cohort.status[0]
 
 
-class Trainer:
-    """One run in progress. `steps()` trains; everything that a step draws is a function of the seed and the step."""
+def together(attempts: list[Attempt]) -> Iterator[Attempt | tuple[Attempt, Exception]]:
+    """Train cohorts side by side, each on a stream of its own; yields each when its records are written.
 
-    def __init__(self, spec: RunSpec, tokens: Tokens, device: torch.device) -> None:
-        self.spec, self.tokens, self.device = spec, tokens, device
-        training = spec.training
-        torch.use_deterministic_algorithms(True)
-        self.batches = Batches(tokens.train, training.batch_size, training.sequence_length, spec.seed)
-        self.windows = evaluation_windows(tokens.val, training.sequence_length, training.evaluation_tokens)
-        self.token_bytes = torch.from_numpy(np.asarray(tokens.token_bytes)).to(device)
-        self.model = LanguageModel(spec.model, tokens.vocab_size)
-        self.model.reset_parameters(Streams(spec.seed))
-        self.model.to(device)
-        self.optimizer = build_optimizer(self.model, training)
-        drop = training.branch_drop
-        self.dropper = BranchDropper(drop, self.model, spec.seed, training.steps) if drop is not None else None
-        gates = ["gate/mean", *(f"gate/layer_{i}" for i in self.model.fusions())] if self.model.fusions() else []
-        scalars = ["train/loss", "train/bits_per_byte", "val/loss", "val/bits_per_byte", "learning_rate", "grad_norm"]
-        self.curves = Curves(["step", "tokens", "timestamp", *scalars, *gates])
-        self.progress = checkpoint.Progress(0, 0.0, [])
-        self.step = 0
-        self.status = "completed"
+    One that fails is yielded with its error, and the others go on; a lone one raises it.
+    """
+    running = list(attempts)
+    for attempt in attempts:
+        attempt.sharing = len(attempts)
+    while running:
+        for phase in (Attempt.advance, Attempt.collect):
+            for attempt in list(running):
+                try:
+                    phase(attempt)
+                except Exception as error:
+                    if len(attempts) == 1:
+                        raise
+                    running.remove(attempt)
+                    yield attempt, error
+        for attempt in [a for a in running if a.cohort.done]:
+            running.remove(attempt)
+            yield attempt
 
-    @property
-    def identity(self) -> str:
-        """What a checkpoint must be of to be used."""
-        return f"{self.spec.sha256} {self.tokens.sha256} {fingerprint(*TRAINING_PARTS)} {torch.__version__}"
 
-    @property
-    def done(self) -> bool:
-        return self.step >= self.spec.training.steps or self.status == "diverged"
+class Attempt:
+    """A cohort on its way to its records, from its checkpoint if there is one."""
 
-    def resume(self, checkpoints: Path) -> list[int]:
-        """Go on from a checkpoint if there is one that fits. Returns the steps at which attempts resumed."""
-        found = checkpoint.load(checkpoints, self.identity, self.model, self.optimizer)
-        if found is None:
-            return []
-        if isinstance(found, str):
-            print(f"The checkpoint in {checkpoints} cannot be used: {found}. Starting over.", file=sys.stderr)
-            return []
-        self.curves, self.progress = found
-        self.step = self.progress.step
-        print(f"Resuming from step {self.step}.", file=sys.stderr)
-        return [*self.progress.resumed_from, self.step]
+    def __init__(self, jobs: list[Job], checkpoints: Path, settings: Settings) -> None:
+        self.jobs, self.checkpoints, self.settings = jobs, checkpoints, settings
+        self.cohort = Cohort([job.spec for job in jobs], Tokens.open(jobs[0].data), settings.device)
+        for block in self.cohort.model.blocks():
+            block.recompute = set(settings.recompute)
+        self.started = datetime.now(UTC)
+        self.clock = self.last_save = time.perf_counter()
+        self.joules = energy(settings.device)
+        self.before = self._resume()
+        self.first = self.cohort.step
+        self.report = Reporter(self.cohort)
+        self.sharing = 1  # cohorts on the device
 
-    def save(self, checkpoints: Path) -> None:
-        checkpoint.save(checkpoints, self.identity, self.model, self.optimizer, self.curves, self.progress)
+    def _resume(self) -> checkpoint.Progress:
+        found = checkpoint.load(self.checkpoints, self.cohort)
+        if isinstance(found, checkpoint.Progress):
+            print(f"Resuming from step {self.cohort.step}.", file=sys.stderr)
+            return checkpoint.Progress(found.seconds, (*found.resumed_from, self.cohort.step))
+        if found is not None:
+            print(f"The checkpoint in {self.checkpoints} cannot be used: {found}. Starting over.", file=sys.stderr)
+        return checkpoint.Progress()
 
-    def steps(self) -> Iterator[dict[str, float] | None]:
-        """Train to the end, yielding after each step: the row it logged, or None.
+    def advance(self) -> None:
+        """Give the device its next steps."""
+        self.cohort.advance()
 
-        A loss or gradient norm that is not finite ends the run as diverged; its last row says at which step.
-        """
-        training = self.spec.training
-        if self.step == 0:
-            self._log({**self.validate()})
-        while not self.done:
-            rate = learning_rate(training, self.step)
-            loss, bits, norm = self._step()
-            self.step += 1
-            finite = math.isfinite(loss) and math.isfinite(norm)
-            self.status = "completed" if finite else "diverged"
-            row: dict[str, float] = {}
-            if self.step % training.log_every == 0 or self.done:
-                row |= {"train/loss": loss, "train/bits_per_byte": bits, "learning_rate": rate, "grad_norm": norm}
-            if finite and (self.step % training.evaluate_every == 0 or self.done):
-                row |= self.validate()
-            yield self._log(row) if row else None
+    def collect(self) -> None:
+        """See what the device has done; save what a kill would lose; write the records at the end."""
+        for row in self.cohort.collect():
+            self.report(row)
+        now = time.perf_counter()
+        if self.cohort.done:
+            for run in range(len(self.jobs)):
+                self._write_record(run)
+            checkpoint.remove(self.checkpoints)
+        elif now - self.last_save >= self.settings.checkpoint_seconds:
+            progress = checkpoint.Progress(self.before.seconds + now - self.clock, self.before.resumed_from)
+            checkpoint.save(self.checkpoints, self.cohort, progress)
+            self.last_save = now
 
-    def _log(self, row: dict[str, float]) -> dict[str, float]:
-        training = self.spec.training
-        tokens = self.step * training.batch_size * training.sequence_length
-        row = {"step": self.step, "tokens": tokens, "timestamp": time.time(), **row}
-        self.curves.add(row)
-        return row
-
-    def _step(self) -> tuple[float, float, float]:
-        """One optimizer step over one batch: its loss (nats/token), bits per byte, and gradient norm before clipping.
-
-        The weights stay as they were if the loss or the norm is not finite.
-        """
-        training = self.spec.training
-        batch = torch.from_numpy(self.batches.batch(self.step)).to(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        nats = torch.zeros((), device=self.device)
-        for i, part in enumerate(batch.chunk(training.grad_accumulation)):
-            if self.dropper is not None:
-                self.dropper.step, self.dropper.part = self.step, i
-            loss, objective = self._objective(part)
-            (objective / training.grad_accumulation).backward()
-            nats += loss.detach() / training.grad_accumulation
-        if self.step == 0:
-            for name, parameter in self.model.named_parameters():
-                assert parameter.grad is not None, f"parameter {name} receives no gradient"
-        self._scale_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
-        loss_value, norm_value = nats.item(), norm.item()
-        if math.isfinite(loss_value) and math.isfinite(norm_value):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(training, self.step, group["part"])
-            self.optimizer.step()
-        return loss_value, self._bits_per_byte(loss_value * batch[:, 1:].numel(), batch[:, 1:]), norm_value
-
-    def _objective(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean cross-entropy (nats/token), and what is minimised: the same plus the auxiliary terms."""
-        training = self.spec.training
-        if training.auxiliary is None:
-            loss = token_losses(self.model, batch, training.precision).mean()
-            return loss, loss
-        with BranchWatch(self.model) as seen:
-            loss = token_losses(self.model, batch, training.precision).mean()
-        return loss, loss + auxiliary_loss(training.auxiliary, self.model, seen, batch[:, 1:])
-
-    def _scale_gradients(self) -> None:
-        for group in self.optimizer.param_groups:
-            own = self.spec.training.parts.get(group["part"])
-            if own is not None and own.gradient_scale != 1.0:
-                for parameter in group["params"]:
-                    parameter.grad *= own.gradient_scale
-
-    def _bits_per_byte(self, nats: float, targets: Tensor) -> float:
-        return nats / math.log(2) / self.token_bytes[targets].sum().item()
-
-    def _sum_of_losses(self, windows: np.ndarray) -> float:
-        batch = torch.from_numpy(windows).to(self.device)
-        return token_losses(self.model, batch, self.spec.training.precision).double().sum().item()
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Loss and bits per byte on the fixed validation slice, and the mean gates there."""
-        self.model.eval()
-        total = 0.0
-        with GateWatch(self.model) as gates:
-            for part in np.array_split(self.windows, max(1, len(self.windows) // self.spec.training.batch_size)):
-                total += self._sum_of_losses(part)
-        self.model.train()
-        targets = torch.from_numpy(self.windows[:, 1:]).to(self.device)
-        return {
-            "val/loss": total / targets.numel(),
-            "val/bits_per_byte": self._bits_per_byte(total, targets),
-            **gates.means(),
-        }
-
-    def write_record(self, out: Path, started: datetime, seconds: float, steps_per_second: float, resumed: list[int]) -> None:
-        """The run's record, the manifest last: where there is a manifest, the record is whole."""
-        training = self.spec.training
-        write_json(out / "spec.json", self.spec.model_dump(mode="json"))
-        self.curves.write(out / "curves.parquet")
-        weights = {name: p.detach().cpu().contiguous() for name, p in self.model.named_parameters()}
-        with atomic_write(out / "model.safetensors") as temporary:
-            save_file(weights, temporary, {"run_id": self.spec.run_id})
-        counted = audit(self.model, training.sequence_length)
+    def _write_record(self, run: int) -> None:
+        """A run's record, the manifest last: where there is a manifest, the record is whole."""
+        job, cohort = self.jobs[run], self.cohort
+        write_json(job.out / "spec.json", job.spec.model_dump(mode="json"))
+        cohort.curves[run].write(job.out / "curves.parquet")
+        weights = {name: w.cpu().contiguous() for name, w in cohort.parameters(run).items()}
+        with atomic_write(job.out / "model.safetensors") as temporary:
+            save_file(weights, temporary, {"run_id": job.spec.run_id})
+        training, seconds = job.spec.training, time.perf_counter() - self.clock
         tokens_a_step = training.batch_size * training.sequence_length
+        steps = cohort.ended_at[run] or cohort.step
+        joules = energy(self.settings.device)
         manifest = {
-            "run_id": self.spec.run_id,
-            "status": self.status,
-            "steps_completed": self.step,
-            "data_sha256": self.tokens.sha256,
-            "vocab_size": self.tokens.vocab_size,
-            **provenance(self.device),
-            "engine": "eager",
+            "run_id": job.spec.run_id,
+            "status": cohort.status[run],
+            "steps_completed": steps,
+            "data_sha256": cohort.tokens.sha256,
+            "vocab_size": cohort.tokens.vocab_size,
+            **provenance(self.settings.device),
+            "engine": cohort.engine.name,
+            "compiled": cohort.compiled,
             "backend": "chunked-torch",
-            "started": started.isoformat(timespec="seconds"),
+            "stacked": len(self.jobs),  # runs that one launch served
+            "cohorts": self.sharing,  # that shared the device
+            "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": seconds,
-            "tokens": self.step * tokens_a_step,
-            "tokens_per_second": steps_per_second * tokens_a_step,
-            "peak_memory_bytes": peak_memory(self.device),
-            "energy_joules": None,
-            **vars(counted),
-            "resumed_from": resumed,
+            "seconds": self.before.seconds + seconds,
+            "tokens": steps * tokens_a_step,
+            "tokens_per_second": (cohort.step - self.first) * tokens_a_step / seconds,
+            "peak_memory_bytes": peak_memory(self.settings.device),
+            # the device's, in equal parts over the runs that shared it
+            "energy_joules": (joules - self.joules) / len(self.jobs) / self.sharing if joules and self.joules else None,
+            **vars(audit(cohort.model, training.sequence_length)),
+            "resumed_from": list(self.before.resumed_from),
         }
-        write_json(out / "manifest.json", manifest)
-
-
-def token_losses(model: LanguageModel, batch: Tensor, precision: str) -> Tensor:
-    """batch: (n, time + 1) tokens -> cross-entropy of each target in nats, (n * time,), float32."""
-    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        logits, _ = model(batch[:, :-1])
-    return F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
+        write_json(job.out / "manifest.json", manifest)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: allocated on the GPU, or resident in this process."""
+    """Bytes: allocated on the GPU, or resident, by this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -263,23 +169,20 @@ def peak_memory(device: torch.device) -> int:
 class Reporter:
     """A progress bar on a terminal, one line a validation in a log."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.total = trainer.spec.training.steps
-        self.bar = (
-            tqdm(total=self.total, initial=trainer.step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
-        )
+    def __init__(self, cohort: Cohort) -> None:
+        self.cohort, self.total = cohort, cohort.training.steps
+        self.label = f"{cohort.specs[0].run_id}{f' and {len(cohort.specs) - 1} more' if len(cohort.specs) > 1 else ''}"
+        self.bar = tqdm(total=self.total, initial=cohort.step, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
 
-    def __call__(self, row: dict[str, float] | None) -> None:
-        validated = row is not None and "val/bits_per_byte" in row
+    def __call__(self, row: dict[str, float]) -> None:
+        train, val = row.get("train/bits_per_byte", math.nan), row.get("val/bits_per_byte", math.nan)
         if self.bar is not None:
-            self.bar.update()
-            if row is not None and validated:
-                self.bar.set_postfix_str(f"val {row['val/bits_per_byte']:.3f} bits/byte")
-            if self.trainer.done:
+            self.bar.update(row["step"] - self.bar.n)
+            if not math.isnan(val):
+                self.bar.set_postfix_str(f"val {val:.3f} bits/byte")
+            if self.cohort.done:
                 self.bar.close()
-        elif row is not None and (validated or self.trainer.done):
-            end = f"  {self.trainer.status}" if self.trainer.done else ""
-            train, val = row.get("train/bits_per_byte", math.nan), row.get("val/bits_per_byte", math.nan)
-            line = f"step {self.trainer.step}/{self.total}  train {train:.4f}  val {val:.4f} bits/byte{end}"
+        elif not math.isnan(val) or self.cohort.done:
+            end = f"  {self.cohort.status[0]}" if row["step"] in (self.total, self.cohort.ended_at[0]) else ""
+            line = f"{self.label}  step {row['step']}/{self.total}  train {train:.4f}  val {val:.4f} bits/byte{end}"
             print(line, file=sys.stderr, flush=True)

@@ -1,10 +1,16 @@
-"""Optimizers over named groups of parameters, and the learning rate over time."""
+"""Optimizers over one flat buffer of parameters, and the learning rate over time.
+
+All parameters of a cohort stand in one tensor (run, size): a row a run, sorted so that each group of parameters is a range
+of columns. An update is then a dozen elementwise operations however many parameters and runs there are, and runs may
+differ in any of their hyperparameters.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -14,24 +20,37 @@ from gt.spec import PartTraining, TrainingSpec
 EVERYWHERE_ALIKE = PartTraining()
 
 
-def parameter_groups(model: nn.Module, spec: TrainingSpec) -> list[dict[str, Any]]:
-    """Groups named `<part>/decay` and `<part>/no_decay`; each knows its `part`.
+@dataclass(frozen=True)
+class Group:
+    """Parameters of one part of the model that all are, or are not, subject to weight decay as matrices."""
 
-    Weight decay is for matrices: the weights of linear, convolution and embedding layers. Norms, gains, biases, decays,
-    A_log, D, dt_bias and what a module lists in `undecayed` go without. weight_decay_policy `all` decays everything, as the
-    record did (flaw F-37). AssertionError unless every parameter is in exactly one group.
+    part: str
+    matrix: bool
+    names: tuple[str, ...]
+    columns: slice  # of the flat buffer
+
+
+def parameter_groups(model: nn.Module) -> list[Group]:
+    """The groups in the order of the flat buffer, which is that of their parts; AssertionError unless each parameter is in one.
+
+    Matrices are the weights of linear, convolution and embedding layers. Norms, gains, biases, decays, A_log, D, dt_bias
+    and what a module lists in `undecayed` are not.
     """
     matrices = _matrices(model)
-    groups: dict[str, dict[str, Any]] = {}
+    members: dict[tuple[str, bool], list[str]] = {}
+    sizes: dict[tuple[str, bool], int] = {}
     for name, parameter in model.named_parameters():
-        decay = spec.weight_decay_policy == "all" or id(parameter) in matrices
-        key = f"{part(name)}/{'decay' if decay else 'no_decay'}"
-        weight_decay = spec.weight_decay if decay else 0.0
-        group = groups.setdefault(key, {"name": key, "part": part(name), "params": [], "weight_decay": weight_decay})
-        group["params"].append(parameter)
-    grouped = [id(parameter) for group in groups.values() for parameter in group["params"]]
-    assert sorted(grouped) == sorted(id(p) for p in model.parameters()), "a parameter is not in exactly one group"
-    return list(groups.values())
+        key = (part(name), id(parameter) in matrices)
+        members.setdefault(key, []).append(name)
+        sizes[key] = sizes.get(key, 0) + parameter.numel()
+    keys = sorted(members)
+    ends = list(accumulate(sizes[key] for key in keys))
+    groups = [
+        Group(key[0], key[1], tuple(members[key]), slice(end - sizes[key], end)) for key, end in zip(keys, ends, strict=True)
+    ]
+    names = sorted(name for group in groups for name in group.names)
+    assert names == sorted(name for name, _ in model.named_parameters()), "a parameter is not in exactly one group"
+    return groups
 
 
 def part(name: str) -> str:
@@ -60,38 +79,63 @@ def _matrices(model: nn.Module) -> set[int]:
     return weights - exempt
 
 
-def build_optimizer(model: nn.Module, spec: TrainingSpec) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), Lion, or SGD with momentum."""
-    groups = parameter_groups(model, spec)
-    match spec.optimizer:
-        case "adamw":
-            betas = (spec.beta1, spec.beta2)
-            return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=betas, eps=spec.epsilon, fused=True)
-        case "sgd":
-            return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.beta1, fused=True)
-        case "lion":
-            return Lion(groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2))
+def decays(group: Group, spec: TrainingSpec) -> bool:
+    """weight_decay_policy `all` decays everything, as the record did (flaw F-37); `matrices` the matrices alone."""
+    return group.matrix or spec.weight_decay_policy == "all"
 
 
-class Lion(torch.optim.Optimizer):
-    """Sign of an interpolated momentum (Chen et al. 2023, arXiv:2302.06675, program 1), with decoupled weight decay.
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), Lion (Chen et al. 2023), or SGD with momentum, on a flat buffer.
 
-    u = sign(b1 m + (1 - b1) g);  w = w - lr (u + decay w);  m = b2 m + (1 - b2) g
+    weights: (run, size), updated in place. groups: its ranges. specs: one a run; all name the same optimizer.
+    `state` holds what a checkpoint must keep. Nothing here reads a value back from the device.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, betas: tuple[float, float]) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0})
+    def __init__(self, weights: Tensor, groups: list[Group], specs: list[TrainingSpec]) -> None:
+        self.weights, self.name = weights, specs[0].optimizer
+        device = weights.device
+        self.sizes = torch.tensor([group.columns.stop - group.columns.start for group in groups], device=device)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                momentum: Tensor = state.setdefault("exp_avg", torch.zeros_like(parameter))
-                update = torch.lerp(parameter.grad, momentum, beta1).sign_()
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
-                momentum.lerp_(parameter.grad, 1 - beta2)
+        def column(values: Iterable[float]) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.float64, device=device).unsqueeze(1)
+
+        self.beta1, self.beta2 = column(s.beta1 for s in specs), column(s.beta2 for s in specs)
+        self.epsilon = column(s.epsilon for s in specs).to(weights.dtype)
+        decay = [[s.weight_decay if decays(group, s) else 0.0 for group in groups] for s in specs]
+        self.decay = self.spread(torch.tensor(decay, dtype=weights.dtype, device=device))
+        self.state = {"momentum": torch.zeros_like(weights), "steps": torch.zeros((), dtype=torch.float64, device=device)}
+        if self.name == "adamw":
+            self.state["variance"] = torch.zeros_like(weights)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """A value a run and group, (run, group), as one a parameter, (run, size)."""
+        return values.repeat_interleave(self.sizes, dim=1, output_size=self.weights.shape[1])
+
+    def step(self, gradient: Tensor, rates: Tensor) -> Tensor:
+        """Update the weights. gradient: (run, size); rates: (run, group). Returns what was subtracted, without decay."""
+        dtype = self.weights.dtype
+        rates = self.spread(rates.to(dtype))
+        momentum = self.state["momentum"]
+        beta1, beta2 = self.beta1.to(dtype), self.beta2.to(dtype)
+        self.state["steps"] += 1
+        if self.name == "sgd":  # weight decay is part of the gradient, as in torch.optim.SGD
+            momentum.mul_(beta1).add_(gradient + self.decay * self.weights)
+            update = rates * momentum
+        elif self.name == "lion":
+            update = rates * torch.lerp(gradient, momentum, beta1).sign()
+            momentum.lerp_(gradient, 1 - beta2)
+            self.weights.mul_(1 - rates * self.decay)
+        else:
+            variance = self.state["variance"]
+            momentum.lerp_(gradient, 1 - beta1)
+            variance.mul_(beta2).add_((1 - beta2) * gradient.square())
+            # the corrections for the moments' start at zero, in double precision: 1 - beta^t is small at first
+            first = (1 - self.beta1 ** self.state["steps"]).to(dtype)
+            second = (1 - self.beta2 ** self.state["steps"]).sqrt().to(dtype)
+            update = (rates / first) * momentum / (variance.sqrt() / second + self.epsilon)
+            self.weights.mul_(1 - rates * self.decay)
+        self.weights.sub_(update)
+        return update
 
 
 def learning_rate(spec: TrainingSpec, step: int, part: str | None = None) -> float:

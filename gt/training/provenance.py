@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ def provenance(device: torch.device) -> dict[str, object]:
         "git_commit": commit,
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
         "device": _device_name(device),
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
     }
 
@@ -56,3 +59,17 @@ def _device_name(device: torch.device) -> str:
         if line.startswith("model name")
     ]
     return f"cpu ({names[0] if names else platform.processor() or platform.machine()})"
+
+
+def energy(device: torch.device) -> float | None:
+    """Joules that a GPU has used since its driver was loaded; None where that cannot be read."""
+    if device.type != "cuda" or find_spec("pynvml") is None:
+        return None
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
+    except pynvml.NVMLError:
+        return None

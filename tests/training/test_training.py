@@ -22,11 +22,12 @@ from gt.data.tokens import Tokens
 from gt.records import read_json, write_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training import checkpoint
-from gt.training.loop import RECORD, Trainer, train
-from gt.training.optimizer import build_optimizer, learning_rate, parameter_groups
+from gt.training.cohort import Cohort
+from gt.training.loop import RECORD, Job, Settings, train
+from gt.training.optimizer import decays, learning_rate, parameter_groups
+from gt.training.regions import Regions
 
 CPU = torch.device("cpu")
-NEVER = 1e9
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,20 @@ def run_spec(variant: str = "GF", seed: int = 0, **training: Any) -> RunSpec:
     )  # fmt: skip
 
 
+def run(spec: RunSpec, data: Path, folder: Path, recompute: str = "") -> str:
+    """Train into folder/run, without checkpoints but those that are in folder/c."""
+    return train(Job(spec, data, folder / "run"), folder / "c", Settings(CPU, 1e9, recompute))
+
+
+def trained(specs: list[RunSpec], data: Path, until: int | None = None, **options: Any) -> Cohort:
+    """A cohort after some steps, or all."""
+    cohort = Cohort(specs, Tokens.open(data), CPU, **options)
+    while not cohort.done and cohort.step != until:
+        cohort.advance(until)
+        cohort.collect()
+    return cohort
+
+
 def curves(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "curves.parquet").drop(columns="timestamp")
 
@@ -76,7 +91,7 @@ def assert_same_run(a: Path, b: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    assert train(run_spec(), data, folder / "run", folder / "checkpoints", CPU, NEVER) == "completed"
+    assert run(run_spec(), data, folder) == "completed"
     return folder / "run"
 
 
@@ -93,20 +108,15 @@ def test_a_run_leaves_a_whole_record(finished: Path) -> None:
 
 def test_training_lowers_the_loss(data: Path, tmp_path: Path) -> None:
     for variant in ("GF", "GPT-2"):
-        train(run_spec(variant, steps=60), data, tmp_path / variant, tmp_path / "c", CPU, NEVER)
-        losses = curves(tmp_path / variant)["val/loss"].dropna()
+        run(run_spec(variant, steps=60), data, tmp_path / variant)
+        losses = curves(tmp_path / variant / "run")["val/loss"].dropna()
         assert losses.iloc[-1] < losses.iloc[0] - 0.3
 
 
 @pytest.mark.parametrize("stop", [1, 5, 7, 11])
 def test_a_run_that_stops_after_any_step_ends_with_the_same_bits(data: Path, finished: Path, tmp_path: Path, stop: int) -> None:
-    interrupted = Trainer(run_spec(), Tokens.open(data), CPU)
-    for _ in interrupted.steps():
-        if interrupted.step == stop:
-            break
-    interrupted.progress = checkpoint.Progress(stop, 1.0, [])
-    interrupted.save(tmp_path / "c")
-    train(run_spec(), data, tmp_path / "run", tmp_path / "c", CPU, NEVER)
+    checkpoint.save(tmp_path / "c", trained([run_spec()], data, stop), checkpoint.Progress())
+    run(run_spec(), data, tmp_path)
     assert_same_run(finished, tmp_path / "run")
     assert read_json(tmp_path / "run/manifest.json")["resumed_from"] == [stop]
     assert not (tmp_path / "c").exists()
@@ -145,37 +155,32 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_bits(data: Path, tmp_path
 def test_a_checkpoint_that_cannot_be_used_is_said_so_and_the_run_starts_over(
     data: Path, finished: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = Trainer(run_spec(seed=1 if damage == "foreign" else 0), Tokens.open(data), CPU)
-    next(other.steps())
-    other.save(tmp_path / "c")
+    other = trained([run_spec(seed=1 if damage == "foreign" else 0)], data, 1)
+    checkpoint.save(tmp_path / "c", other, checkpoint.Progress())
     file = tmp_path / "c" / checkpoint.FILE
     if damage == "truncated":
         file.write_bytes(file.read_bytes()[:-100])
     elif damage == "garbage":
         file.write_bytes(b"\x80\x04K\x01.")
-    train(run_spec(), data, tmp_path / "run", tmp_path / "c", CPU, NEVER)
+    run(run_spec(), data, tmp_path)
     assert "cannot be used" in capsys.readouterr().err
     assert_same_run(finished, tmp_path / "run")
 
 
 @pytest.mark.parametrize("letters", ["r", "m", "rm"])
 def test_recomputing_a_branch_changes_no_bit(data: Path, finished: Path, tmp_path: Path, letters: str) -> None:
-    train(run_spec(), data, tmp_path / "run", tmp_path / "c", CPU, NEVER, recompute=letters)
+    run(run_spec(), data, tmp_path, recompute=letters)
     assert_same_run(finished, tmp_path / "run")
 
 
 def test_gradient_accumulation_is_the_mean_over_the_batch(data: Path, tmp_path: Path) -> None:
-    trainers = [Trainer(run_spec(grad_accumulation=n, steps=3), Tokens.open(data), CPU) for n in (1, 4)]
-    for trainer in trainers:
-        trainer.model.double()
-        list(trainer.steps())
-    for a, b in zip(*(t.model.parameters() for t in trainers), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
+    whole, parts = (trained([run_spec(grad_accumulation=n, steps=3)], data, dtype=torch.float64) for n in (1, 4))
+    torch.testing.assert_close(whole.weights, parts.weights, rtol=1e-7, atol=1e-9)
 
 
 def test_a_run_that_diverges_keeps_its_curves(data: Path, tmp_path: Path) -> None:
     spec = run_spec("GPT-2", steps=200, learning_rate=10.0, warmup_ratio=0.0, clip_norm=None, weight_decay=10.0)
-    assert train(spec, data, tmp_path / "run", tmp_path / "c", CPU, NEVER) == "diverged"
+    assert run(spec, data, tmp_path) == "diverged"
     manifest, table = read_json(tmp_path / "run/manifest.json"), curves(tmp_path / "run")
     assert manifest["status"] == "diverged"
     assert table["step"].iloc[-1] == manifest["steps_completed"] < 200
@@ -184,8 +189,13 @@ def test_a_run_that_diverges_keeps_its_curves(data: Path, tmp_path: Path) -> Non
 
 
 def test_all_models_of_a_seed_see_the_same_batches(data: Path) -> None:
-    hybrid, gpt = (Trainer(run_spec(v), Tokens.open(data), CPU).batches for v in ("GF", "GPT-2"))
-    assert all(np.array_equal(hybrid.batch(i), gpt.batch(i)) for i in range(40))
+    hybrid, gpt = (Cohort([run_spec(v)], Tokens.open(data), CPU).plan for v in ("GF", "GPT-2"))
+    for step in range(12):
+        hybrid.prepare(step)
+        gpt.prepare(step)
+        assert torch.equal(hybrid.now()[0], gpt.now()[0])
+        hybrid.note(torch.zeros(128, 1, 1), torch.zeros(1, 1))
+        gpt.note(torch.zeros(128, 1, 1), torch.zeros(1, 1))
 
 
 def test_bits_per_byte_is_the_loss_in_bits_where_a_token_is_a_byte(finished: Path) -> None:
@@ -194,20 +204,22 @@ def test_bits_per_byte_is_the_loss_in_bits_where_a_token_is_a_byte(finished: Pat
 
 
 def test_weight_decay_is_for_matrices_only(data: Path) -> None:
-    model = Trainer(run_spec(), Tokens.open(data), CPU).model
-    names = {id(p): name for name, p in model.named_parameters()}
-    groups = {g["name"]: [names[id(p)] for p in g["params"]] for g in parameter_groups(model, run_spec().training)}
-    decayed = [name for key, group in groups.items() if key.endswith("/decay") for name in group]
+    groups = parameter_groups(Cohort([run_spec()], Tokens.open(data), CPU).model)
+    decayed = [name for group in groups if decays(group, run_spec().training) for name in group.names]
     bare = ("bias", "A_log", "D", "dt_bias", "bonus", "norm", "mu", "x_bias", "w_proj")
     assert not [name for name in decayed if any(part in name.split(".")[-1] or part in name.split(".") for part in bare)]
     assert {"embedding.weight", "body.blocks.0.feed_forward.up.weight", "body.blocks.0.mixers.m.in_proj.weight"} <= set(decayed)
-    assert {"mixers.r/decay", "mixers.m/no_decay", "fusion/decay", "norm/no_decay"} <= set(groups)
+    kinds = {(group.part, group.matrix) for group in groups}
+    assert {("mixers.r", True), ("mixers.m", False), ("fusion", True), ("norm", False)} <= kinds
 
 
-def test_a_parameter_left_out_of_the_groups_is_caught(data: Path) -> None:
-    model = Trainer(run_spec("GPT-2"), Tokens.open(data), CPU).model
-    optimizer = build_optimizer(model, run_spec().training)
-    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
+def test_every_parameter_is_in_one_place_of_the_flat_buffer(data: Path) -> None:
+    cohort = Cohort([run_spec("GPT-2"), run_spec("GPT-2", seed=1)], Tokens.open(data), CPU)
+    assert sum(p.numel() for p in cohort.model.parameters()) == cohort.weights.shape[1]
+    cohort.weights.copy_(torch.arange(cohort.weights.numel()).view_as(cohort.weights))
+    for run in (0, 1):
+        found = torch.cat([w.flatten() for w in cohort.parameters(run).values()])
+        assert torch.equal(found.sort().values, cohort.weights[run])
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
@@ -220,6 +232,49 @@ def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
 
 
 def test_bfloat16_activations_keep_float32_weights(data: Path, tmp_path: Path) -> None:
-    train(run_spec(precision="bfloat16"), data, tmp_path / "run", tmp_path / "c", CPU, NEVER)
+    run(run_spec(precision="bfloat16"), data, tmp_path)
     assert all(w.dtype == torch.float32 for w in load_file(tmp_path / "run/model.safetensors").values())
     assert curves(tmp_path / "run")["val/loss"].iloc[-1] < 2.6
+
+
+def test_runs_trained_side_by_side_are_the_runs_trained_alone_to_rounding(data: Path) -> None:
+    """In float64, where rounding is far from what any leak between neighbours would be."""
+    specs = [run_spec(seed=seed, learning_rate=rate) for seed, rate in ((0, 0.01), (1, 0.01), (1, 0.003))]
+    together = trained(specs, data, dtype=torch.float64)
+    for i, spec in enumerate(specs):
+        alone = trained([spec], data, dtype=torch.float64)
+        for name, weight in alone.parameters(0).items():
+            torch.testing.assert_close(together.parameters(i)[name], weight, rtol=1e-9, atol=1e-12)
+        columns = [i for i, name in enumerate(alone.curves[0].columns) if name != "timestamp"]
+        one, other = (c.tensor()[:, columns] for c in (alone.curves[0], together.curves[i]))
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10, equal_nan=True)
+
+
+def test_a_run_that_diverges_leaves_its_neighbours_as_they_were(data: Path) -> None:
+    wild = {"warmup_ratio": 0.0, "clip_norm": None, "weight_decay": 10.0}
+    specs = [run_spec("GPT-2", steps=60, learning_rate=rate, **wild) for rate in (10.0, 0.003)]
+    diverging, steady = trained(specs, data), trained([specs[1], specs[1]], data)
+    assert diverging.status == ["diverged", "completed"]
+    assert (diverging.ended_at[0] or 60) < 60
+    assert torch.equal(diverging.weights[1], steady.weights[1])
+    assert diverging.weights.isfinite().all()
+
+
+def test_the_model_cut_into_regions_is_the_model(data: Path) -> None:
+    for variant in ("GF", "GPT-2"):
+        cohort = Cohort([run_spec(variant), run_spec(variant, seed=1)], Tokens.open(data), CPU, torch.float64)
+        batch, coins, _ = cohort.plan.now()
+        whole = cohort._losses(batch, coins[:, 0])[0]
+        cohort.regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
+        cut = cohort._losses(batch, coins[:, 0])[0]
+        torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
+        for a, b in zip(cohort._gradient(cut.sum()), cohort._gradient(whole.sum()), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_compiled_regions_compute_the_same_to_rounding(data: Path, runs: int) -> None:
+    specs = [run_spec("GPT-2", seed=seed, steps=4) for seed in range(runs)]
+    eager, compiled = (trained(specs, data, dtype=torch.float64, compiled=c) for c in (False, True))
+    assert compiled.compiled
+    torch.testing.assert_close(compiled.weights, eager.weights, rtol=1e-9, atol=1e-12)

@@ -1,0 +1,313 @@
+"""Runs of one architecture and shape, trained side by side: usually one, on a GPU often many.
+
+Everything that a step reads stands on the device before the step begins: the tokens, where each batch starts, the learning
+rates, the coins of a dropped branch. Everything that it says goes into a log there. So a step can be replayed as one CUDA
+graph, and the host looks at the log only where a curve is due. The weights of all runs are one tensor (run, size); with
+more than one run the model is mapped over its rows by `torch.func.vmap`, so that one launch serves all of them.
+
+Rows never meet: the loss, the norm that gradients are clipped to, and the update are a run's own. A run whose loss or
+gradient is not finite keeps its last weights while its neighbours go on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gt.data.batches import evaluation_windows
+from gt.data.tokens import Tokens
+from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.models.lm import LanguageModel
+from gt.seeds import Streams
+from gt.spec import RunSpec
+from gt.training import engine
+from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
+from gt.training.curves import Curves, GateWatch
+from gt.training.losses import token_losses
+from gt.training.optimizer import Optimizer, learning_rate, parameter_groups
+from gt.training.plan import HORIZON, StepPlan
+from gt.training.regions import Applied, Regions, divisible, mapped
+
+# cuBLAS has one way of adding up products only if its workspace is fixed; it reads this when it is first used.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+FOLLOWED = ("grad_norm", "update_ratio", "grad_cosine")  # one curve a part of the model
+# Tokens at once in a validation, fewer where the logits of so many would be more than MAX_LOGITS numbers.
+VALIDATED_AT_ONCE, MAX_LOGITS = 8192, 2**26
+
+
+class Cohort:
+    """Some runs in progress. `advance` trains to the next stop and `collect` reads what came of it.
+
+    specs: runs that `gt.grouping` lets be stacked. tokens: what all are trained on. engine_name and compiled: how the steps
+    are run, by default as compiled graphs on a GPU and operation by operation elsewhere.
+    """
+
+    def __init__(
+        self,
+        specs: list[RunSpec],
+        tokens: Tokens,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        engine_name: engine.Name | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, and nothing reads those
+        self.specs, self.tokens, self.device, self.dtype = specs, tokens, device, dtype
+        self.training = specs[0].training
+        self.engine = engine.Engine(device, engine_name)
+        self.compiled = device.type == "cuda" if compiled is None else compiled
+        with self.engine.stream():
+            self._build()
+        self.curves = [Curves(["step", "tokens", "timestamp", *self._scalars()]) for _ in specs]
+        self.status = ["completed"] * len(specs)
+        self.ended_at: list[int | None] = [None] * len(specs)
+        self.step = 0  # that the device was told to take
+        self.collected = -1  # the last step whose results the host has; -1 before the first validation
+
+    def _build(self) -> None:
+        """Everything that stands on the device."""
+        specs, tokens, device = self.specs, self.tokens, self.device
+        self.model = LanguageModel(specs[0].model, tokens.vocab_size).to(device=device, dtype=self.dtype)
+        self.groups = parameter_groups(self.model)
+        self.parts = list(dict.fromkeys(group.part for group in self.groups))
+        self.weights = torch.stack([self._initial(spec) for spec in specs])
+        self.views = self._views()
+        self.optimizer = Optimizer(self.weights, self.groups, [spec.training for spec in specs])
+        self.last_gradient = torch.zeros_like(self.weights)
+        self.alive = torch.ones(len(specs), dtype=torch.bool, device=device)
+        drop = self.training.branch_drop
+        self.dropper = BranchDropper(drop, self.model) if drop is not None else None
+        self.plan = StepPlan(specs, tokens, self.groups, self.dropper, device)
+        self.gradient_scales = self.optimizer.spread(self.plan.gradient_scales(device))
+        self.token_bytes = torch.from_numpy(np.asarray(tokens.token_bytes)).to(device)
+        windows = evaluation_windows(tokens.val, self.training.sequence_length, self.training.evaluation_tokens)
+        self.windows = torch.from_numpy(windows).to(device)
+        self.validation_bytes = int(np.asarray(tokens.token_bytes)[windows[:, 1:]].sum())
+        self.gated = list(self.model.fusions())
+        self.columns = ["train/loss", "bytes", "grad_norm", *(f"{what}/{part}" for what in FOLLOWED for part in self.parts)]
+        self.log = torch.zeros(HORIZON, len(specs), len(self.columns), dtype=self.dtype, device=device)
+        self.validation = torch.zeros(len(specs), 1 + len(self.gated), dtype=torch.float64, device=device)
+        plain = self.training.auxiliary is None and self.dropper is None
+        self.compiled = self.compiled and plain and divisible(self.model)
+        self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
+        self.update = torch.compile(self._update, dynamic=False) if self.compiled else self._update
+
+    def _scalars(self) -> list[str]:
+        gates = ["gate/mean", *(f"gate/layer_{i}" for i in self.gated)] if self.gated else []
+        means = ["train/loss", "train/bits_per_byte", "val/loss", "val/bits_per_byte", "learning_rate"]
+        return [*means, *self.columns[2:], *gates]
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must be of to be used."""
+        runs = " ".join(spec.sha256 for spec in self.specs)
+        place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return f"{runs} {self.tokens.sha256} {fingerprint(*TRAINING_PARTS)} {torch.__version__} {place} {self.compiled}"
+
+    @property
+    def done(self) -> bool:
+        """All runs are trained, or diverged, and the host knows it."""
+        return self.collected >= self.training.steps or None not in self.ended_at
+
+    def _initial(self, spec: RunSpec) -> Tensor:
+        """The initial weights of a run, as a row: (size,)."""
+        model = LanguageModel(spec.model, self.tokens.vocab_size)
+        model.reset_parameters(Streams(spec.seed))
+        parameters = dict(model.named_parameters())
+        row = [parameters[name].detach().flatten() for group in self.groups for name in group.names]
+        return torch.cat(row).to(device=self.device, dtype=self.dtype)
+
+    def _views(self) -> dict[str, Tensor]:
+        """Each parameter as a leaf (run, *shape) on the flat buffer; of a single run, as the model's own parameter."""
+        shapes = {name: p.shape for name, p in self.model.named_parameters()}
+        views: dict[str, Tensor] = {}
+        start = 0
+        for name in (name for group in self.groups for name in group.names):
+            columns = self.weights[:, start : start + shapes[name].numel()]
+            views[name] = columns.view(-1, *shapes[name]).detach().requires_grad_()
+            start += shapes[name].numel()
+        if len(self.specs) == 1:
+            views = {name: nn.Parameter(view.detach()[0]) for name, view in views.items()}
+            for name, view in views.items():
+                owner, _, attribute = name.rpartition(".")
+                setattr(self.model.get_submodule(owner), attribute, view)
+        return views
+
+    def parameters(self, run: int) -> dict[str, Tensor]:
+        """The weights of one run by name, in the model's order."""
+        views = {name: view.detach() if len(self.specs) == 1 else view.detach()[run] for name, view in self.views.items()}
+        return {name: views[name] for name, _ in self.model.named_parameters()}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint must keep, and that a rehearsal of the step must leave as it was."""
+        moments = {f"optimizer/{name}": value for name, value in self.optimizer.state.items()}
+        return {"weights": self.weights, "last_gradient": self.last_gradient, "alive": self.alive, **moments}
+
+    def advance(self, limit: int | None = None) -> None:
+        """Train to the next stop, or to step `limit` if that comes first. Returns before the device has done it."""
+        with self.engine.stream():
+            if self.collected < 0 and self.step == 0:
+                self._validate()
+                return
+            stop = min(self._next_stop(), limit or self.training.steps)
+            while self.step < stop:
+                self.plan.prepare(self.step)
+                self.engine("step", self._step, [*self.state().values(), self.plan.cursor, self.log])
+                self.step += 1
+            if self._validates(self.step):
+                self._validate()
+
+    def _next_stop(self) -> int:
+        """Where a validation is due, or the log is full; and step by step run, also where a curve is due, to show progress."""
+        training = self.training
+        every = [training.evaluate_every, HORIZON] + ([training.log_every] if self.engine.name == "eager" else [])
+        return min(training.steps, *((self.step // n + 1) * n for n in every))
+
+    def _validates(self, step: int) -> bool:
+        return step % self.training.evaluate_every == 0 or step == self.training.steps
+
+    def collect(self) -> list[dict[str, float]]:
+        """Wait for the device, and add what it logged since the last time to the curves. Returns the first run's rows."""
+        with self.engine.stream():
+            log, validation = self.log.cpu(), self.validation.cpu()
+        now = time.time()
+        rows = []
+        for step in range(self.collected + 1, self.step + 1):
+            for run in range(len(self.specs)):
+                if self.ended_at[run] is None and (row := self._row(run, step, log, validation)):
+                    self.curves[run].add({"timestamp": now, **row})
+                    rows += [row] if run == 0 else []
+        self.collected = self.step
+        return rows
+
+    def _row(self, run: int, step: int, log: Tensor, validation: Tensor) -> dict[str, float]:
+        """What the curves of a run get at a step; nothing where none is due."""
+        training = self.training
+        tokens_a_step = training.batch_size * training.sequence_length
+        row: dict[str, float] = {}
+        finite = True
+        if step > 0:
+            values = dict(zip(self.columns, log[(step - 1) % HORIZON, run].tolist(), strict=True))
+            n_bytes = values.pop("bytes")
+            finite = math.isfinite(values["train/loss"]) and math.isfinite(values["grad_norm"])
+            if not finite:
+                self.status[run], self.ended_at[run] = "diverged", step
+            if step % training.log_every == 0 or step == training.steps or not finite:
+                bits = values["train/loss"] * tokens_a_step / math.log(2) / n_bytes
+                rate = learning_rate(self.specs[run].training, step - 1)
+                row |= {**values, "train/bits_per_byte": bits, "learning_rate": rate}
+        if finite and self._validates(step):
+            nats, *gates = validation[run].tolist()
+            row |= {
+                "val/loss": nats / self.windows[:, 1:].numel(),
+                "val/bits_per_byte": nats / math.log(2) / self.validation_bytes,
+                **({"gate/mean": sum(gates) / len(gates)} if gates else {}),
+                **{f"gate/layer_{layer}": gate for layer, gate in zip(self.gated, gates, strict=True)},
+            }
+        return {"step": step, "tokens": step * tokens_a_step, **row} if row else {}
+
+    def _step(self) -> None:
+        """One optimizer step of every run. Reads and writes tensors on the device alone."""
+        accumulation = self.training.grad_accumulation
+        batch, coins, rates = self.plan.now()
+        gradient, nats = torch.zeros_like(self.weights), self.weights.new_zeros(len(self.specs))
+        for i, piece in enumerate(batch.chunk(accumulation, dim=1)):
+            loss, objective = self._losses(piece, coins[:, i])
+            gradient = gradient + self._gradient((objective / accumulation).sum())
+            nats = nats + loss.detach() / accumulation
+        n_bytes = self.token_bytes[batch[:, :, 1:]].flatten(1).sum(1)
+        self.plan.note(self.log, self.update(gradient, rates, nats, n_bytes))
+
+    def _losses(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each run the mean cross-entropy (nats/token), and what is minimised: the same plus the auxiliary terms."""
+        if self.regions is not None:
+            loss = self.regions(batch) if len(self.specs) > 1 else self.regions(batch[0]).unsqueeze(0)
+            return loss, loss
+        loss, objective = self._map(self._objective, (batch, coins))
+        return loss, objective
+
+    def _objective(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of one run."""
+        if self.dropper is not None:
+            self.dropper.coins = coins
+        if self.training.auxiliary is None:
+            loss = token_losses(self.model, batch, self.training.precision).mean()
+            return loss, loss
+        with BranchWatch(self.model) as seen:
+            loss = token_losses(self.model, batch, self.training.precision).mean()
+        return loss, loss + auxiliary_loss(self.training.auxiliary, self.model, seen, batch[:, 1:])
+
+    def _gradient(self, objective: Tensor) -> Tensor:
+        """(run, size). AssertionError for a parameter that the objective does not depend on."""
+        pieces = torch.autograd.grad(objective, list(self.views.values()), allow_unused=True)
+        for name, piece in zip(self.views, pieces, strict=True):
+            assert piece is not None, f"parameter {name} receives no gradient"
+        return torch.cat([piece.reshape(len(self.specs), -1) for piece in pieces], dim=1)
+
+    @torch.no_grad()
+    def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, n_bytes: Tensor) -> Tensor:
+        """Clip and take the optimizer's step, in the runs that are alive. Returns the log's row: (run, column)."""
+        gradient = gradient * self.gradient_scales
+        norms = self._norms(gradient)
+        norm = norms.square().sum(1).sqrt()
+        clip = self.training.clip_norm
+        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1)
+        self.alive &= nats.isfinite() & norm.isfinite()
+        alive = self.alive.unsqueeze(1)
+        weight_norms = self._norms(self.weights)
+        update = self.optimizer.step(torch.where(alive, clipped, 0.0), torch.where(alive, rates, 0.0))
+        cosines = self._sums(gradient * self.last_gradient) / (norms * self._norms(self.last_gradient)).clamp(min=1e-30)
+        self.last_gradient.copy_(gradient)
+        row = [nats, n_bytes, norm, norms, self._norms(update) / weight_norms.clamp(min=1e-30), cosines]
+        return torch.cat([x.to(self.dtype).view(len(self.specs), -1) for x in row], dim=1)
+
+    def _sums(self, values: Tensor) -> Tensor:
+        """(run, size) -> the sum over each part of the model: (run, part)."""
+        return torch.stack([values[:, self._columns(part)].sum(1) for part in self.parts], dim=1)
+
+    def _norms(self, values: Tensor) -> Tensor:
+        return self._sums(values.square()).sqrt()
+
+    def _columns(self, part: str) -> slice:
+        own = [group.columns for group in self.groups if group.part == part]
+        return slice(own[0].start, own[-1].stop)
+
+    def _validate(self) -> None:
+        self.model.eval()
+        self.engine("validate", self._measure, [self.validation])
+        self.model.train()
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """The sum of the losses on the validation slice, and the mean gates there, of every run."""
+        at_once = min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // self.training.sequence_length
+        measured = []
+        for piece in self.windows.split(max(1, at_once)):
+            nats, gates = self._map(self._losses_and_gates, (piece,), shared=True)
+            measured.append(torch.cat([nats.unsqueeze(1), gates * (len(piece) / len(self.windows))], dim=1))
+        self.validation.copy_(torch.stack(measured).sum(0))
+
+    def _losses_and_gates(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        with GateWatch(self.model) as gates:
+            losses = token_losses(self.model, windows, self.training.precision)
+        return losses.double().sum(), gates.means(losses)
+
+    def _map(self, function: Callable[..., Any], inputs: tuple[Tensor, ...], shared: bool = False) -> tuple[Tensor, ...]:
+        """function(*inputs of one run), with the model at the weights of that run; results get a leading dimension of runs.
+
+        shared: the inputs are the same for all runs, and have no such dimension.
+        """
+        if len(self.specs) == 1:
+            return tuple(y.unsqueeze(0) for y in function(*(inputs if shared else (x[0] for x in inputs))))
+        applied = Applied(self.model, lambda _, *own: function(*own))
+        results: tuple[Tensor, ...] = mapped(applied, shared)({f"subject.{name}": v for name, v in self.views.items()}, *inputs)
+        return results

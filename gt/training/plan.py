@@ -1,0 +1,75 @@
+"""What the host decides about the coming steps, put on the device some steps ahead: batches, learning rates and coins.
+
+All of it is a function of the seed and the step, so a run may begin anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gt.data.batches import Batches
+from gt.data.tokens import Tokens
+from gt.spec import RunSpec
+from gt.training.auxiliary import BranchDropper
+from gt.training.optimizer import EVERYWHERE_ALIKE, Group, learning_rate
+
+# Steps that are put on the device at once, and that its log holds.
+HORIZON = 128
+
+
+class StepPlan:
+    """Tables over HORIZON steps, and a cursor on the device that says which of them is now."""
+
+    def __init__(
+        self, specs: list[RunSpec], tokens: Tokens, groups: list[Group], dropper: BranchDropper | None, device: torch.device
+    ) -> None:
+        training = specs[0].training
+        self.specs, self.groups, self.dropper = specs, groups, dropper
+        self.batches = [Batches(tokens.train, training.batch_size, training.sequence_length, spec.seed) for spec in specs]
+        self.text = torch.from_numpy(np.asarray(tokens.train).astype(np.int32)).to(device)
+        self.window = torch.arange(training.sequence_length + 1, device=device)
+        self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
+        self.starts = torch.zeros(HORIZON, len(specs), training.batch_size, dtype=torch.int64, device=device)
+        self.rates = torch.zeros(HORIZON, len(specs), len(groups), dtype=torch.float64, device=device)
+        coins = dropper.shape(training) if dropper is not None else (training.grad_accumulation, 0)
+        self.coins = torch.zeros(HORIZON, len(specs), *coins, device=device)
+        self.first = -1  # the step at the head of the tables
+
+    def prepare(self, step: int) -> None:
+        """Put the cursor on `step`, and the steps from there on the device if they are not."""
+        first = step - step % HORIZON
+        if first != self.first:
+            self._fill(first)
+            self.first = first
+            self.cursor.fill_(step - first)
+
+    def _fill(self, first: int) -> None:
+        steps = range(first, min(first + HORIZON, self.specs[0].training.steps))
+        starts, rates, coins = (np.zeros(table.shape) for table in (self.starts, self.rates, self.coins))
+        for run, spec in enumerate(self.specs):
+            for i, step in enumerate(steps):
+                starts[i, run] = self.batches[run].starts(step)
+                rates[i, run] = [learning_rate(spec.training, step, group.part) for group in self.groups]
+                if self.dropper is not None:
+                    coins[i, run] = self.dropper.draw(spec, step)
+        for table, values in ((self.starts, starts), (self.rates, rates), (self.coins, coins)):
+            table.copy_(torch.from_numpy(values))
+
+    def now(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the cursor's step: tokens (run, batch, time + 1), coins (run, piece, ...) and rates (run, group)."""
+        starts, coins, rates = (table.index_select(0, self.cursor)[0] for table in (self.starts, self.coins, self.rates))
+        return self.text[starts.unsqueeze(-1) + self.window].long(), coins, rates
+
+    def note(self, log: Tensor, row: Tensor) -> None:
+        """Write the cursor's row of a log (HORIZON, run, column), and move the cursor on."""
+        log.index_copy_(0, self.cursor, row.unsqueeze(0))
+        self.cursor.add_(1)
+
+    def gradient_scales(self, device: torch.device) -> Tensor:
+        """(run, group): the factor that `parts` puts on the gradients."""
+        of_run = [s.training.parts for s in self.specs]
+        return torch.tensor(
+            [[p.get(g.part, EVERYWHERE_ALIKE).gradient_scale for g in self.groups] for p in of_run], device=device
+        )
