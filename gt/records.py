@@ -15,6 +15,10 @@ from typing import Any
 
 from gt.errors import ConfigError
 
+# What training writes, the manifest last, so that a record which has one is whole; then what is measured.
+RECORD = ("spec.json", "curves.parquet", "model.safetensors", "manifest.json")
+EVALUATION = "evaluation.json"
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:

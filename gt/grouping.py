@@ -1,0 +1,64 @@
+"""Which runs are trained together. It decides no number: a run's result does not depend on its company."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from gt.spec import RunSpec
+
+Json = dict[str, Any]
+# Options of mixers, fusions and feed-forward layers that decide initial values and nothing else.
+INITIAL = frozenset(
+    {"init", "decay_init", "dt_init", "delta_init", "base_decay", "scale_residual"}
+    | {"gate_init", "gate_weight_init", "hgf_init", "scale_init", "init_std", "r_gain", "m_gain"}
+)
+INITIAL_SWITCHES = frozenset({"blanket", "embedding", "zero_mixer_output", "zero_feed_forward_output", "orthogonal_head"})
+# What the optimizer and the learning rate take a value a run of.
+OWN_TRAINING = frozenset(
+    {"learning_rate", "min_learning_rate_ratio", "warmup_ratio", "parts"}
+    | {"weight_decay", "weight_decay_policy", "beta1", "beta2", "epsilon"}
+)
+
+
+def cohort_key(spec: RunSpec) -> str:
+    """What runs must have in common to be a cohort, as text: the data, and the computation of a step but for its numbers.
+
+    Runs of one key may differ in their seed, initial values, learning rates, decays and moments.
+    """
+    document = spec.model_dump(mode="json", exclude={"seed": True, "training": OWN_TRAINING})
+    model = document["model"]
+    model["residual_gain"] = model["residual_gain"] is not None
+    for component in [*model["mixers"].values(), model["fusion"], model["feed_forward"]]:
+        _drop(component or {}, INITIAL)
+    _drop(model["init"], INITIAL_SWITCHES)
+    return json.dumps(document, sort_keys=True)
+
+
+def packs(plans: Iterable[Json], size: int) -> dict[str, list[str]]:
+    """The runs of some plans in packs of at most `size` that are trained on the same data: name -> run ids.
+
+    Runs of one cohort stand together. A name contains a hash of its runs, so a pack of other runs is another pack.
+    """
+    places: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for plan in plans:
+        for run_id, document in plan["runs"].items():
+            spec = RunSpec.model_validate(document)
+            place = places.setdefault((spec.corpus.id, spec.tokenizer.id), {})
+            place.setdefault(cohort_key(spec), {})[run_id] = None
+    result = {}
+    for (corpus, tokenizer), groups in places.items():
+        runs = [run_id for group in groups.values() for run_id in group]
+        n = -(-len(runs) // size)
+        for i in range(n):
+            members = runs[i * len(runs) // n : (i + 1) * len(runs) // n]
+            digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:10]
+            result[f"{corpus}.{tokenizer}.{i + 1}of{n}-{digest}"] = members
+    return result
+
+
+def _drop(document: Json, names: frozenset[str]) -> None:
+    for name in names & set(document):
+        del document[name]

@@ -1,0 +1,47 @@
+"""Many runs in one process: those of one architecture as a cohort, the cohorts side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from gt.grouping import cohort_key
+from gt.training.loop import Attempt, Job, Settings, together
+
+
+def train_pack(jobs: list[Job], checkpoints: Path, settings: Settings) -> Iterator[tuple[Job, str]]:
+    """Train runs and write their records. Yields each with its status, `completed`, `diverged` or `failed`, when it ends.
+
+    jobs: runs on one folder of tokens. checkpoints: a folder for all of them, where each cohort has one of its own. What
+    fails takes its cohort with it and no other; why is said on the error stream.
+    """
+    cohorts: dict[str, list[Job]] = {}
+    for job in jobs:
+        cohorts.setdefault(cohort_key(job.spec), []).append(job)
+    attempts = []
+    for members in cohorts.values():
+        try:
+            attempts.append(Attempt(members, checkpoints / folder_name(members), settings))
+        except Exception as error:
+            yield from _failed(members, error)
+    try:
+        for outcome in together(attempts):
+            if isinstance(outcome, Attempt):
+                yield from zip(outcome.jobs, outcome.cohort.status, strict=True)
+            else:
+                yield from _failed(outcome[0].jobs, outcome[1])
+    except Exception as error:  # of the only attempt
+        yield from _failed(attempts[0].jobs, error)
+
+
+def folder_name(jobs: list[Job]) -> str:
+    """One for each set of runs."""
+    return "cohort-" + hashlib.sha256("\n".join(job.spec.run_id for job in jobs).encode()).hexdigest()[:10]
+
+
+def _failed(jobs: list[Job], error: Exception) -> Iterator[tuple[Job, str]]:
+    traceback.print_exception(error)
+    for job in jobs:
+        yield job, "failed"
