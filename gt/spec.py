@@ -58,6 +58,7 @@ FeedForward: Any = _component_union("feed_forward")
 
 
 Letter = Annotated[str, Field(pattern="^[a-z]$")]
+Token = Annotated[int, Field(ge=0, lt=1_000_000)]
 
 
 class CorpusSpec(Spec):
@@ -148,6 +149,11 @@ class ModelSpec(Spec):
     )
     positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
     max_positions: Count = Field(1024, description="rows of the learned position table")
+    segment_markers: list[Token] = Field(
+        [],
+        description="tokens that open a segment, of a kind for each (say INPUT, THINK, OUTPUT): an embedding of its kind is added "
+        "to every token of a segment; before any marker it is the first kind",
+    )
     tie_embeddings: bool = True
     init: InitSpec = InitSpec()
 
@@ -171,6 +177,8 @@ class ModelSpec(Spec):
             raise ValueError("feed_forward_place 'beside' is for norm_position 'pre'")
         if self.init.orthogonal_head and self.tie_embeddings:
             raise ValueError("init.orthogonal_head needs tie_embeddings false")
+        if len(set(self.segment_markers)) != len(self.segment_markers):
+            raise ValueError(f"segment_markers {self.segment_markers} names a token twice")
         if self.branch_norm != "none" and not parallel:
             raise ValueError(f"branch_norm {self.branch_norm!r} has no branches: layers {self.layers!r} has no two in parallel")
         return self
@@ -237,6 +245,11 @@ class AuxiliaryLosses(Spec):
         0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it"
     )
     balance_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on branch shares outside 0.3 to 3")
+    usage_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on a layer's mean gate below 0.1 or above 0.9")
+    cross_distillation_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="each branch predicts the other")
+    branch_loss_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="on the cross-entropies of the last layer's branches, each read out alone"
+    )
 
 
 class TrainingSpec(Spec):

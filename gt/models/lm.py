@@ -72,6 +72,7 @@ class LanguageModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.embedding = nn.Embedding(vocab_size, spec.d_model)
             self.position = nn.Embedding(spec.max_positions, spec.d_model) if spec.positions == "learned" else None
+            self.segment = nn.Embedding(len(spec.segment_markers), spec.d_model) if spec.segment_markers else None
             self.embedding_norm = norm(spec) if spec.init.embedding_norm else None
             self.body: Any = Towers(spec) if spec.stack == "towers" else Stack(spec, spec.layer_list())
             self.norm = norm(spec) if spec.norm_position != "post" else None
@@ -83,16 +84,37 @@ class LanguageModel(nn.Module):
 
         Give the state that one call returned to the next one to go on with the same sequences.
         """
-        past = state["length"] if state else 0
-        x, body_state = self.body(self.embed(tokens, past), state["body"] if state else None)
-        return self.read_out(x), {"body": body_state, "length": past + tokens.shape[1]}
+        past, segment = (state["length"], state["segment"]) if state else (0, None)
+        x, body_state = self.body(self.embed(tokens, past, segment), state["body"] if state else None)
+        last = self.segments(tokens, segment)[:, -1:] if self.segment is not None else None
+        return self.read_out(x), {"body": body_state, "length": past + tokens.shape[1], "segment": last}
 
-    def embed(self, tokens: Tensor, past: int = 0) -> Tensor:
-        """Tokens (batch, time), of which `past` came before -> the residual stream (batch, time, d_model)."""
+    def embed(self, tokens: Tensor, past: int = 0, segment: Tensor | None = None) -> Tensor:
+        """Tokens (batch, time) -> the residual stream (batch, time, d_model).
+
+        past: tokens that came before; segment: the kind of segment that they ended in, (batch, 1).
+        """
         x = self.embedding(tokens)
         if self.position is not None:
             x = x + self.position(torch.arange(past, past + tokens.shape[1], device=tokens.device))
+        if self.segment is not None:
+            x = x + self.segment(self.segments(tokens, segment))
         return x if self.embedding_norm is None else self.embedding_norm(x)
+
+    def segments(self, tokens: Tensor, segment: Tensor | None = None) -> Tensor:
+        """The kind of segment that each token is in, (batch, time): that of the last marker, itself included.
+
+        Source: repository V0.5_ROADMAP.md, task 0.5, with INPUT, THINK and OUTPUT as kinds.
+        """
+        kinds = len(self.spec.segment_markers)
+        before = torch.zeros_like(tokens[:, :1]) if segment is None else segment
+        # A marker of kind i at position t counts kinds * (t + 1) + i; the largest so far is the last one's.
+        place = kinds * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+        counts = torch.zeros_like(tokens)
+        for kind, marker in enumerate(self.spec.segment_markers):
+            counts = torch.where(tokens == marker, place + kind, counts)
+        last = torch.cat([before, counts], dim=1).cummax(1).values[:, 1:]
+        return last % kinds
 
     def read_out(self, x: Tensor) -> Tensor:
         """The residual stream (batch, time, d_model) -> logits (batch, time, vocab)."""
@@ -115,6 +137,8 @@ class LanguageModel(nn.Module):
             normal_(self.embedding.weight, 0.02, streams, "embedding.weight")
         if self.position is not None:
             normal_(self.position.weight, 0.02, streams, "position.weight")
+        if self.segment is not None:
+            normal_(self.segment.weight, 0.02, streams, "segment.weight")
         if self.head is not None and switches.orthogonal_head:
             vocab_size, d_model = self.head.weight.shape
             orthogonal_(self.head.weight, 0.5 * max(1.0, vocab_size / d_model) ** 0.5, streams, "head.weight")
@@ -154,14 +178,14 @@ class Audit:
     """What a model has and costs. FLOPs are of the forward pass, a token at the given context; a multiply-add counts 2."""
 
     n_params: int
-    n_params_non_embedding: int  # without token and position embeddings and head
+    n_params_non_embedding: int  # without token, position and segment embeddings and head
     state_size: int  # floats a sequence carries from one token to the next (attention: its cache at the given context)
     flops_per_token: int
 
 
 def audit(model: LanguageModel, context: int) -> Audit:
     """Count a model; works on the meta device."""
-    tables = [m for m in (model.embedding, model.position, model.head) if m is not None]
+    tables = [m for m in (model.embedding, model.position, model.segment, model.head) if m is not None]
     total = sum(p.numel() for p in model.parameters())
     parts = [part for block in model.blocks() for part in block.parts() if not isinstance(part, Fusion)]
     fusions = list(model.fusions().values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion
@@ -106,12 +107,15 @@ class GLUArbiter(Fusion):
     Formula: c = (rms(r) + rms(m)) / 2, a = s(W_r c) * rms(r) + s(W_m c) * rms(m), w = softmax(W_w a), y = W_o (w_0 r + w_1 m)
     Source: repository notebooks/task_0_1_v1, cell 5
     Parameters: 49,664 at d_model 128
+
+    context "input": c is the block's input x.
     """
 
     name: ClassVar[str] = "glu"
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, *, context: Literal["branches", "input"] = "branches") -> None:
         super().__init__(d_model)
+        self.context = context
         self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.r_gate = nn.Linear(d_model, d_model, bias=False)
@@ -121,7 +125,7 @@ class GLUArbiter(Fusion):
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         nr, nm = self.r_norm(r), self.m_norm(m)
-        context = (nr + nm) / 2
+        context = (nr + nm) / 2 if self.context == "branches" else x
         a = torch.sigmoid(self.r_gate(context)) * nr + torch.sigmoid(self.m_gate(context)) * nm
         fused = weigh(self.weigh(a), r, m)
         return fused._replace(y=self.output(fused.y))
@@ -168,24 +172,67 @@ class LinearRecurrenceArbiter(Fusion):
         return 2 * self.d_model + 1
 
 
+class ScanArbiter(Fusion):
+    """Weighs the normalised branches and lets a gated recurrence carry what it has weighed over time.
+
+    Formula: h_t = s(W_a x_t) * h_{t-1} + s(W_b x_t) * (w_0 rms(r_t) + w_1 rms(m_t)), w = softmax(W_w x_t), y = W_o h_t
+    Source: repository docs/groundthink_pytorch_implementation.md L75-168 (ParallelScanArbiter)
+    Parameters: 50,050 at d_model 128
+
+    The only arbiter whose output, and not just its weights, remembers. The code divides by products of its forget gates, which
+    underflow after some dozen tokens; here the scan multiplies only.
+    """
+
+    name: ClassVar[str] = "scan"
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.forget = nn.Linear(d_model, d_model)
+        self.write = nn.Linear(d_model, d_model)
+        self.weigh = nn.Linear(d_model, 2)
+        self.output = nn.Linear(d_model, d_model)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Tensor | None = None) -> Fused:
+        weighed = weigh(self.weigh(x), self.r_norm(r), self.m_norm(m))
+        forget, write, y = (at_least_float32(t) for t in (self.forget(x), self.write(x), weighed.y))
+        initial = y.new_zeros(y.shape[0], self.d_model) if state is None else state
+        h = linear_scan(torch.sigmoid(forget), torch.sigmoid(write) * y, initial)
+        return Fused(self.output(h.to(r.dtype)), weighed.gate, h[:, -1])
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """The source leaves torch's defaults; here as the other arbiters: matrices N(0, .02), even weights, biases zero."""
+        norm_(self.r_norm)
+        norm_(self.m_norm)
+        for name in ("forget", "write", "output"):
+            linear_(getattr(self, name), 0.02, streams, name)
+        linear_(self.weigh, 0.0, streams, "weigh")
+
+    def state_size(self) -> int:
+        return self.d_model
+
+
 class IndependentGates(Fusion):
     """A gate of its own for each branch and channel, from the block's input; they need not sum to one.
 
     Formula: y = W_o (s(W_r x) * r + s(W_m x) * m)
-    Source: repository docs/groundthink_arbiter_research.md L36-70 (ParallelFusionArbiter)
+    Source: repository docs/groundthink_arbiter_research.md L36-70 (ParallelFusionArbiter); with normalised branches
+        (branch_norm rms) and silu for s, docs/groundthink_pytorch_implementation.md L26-73
     Parameters: 49,536 at d_model 128
     """
 
     name: ClassVar[str] = "independent_gates"
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, *, activation: Literal["sigmoid", "silu"] = "sigmoid") -> None:
         super().__init__(d_model)
+        self.activation = torch.sigmoid if activation == "sigmoid" else F.silu
         self.r_gate = nn.Linear(d_model, d_model)
         self.m_gate = nn.Linear(d_model, d_model)
         self.output = nn.Linear(d_model, d_model)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
-        y = torch.sigmoid(self.r_gate(x)) * r + torch.sigmoid(self.m_gate(x)) * m
+        y = self.activation(self.r_gate(x)) * r + self.activation(self.m_gate(x)) * m
         return Fused(self.output(y), None)
 
     def reset_parameters(self, streams: Streams) -> None:

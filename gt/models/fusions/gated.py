@@ -19,18 +19,30 @@ class Gated(Fusion):
     Formula: g = sigmoid(w . [r; m] + b), y = g r + (1 - g) m
     Source: seed 003 L72-88 (GF), L91-136 (the gate_init variants)
     Parameters: 257 at d_model 128
+
+    straight_through: one branch or the other, y = r where g > 1/2 and m elsewhere, with the gradient of the blend (Bengio et al.
+    2013, arXiv:1308.3432; research document 4.2 and 9.8).
     """
 
     name: ClassVar[str] = "gated"
 
-    def __init__(self, d_model: int, *, gate_init: float = 0.5, gate_weight_init: Literal["zero", "normal"] = "zero") -> None:
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        gate_init: float = 0.5,
+        gate_weight_init: Literal["zero", "normal"] = "zero",
+        straight_through: bool = False,
+    ) -> None:
         super().__init__(d_model)
         self.gate_init = probability(gate_init)
-        self.gate_weight_init = gate_weight_init
+        self.gate_weight_init, self.straight_through = gate_weight_init, straight_through
         self.gate = nn.Linear(2 * d_model, 1)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         g = torch.sigmoid(self.gate(torch.cat([r, m], dim=-1)))
+        if self.straight_through:
+            g = (g > 0.5).to(g.dtype) + (g - g.detach())
         return Fused(torch.lerp(m, r, g.to(r.dtype)), g)
 
     def reset_parameters(self, streams: Streams) -> None:

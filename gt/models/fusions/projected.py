@@ -19,13 +19,15 @@ class Concatenated(Fusion):
     Formula: y = W [r; m]
     Source: seed 003 L110-120 (CP); seed 004 L642-649
     Parameters: 32,768 at d_model 128 (the record's 32,896 counts a bias that its code does not have)
+
+    bias: as in option 1 of seed 004.
     """
 
     name: ClassVar[str] = "concatenated"
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, *, bias: bool = False) -> None:
         super().__init__(d_model)
-        self.project = nn.Linear(2 * d_model, d_model, bias=False)
+        self.project = nn.Linear(2 * d_model, d_model, bias=bias)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         return Fused(self.project(torch.cat([r, m], dim=-1)), None)
@@ -40,14 +42,16 @@ class ResidualProjection(Fusion):
     Formula: y = r + W m
     Source: seed 004 L665-671 (option 4); init_std 0.02 is what the record's code ran
     Parameters: 16,384 at d_model 128
+
+    bias: as seed 004 writes it.
     """
 
     name: ClassVar[str] = "residual_projection"
 
-    def __init__(self, d_model: int, *, init_std: float = 0.01) -> None:
+    def __init__(self, d_model: int, *, init_std: float = 0.01, bias: bool = False) -> None:
         super().__init__(d_model)
         self.init_std = init_std
-        self.project = nn.Linear(d_model, d_model, bias=False)
+        self.project = nn.Linear(d_model, d_model, bias=bias)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         return Fused(r + self.project(m), None)

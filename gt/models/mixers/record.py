@@ -1,16 +1,18 @@
-"""What the record ran under the name RWKV-6."""
+"""What the record ran under the names RWKV-6 and, in its phase 0, Mamba-2."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.ops.scan import linear_scan
+from gt.ops.ssd import ssd_chunked
 from gt.ops.wkv6 import wkv6_chunked
 from gt.seeds import Streams
 
@@ -126,3 +128,58 @@ class RecordRWKV6(Mixer):
         # cuda: decay, write, bonus and read of a head_size x head_size state for each of n_head heads
         operations = {"cuda": 6 * self.head_size, "prototype_jan10": 3}
         return 8 * self.d_model**2 + self.d_model * operations.get(self.form, 6)
+
+
+class RecordMamba2(Mixer):
+    """The layer that stood in for Mamba-2 in the record's phase 0: its recurrence, without convolution, skip and norm.
+
+    Formula: h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T, out = W_o (h_t C_t * silu(z_t)), dt_t = softplus(W_dt x_t + b)
+    Source: repository ops/mamba2_prototype.py L87-162 (Mamba2TimeMix); notebooks/task_0_0_2
+    Parameters: 82,440 at d_model 128
+
+    B and C are of each head; d_state is 32 in the notebook. Heads start at rates A from -1 to -16 in equal steps and at
+    dt = softplus(0), so that the slowest forgets by 1/e in a token and a half.
+    """
+
+    name: ClassVar[str] = "mamba2_record"
+
+    def __init__(self, d_model: int, layer: int, n_layer: int, *, n_head: int = 4, d_state: int = 32) -> None:
+        super().__init__(d_model, layer, n_layer)
+        if d_model % n_head:
+            raise ConfigError(f"mamba2_record.n_head: {n_head} does not divide d_model {d_model}.")
+        self.n_head, self.d_state = n_head, d_state
+        self.in_proj = nn.Linear(d_model, 2 * d_model, bias=False)
+        self.dt_proj = nn.Linear(d_model, n_head)
+        self.B_proj = nn.Linear(d_model, n_head * d_state, bias=False)
+        self.C_proj = nn.Linear(d_model, n_head * d_state, bias=False)
+        self.A_log = nn.Parameter(torch.empty(n_head))
+        self.out_proj = nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """state: h (batch, head, headdim, d_state)."""
+        inner, z = self.in_proj(x).chunk(2, dim=-1)
+        dt, B, C = self.dt_proj(x), self.B_proj(x), self.C_proj(x)
+        with torch.autocast(x.device.type, enabled=False):
+            inner, dt, B, C = (t.to(self.A_log.dtype) for t in (inner, dt, B, C))
+            inner, B, C = (t.unflatten(-1, (self.n_head, -1)) for t in (inner, B, C))
+            y, state = ssd_chunked(inner, F.softplus(dt), -self.A_log.exp(), B, C, None, state)
+        return self.out_proj(y.flatten(2) * F.silu(z)), state
+
+    @torch.no_grad()
+    def reset_parameters(self, streams: Streams) -> None:
+        """in_proj and out_proj Xavier-uniform with gain 0.5, the others at torch's default, U(+-1/sqrt(fan in))."""
+        for name in ("in_proj", "out_proj"):
+            weight = getattr(self, name).weight
+            uniform_(weight, 0.5 * (6 / sum(weight.shape)) ** 0.5, streams, f"{name}.weight")
+        for name in ("dt_proj", "B_proj", "C_proj"):
+            uniform_(getattr(self, name).weight, self.d_model**-0.5, streams, f"{name}.weight")
+        constant_(self.dt_proj.bias, 0.0)
+        self.A_log.copy_(torch.linspace(1, 16, self.n_head).log())
+
+    def state_size(self, context: int) -> int:
+        return self.d_model * self.d_state
+
+    def flops_per_token(self, context: int) -> int:
+        matrices = sum(layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Linear))
+        # decay, write and read of a headdim x d_state state for each head
+        return 2 * matrices + 5 * self.d_model * self.d_state
