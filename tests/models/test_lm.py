@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from variants import VARIANTS, tiny
 
 from gt.models.init import assert_all_set
 from gt.models.lm import LanguageModel, audit
 from gt.seeds import Streams
 from gt.spec import ModelSpec
-from gt.study import assemble, load_variants, merge, resolve
-
-ROOT = Path(__file__).parents[2]
-VARIANTS = load_variants(ROOT / "config/variants")
-SIZES: dict[str, Any] = {
-    "d_model": 32,
-    "n_layer": 2,
-    "mixers": {
-        "rwkv6": {"head_size": 8},
-        "mamba2": {"head_dim": 8, "d_state": 8},
-        "attention": {"n_head": 2},
-        "selective_wkv": {"head_size": 8, "d_state": 8},
-        "linear_attention": {"head_size": 8},
-        "rwkv6_record": {"head_size": 8},
-    },
-}
 
 
 def variant(name: str, **model: Any) -> ModelSpec:
-    """A shipped variant at a tiny size, whatever size of head or state it asks for itself."""
-    document = assemble(SIZES, merge(resolve(VARIANTS, name).model, model))
-    tiny = {letter: SIZES["mixers"].get(mixer["name"], {}) for letter, mixer in document["mixers"].items()}
-    return ModelSpec.model_validate(merge(merge(document, {"mixers": tiny}), model))
+    return ModelSpec.model_validate(tiny(name, **model))
 
 
 # One name for each model: variants that differ only in their training have the same.
