@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from gt.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     import torch
+
+    from gt.training.loop import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,10 +55,23 @@ def parser() -> argparse.ArgumentParser:
     command(corpus, "corpus", plan="plan.json", out="folder for the splits")
     command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
     train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
-    train_.add_argument("--checkpoint-seconds", type=float, default=None, help="how often to save what a kill would lose")
-    train_.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
     for sub in (train_, evaluate_):
+        sub.add_argument("--staged", type=Path, metavar="PATH", help="where a pack may have left this run")
+    pack_ = command(
+        pack,
+        data="folder of tokens",
+        runs="results/runs",
+        staged="folder where finished runs are left",
+        checkpoints="folder",
+        out="JSON: what became of each run",
+    )
+    pack_.add_argument("--plans", nargs="+", required=True, type=Path, metavar="PATH", help="plan.json files")
+    pack_.add_argument("--run", nargs="+", required=True, metavar="RUN", help="runs that are trained on the same data")
+    for sub in (train_, pack_):
+        sub.add_argument("--checkpoint-seconds", type=float, default=60.0, help="how often to save what a kill would lose")
+        sub.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
+    for sub in (train_, evaluate_, pack_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=int, default=1, help="CPU threads; they are part of what decides the last bits")
     command(track, "uri", plan="plan.json", runs="results/runs")
@@ -93,7 +110,7 @@ def corpus(options: argparse.Namespace) -> None:
     from gt.data.corpora import prepare
     from gt.spec import CorpusSpec
 
-    plan = _plan(options)
+    plan = _plan(options.plan)
     spec = CorpusSpec.model_validate(_entry(plan, "corpora", options.corpus))
     path = plan["corpus_files"].get(options.corpus)
     prepare(spec, options.out, Path(path) if path else None)
@@ -105,25 +122,33 @@ def tokenize(options: argparse.Namespace) -> None:
     from gt.data import ngram, tokenizers
     from gt.spec import TokenizerSpec
 
-    spec = TokenizerSpec.model_validate(_entry(_plan(options), "tokenizers", options.tokenizer))
+    spec = TokenizerSpec.model_validate(_entry(_plan(options.plan), "tokenizers", options.tokenizer))
     tokenizers.prepare(options.corpus, spec, options.out)
     ngram.prepare(options.out)
     print(f"{options.tokenizer}: {options.out}")
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train one run of a plan, from its checkpoint if it was killed."""
+    """Train one run of a plan, from its checkpoint if it was killed; or fetch it, if a pack has trained it."""
+    from gt import stage
+    from gt.records import RECORD, read_json
     from gt.spec import RunSpec
 
-    spec = RunSpec.model_validate(_entry(_plan(options), "runs", options.run))
+    spec = RunSpec.model_validate(_entry(_plan(options.plan), "runs", options.run))
     failure = options.out / "failure.json"
     failure.unlink(missing_ok=True)
+    if options.staged is not None and stage.is_trained(options.staged, spec, options.data):
+        stage.bring(options.staged, options.out, *RECORD)
+        print(f"{options.run}: {read_json(options.out / 'manifest.json')['status']}, in a pack")
+        return
+    if options.staged is not None:
+        shutil.rmtree(options.staged, ignore_errors=True)
     try:
-        from gt.training.loop import CHECKPOINT_SECONDS
+        settings = _settings(options)
+        from gt.training.loop import Job
         from gt.training.loop import train as train_run
 
-        every = CHECKPOINT_SECONDS if options.checkpoint_seconds is None else options.checkpoint_seconds
-        status = train_run(spec, options.data, options.out, options.checkpoints, _device(options), every, options.recompute)
+        status = train_run(Job(spec, options.data, options.out), options.checkpoints, settings)
     except Exception as error:
         _note_failure(failure, error)
         raise
@@ -131,25 +156,71 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure a trained run on held-out text."""
-    from gt.evals.language import evaluate
+    """Measure a trained run on held-out text; or fetch what a pack has measured."""
+    from gt import stage
+    from gt.records import EVALUATION
 
-    evaluate(options.run, options.data, _device(options))
-    print(f"{options.run / 'evaluation.json'}")
+    if options.staged is not None and stage.is_evaluated(options.staged):
+        stage.bring(options.staged, options.run, EVALUATION)
+    else:
+        device = _device(options)
+        from gt.evals.language import evaluate
+
+        evaluate(options.run, options.data, device)
+    if options.staged is not None:
+        shutil.rmtree(options.staged, ignore_errors=True)
+    print(f"{options.run / EVALUATION}")
+
+
+def pack(options: argparse.Namespace) -> None:
+    """Train and evaluate many runs in one process. What is finished of them already is kept.
+
+    What came of each run goes into --out. A run that fails stops no other; its own `gt train` will try it again, alone.
+    """
+    from gt import stage
+    from gt.records import write_json
+    from gt.spec import RunSpec
+
+    known = {run_id: spec for plan in options.plans for run_id, spec in _plan(plan)["runs"].items()}
+    specs = {run: RunSpec.model_validate(_entry({"study": "these", "runs": known}, "runs", run)) for run in options.run}
+    became = dict.fromkeys(specs, "kept")
+    todo = [
+        run for run, spec in specs.items() if not stage.set_aside(options.runs / run, options.staged / run, spec, options.data)
+    ]
+    if todo:
+        settings = _settings(options)
+        from gt.training.loop import Job
+        from gt.training.packs import train_pack
+
+        jobs = [Job(specs[run], options.data, options.staged / run) for run in todo]
+        for job, status in train_pack(jobs, options.checkpoints, settings):
+            became[job.spec.run_id] = status
+            print(f"{job.spec.run_id}: {status}", flush=True)
+    unmeasured = [run for run, status in became.items() if status != "failed" and not stage.is_evaluated(options.staged / run)]
+    if unmeasured:
+        device = _device(options)
+        from gt.evals.language import evaluate
+
+        for run in unmeasured:
+            try:
+                evaluate(options.staged / run, options.data, device)
+            except Exception:  # its own `gt evaluate` will say so, and stop no other
+                traceback.print_exc()
+    write_json(options.out, became)
 
 
 def track(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run records. Doing it twice adds nothing."""
     from gt.tracking import sync
 
-    print(json.dumps(sync(_plan(options), options.runs, options.uri)))
+    print(json.dumps(sync(_plan(options.plan), options.runs, options.uri)))
 
 
 def aggregate(options: argparse.Namespace) -> None:
     """Put the records of a study together: runs, cells, contrasts, curves."""
     from gt.analysis.aggregate import aggregate
 
-    aggregate(_plan(options), options.runs, options.out)
+    aggregate(_plan(options.plan), options.runs, options.out)
 
 
 def figures(options: argparse.Namespace) -> None:
@@ -223,7 +294,6 @@ def doctor(options: argparse.Namespace) -> None:
     import importlib.util
     import os
     import platform
-    import shutil
 
     print(f"gt {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
     import torch
@@ -247,10 +317,10 @@ def _variants(scale: str) -> dict[str, Any]:
     return {name: ModelSpec.model_validate(assemble(scales[scale], resolve(variants, name).model)) for name in variants}
 
 
-def _plan(options: argparse.Namespace) -> dict[str, Any]:
+def _plan(path: Path) -> dict[str, Any]:
     from gt.records import read_json
 
-    result: dict[str, Any] = read_json(options.plan)
+    result: dict[str, Any] = read_json(path)
     return result
 
 
@@ -260,7 +330,19 @@ def _entry(plan: dict[str, Any], kind: str, name: str) -> Any:
     return plan[kind][name]
 
 
+def _settings(options: argparse.Namespace) -> Settings:
+    """How to train. Chooses the device first, before CUDA looks at what is visible."""
+    device = _device(options)
+    from gt.training.loop import Settings
+
+    return Settings(device, options.checkpoint_seconds, options.recompute)
+
+
 def _device(options: argparse.Namespace) -> torch.device:
+    if options.device != "cpu":
+        from gt.devices import claim
+
+        claim()
     import torch
 
     torch.set_num_threads(options.threads)

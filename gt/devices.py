@@ -14,6 +14,7 @@ import itertools
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 PLACES = Path("/tmp/groundthink-gpus")
@@ -54,11 +55,11 @@ def claim(places: Path = PLACES) -> str | None:
 
 def _take(place: Path) -> bool:
     """Lock a place if it is free; opening it for reading is enough, also where the file is another user's."""
-    if not place.parent.is_dir():
+    with suppress(FileExistsError):
         place.parent.mkdir()
         place.parent.chmod(0o1777)
-    if not place.exists():
-        place.touch()
+    with suppress(FileExistsError):
+        place.touch(exist_ok=False)
         place.chmod(0o644)
     file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
     try:

@@ -56,5 +56,6 @@ def bring(source: Path, target: Path, *names: str) -> None:
             os.link(source / name, temporary)
         except OSError:  # not all file systems have links
             shutil.copy2(source / name, temporary)
+        os.utime(temporary)  # Snakemake compares times
         os.replace(temporary, target / name)
         temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing

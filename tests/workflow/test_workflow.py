@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,56 +9,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-import yaml
+from checkouts import ROOT, TINY, Checkout
 
 from gt.cli import main
 from gt.records import read_json, write_json
-
-ROOT = Path(__file__).parents[2]
-
-TINY: dict[str, Any] = {
-    "title": "Tiny",
-    "baseline": "GPT-2",
-    "variants": ["GPT-2", "GF"],
-    "corpora": ["file:text.txt"],
-    "tokenizers": [{"name": "char"}],
-    "seeds": 2,
-    "model": {
-        "d_model": 16, "n_layer": 1,
-        "mixers": {"rwkv6": {"head_size": 8}, "mamba2": {"head_dim": 8, "d_state": 8}, "attention": {"n_head": 2}},
-    },
-    "training": {
-        "steps": 6, "batch_size": 2, "sequence_length": 16, "learning_rate": 0.01, "evaluate_every": 3, "evaluation_tokens": 64,
-        "log_every": 1,
-    },
-}  # fmt: skip
-
-
-class Checkout:
-    """A copy of the repository in which a study may be changed and run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for part in ("workflow", "config", "report_templates", "gt"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        words = np.random.default_rng(0).choice(["one", "two", "three", "four"], 3000)
-        (folder / "text.txt").write_text(" ".join(words))
-
-    def study(self, **changes: Any) -> None:
-        (self.folder / "config/studies/tiny.yaml").write_text(yaml.safe_dump({**TINY, **changes}))
-
-    def snakemake(self, *arguments: str, study: str = "tiny") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", f"study={study}", *arguments]
-        # No conda on the path, whatever this machine has; jobs find the Python that Snakemake runs in.
-        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
-
-    def finished_at(self) -> dict[str, int]:
-        """When each run's manifest was written."""
-        return {f.parent.name: f.stat().st_mtime_ns for f in self.folder.glob("results/runs/*/manifest.json")}
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture
 def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
     """A copy of the finished checkout, to be changed."""
-    shutil.copytree(finished.folder, tmp_path / "copy", copy_function=shutil.copy2)
-    copy = Checkout.__new__(Checkout)
-    copy.folder = tmp_path / "copy"
-    return copy
+    return finished.copy(tmp_path / "copy")
 
 
 def test_one_command_trains_tracks_and_reports(finished: Checkout) -> None:
@@ -142,15 +94,6 @@ def test_a_cell_that_fails_stops_no_other_and_is_named_in_the_report(checkout: C
     assert set(runs["GF"]) == {"failed"}
     assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
     assert "Logs: logs/" in result.stderr
-
-
-def test_on_a_gpu_one_run_trains_at_a_time_whatever_the_study(tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path)
-    checkout.study()
-    lines = checkout.snakemake("-n", "--profile", "workflow/profiles/gpu").stdout.splitlines()
-    resources = [line for line in lines if "resources:" in line and "mem_mb=" in line]
-    assert len(resources) == 8
-    assert all("gpu=1, device=cuda" in line for line in resources)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 # What the rules need to know: the studies' plans, and where a run finds its parts.
 
-import hashlib
 import os
 import re
 import shlex
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.resources import Resource
 from snakemake.settings.types import DeploymentMethod
 
 # Relative, so that a checkout which is moved has nothing to do again.
@@ -17,11 +17,14 @@ ROOT = Path(os.path.relpath(Path(workflow.basedir).parent))
 # This checkout's `gt`, whatever is installed: the fingerprints must be of the code that the jobs run.
 sys.path.insert(0, str(ROOT.resolve()))
 
+from gt import devices
 from gt.errors import ConfigError, nearest
 from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.grouping import packs
+from gt.records import atomic_write
 from gt.study import NAME_PATTERN, checked_plan, dumps
 
-SETTINGS = {"study", "device", "mlflow_uri"}
+SETTINGS = {"study", "device", "pack_size", "mlflow_uri"}
 DEVICES = ["auto", "cpu", "cuda"]
 
 
@@ -53,6 +56,10 @@ def study_names():
         raise ConfigError(
             f"config: device: unknown device {device!r}.{nearest(device, DEVICES)}"
         )
+    if not isinstance(size := config["pack_size"], int) or size < 1:
+        raise ConfigError(
+            f"config: pack_size: {size!r} is not allowed. Allowed: how many runs one job trains, from 1."
+        )
     studies = config["study"]
     names = list(map(str, studies if isinstance(studies, list) else [studies]))
     for name in names:
@@ -65,21 +72,36 @@ def study_names():
 
 
 def load_plans():
-    """The plan of each study. Bad input is one message and exit code 2."""
+    """The plan of each study, also written to results/studies/. Bad input is one message and exit code 2.
+
+    Not by a rule: a job that runs anew hides from Snakemake that what depends on it through ancient() has changed as well.
+    """
+    plans = {}
     try:
-        return {
-            name: checked_plan(
-                Path(f"config/studies/{name}.yaml"),
-                Path(f"results/studies/{name}/plan.json"),
-            )
-            for name in study_names()
-        }
+        for name in study_names():
+            file = Path(f"results/studies/{name}/plan.json")
+            plans[name] = checked_plan(Path(f"config/studies/{name}.yaml"), file)
+            if not file.exists() or file.read_text() != dumps(plans[name]):
+                with atomic_write(file) as temporary:
+                    temporary.write_text(dumps(plans[name]))
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    return plans
+
+
+def limit_gpus():
+    """Let no more jobs with a GPU run at once than this machine has GPUs, or than --resources gpu=N allows."""
+    there = len(devices.visible())
+    limits = workflow.resource_settings.resources
+    if there and workflow.local_exec:
+        workflow.register_resource(
+            "gpu", Resource("gpu", min(there, limits.get("gpu", there)))
+        )
 
 
 without_conda_if_there_is_none()
+limit_gpus()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
 # --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
 for variable, folder in {
@@ -91,12 +113,18 @@ for variable, folder in {
 PLANS = load_plans()
 STUDIES = list(PLANS)
 TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
-GPU_PER_RUN = int(config["device"] == "cuda")
+# Runs that are trained side by side by one job; without packs each run is a job of its own.
+PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
+PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
+GPU_PER_JOB = int(config["device"] == "cuda")
+# With packs, the jobs of the runs fetch what the packs have made.
+GPU_PER_RUN = 0 if PACKS else GPU_PER_JOB
 
 
 wildcard_constraints:
     study="|".join(map(re.escape, STUDIES)),
     run="[^/]+",
+    pack="[^/]+",
     corpus="[^/]+",
     tokenizer="[^/]+",
 
@@ -122,11 +150,35 @@ def plan_of_run(wildcards):
 
 
 def tokens_of_run(wildcards):
+    return tokens_naming(wildcards.run)
+
+
+def tokens_naming(run):
     """The tokens.json that a run is trained on."""
     for plan in PLANS.values():
         for cell in plan["cells"]:
-            if wildcards.run in cell["runs"].values():
+            if run in cell["runs"].values():
                 return f"results/data/{cell['corpus']}/{cell['tokenizer']}/tokens.json"
+
+
+def pack_of_run(wildcards):
+    """The file that says that a run's pack is done, where there are packs."""
+    return expand(
+        "results/packs/{pack}.json", pack=[PACK_OF_RUN[wildcards.run]] if PACKS else []
+    )
+
+
+def runs_of_pack(wildcards):
+    return PACKS[wildcards.pack]
+
+
+def plans_of_pack(wildcards):
+    """The plans that have the runs of a pack."""
+    return sorted({plan_naming("runs", run) for run in PACKS[wildcards.pack]})
+
+
+def tokens_of_pack(wildcards):
+    return tokens_naming(PACKS[wildcards.pack][0])
 
 
 def folder_of_output(wildcards, output):
@@ -143,11 +195,6 @@ def folder_of_tokens(wildcards, input):
 
 def folder_of_record(wildcards, input):
     return os.path.dirname(input.manifest)
-
-
-def plan_digest(wildcards):
-    """Changes when the study's plan does, and not when its file is merely touched or commented."""
-    return hashlib.sha256(dumps(PLANS[wildcards.study]).encode()).hexdigest()[:16]
 
 
 def files_of_runs(name):
@@ -170,12 +217,13 @@ def own_text(wildcards):
 
 def write_partial_reports():
     """After a failure: a report of what there is, which names what is missing. The next complete run replaces it."""
+    # What failed in a pack is tried again in a pack.
+    shutil.rmtree("results/packs", ignore_errors=True)
     templates = shlex.quote(str(ROOT / "report_templates"))
     uri = shlex.quote(config["mlflow_uri"])
     for study in STUDIES:
         folder = f"results/studies/{study}"
         for stage in (
-            f"plan config/studies/{study}.yaml --out {folder}/plan.json",
             f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
             f"figures --study {folder}",
             f"report --study {folder} --templates {templates}",

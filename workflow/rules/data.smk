@@ -1,18 +1,4 @@
-# Study -> plan; corpus -> splits; splits -> tokens.
-
-
-rule plan:
-    output:
-        "results/studies/{study}/plan.json",
-    log:
-        "logs/plan/{study}.log",
-    localrule: True
-    conda:
-        "../envs/gt.yaml"
-    params:
-        plan=plan_digest,
-    shell:
-        "python -m gt plan config/studies/{wildcards.study:q}.yaml --out {output:q} > {log:q} 2>&1"
+# Corpus -> splits; splits -> tokens.
 
 
 rule corpus:

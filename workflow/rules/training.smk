@@ -1,10 +1,42 @@
 # Tokens -> run records. A run's name contains the hash of its specification, so a changed study retrains only what changed.
+#
+# With pack_size above 1, a pack trains and evaluates many runs in one process on one GPU and leaves them in results/staged/;
+# `train` and `evaluate` then fetch them from there. Nothing finished is lost if one of these jobs is killed.
+
+
+rule pack:
+    input:
+        plans=ancient(plans_of_pack),
+        tokens=tokens_of_pack,
+    output:
+        # Temporary: a run whose record is missing later on asks for its pack again, which trains that run alone.
+        temp("results/packs/{pack}.json"),
+    log:
+        "logs/pack/{pack}.log",
+    benchmark:
+        "results/benchmarks/pack/{pack}.jsonl"
+    conda:
+        "../envs/gt.yaml"
+    threads: 1
+    resources:
+        gpu=GPU_PER_JOB,
+        device=config["device"],
+        mem_mb=8000,
+    params:
+        code=fingerprint(*TRAINING_PARTS, "evals"),
+        data=folder_of_tokens,
+        runs=runs_of_pack,
+    shell:
+        "python -m gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
+        " --staged results/staged --checkpoints results/checkpoints --out {output:q}"
+        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule train:
     input:
         plan=ancient(plan_of_run),
         tokens=tokens_of_run,
+        pack=pack_of_run,
     output:
         spec="results/runs/{run}/spec.json",
         manifest="results/runs/{run}/manifest.json",
@@ -29,9 +61,11 @@ rule train:
         record=folder_of_output,
         # Not an output: Snakemake removes outputs of failed jobs, and a killed run goes on from here.
         checkpoints="results/checkpoints/{run}",
+        staged="results/staged/{run}",
     shell:
         "python -m gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
-        " --checkpoints {params.checkpoints:q} --device {resources.device} --threads {threads} > {log:q} 2>&1"
+        " --checkpoints {params.checkpoints:q} --staged {params.staged:q} --device {resources.device} --threads {threads}"
+        " > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -39,6 +73,7 @@ rule evaluate:
         manifest="results/runs/{run}/manifest.json",
         weights="results/runs/{run}/model.safetensors",
         tokens=tokens_of_run,
+        pack=pack_of_run,
     output:
         "results/runs/{run}/evaluation.json",
     log:
@@ -57,5 +92,7 @@ rule evaluate:
         code=fingerprint("evals"),
         data=folder_of_tokens,
         record=folder_of_record,
+        staged="results/staged/{run}",
     shell:
-        "python -m gt evaluate --run {params.record:q} --data {params.data:q} --device {resources.device} --threads {threads} > {log:q} 2>&1"
+        "python -m gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
+        " --device {resources.device} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,131 @@
+"""Runs in packs: one process trains many, and nothing that is finished is ever trained again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkouts import Checkout
+
+from gt.records import read_json
+
+UNTIL = ("--until", "evaluate")
+
+
+def ran(result: subprocess.CompletedProcess[str]) -> set[str]:
+    """The rules that a call of Snakemake ran."""
+    assert result.returncode == 0, result.stderr[-3000:]
+    return set(re.findall(r"^(?:local)?rule (\w+):$", result.stderr, re.MULTILINE))
+
+
+def trained_at(checkout: Checkout) -> dict[str, str]:
+    """When each run's training began: when it is trained again, that changes, and when it is merely fetched, it does not."""
+    manifests = checkout.folder.glob("results/runs/*/manifest.json")
+    return {file.parent.name: read_json(file)["started"] for file in manifests if (file.parent / "evaluation.json").exists()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose tiny study was trained in packs of two."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.study()
+    assert ran(checkout.snakemake(*UNTIL, pack_size=2)) == {"corpus", "tokenize", "pack", "train", "evaluate"}
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to be changed."""
+    return finished.copy(tmp_path / "copy")
+
+
+def test_all_runs_are_trained_and_evaluated_in_packs(finished: Checkout) -> None:
+    assert len(trained_at(finished)) == 4
+    logs = [file.read_text() for file in finished.folder.glob("logs/train/*.log")]
+    assert len(logs) == 4
+    assert all("in a pack" in log for log in logs)
+    assert not list(finished.folder.glob("results/staged/*"))
+    assert not list(finished.folder.glob("results/packs/*"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_second_call_has_nothing_to_do_whatever_the_size_of_a_pack(finished: Checkout, size: int) -> None:
+    assert not ran(finished.snakemake(*UNTIL, pack_size=size))
+
+
+def test_another_seed_in_packs_of_another_size_trains_only_its_own_runs(checkout: Checkout) -> None:
+    before = trained_at(checkout)
+    checkout.study(seeds=3)
+    assert "pack" in ran(checkout.snakemake(*UNTIL, pack_size=4))
+    after = trained_at(checkout)
+    assert len(after) == 6
+    assert before.items() <= after.items()
+    assert not ran(checkout.snakemake(*UNTIL, pack_size=4))
+
+
+def test_a_removed_record_alone_is_made_again(checkout: Checkout) -> None:
+    before = trained_at(checkout)
+    removed = min(before)
+    shutil.rmtree(checkout.folder / "results/runs" / removed)
+    assert "pack" in ran(checkout.snakemake(*UNTIL, pack_size=4))
+    after = trained_at(checkout)
+    assert {run for run in before if before[run] != after[run]} == {removed}
+
+
+def test_what_a_killed_call_has_staged_is_fetched(checkout: Checkout) -> None:
+    before = trained_at(checkout)
+    runs = checkout.folder / "results/runs"
+    for run in before:
+        shutil.copytree(runs / run, checkout.folder / "results/staged" / run)
+        shutil.rmtree(runs / run)
+    assert "pack" in ran(checkout.snakemake(*UNTIL, pack_size=4))
+    assert trained_at(checkout) == before
+
+
+def test_changed_code_of_training_trains_again_what_is_staged_or_finished(checkout: Checkout) -> None:
+    before = trained_at(checkout)
+    shutil.copytree(checkout.folder / "results/runs", checkout.folder / "results/staged", dirs_exist_ok=True)
+    with open(checkout.folder / "gt/models/lm.py", "a") as module:
+        module.write("# another version\n")
+    checkout.study(seeds=3)
+    assert "pack" in ran(checkout.snakemake(*UNTIL, pack_size=6))
+    after = trained_at(checkout)
+    assert len(after) == 6
+    assert not before.items() & after.items()
+
+
+def test_changed_evaluation_is_done_in_packs_without_training(checkout: Checkout) -> None:
+    before = trained_at(checkout)
+    with open(checkout.folder / "gt/evals/language.py", "a") as module:
+        module.write("# another version\n")
+    assert "pack" in ran(checkout.snakemake(*UNTIL, pack_size=4))
+    assert trained_at(checkout) == before
+    assert not ran(checkout.snakemake(*UNTIL, pack_size=4))
+
+
+def test_a_run_that_fails_in_a_pack_stops_no_other_and_is_named_in_the_report(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.study(seeds=1)
+    broken = checkout.folder / "gt/models/mixers/mamba2.py"
+    broken.write_text(
+        broken.read_text().replace("return self.out_proj(y)", "raise RuntimeError('broken on purpose')\n        return y")
+    )
+    assert checkout.snakemake(pack_size=4).returncode == 1
+    runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("variant")["status"]
+    assert set(runs["GPT-2"]) == {"completed"}
+    assert set(runs["GF"]) == {"failed"}
+    assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
+
+
+def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.study()
+    lines = checkout.snakemake("-n", "--profile", "workflow/profiles/gpu").stdout.splitlines()
+    resources = [line for line in lines if "resources:" in line and "device=" in line]
+    assert len(resources) == 1 + 4 + 4
+    assert all("device=cuda" in line for line in resources)
+    assert sum("gpu=1" in line for line in resources) == 1
