@@ -151,8 +151,8 @@ class ModelSpec(Spec):
     max_positions: Count = Field(1024, description="rows of the learned position table")
     segment_markers: list[Token] = Field(
         [],
-        description="tokens that open a segment, of a kind for each (say INPUT, THINK, OUTPUT): an embedding of its kind is added "
-        "to every token of a segment; before any marker it is the first kind",
+        description="tokens that open a segment, one for each kind (say INPUT, THINK, OUTPUT): an embedding of its kind is "
+        "added to every token of a segment; before any marker it is the first kind",
     )
     tie_embeddings: bool = True
     init: InitSpec = InitSpec()

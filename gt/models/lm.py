@@ -201,7 +201,9 @@ def check(spec: RunSpec) -> dict[str, int]:
     if spec.model.positions == "learned" and length > rows:
         raise ConfigError(f"training.sequence_length: {length} is more than model.max_positions, {rows}.")
     if beyond := [m for m in spec.model.segment_markers if m >= (spec.tokenizer.vocab_size or m + 1)]:
-        raise ConfigError(f"model.segment_markers: the tokenizer has no token {beyond[0]}, but {spec.tokenizer.vocab_size} in all.")
+        raise ConfigError(
+            f"model.segment_markers: the tokenizer has no token {beyond[0]}, but {spec.tokenizer.vocab_size} in all."
+        )
     return asdict(count(spec.model, spec.tokenizer.vocab_size or 256, length))
 
 

@@ -18,11 +18,14 @@ from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel
 from gt.seeds import numpy_stream
 from gt.spec import AuxiliaryLosses, BranchDrop, RunSpec, TrainingSpec
+from gt.training.losses import cross_entropies
 
 # Weights and cosines are kept this far from where a logarithm or a division would fail.
 TINY = 1e-6
 # The record's limits for "balanced" branches (seed 003 L268, L436).
 BALANCED = (0.3, 3.0)
+# The mean gate under which a branch counts as unused; the record gives no number.
+LEAST_USE = 0.1
 
 
 class BranchWatch:
@@ -70,6 +73,14 @@ def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatc
         loss = loss + spec.entropy_weight * torch.stack([gate_entropy(gate) for gate in gates]).mean()
     if spec.balance_weight:
         loss = loss + spec.balance_weight * torch.stack([imbalance(*branch) for branch in seen.branches]).mean()
+    if spec.usage_weight and gates:
+        loss = loss + spec.usage_weight * torch.stack([disuse(gate) for gate in gates]).mean()
+    if spec.cross_distillation_weight:
+        distances = torch.stack([distance(branch_r, branch_m) for branch_r, branch_m, _ in seen.branches])
+        loss = loss + spec.cross_distillation_weight * distances.mean()
+    if spec.branch_loss_weight:
+        losses = torch.stack([branch_losses(model, branch, targets).mean() for branch in seen.branches[-1][:2]])
+        loss = loss + spec.branch_loss_weight * losses.mean()
     return loss
 
 
@@ -97,11 +108,16 @@ def self_reinforcing(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
 def _better_branch(model: LanguageModel, r: Tensor, m: Tensor, targets: Tensor) -> Tensor:
     """Whether the first branch of the last layer, read by the model's own head, predicts each target better: (batch, time)."""
     with torch.no_grad():
-        losses = []
-        for branch in (r, m):
-            logits = model.read_out(branch).float()
-            losses.append(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets))
-    return losses[0] < losses[1]
+        return branch_losses(model, r, targets) < branch_losses(model, m, targets)
+
+
+def branch_losses(model: LanguageModel, branch: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of each target, read from one branch's output alone by the model's own norm and head: (batch, time).
+
+    The research document (9.8) names a loss for each branch without a form; this is our reading, that of deep supervision
+    (Lee et al. 2015, arXiv:1409.5185) with the readout shared.
+    """
+    return cross_entropies(model.read_out(branch), targets).view_as(targets)
 
 
 def _towards(gate: Tensor, first: Tensor) -> Tensor:
@@ -137,6 +153,21 @@ def imbalance(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
     log_ratio = shares[0].log() - shares[1].log()
     low, high = map(math.log, BALANCED)
     return (F.relu(low - log_ratio) + F.relu(log_ratio - high)).square()
+
+
+def disuse(gate: Tensor) -> Tensor:
+    """How far the mean weight of either branch lies below 0.1, squared: research document 4.4's "minimum usage constraint"."""
+    use = gate.float().mean()
+    return F.relu(LEAST_USE - use).square() + F.relu(LEAST_USE - (1 - use)).square()
+
+
+def distance(r: Tensor, m: Tensor) -> Tensor:
+    """Cross-distillation: |r' - m'|^2 / 2 of the outputs at length one, averaged over positions; 1 - cos(r, m).
+
+    Either branch is to predict the other's hidden states (repository docs/groundthink_arbiter_research.md L94-100). The two
+    predictions, each towards a fixed target, have together the gradient of this distance. It is the opposite of `diversity`.
+    """
+    return (1 - F.cosine_similarity(r.float(), m.float(), dim=-1, eps=TINY)).mean()
 
 
 class BranchDropper:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gt.models.lm import LanguageModel, Stack
+from gt.models.mixers.grounded_mamba import StableSSM
 from gt.models.mixers.state import StateNorm
 from gt.training.losses import autocast, cross_entropies
 
@@ -23,7 +24,8 @@ Weights = dict[str, Tensor]
 
 def divisible(model: LanguageModel) -> bool:
     """Whether a model is a stack of layers that compile: no towers, no recurrence that goes position by position."""
-    return isinstance(model.body, Stack) and not any(isinstance(m, (StateNorm, nn.RNNBase)) for m in model.modules())
+    sequential = (StateNorm, StableSSM, nn.RNNBase)
+    return isinstance(model.body, Stack) and not any(isinstance(module, sequential) for module in model.modules())
 
 
 class Regions:

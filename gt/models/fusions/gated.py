@@ -20,8 +20,8 @@ class Gated(Fusion):
     Source: seed 003 L72-88 (GF), L91-136 (the gate_init variants)
     Parameters: 257 at d_model 128
 
-    straight_through: one branch or the other, y = r where g > 1/2 and m elsewhere, with the gradient of the blend (Bengio et al.
-    2013, arXiv:1308.3432; research document 4.2 and 9.8).
+    straight_through: one branch or the other, y = r where g > 1/2 and m elsewhere, with the gradient of the blend (Bengio et
+    al. 2013, arXiv:1308.3432; research document 9.8).
     """
 
     name: ClassVar[str] = "gated"

@@ -85,8 +85,8 @@ class GroundedMemory(Mixer):
     Parameters: 65,792 at d_model 128
 
     Head h of H starts at w = exp(-5 (h + 1) / H) and u = 1/2: the slowest of four keeps 0.29 of its state a token. w is learned
-    through log(-log w), so that it stays a decay. The memory bank that gives the class its name (1024 keys and values, blended by
-    1 % every 100 steps) is never read in the code, and no text says how it would be: it is left out.
+    through log(-log w), so that it stays a decay. The memory bank that gives the class its name (1024 keys and values, blended
+    by 1 % every 100 steps) is never read in the code, and no text says how it would be: it is left out.
     """
 
     name: ClassVar[str] = "grounded_memory"

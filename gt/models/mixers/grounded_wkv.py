@@ -29,10 +29,10 @@ class GroundedWKV(Mixer):
     Source: repository archive/layers_v020.py L28-50 and layers_v030.py; V3_RESEARCH_NOTES.md 2.11 to 2.13
     Parameters: 98,944 at d_model 128
 
-    p is `balance`, and b starts at base_decay: 1 in V0.2, 0 in V3. The code differs from its text three times, and this follows the text: the code discards the convolved
-    input; it decays by 1 - w, averaged over a head, where w was made as a retention; and gates start as U(.9, 1.1), which
-    makes of all of them one gate, the sigmoid of the sum of the input. Its residual weight is never used. state_norm (groups,
-    V3 has 4, 0 for none) and initial_state are V3's (gt/models/mixers/state.py).
+    p is `balance`, and b starts at base_decay: 1 in V0.2, 0 in V3. The code differs from its text three times, and this follows
+    the text: the code discards the convolved input; it decays by 1 - w, averaged over a head, where w was made as a retention;
+    and its gates start as U(.9, 1.1), which makes one gate of them all, the sigmoid of the sum of the input. Its residual
+    weight is never used. state_norm (groups; V3 has 4, 0 is none) and initial_state are V3's (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "grounded_wkv"
