@@ -30,8 +30,9 @@ from gt.spec import RunSpec
 from gt.training import engine
 from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
 from gt.training.curves import Curves, GateWatch
+from gt.training.flat import Flat
 from gt.training.losses import token_losses
-from gt.training.optimizer import Optimizer, learning_rate, parameter_groups
+from gt.training.optimizer import Optimizer, learning_rate
 from gt.training.plan import HORIZON, StepPlan
 from gt.training.regions import Applied, Regions, divisible, mapped
 
@@ -77,23 +78,27 @@ class Cohort:
         """Everything that stands on the device."""
         specs, tokens, device = self.specs, self.tokens, self.device
         self.model = LanguageModel(specs[0].model, tokens.vocab_size).to(device=device, dtype=self.dtype)
-        self.groups = parameter_groups(self.model)
-        self.parts = list(dict.fromkeys(group.part for group in self.groups))
-        self.weights = torch.stack([self._initial(spec) for spec in specs])
-        self.views = self._views()
-        self.optimizer = Optimizer(self.weights, self.groups, [spec.training for spec in specs])
-        self.last_gradient = torch.zeros_like(self.weights)
+        self.flat = Flat(self.model, len(specs), device, self.dtype)
+        self.weights, self.last_gradient = self.flat.zeros(), self.flat.zeros()
+        self._initialise()
+        self.views = self._leaves()
+        self.optimizer = Optimizer(self.flat, self.weights, [spec.training for spec in specs])
         self.alive = torch.ones(len(specs), dtype=torch.bool, device=device)
         drop = self.training.branch_drop
         self.dropper = BranchDropper(drop, self.model) if drop is not None else None
-        self.plan = StepPlan(specs, tokens, self.groups, self.dropper, device)
-        self.gradient_scales = self.optimizer.spread(self.plan.gradient_scales(device))
+        self.plan = StepPlan(specs, tokens, self.flat.groups, self.dropper, device)
+        self.gradient_scales = self.flat.by_block(self.plan.gradient_scales(device))
         self.token_bytes = torch.from_numpy(np.asarray(tokens.token_bytes)).to(device)
         windows = evaluation_windows(tokens.val, self.training.sequence_length, self.training.evaluation_tokens)
         self.windows = torch.from_numpy(windows).to(device)
         self.validation_bytes = int(np.asarray(tokens.token_bytes)[windows[:, 1:]].sum())
         self.gated = list(self.model.fusions())
-        self.columns = ["train/loss", "bytes", "grad_norm", *(f"{what}/{part}" for what in FOLLOWED for part in self.parts)]
+        self.columns = [
+            "train/loss",
+            "bytes",
+            "grad_norm",
+            *(f"{what}/{part}" for what in FOLLOWED for part in self.flat.parts),
+        ]
         self.log = torch.zeros(HORIZON, len(specs), len(self.columns), dtype=self.dtype, device=device)
         self.validation = torch.zeros(len(specs), 1 + len(self.gated), dtype=torch.float64, device=device)
         plain = self.training.auxiliary is None and self.dropper is None
@@ -118,34 +123,31 @@ class Cohort:
         """All runs are trained, or diverged, and the host knows it."""
         return self.collected >= self.training.steps or None not in self.ended_at
 
-    def _initial(self, spec: RunSpec) -> Tensor:
-        """The initial weights of a run, as a row: (size,)."""
-        model = LanguageModel(spec.model, self.tokens.vocab_size)
-        model.reset_parameters(Streams(spec.seed))
-        parameters = dict(model.named_parameters())
-        row = [parameters[name].detach().flatten() for group in self.groups for name in group.names]
-        return torch.cat(row).to(device=self.device, dtype=self.dtype)
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Each run's initial weights, from its own seed."""
+        places = self.flat.views(self.weights)
+        for run, spec in enumerate(self.specs):
+            model = LanguageModel(spec.model, self.tokens.vocab_size)
+            model.reset_parameters(Streams(spec.seed))
+            for name, parameter in model.named_parameters():
+                places[name][run].copy_(parameter)
 
-    def _views(self) -> dict[str, Tensor]:
-        """Each parameter as a leaf (run, *shape) on the flat buffer; of a single run, as the model's own parameter."""
-        shapes = {name: p.shape for name, p in self.model.named_parameters()}
-        views: dict[str, Tensor] = {}
-        start = 0
-        for name in (name for group in self.groups for name in group.names):
-            columns = self.weights[:, start : start + shapes[name].numel()]
-            views[name] = columns.view(-1, *shapes[name]).detach().requires_grad_()
-            start += shapes[name].numel()
-        if len(self.specs) == 1:
-            views = {name: nn.Parameter(view.detach()[0]) for name, view in views.items()}
-            for name, view in views.items():
-                owner, _, attribute = name.rpartition(".")
-                setattr(self.model.get_submodule(owner), attribute, view)
-        return views
+    def _leaves(self) -> dict[str, Tensor]:
+        """Each parameter as a leaf on the flat buffer, (run, *shape); of a single run, as the model's own parameter."""
+        places = self.flat.views(self.weights)
+        if len(self.specs) > 1:
+            return {name: place.detach().requires_grad_() for name, place in places.items()}
+        leaves: dict[str, Tensor] = {name: nn.Parameter(place.detach()[0]) for name, place in places.items()}
+        for name, leaf in leaves.items():
+            owner, _, attribute = name.rpartition(".")
+            setattr(self.model.get_submodule(owner), attribute, leaf)
+        return leaves
 
     def parameters(self, run: int) -> dict[str, Tensor]:
         """The weights of one run by name, in the model's order."""
-        views = {name: view.detach() if len(self.specs) == 1 else view.detach()[run] for name, view in self.views.items()}
-        return {name: views[name] for name, _ in self.model.named_parameters()}
+        places = self.flat.views(self.weights)
+        return {name: places[name][run] for name, _ in self.model.named_parameters()}
 
     def state(self) -> dict[str, Tensor]:
         """All that a checkpoint must keep, and that a rehearsal of the step must leave as it was."""
@@ -219,7 +221,7 @@ class Cohort:
         """One optimizer step of every run. Reads and writes tensors on the device alone."""
         accumulation = self.training.grad_accumulation
         batch, coins, rates = self.plan.now()
-        gradient, nats = torch.zeros_like(self.weights), self.weights.new_zeros(len(self.specs))
+        gradient = nats = torch.zeros((), dtype=self.dtype, device=self.device)
         for i, piece in enumerate(batch.chunk(accumulation, dim=1)):
             loss, objective = self._losses(piece, coins[:, i])
             gradient = gradient + self._gradient((objective / accumulation).sum())
@@ -247,11 +249,11 @@ class Cohort:
         return loss, loss + auxiliary_loss(self.training.auxiliary, self.model, seen, batch[:, 1:])
 
     def _gradient(self, objective: Tensor) -> Tensor:
-        """(run, size). AssertionError for a parameter that the objective does not depend on."""
+        """As a flat buffer. AssertionError for a parameter that the objective does not depend on."""
         pieces = torch.autograd.grad(objective, list(self.views.values()), allow_unused=True)
         for name, piece in zip(self.views, pieces, strict=True):
             assert piece is not None, f"parameter {name} receives no gradient"
-        return torch.cat([piece.reshape(len(self.specs), -1) for piece in pieces], dim=1)
+        return self.flat.joined(list(pieces))
 
     @torch.no_grad()
     def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, n_bytes: Tensor) -> Tensor:
@@ -260,26 +262,20 @@ class Cohort:
         norms = self._norms(gradient)
         norm = norms.square().sum(1).sqrt()
         clip = self.training.clip_norm
-        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1)
+        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
         self.alive &= nats.isfinite() & norm.isfinite()
-        alive = self.alive.unsqueeze(1)
         weight_norms = self._norms(self.weights)
-        update = self.optimizer.step(torch.where(alive, clipped, 0.0), torch.where(alive, rates, 0.0))
-        cosines = self._sums(gradient * self.last_gradient) / (norms * self._norms(self.last_gradient)).clamp(min=1e-30)
+        clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
+        update = self.optimizer.step(clipped, rates)
+        similar = self.flat.by_part(gradient * self.last_gradient)
+        cosines = similar / (norms * self._norms(self.last_gradient)).clamp(min=1e-30)
         self.last_gradient.copy_(gradient)
         row = [nats, n_bytes, norm, norms, self._norms(update) / weight_norms.clamp(min=1e-30), cosines]
         return torch.cat([x.to(self.dtype).view(len(self.specs), -1) for x in row], dim=1)
 
-    def _sums(self, values: Tensor) -> Tensor:
-        """(run, size) -> the sum over each part of the model: (run, part)."""
-        return torch.stack([values[:, self._columns(part)].sum(1) for part in self.parts], dim=1)
-
-    def _norms(self, values: Tensor) -> Tensor:
-        return self._sums(values.square()).sqrt()
-
-    def _columns(self, part: str) -> slice:
-        own = [group.columns for group in self.groups if group.part == part]
-        return slice(own[0].start, own[-1].stop)
+    def _norms(self, buffer: Tensor) -> Tensor:
+        """The norm of each part of the model: (run, part)."""
+        return self.flat.by_part(buffer.square()).sqrt()
 
     def _validate(self) -> None:
         self.model.eval()

@@ -13,7 +13,8 @@ from gt.data.batches import Batches
 from gt.data.tokens import Tokens
 from gt.spec import RunSpec
 from gt.training.auxiliary import BranchDropper
-from gt.training.optimizer import EVERYWHERE_ALIKE, Group, learning_rate
+from gt.training.flat import Group
+from gt.training.optimizer import EVERYWHERE_ALIKE, learning_rate
 
 # Steps that are put on the device at once, and that its log holds.
 HORIZON = 128

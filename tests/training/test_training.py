@@ -23,8 +23,9 @@ from gt.records import read_json, write_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training import checkpoint
 from gt.training.cohort import Cohort
+from gt.training.flat import parameter_groups
 from gt.training.loop import RECORD, Job, Settings, train
-from gt.training.optimizer import decays, learning_rate, parameter_groups
+from gt.training.optimizer import decays, learning_rate
 from gt.training.regions import Regions
 
 CPU = torch.device("cpu")
@@ -213,13 +214,25 @@ def test_weight_decay_is_for_matrices_only(data: Path) -> None:
     assert {("mixers.r", True), ("mixers.m", False), ("fusion", True), ("norm", False)} <= kinds
 
 
-def test_every_parameter_is_in_one_place_of_the_flat_buffer(data: Path) -> None:
-    cohort = Cohort([run_spec("GPT-2"), run_spec("GPT-2", seed=1)], Tokens.open(data), CPU)
-    assert sum(p.numel() for p in cohort.model.parameters()) == cohort.weights.shape[1]
-    cohort.weights.copy_(torch.arange(cohort.weights.numel()).view_as(cohort.weights))
-    for run in (0, 1):
-        found = torch.cat([w.flatten() for w in cohort.parameters(run).values()])
-        assert torch.equal(found.sort().values, cohort.weights[run])
+def test_every_parameter_is_in_one_place_of_a_flat_buffer(data: Path) -> None:
+    cohort = Cohort([run_spec(), run_spec(seed=1)], Tokens.open(data), CPU)
+    buffer = torch.arange(cohort.weights.numel(), dtype=torch.float32).view_as(cohort.weights) + 1
+    views = cohort.flat.views(buffer)
+    assert sum(view.numel() for view in views.values()) == 2 * sum(p.numel() for p in cohort.model.parameters())
+    everything = torch.cat([view.flatten() for view in views.values()])
+    assert len(everything.unique()) == len(everything)
+    joined = cohort.flat.joined(list(views.values()))
+    assert torch.equal(joined[joined != 0].sort().values, everything.sort().values)
+    assert all(torch.equal(cohort.flat.views(joined)[name], view) for name, view in views.items())
+
+
+def test_sums_over_a_part_are_those_of_its_parameters(data: Path) -> None:
+    cohort = Cohort([run_spec(), run_spec(seed=1)], Tokens.open(data), CPU, torch.float64)
+    sums = cohort.flat.by_part(cohort.weights)
+    for i, part in enumerate(cohort.flat.parts):
+        names = [name for group in cohort.flat.groups if group.part == part for name in group.names]
+        expected = [sum(cohort.parameters(run)[name].sum() for name in names) for run in (0, 1)]
+        torch.testing.assert_close(sums[:, i], torch.stack(expected), rtol=1e-12, atol=1e-12)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:

@@ -1,0 +1,116 @@
+"""All parameters of a cohort in one tensor.
+
+An update is then a dozen elementwise operations however many parameters and runs there are. The tensor is cut into blocks,
+and each group of parameters begins with a block of its own, so that what differs between groups (learning rates, decays) is
+a number a block, and sums over a part of the model are sums over blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+BLOCK = 1024
+ALIGNMENT = 32  # every parameter starts at a multiple: kernels load 16 bytes at once where they can
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters of one part of the model that all are, or are not, subject to weight decay as matrices."""
+
+    part: str
+    matrix: bool
+    names: tuple[str, ...]
+
+
+def parameter_groups(model: nn.Module) -> list[Group]:
+    """The groups, sorted by part; AssertionError unless every parameter is in exactly one.
+
+    Matrices are the weights of linear, convolution and embedding layers. Norms, gains, biases, decays, A_log, D, dt_bias
+    and what a module lists in `undecayed` are not.
+    """
+    matrices = _matrices(model)
+    members: dict[tuple[str, bool], list[str]] = {}
+    for name, parameter in model.named_parameters():
+        members.setdefault((part(name), id(parameter) in matrices), []).append(name)
+    groups = [Group(*key, tuple(members[key])) for key in sorted(members)]
+    names = sorted(name for group in groups for name in group.names)
+    assert names == sorted(name for name, _ in model.named_parameters()), "a parameter is not in exactly one group"
+    return groups
+
+
+class Flat:
+    """Buffers of shape (run, block, BLOCK) for the parameters of a model and what goes with them; padding is zero."""
+
+    def __init__(self, model: nn.Module, n_runs: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self.groups = parameter_groups(model)
+        self.parts = list(dict.fromkeys(group.part for group in self.groups))
+        self.starts: dict[str, int] = {}
+        group_of_block: list[int] = []
+        for i, group in enumerate(self.groups):
+            start = BLOCK * len(group_of_block)
+            for name in group.names:
+                self.starts[name] = start
+                start += -(-prod(self.shapes[name]) // ALIGNMENT) * ALIGNMENT
+            group_of_block += [i] * (-(-start // BLOCK) - len(group_of_block))
+        self.shape = (n_runs, len(group_of_block), BLOCK)
+        self.device, self.dtype = device, dtype
+        self.group_of_block = torch.tensor(group_of_block, device=device)
+        part_of_block = torch.tensor([self.parts.index(self.groups[i].part) for i in group_of_block])
+        ends = [*list(self.starts.values())[1:], BLOCK * len(group_of_block)]
+        gaps = [end - start - prod(self.shapes[name]) for (name, start), end in zip(self.starts.items(), ends, strict=True)]
+        self.padding = [torch.zeros(n_runs, gap, device=device, dtype=dtype) for gap in gaps]
+        self.in_part = torch.nn.functional.one_hot(part_of_block, len(self.parts)).to(device=device, dtype=dtype)
+
+    def zeros(self) -> Tensor:
+        """A new buffer."""
+        return torch.zeros(self.shape, device=self.device, dtype=self.dtype)
+
+    def views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """Each parameter's place in a buffer, (run, *shape), in the order of `starts`."""
+        flat = buffer.view(self.shape[0], -1)
+        places = {name: flat[:, start : start + prod(self.shapes[name])] for name, start in self.starts.items()}
+        return {name: place.view(-1, *self.shapes[name]) for name, place in places.items()}
+
+    def joined(self, pieces: list[Tensor]) -> Tensor:
+        """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`."""
+        columns = [x for piece, gap in zip(pieces, self.padding, strict=True) for x in (piece.reshape(self.shape[0], -1), gap)]
+        return torch.cat(columns, dim=1).view(self.shape)
+
+    def by_block(self, values: Tensor) -> Tensor:
+        """A value a run and group, (run, group), as one a block that goes with a buffer: (run, block, 1)."""
+        return values.index_select(1, self.group_of_block).unsqueeze(2)
+
+    def by_part(self, buffer: Tensor) -> Tensor:
+        """The sum over each part of the model: (run, part)."""
+        return buffer.sum(2) @ self.in_part
+
+
+def part(name: str) -> str:
+    """The part of the model that a parameter belongs to, from its qualified name.
+
+    `mixers.<letter>`, `fusion`, `feed_forward`, `embedding` (with positions and head) or `norm`.
+    """
+    pieces = name.split(".")
+    if pieces[0] != "body":
+        return "norm" if pieces[0].endswith("norm") else "embedding"
+    if "blocks" not in pieces:
+        return "fusion"  # of two towers
+    own = pieces[pieces.index("blocks") + 2 :]
+    return f"mixers.{own[1]}" if own[0] == "mixers" else "norm" if "norm" in own[0] else own[0]
+
+
+def _matrices(model: nn.Module) -> set[int]:
+    weights = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Embedding, nn.Conv1d))}
+    exempt = {
+        id(parameter)
+        for module in model.modules()
+        for prefix in getattr(module, "undecayed", ())
+        for name, parameter in module.named_parameters()
+        if name.startswith(prefix)
+    }
+    return weights - exempt
