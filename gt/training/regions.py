@@ -33,6 +33,8 @@ class Regions:
 
     def __init__(self, model: LanguageModel, weights: Weights, precision: str, compiled: bool) -> None:
         self.precision = precision
+        if compiled:
+            _allow_many_regions()
         stacked = next(iter(weights.values())).ndim > next(model.parameters()).ndim
 
         def region(module: nn.Module) -> Callable[..., Any]:
@@ -98,3 +100,14 @@ def structure(block: nn.Module) -> str:
         for name, module in block.named_modules()
     ]
     return repr((settings, [(name, tuple(p.shape)) for name, p in block.named_parameters()]))
+
+
+def _allow_many_regions() -> None:
+    """All regions of all cohorts are one piece of code to the compiler, which by default gives up on it the eighth time.
+
+    The rest would then run uncompiled, and a run's bits depend on how many cohorts were built before it: raise instead.
+    """
+    import torch._dynamo.config as config
+
+    config.recompile_limit = config.accumulated_recompile_limit = 4096
+    config.fail_on_recompile_limit_hit = True
