@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gt.errors import ConfigError
 from gt.models.init import linear_
@@ -17,6 +18,8 @@ from gt.seeds import Streams
 # keys and values so far, each (batch, head, past, head size), and the convolution's last inputs
 State = tuple[Tensor, Tensor, Tensor]
 ROPE_BASE = 10_000.0
+# The third kind that torch may choose adds its gradients up in any order.
+DETERMINISTIC = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
 
 class Attention(Mixer):
@@ -62,7 +65,8 @@ class Attention(Mixer):
         if state is not None:
             k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
         mask = None if past == 0 else _causal_mask(x.shape[1], past, x.device)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
+        with sdpa_kernel(DETERMINISTIC):
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
         return self.output(y.transpose(1, 2).flatten(2)), (k, v, last)
 
     def _convolve(self, qkv: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
