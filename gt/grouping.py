@@ -10,9 +10,10 @@ from typing import Any
 from gt.spec import RunSpec
 
 Json = dict[str, Any]
-# Options of mixers, fusions and feed-forward layers that decide initial values and nothing else.
+# Options of mixers, fusions and feed-forward layers that decide initial values and nothing else, wherever they are found.
+# Not `init`: with FLA's initial values RWKV-6 has FLA's epsilon too.
 INITIAL = frozenset(
-    {"init", "decay_init", "dt_init", "delta_init", "base_decay", "scale_residual"}
+    {"decay_init", "dt_init", "delta_init", "base_decay", "scale_residual"}
     | {"gate_init", "gate_weight_init", "hgf_init", "scale_init", "init_std", "r_gain", "m_gain"}
 )
 INITIAL_SWITCHES = frozenset({"blanket", "embedding", "zero_mixer_output", "zero_feed_forward_output", "orthogonal_head"})

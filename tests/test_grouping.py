@@ -1,0 +1,159 @@
+"""Which runs may be stacked and which packs they go in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import torch
+
+from gt.catalogue import KINDS, Component, components
+from gt.grouping import INITIAL, INITIAL_SWITCHES, cohort_key, packs
+from gt.models.lm import LanguageModel
+from gt.seeds import Streams
+from gt.spec import ModelSpec, RunSpec
+from gt.study import load_study, merge
+from gt.training.flat import parameter_groups
+
+ROOT = Path(__file__).parents[1]
+D_MODEL, VOCABULARY = 32, 11
+TRAINING: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16}
+
+
+def model(**changes: Any) -> dict[str, Any]:
+    """A hybrid, with changes."""
+    sizes = {"r": {"name": "rwkv6", "head_size": 8}, "m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}
+    parts = {"layers": "r+m", "mixers": sizes, "fusion": {"name": "gated"}, "feed_forward": {"name": "mlp"}}
+    return merge({"d_model": D_MODEL, "n_layer": 2, **parts}, changes)
+
+
+def run(seed: int = 0, training: dict[str, Any] | None = None, corpus: str = "embedded", **changes: Any) -> RunSpec:
+    return RunSpec.model_validate(
+        {
+            "corpus": {"name": corpus},
+            "tokenizer": {"name": "char"},
+            "model": model(**changes),
+            "training": TRAINING | (training or {}),
+            "seed": seed,
+        }
+    )
+
+
+def with_component(component: Component, options: dict[str, Any]) -> dict[str, Any]:
+    """A model that has a component with some options."""
+    small = {"head_size": 8, "head_dim": 8, "d_state": 8, "n_head": 2}
+    described = {"name": component.name, **{k: v for k, v in small.items() if k in component.options}, **options}
+    if component.kind == "mixer":
+        return {**model(), "layers": "q", "mixers": {"q": described}, "fusion": None}
+    return {**model(), component.kind: described}
+
+
+def initial_options() -> Iterator[tuple[Component, str, Any]]:
+    """Every option of every component that is said to decide initial values alone, with another value for it."""
+    for kind in KINDS:
+        for component in components(kind).values():
+            for option in sorted(INITIAL & set(component.options)):
+                type_, default = component.options[option]
+                if get_origin(type_) is Literal:
+                    yield from ((component, option, value) for value in get_args(type_) if value != default)
+                else:
+                    yield component, option, (not default) if type_ is bool else default * 0.7
+
+
+def assert_same_but_for_initial_values(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """The same weights give the same outputs, and are in the same groups of the optimizer; but they start otherwise."""
+    a, b = (LanguageModel(ModelSpec.model_validate(document), VOCABULARY) for document in (first, second))
+    for either in (a, b):
+        either.reset_parameters(Streams(0))
+    assert any(not torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)), "the option does nothing"
+    with torch.no_grad():
+        for parameter in a.parameters():  # away from special values such as zero
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    b.load_state_dict(a.state_dict())
+    tokens = torch.randint(VOCABULARY, (2, 16), generator=torch.Generator().manual_seed(2))
+    assert torch.equal(a(tokens)[0], b(tokens)[0])
+    assert parameter_groups(a) == parameter_groups(b)
+
+
+@pytest.mark.parametrize(
+    ("component", "option", "value"),
+    [pytest.param(*case, id=f"{case[0].name}-{case[1]}-{case[2]}") for case in initial_options()],
+)
+def test_an_initial_option_decides_initial_values_alone(component: Component, option: str, value: Any) -> None:
+    assert_same_but_for_initial_values(with_component(component, {}), with_component(component, {option: value}))
+
+
+@pytest.mark.parametrize("switch", sorted(INITIAL_SWITCHES))
+def test_an_initial_switch_decides_initial_values_alone(switch: str) -> None:
+    value = "tiny" if switch == "embedding" else True
+    untied = model(tie_embeddings=False)
+    assert_same_but_for_initial_values(untied, {**untied, "init": {switch: value}})
+
+
+def test_the_start_of_a_residual_gain_decides_initial_values_alone() -> None:
+    assert_same_but_for_initial_values(model(residual_gain=0.5), model(residual_gain=0.01))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        run(seed=7),
+        run(training={"learning_rate": 0.1, "warmup_ratio": 0.5, "min_learning_rate_ratio": 0.0}),
+        run(training={"weight_decay": 0.0, "weight_decay_policy": "all", "beta1": 0.5, "beta2": 0.99, "epsilon": 1e-6}),
+        run(training={"parts": {"fusion": {"learning_rate": 2.0, "frozen_steps": 3, "gradient_scale": 5.0}}}),
+        run(fusion={"gate_init": 0.3}),
+        run(mixers={"r": {"decay_init": "record"}}),
+        run(init={"zero_mixer_output": True}),
+    ],
+)
+def test_these_runs_are_one_cohort(other: RunSpec) -> None:
+    assert cohort_key(other) == cohort_key(run())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        run(corpus="tinyshakespeare"),
+        run(training={"steps": 21}),
+        run(training={"batch_size": 8}),
+        run(training={"optimizer": "lion"}),
+        run(training={"clip_norm": None}),
+        run(training={"precision": "bfloat16"}),
+        run(training={"branch_drop": {"branch": "r"}}),
+        run(training={"auxiliary": {"diversity": "record"}}),
+        run(d_model=64),
+        run(fusion={"name": "weighted"}),
+        run(mixers={"m": {"d_state": 16}}),
+        run(mixers={"r": {"init": "fla"}}),  # FLA's layer has another epsilon too
+        run(mixers={"m": {"initial_state": "learned"}}),
+        run(init={"embedding_norm": True}),
+        run(residual_gain=0.1),
+    ],
+)
+def test_these_runs_are_two_cohorts(other: RunSpec) -> None:
+    assert cohort_key(other) != cohort_key(run())
+
+
+@pytest.mark.parametrize("study", ["v4_char", "tokenization"])
+@pytest.mark.parametrize("size", [1, 7, 32, 1000])
+def test_packs_are_a_partition_on_one_text_each_and_no_larger_than_asked(study: str, size: int) -> None:
+    plan = load_study(ROOT / f"config/studies/{study}.yaml").plan()
+    made = packs([plan, plan], size)
+    assert sorted(run_id for runs in made.values() for run_id in runs) == sorted(plan["runs"])
+    assert max(map(len, made.values())) <= size
+    for runs in made.values():
+        assert len({(str(plan["runs"][r]["corpus"]), str(plan["runs"][r]["tokenizer"])) for r in runs}) == 1
+    assert made == packs([plan], size)
+
+
+def test_runs_of_one_cohort_stand_together() -> None:
+    specs = [
+        run(seed=seed, **changes) for seed in range(3) for changes in ({}, {"d_model": 64}, {"fusion": {"gate_init": 0.3}})
+    ]
+    plan = {"runs": {spec.run_id: spec.model_dump(mode="json") for spec in specs}}
+    (members,) = packs([plan], 100).values()
+    keys = [cohort_key(RunSpec.model_validate(plan["runs"][run_id])) for run_id in members]
+    assert [keys.count(key) for key in dict.fromkeys(keys)] == [6, 3]
+    assert keys == sorted(keys, key=keys.index)
