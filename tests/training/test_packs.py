@@ -1,0 +1,134 @@
+"""Runs in a pack: stacked or side by side, each as if it were alone, whatever becomes of its neighbours."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gt.data import corpora, ngram, tokenizers
+from gt.data.tokens import Tokens
+from gt.grouping import OWN_TRAINING, cohort_key
+from gt.records import read_json, write_json
+from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.training.cohort import Cohort
+from gt.training.loop import Job, Settings
+from gt.training.packs import train_pack
+
+CPU = torch.device("cpu")
+MIXERS = {"r": {"name": "rwkv6", "head_size": 8}, "m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}
+MODEL: dict[str, Any] = {"d_model": 16, "n_layer": 1, "layers": "r+m", "mixers": MIXERS, "fusion": {"name": "gated"}}
+# Another value for every setting of training that runs of a cohort may differ in.
+OTHER: dict[str, Any] = {
+    "learning_rate": 0.03,
+    "min_learning_rate_ratio": 0.9,
+    "warmup_ratio": 0.5,
+    "parts": {"mixers.r": {"learning_rate": 3.0, "gradient_scale": 0.2}, "fusion": {"frozen_steps": 2}},
+    "weight_decay": 3.0,
+    "weight_decay_policy": "all",
+    "beta1": 0.5,
+    "beta2": 0.5,
+    "epsilon": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokens of a small text with structure to learn."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(30)]
+    text = folder / "words.txt"
+    text.write_text(" ".join(rng.choice(words, 5000)))
+    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
+    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
+    ngram.prepare(folder / "char")
+    return folder / "char"
+
+
+def run_spec(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> RunSpec:
+    small = {"batch_size": 4, "sequence_length": 16, "evaluate_every": 2, "evaluation_tokens": 128, "log_every": 1}
+    return RunSpec.model_validate(
+        {
+            "corpus": {"name": "embedded"},
+            "tokenizer": {"name": "char"},
+            "model": MODEL | (model or {}),
+            "training": {"steps": 4, "learning_rate": 0.01, **small, **training},
+            "seed": seed,
+        }
+    )
+
+
+def curves_of(specs: list[RunSpec], data: Path) -> list[pd.DataFrame]:
+    """The curves of runs that are trained as one cohort, in float64."""
+    cohort = Cohort(specs, Tokens.open(data), CPU, torch.float64)
+    while not cohort.done:
+        cohort.advance()
+        cohort.collect()
+    return [pd.DataFrame(c.rows, columns=c.columns).drop(columns="timestamp") for c in cohort.curves]
+
+
+def test_there_is_another_value_for_every_setting_that_may_differ() -> None:
+    assert set(OTHER) == OWN_TRAINING
+
+
+def test_stacked_runs_are_trained_as_if_alone_whatever_they_differ_in(data: Path) -> None:
+    specs = [run_spec(), run_spec(seed=1), *(run_spec(**{name: value}) for name, value in OTHER.items())]
+    specs += [run_spec(model={"fusion": {"name": "gated", "gate_init": 0.2}}), run_spec(model={"init": {"blanket": True}})]
+    assert len(set(map(cohort_key, specs))) == 1
+    stacked = curves_of(specs, data)
+    for spec, curves in zip(specs, stacked, strict=True):
+        (alone,) = curves_of([spec], data)
+        pd.testing.assert_frame_equal(curves, alone, rtol=1e-9, atol=1e-12)
+    ends = [curves["train/loss"].iloc[-1] for curves in stacked]
+    assert len({round(end, 9) for end in ends}) == len(ends), "a setting had no effect, so the test says nothing about it"
+
+
+def test_runs_that_diverge_or_fail_hurt_no_neighbour(data: Path, tmp_path: Path) -> None:
+    specs = {
+        "good": run_spec(),
+        "diverges": run_spec(clip_norm=None, optimizer="sgd", learning_rate=10.0, parts={"norm": {"learning_rate": 1000.0}}),
+        "its neighbour": run_spec(clip_norm=None, optimizer="sgd", learning_rate=0.01),
+        "other": run_spec(model={"d_model": 32}),
+        "does not fit": run_spec(sequence_length=100_000),
+    }
+    assert cohort_key(specs["diverges"]) == cohort_key(specs["its neighbour"])
+    jobs = [Job(spec, data, tmp_path / name) for name, spec in specs.items()]
+    became = {job.out.name: status for job, status in train_pack(jobs, tmp_path / "checkpoints", Settings(CPU, 1e9))}
+    assert became == dict.fromkeys(specs, "completed") | {"diverges": "diverged", "does not fit": "failed"}
+    assert not (tmp_path / "does not fit").exists()
+    trained = [name for name in specs if name != "does not fit"]
+    assert [read_json(tmp_path / name / "manifest.json")["status"] for name in trained] == [became[name] for name in trained]
+
+
+def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(data: Path, tmp_path: Path) -> None:
+    short, long = run_spec(steps=2), run_spec(steps=200)
+    write_json(tmp_path / "plan.json", {"runs": {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}})
+    folders = {name: str(tmp_path / name) for name in ("runs", "staged", "checkpoints")}
+    options = {"plans": str(tmp_path / "plan.json"), "data": str(data), "out": str(tmp_path / "pack.json"), **folders}
+    command = [sys.executable, "-m", "gt", "pack", "--device", "cpu", "--checkpoint-seconds", "0"]
+    command += [text for name, value in options.items() for text in (f"--{name}", value)]
+    command += ["--run", short.run_id, long.run_id]
+    staged = tmp_path / "staged" / short.run_id / "manifest.json"
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not staged.exists() or not list((tmp_path / "checkpoints").rglob("*.safetensors")):
+        assert first.poll() is None, "the pack ended before it could be killed"
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = staged.read_bytes()
+    assert not (tmp_path / "staged" / long.run_id / "manifest.json").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert staged.read_bytes() == before
+    assert read_json(tmp_path / "pack.json") == {short.run_id: "kept", long.run_id: "completed"}
+    assert read_json(tmp_path / "staged" / long.run_id / "manifest.json")["resumed_from"]
+    assert all((tmp_path / "staged" / spec.run_id / "evaluation.json").exists() for spec in (short, long))
+    assert not list((tmp_path / "checkpoints").iterdir())
