@@ -15,9 +15,22 @@ from gt.ops.scan import linear_scan, linear_scan_reference
 from gt.seeds import Streams
 
 FUSIONS = components("fusion")
+# Every fusion as it is, and with each option that makes another function of it.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "gated-normal": {"gate_weight_init": "normal"},
+    "channel_gated-record": {"hgf_init": "record"},
+    "concatenated-bias": {"bias": True},
+    "residual_projection-bias": {"bias": True},
+    "router-top1": {"choice": "top1"},
+    "mingru-tanh": {"candidate": "tanh"},
+    "glu-input": {"context": "input"},
+    "independent_gates-silu": {"activation": "silu"},
+}
+CASES = [*FUSIONS, *OPTIONS]
 
 
-def make(name: str, d_model: int = 8, seed: int = 0, **options: Any) -> Fusion:
+def make(case: str, d_model: int = 8, seed: int = 0, **options: Any) -> Fusion:
+    name, options = case.split("-")[0], {**OPTIONS.get(case, {}), **options}
     if name == "head_norm" and d_model == 8:
         options.setdefault("head_size", 4)
     fusion: Fusion = FUSIONS[name].load()(d_model, **options)
@@ -41,7 +54,7 @@ def branches() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return r, m, x
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", CASES)
 class TestEveryFusion:
     def test_sets_every_parameter_from_its_own_stream(self, name: str) -> None:
         assert_all_set(make(name))
@@ -92,7 +105,7 @@ def test_a_gate_starts_at_its_initial_value_whatever_the_branches_say(name: str,
     torch.testing.assert_close(fused.y, gate * 100 * r + (1 - gate) * m, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gru", "mingru", "glu", "linear_recurrence"])
+@pytest.mark.parametrize("name", ["gru", "mingru", "glu", "linear_recurrence", "scan"])
 def test_an_arbiter_starts_undecided(name: str, branches: Any) -> None:
     gate = make(name)(*branches).gate
     torch.testing.assert_close(gate, torch.full_like(gate, 0.5), rtol=0, atol=1e-12)
@@ -136,6 +149,69 @@ def test_mingru_follows_its_recurrence(candidate: Any, branches: Any) -> None:
         h = (1 - z[:, t].sigmoid()) * h + z[:, t].sigmoid() * new
         w = torch.softmax(fusion.weigh(h), dim=-1)
         torch.testing.assert_close(fusion(r, m, x).y[:, t], w[:, :1] * r[:, t] + w[:, 1:] * m[:, t], rtol=1e-9, atol=1e-9)
+
+
+def test_the_gru_is_the_library_s(branches: Any) -> None:
+    r, m, x = branches
+    fusion = perturbed("gru")
+    gru = torch.nn.GRU(16, 8, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        for name, layer in (("ih", fusion.read), ("hh", fusion.recur)):
+            getattr(gru, f"weight_{name}_l0").copy_(layer.weight)
+            getattr(gru, f"bias_{name}_l0").copy_(layer.bias)
+    h, last = gru(torch.cat([r, m], dim=-1))
+    w = fusion.weigh(h).softmax(-1)  # type: ignore[operator]
+    fused = fusion(r, m, x)
+    torch.testing.assert_close(fused.y, w[..., :1] * r + w[..., 1:] * m, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fused.state, last[0], rtol=1e-10, atol=1e-10)
+
+
+def test_the_scan_arbiter_follows_its_recurrence(branches: Any) -> None:
+    r, m, x = branches
+    fusion = perturbed("scan")
+    w, a, b = (
+        x @ layer.weight.T + layer.bias  # type: ignore[operator]
+        for layer in (fusion.weigh, fusion.forget, fusion.write)
+    )
+    rms = lambda v: v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
+    w = w.softmax(-1)
+    weighed = w[..., :1] * rms(r) * fusion.r_norm.weight + w[..., 1:] * rms(m) * fusion.m_norm.weight
+    h = torch.zeros(2, 8, dtype=torch.float64)
+    for t in range(9):
+        h = a[:, t].sigmoid() * h + b[:, t].sigmoid() * weighed[:, t]
+        torch.testing.assert_close(fusion(r, m, x).y[:, t], fusion.output(h), rtol=1e-9, atol=1e-9)
+
+
+def test_glu_and_independent_gates_follow_their_options(branches: Any) -> None:
+    r, m, x = branches
+    rms = lambda v: v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
+    glu = perturbed("glu-input")
+    nr, nm = rms(r) * glu.r_norm.weight, rms(m) * glu.m_norm.weight
+    a = (x @ glu.r_gate.weight.T).sigmoid() * nr + (x @ glu.m_gate.weight.T).sigmoid() * nm
+    w = (a @ glu.weigh.weight.T).softmax(-1)
+    expected = (w[..., :1] * r + w[..., 1:] * m) @ glu.output.weight.T
+    torch.testing.assert_close(glu(r, m, x).y, expected, rtol=1e-10, atol=1e-10)
+    silu = perturbed("independent_gates-silu")
+    gates = [x @ layer.weight.T + layer.bias for layer in (silu.r_gate, silu.m_gate)]
+    expected = sum(g * g.sigmoid() * branch for g, branch in zip(gates, (r, m), strict=True))
+    torch.testing.assert_close(silu(r, m, x).y, silu.output(expected), rtol=1e-10, atol=1e-10)
+
+
+def test_a_straight_through_gate_chooses_a_branch_and_learns_as_the_blend_does(branches: Any) -> None:
+    r, m, x = branches
+    soft, hard = perturbed("gated"), perturbed("gated", straight_through=True)
+    first = soft(r, m, x).gate > 0.5
+    assert first.any() and not first.all()
+    fused = hard(r, m, x)
+    assert torch.equal(fused.y, torch.where(first, r, m))
+    assert torch.equal(fused.gate, first.to(fused.gate.dtype))
+    # The gate's own gradient is the blend's; with y linear in the gate, any linear readout shows it.
+    readout = torch.randn(r.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad((f(r, m, x).y * readout).sum(), list(f.parameters())) for f in (soft, hard)]
+    for of_blend, of_choice in zip(*gradients, strict=True):
+        torch.testing.assert_close(of_choice, of_blend, rtol=1e-12, atol=1e-12)
+    assert torch.equal(make("gated", gate_init=0.3, straight_through=True)(r, m, x).y, m)
+    assert torch.equal(make("gated", gate_init=0.7, straight_through=True)(r, m, x).y, r)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,18 @@ def test_every_parameter_learns(spec: ModelSpec, tokens: torch.Tensor) -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+@torch.no_grad()
+def test_two_sets_of_weights_at_once_give_what_each_gives_alone(spec: ModelSpec, tokens: torch.Tensor) -> None:
+    models = [built(spec, seed) for seed in (0, 1)]
+    weights = {
+        name: torch.stack([dict(m.named_parameters())[name] for m in models]) for name, _ in models[0].named_parameters()
+    }
+    at_once = torch.func.vmap(lambda own, t: torch.func.functional_call(models[0], own, (t,))[0], in_dims=(0, None))
+    logits = at_once(weights, tokens)
+    for i, alone in enumerate(models):
+        torch.testing.assert_close(logits[i], alone(tokens)[0], rtol=1e-9, atol=1e-9)
+
+
 def test_variants_that_share_a_module_start_from_the_same_numbers() -> None:
     alone, fused = (dict(built(variant(name)).named_parameters()) for name in ("RWKV-6", "GF"))
     shared = set(alone) & set(fused)

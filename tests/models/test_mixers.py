@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import pytest
@@ -11,15 +12,22 @@ from torch import Tensor, nn
 from gt.catalogue import Component, components
 from gt.errors import ConfigError
 from gt.models.init import assert_all_set, mark_unset
+from gt.models.mixers.state import StateNorm, normed_wkv
 from gt.seeds import Streams
 
 D_MODEL = 16
 SMALL = {"head_size": 8, "mix_rank": 2, "decay_rank": 3, "head_dim": 8, "d_state": 4, "n_head": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "rwkv6-fla": {"name": "rwkv6", "init": "fla"},
+    "rwkv6-fla": {"name": "rwkv6", "init": "fla", "norm_eps": 1e-5},
     "mamba2-fla": {"name": "mamba2", "init": "fla"},
     "mamba2-groups": {"name": "mamba2", "n_groups": 2},
     "attention-rope": {"name": "attention", "rope": True, "bias": True},
+    "attention-conv": {"name": "attention", "conv": 4},
+    "rwkv6-options": {"name": "rwkv6", "key_clamp": True, "decay_init": "identity", "initial_state": "learned"},
+    "rwkv6-state-norm": {"name": "rwkv6", "state_norm": 4, "initial_state": "learned"},
+    "mamba2-options": {"name": "mamba2", "decay_init": "identity", "dt_init": "medium", "initial_state": "learned"},
+    "mamba2-state-norm": {"name": "mamba2", "state_norm": 4, "n_groups": 2, "initial_state": "learned"},
+    "grounded_wkv-v3": {"name": "grounded_wkv", "base_decay": 0.0, "state_norm": 4, "initial_state": "learned"},
 }
 CATALOGUE: dict[str, Component] = {
     **components("mixer"),
@@ -176,6 +184,13 @@ def test_under_bfloat16_autocast_recurrent_states_and_decays_stay_float32(case: 
         ("mamba2", {"head_dim": 5}),
         ("mamba2", {"n_groups": 3}),
         ("attention", {"n_head": 3}),
+        ("rwkv6", {"state_norm": 5}),
+        ("mamba2", {"state_norm": 5}),
+        ("mamba2_record", {"n_head": 3}),
+        ("intelligent_hybrid", {"head_size": 5}),
+        ("grounded_wkv", {"head_size": 5}),
+        ("grounded_wkv", {"balance": 1.5}),
+        ("grounded_memory", {"head_size": 5}),
     ],
 )
 def test_an_impossible_size_is_refused_by_name(name: str, options: dict[str, int]) -> None:
@@ -233,7 +248,6 @@ class TestRWKV6Initialisation:
         torch.testing.assert_close(decay, torch.full_like(decay, 0.36787944), rtol=0, atol=1e-6)
         assert not mixer.bonus.any()
         assert not mixer.x_bias.any()
-        assert mixer.g_norm.eps == pytest.approx(1e-5)
 
 
 class TestMamba2Initialisation:
@@ -266,3 +280,90 @@ class TestMamba2Initialisation:
         assert 0.99e-3 < dt.min() < dt.max() < 1.01e-1
         assert 0.99 < rate.min() < rate.max() < 16.01
         assert torch.equal(mixer.D, torch.ones(64))
+
+
+class TestStates:
+    """What can be done to a recurrent state: a norm after every token, a learned start, slow decays, weak writes."""
+
+    @staticmethod
+    def normalise(state: Tensor, groups: int, weight: Tensor) -> Tensor:
+        flat = state.flatten(-2)
+        pieces = [piece / (piece.square().mean(-1, keepdim=True) + 1e-5).sqrt() for piece in flat.tensor_split(groups, dim=-1)]
+        return torch.cat(pieces, dim=-1).view_as(state) * weight
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("bonus", [True, False])
+    def test_a_normed_recurrence_is_its_equation(self, bonus: bool) -> None:
+        r, k, v = noise(3, 2, 7, 2, 4).unbind()
+        log_w, u, start = -noise(2, 7, 2, 4).exp(), noise(2, 4), noise(2, 2, 4, 4)
+        norm = StateNorm(4, 4, 4).double()
+        norm.weight.copy_(1 + 0.1 * noise(4, 4))
+        y, last = normed_wkv(r, k, v, log_w, u if bonus else None, start, norm)
+        for b in range(2):
+            for h in range(2):
+                S = start[b, h]
+                for t in range(7):
+                    kv = torch.outer(k[b, t, h], v[b, t, h])
+                    new = self.normalise(torch.diag(log_w[b, t, h].exp()) @ S + kv, 4, norm.weight)
+                    read = S + torch.diag(u[h]) @ kv if bonus else new
+                    torch.testing.assert_close(y[b, t, h], r[b, t, h] @ read, rtol=1e-10, atol=1e-10)
+                    S = new
+                torch.testing.assert_close(last[b, h], S, rtol=1e-10, atol=1e-10)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("name", ["rwkv6", "mamba2", "grounded_wkv"])
+    def test_a_normed_state_has_unit_size_in_each_group_however_long_the_text(self, name: str) -> None:
+        module = build(name, state_norm=2)
+        # What a token writes must be large against the norm's epsilon of 1e-5.
+        *_, memory = module(1000 * noise(1, 50, D_MODEL))[1]
+        size = memory.transpose(-1, -2) if name == "mamba2" else memory
+        torch.testing.assert_close(
+            size.flatten(-2).unflatten(-1, (2, -1)).square().mean(-1),
+            torch.ones(1, size.shape[1], 2).double(),
+            rtol=1e-3,
+            atol=0,
+        )
+
+    @torch.no_grad()
+    def test_a_normed_mamba_without_its_norm_is_mamba(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        plain, normed = perturb(build("mamba2", n_groups=2)), build("mamba2", n_groups=2, state_norm=1)
+        normed.load_state_dict(plain.state_dict(), strict=False)
+        monkeypatch.setattr(StateNorm, "forward", lambda self, state: state)
+        x = noise(2, 9, D_MODEL)
+        torch.testing.assert_close(normed(x)[0], plain(x)[0], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(normed(x)[1][1], plain(x)[1][1], rtol=1e-10, atol=1e-10)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("name", ["rwkv6", "mamba2", "grounded_wkv"])
+    def test_a_learned_start_is_the_state_that_a_sequence_starts_from(self, name: str) -> None:
+        learned, plain = perturb(build(name, initial_state="learned")), build(name)
+        plain.load_state_dict(learned.state_dict(), strict=False)
+        x = noise(2, 9, D_MODEL)
+        *last, memory = plain(x[:, :1])[1]
+        start = learned.initial_state.weight.expand_as(memory)
+        blank = tuple(torch.zeros_like(part) for part in last)
+        torch.testing.assert_close(learned(x)[0], plain(x, (*blank, start))[0], rtol=1e-10, atol=1e-10)
+        assert not torch.allclose(learned(x)[0], plain(x)[0])
+
+    def test_a_learned_start_is_small(self) -> None:
+        module = CATALOGUE["rwkv6"].load()(128, 0, 2, initial_state="learned")
+        module.reset_parameters(Streams(0))
+        assert module.initial_state.weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+    @torch.no_grad()
+    def test_identity_starts_keep_0_9999_of_the_state_a_token(self) -> None:
+        rwkv, mamba = build("rwkv6", decay_init="identity"), build("mamba2", decay_init="identity")
+        kept = (-rwkv.w_proj.linear(noise(5, D_MODEL)).exp()).exp()
+        torch.testing.assert_close(kept, torch.full_like(kept, 0.9999), rtol=0, atol=1e-9)
+        kept = (-nn.functional.softplus(mamba.dt_bias) * mamba.A_log.exp()).exp()
+        torch.testing.assert_close(kept, torch.full_like(kept, 0.9999), rtol=0, atol=1e-9)
+
+    @torch.no_grad()
+    def test_clamped_keys_write_slow_channels_in_proportion_to_what_they_forget(self) -> None:
+        x = noise(2, 9, D_MODEL)
+        # Every channel forgets 1e-4 a token here, so a write is 1e-4 (to first order) of what it is without the clamp.
+        slow = [build("rwkv6", decay_init="identity", key_clamp=clamp)(x)[1][1] for clamp in (False, True)]
+        torch.testing.assert_close(slow[1], -math.log(0.9999) * slow[0], rtol=1e-6, atol=0)
+        # FLA's start forgets by 1/e: -log w is one, and the clamp lets all through.
+        fast = [build("rwkv6", init="fla", key_clamp=clamp)(x)[1][1] for clamp in (False, True)]
+        torch.testing.assert_close(fast[1], fast[0], rtol=1e-12, atol=1e-12)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion
-from gt.models.init import constant_, linear_, norm_, normal_
+from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.ops.scan import linear_scan
 from gt.seeds import Streams
 
@@ -28,29 +28,37 @@ def at_least_float32(x: Tensor) -> Tensor:
 class GRUArbiter(Fusion):
     """A GRU over the sequence of both branches' outputs.
 
-    Formula: h_t = GRU([r_t; m_t], h_{t-1}), w = softmax(W h_t), y = w_0 r + w_1 m
-    Source: repository ops/arbiter_gru.py; V0.5_ROADMAP.md L57-63
+    Formula: h_t = (1 - z) n + z h_{t-1}, z = s(U_z [r; m; h_{t-1}]), q = s(U_q [r; m; h_{t-1}]),
+        n = tanh(U_n [r; m] + q * V_n h_{t-1}), w = softmax(W h_t), y = w_0 r + w_1 m
+    Source: Cho et al. 2014 (arXiv:1406.1078); repository ops/arbiter_gru.py; V0.5_ROADMAP.md L57-63
     Parameters: 148,482 at d_model 128
     """
 
     name: ClassVar[str] = "gru"
+    sequential: ClassVar[bool] = True
 
     def __init__(self, d_model: int) -> None:
         super().__init__(d_model)
-        self.gru = nn.GRU(2 * d_model, d_model, batch_first=True)
+        # Of the reset gate, the update gate and the candidate, in this order; a GRU of the library cannot be mapped over runs.
+        self.read = nn.Linear(2 * d_model, 3 * d_model)
+        self.recur = nn.Linear(d_model, 3 * d_model)
         self.weigh = nn.Linear(d_model, 2)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Tensor | None = None) -> Fused:
-        h, last = self.gru(torch.cat([r, m], dim=-1), state)
-        return weigh(self.weigh(h), r, m, last)
+        read = at_least_float32(self.read(torch.cat([r, m], dim=-1)))
+        h = read.new_zeros(r.shape[0], self.d_model) if state is None else state
+        states = []
+        for read_t in read.unbind(1):
+            (reset, update, new), (h_reset, h_update, h_new) = read_t.chunk(3, dim=-1), self.recur(h).chunk(3, dim=-1)
+            z = torch.sigmoid(update + h_update)
+            h = torch.lerp(torch.tanh(new + torch.sigmoid(reset + h_reset) * h_new), h, z)
+            states.append(h)
+        return weigh(self.weigh(torch.stack(states, dim=1)), r, m, h)
 
     def reset_parameters(self, streams: Streams) -> None:
         """The GRU U(+-1/sqrt(d)) as torch's default; the weights start at one half."""
-        for name, parameter in self.gru.named_parameters():
-            bound = self.d_model**-0.5
-            values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=streams.generator(f"gru.{name}"))
-            with torch.no_grad():
-                parameter.copy_(values)
+        for name, parameter in self.named_parameters():
+            uniform_(parameter, self.d_model**-0.5, streams, name)
         constant_(self.weigh.weight, 0.0)
         constant_(self.weigh.bias, 0.0)
 

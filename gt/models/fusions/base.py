@@ -21,10 +21,12 @@ class Fusion(nn.Module):
     """Joins r and m, each (batch, time, d_model), the outputs of two mixers on the block's normalised input.
 
     x is the block's own input, (batch, time, d_model). A subclass gives `name`, a docstring with `Formula:` and
-    `Source:`, keyword-only options with plain annotations and defaults, and the methods below.
+    `Source:`, keyword-only options with plain annotations and defaults, and the methods below. `sequential`: it goes position
+    by position, which a compiler would unroll.
     """
 
     name: ClassVar[str]
+    sequential: ClassVar[bool] = False
 
     def __init__(self, d_model: int) -> None:
         super().__init__()

@@ -14,10 +14,11 @@ class Mixer(nn.Module):
 
     A subclass gives `name`, a docstring with `Formula:` and `Source:`, keyword-only options with plain annotations and
     defaults, and the methods below. `undecayed` lists prefixes of parameter names that get no weight decay although they
-    are matrices.
+    are matrices; `sequential`: it goes position by position, which a compiler would unroll.
     """
 
     name: ClassVar[str]
+    sequential: ClassVar[bool] = False
     undecayed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, d_model: int, layer: int, n_layer: int) -> None:

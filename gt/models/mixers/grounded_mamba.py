@@ -32,6 +32,7 @@ class StableSSM(Mixer):
     """
 
     name: ClassVar[str] = "stable_ssm"
+    sequential: ClassVar[bool] = True
 
     def __init__(self, d_model: int, layer: int, n_layer: int, *, d_state: int = 16) -> None:
         super().__init__(d_model, layer, n_layer)

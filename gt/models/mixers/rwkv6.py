@@ -30,7 +30,8 @@ class RWKV6(Mixer):
     Parameters: 140,544 at d_model 128
 
     Parameters are named as in FLA 0.6.0's RWKV6Attention with expand_k = 1. init "official" is x060's; "fla" is that
-    layer's default, another model at the start: every channel decays by 1/e, there is no static token shift and no bonus.
+    layer's default, another model at the start: every channel decays by 1/e, there is no static token shift and no bonus (it
+    also has norm_eps 1e-5; the official kernel's output is normalised with 1e-5 * 8^2).
     decay_init changes the decays alone: "record" is exp(-exp(-5)) everywhere (a time constant of 148 tokens); "power_law"
     gives all channels of layer l the time constant (l + 1)^p, from 1 at the bottom to 256 at the top (seed 000 L399-421);
     "identity" is 0.9999 everywhere (repository V3_RESEARCH_NOTES.md 2.12). key_clamp multiplies keys by min(1, -log w): slow
@@ -52,6 +53,7 @@ class RWKV6(Mixer):
         mix_rank: int = 32,
         decay_rank: int = 64,
         init: Literal["official", "fla"] = "official",
+        norm_eps: float = 64e-5,
         decay_init: Literal["own", "record", "power_law", "identity"] = "own",
         key_clamp: bool = False,
         state_norm: int = 0,
@@ -70,8 +72,7 @@ class RWKV6(Mixer):
         self.v_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.g_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.bonus = nn.Parameter(torch.empty(self.n_head, head_size))
-        # The official kernel's output is normalised with eps 1e-5 * 8^2; FLA's layer has 1e-5.
-        self.g_norm: Any = nn.GroupNorm(self.n_head, d_model, eps=64e-5 if init == "official" else 1e-5)
+        self.g_norm: Any = nn.GroupNorm(self.n_head, d_model, eps=norm_eps)
         self.o_proj = nn.Linear(d_model, d_model, bias=False)
         self.state_norm = StateNorm(head_size, head_size, state_norm) if state_norm else None
         self.initial_state = InitialState(self.n_head, head_size, head_size) if initial_state == "learned" else None

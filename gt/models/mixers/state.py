@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,8 @@ class StateNorm(nn.Module):
     Source: repository V3_RESEARCH_NOTES.md 2.11 and layers_v030.py (StateNorm, eps 1e-5, 4 groups). The record's code
     normalised only what one call handed to the next; its text says after every token, and so does this.
     """
+
+    sequential: ClassVar[bool] = True
 
     def __init__(self, rows: int, columns: int, groups: int) -> None:
         super().__init__()
