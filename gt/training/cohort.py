@@ -48,7 +48,8 @@ class Cohort:
     """Some runs in progress. `advance` trains to the next stop and `collect` reads what came of it.
 
     specs: runs that `gt.grouping` lets be stacked. tokens: what all are trained on. engine_name and compiled: how the steps
-    are run, by default as compiled graphs on a GPU and operation by operation elsewhere.
+    are run, by default as compiled graphs on a GPU and operation by operation elsewhere. recompute: letters of mixers whose
+    activations are computed again in the backward pass, which saves memory and changes no bit.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Cohort:
         dtype: torch.dtype = torch.float32,
         engine_name: engine.Name | None = None,
         compiled: bool | None = None,
+        recompute: str = "",
     ) -> None:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, and nothing reads those
@@ -67,17 +69,19 @@ class Cohort:
         self.engine = engine.Engine(device, engine_name)
         self.compiled = device.type == "cuda" if compiled is None else compiled
         with self.engine.stream():
-            self._build()
+            self._build(recompute)
         self.curves = [Curves(["step", "tokens", "timestamp", *self._scalars()]) for _ in specs]
         self.status = ["completed"] * len(specs)
         self.ended_at: list[int | None] = [None] * len(specs)
         self.step = 0  # that the device was told to take
         self.collected = -1  # the last step whose results the host has; -1 before the first validation
 
-    def _build(self) -> None:
+    def _build(self, recompute: str) -> None:
         """Everything that stands on the device."""
         specs, tokens, device = self.specs, self.tokens, self.device
         self.model = LanguageModel(specs[0].model, tokens.vocab_size).to(device=device, dtype=self.dtype)
+        for block in self.model.blocks():
+            block.recompute = set(recompute)
         self.flat = Flat(self.model, len(specs), device, self.dtype)
         self.weights, self.last_gradient = self.flat.zeros(), self.flat.zeros()
         self._initialise()

@@ -83,9 +83,8 @@ class Attempt:
 
     def __init__(self, jobs: list[Job], checkpoints: Path, settings: Settings) -> None:
         self.jobs, self.checkpoints, self.settings = jobs, checkpoints, settings
-        self.cohort = Cohort([job.spec for job in jobs], Tokens.open(jobs[0].data), settings.device)
-        for block in self.cohort.model.blocks():
-            block.recompute = set(settings.recompute)
+        specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
+        self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute)
         self.started = datetime.now(UTC)
         self.clock = self.last_save = time.perf_counter()
         self.joules = energy(settings.device)

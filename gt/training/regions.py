@@ -1,12 +1,14 @@
-"""A language model's loss in regions that a compiler takes one at a time: the embedding, each layer, the head.
+"""A language model's loss in regions that a compiler takes one at a time: each norm, mixer, fusion and feed-forward layer.
 
-Compiling fuses what stands between matrix products and recurrences, which is most of a small model's kernels. One layer is
-compiled, not all: layers that differ in nothing but their weights share the code, so a deep model compiles as quickly as a
-shallow one. The same regions run uncompiled give the same numbers to rounding.
+Compiling fuses what stands between matrix products and recurrences, which is most of a small model's kernels. A region is
+compiled once for all layers, and for all models of a process, that have it with the same shapes: a deep model compiles as
+quickly as a shallow one, and twelve fusions of the same two mixers compile the mixers once. The same regions run uncompiled
+give the same numbers to rounding.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,55 +16,86 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gt.models.block import Block
+from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel, Stack
-from gt.models.mixers.grounded_mamba import StableSSM
-from gt.models.mixers.state import StateNorm
 from gt.training.losses import autocast, cross_entropies
 
 Weights = dict[str, Tensor]
+# By what they compute. Kept for as long as the process lives: compiling takes seconds, a function little memory.
+_compiled: dict[str, Callable[..., Any]] = {}
 
 
 def divisible(model: LanguageModel) -> bool:
     """Whether a model is a stack of layers that compile: no towers, no recurrence that goes position by position."""
-    sequential = (StateNorm, StableSSM, nn.RNNBase)
-    return isinstance(model.body, Stack) and not any(isinstance(module, sequential) for module in model.modules())
+    return isinstance(model.body, Stack) and not any(getattr(module, "sequential", False) for module in model.modules())
 
 
 class Regions:
     """The mean cross-entropy of a batch, for the runs of a cohort. `weights` are theirs, (run, *shape), or a single run's."""
 
     def __init__(self, model: LanguageModel, weights: Weights, precision: str, compiled: bool) -> None:
-        self.precision = precision
-        if compiled:
-            _allow_many_regions()
-        stacked = next(iter(weights.values())).ndim > next(model.parameters()).ndim
-
-        def region(module: nn.Module) -> Callable[..., Any]:
-            function = mapped(module) if stacked else lambda own, *inputs: functional_call(module, own, inputs)
-            return torch.compile(function, dynamic=False) if compiled else function
-
-        def weights_of(module: nn.Module, prefix: str) -> Weights:
-            return {f"subject.{name}": weights[prefix + name] for name, _ in module.named_parameters()}
-
-        self.embed = region(Applied(model, lambda lm, tokens: lm.embed(tokens)))
-        self.head = region(Applied(model, lambda lm, x, targets: cross_entropies(lm.read_out(x), targets).mean()))
-        self.outer = {name: w for name, w in weights_of(model, "").items() if not name.startswith("subject.body.")}
-        by_structure: dict[str, Callable[..., Any]] = {}
-        self.layers: list[tuple[Callable[..., Any], Weights]] = []
-        for i, block in enumerate(model.body.blocks):
-            key = structure(block)
-            if key not in by_structure:
-                by_structure[key] = region(Applied(block, lambda layer, x: layer(x)[0]))
-            self.layers.append((by_structure[key], weights_of(block, f"body.blocks.{i}.")))
+        self.precision, self.compiled = precision, compiled
+        self.weights = weights
+        self.stacked = next(iter(weights.values())).ndim > next(model.parameters()).ndim
+        self.embed = self._of_all(model, lambda lm, tokens: lm.embed(tokens))
+        self.head = self._compiled(self._of_all(model, _loss), _about_outer(model))
+        self.outer = {f"subject.{name}": w for name, w in weights.items() if not name.startswith("body.")}
+        self.layers = [self._in_regions(block, f"body.blocks.{i}.") for i, block in enumerate(model.body.blocks)]
 
     def __call__(self, batch: Tensor) -> Tensor:
         """batch: ([run,] batch, time + 1) tokens -> nats/token, ([run])."""
         with autocast(batch.device, self.precision):
             x = self.embed(self.outer, batch[..., :-1])
-            for layer, weights in self.layers:
-                x = layer(weights, x)
+            for layer in self.layers:
+                x, _ = layer(x)
             loss: Tensor = self.head(self.outer, x, batch[..., 1:])
         return loss
+
+    def _in_regions(self, block: Block, prefix: str) -> nn.Module:
+        """A layer whose parts are regions with weights of their own; what is left of it are sums, which any shape suits."""
+        layer = copy.copy(block)
+        layer._modules = dict(block._modules)
+        for name, part in block.named_children():
+            if isinstance(part, nn.ModuleDict):
+                parts = {letter: self._region(child, f"{prefix}{name}.{letter}.") for letter, child in part.items()}
+                layer._modules[name] = nn.ModuleDict(parts)
+            else:
+                layer._modules[name] = self._region(part, f"{prefix}{name}.")
+        return layer
+
+    def _region(self, part: nn.Module, prefix: str) -> Region:
+        weights = {f"subject.{name}": self.weights[prefix + name] for name, _ in part.named_parameters()}
+        return Region(part, self._compiled(self._of_all(part, _output), structure(part)), weights)
+
+    def _of_all(self, subject: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
+        """function(subject, ...) of weights and inputs, for all runs."""
+        module = Applied(subject, function)
+        return mapped(module) if self.stacked else lambda own, *inputs: functional_call(module, own, inputs)
+
+    def _compiled(self, function: Callable[..., Any], about: str) -> Callable[..., Any]:
+        """The function, if so compiled: the one of an equal subject, if there was one."""
+        if not self.compiled:
+            return function
+        key = f"{self.stacked} {self.precision} {about}"
+        if key not in _compiled:
+            _allow_many_regions()
+            _compiled[key] = torch.compile(function, dynamic=False)
+        return _compiled[key]
+
+
+class Region(nn.Module):
+    """Stands in for a part of a layer: a function of the part's weights, and no states."""
+
+    def __init__(self, part: nn.Module, function: Callable[..., Any], weights: Weights) -> None:
+        super().__init__()
+        self.function, self.weights = function, weights
+        self.is_fusion = isinstance(part, Fusion)
+        self.is_plain = isinstance(part, (nn.RMSNorm, nn.LayerNorm)) or not hasattr(part, "state_size")
+
+    def forward(self, *inputs: Tensor | None) -> Any:
+        y = self.function(self.weights, *(x for x in inputs if x is not None))
+        return Fused(y, None) if self.is_fusion else y if self.is_plain else (y, None)
 
 
 class Applied(nn.Module):
@@ -88,18 +121,33 @@ def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
     return of_all
 
 
-def structure(block: nn.Module) -> str:
-    """All that decides what a layer computes, but its weights: two layers of one structure can share compiled code."""
-    plain = (bool, int, float, str, tuple)
-    settings = [
-        (
-            name,
-            type(module).__qualname__,
-            sorted((k, v) for k, v in vars(module).items() if isinstance(v, plain) and k != "layer"),
-        )
-        for name, module in block.named_modules()
-    ]
-    return repr((settings, [(name, tuple(p.shape)) for name, p in block.named_parameters()]))
+def structure(part: nn.Module) -> str:
+    """All that decides what a part computes, but its weights and where it stands."""
+    settings = [(name, type(module).__qualname__, _plain(module)) for name, module in part.named_modules()]
+    return repr((settings, [(name, tuple(p.shape)) for name, p in part.named_parameters()]))
+
+
+def _plain(module: nn.Module) -> list[tuple[str, object]]:
+    """Its attributes that are numbers, texts or tuples of them; the layer's number only sets initial values."""
+    kinds = (bool, int, float, str, tuple)
+    return sorted((name, value) for name, value in vars(module).items() if isinstance(value, kinds) and name != "layer")
+
+
+def _about_outer(model: LanguageModel) -> str:
+    """The same of what stands around the layers."""
+    parts = {name: structure(part) for name, part in model.named_children() if name != "body"}
+    return f"outer {parts} {model.spec.logit_softcap}"
+
+
+def _output(part: nn.Module, *inputs: Tensor) -> Tensor:
+    """What a part gives, without its state or gate."""
+    output = part(*inputs)
+    first: Tensor = output[0] if isinstance(output, tuple) else output
+    return first
+
+
+def _loss(model: LanguageModel, x: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropies(model.read_out(x), targets).mean()
 
 
 def _allow_many_regions() -> None:
