@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test ui lock schemas clean
+.PHONY: help run test report publish ui lock schemas clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,12 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	snakefmt --check workflow
 	snakemake --lint
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+report: $(VENV)/.run  ## make the report of every published study again from its records
+	for records in results/published/*/records; do gt rebuild --published $$(dirname $$records) --templates report_templates; done
+
+publish: $(VENV)/.run  ## keep the records and the report of a study that has run (STUDY=smoke) under results/published
+	gt publish --plan results/studies/$(STUDY)/plan.json --runs results/runs --out results/published/$(STUDY) --templates report_templates
 
 ui: $(VENV)/.run  ## serve the MLflow UI on this machine only
 	mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000

@@ -79,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     command(figures, study="results/studies/<study>")
     command(report, study="results/studies/<study>", templates="report_templates")
     command(summary, study="results/studies/<study>")
+    command(publish, plan="plan.json", runs="results/runs", out="results/published/<study>", templates="report_templates")
+    command(rebuild, published="results/published/<study>", templates="report_templates")
     command(schema, out="workflow/schemas")
     command(list_).add_argument("--variants", action="store_true", help="the variants, counted at a scale")
     match_ = command(match)
@@ -243,6 +245,22 @@ def summary(options: argparse.Namespace) -> None:
     from gt.report.render import summary
 
     print(summary(options.study))
+
+
+def publish(options: argparse.Namespace) -> None:
+    """Keep a study's small records with the code, and the report that they give."""
+    from gt.publish import publish
+
+    publish(_plan(options.plan), options.runs, options.out, options.templates)
+    print(f"{options.out / 'report.html'}")
+
+
+def rebuild(options: argparse.Namespace) -> None:
+    """Make the report of a published study again from its records."""
+    from gt.publish import rebuild
+
+    rebuild(options.published, options.published, options.templates)
+    print(f"{options.published / 'report.html'}")
 
 
 def schema(options: argparse.Namespace) -> None:

@@ -1,0 +1,105 @@
+"""Studies that are kept with the code: their small records, from which the report is made again anywhere.
+
+`results/published/<study>/records/` holds the plan and, for all its runs together, one file of each kind that a run record
+has: the JSON documents by run id, a line a run, and the curves below each other. Weights are not kept. Beside it stands
+what the records give: `report.html`, `report.md`, `tables/` and `figures/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gt.analysis.aggregate import aggregate
+from gt.errors import ConfigError
+from gt.records import atomic_write, read_json, write_json
+from gt.report.figures import draw
+from gt.report.render import render
+from gt.study import dumps
+
+Json = dict[str, Any]
+DOCUMENTS = ("manifest.json", "evaluation.json", "probes.json", "failure.json")
+CURVES = "curves.parquet"
+REPORT = ("report.html", "report.md", "tables", "figures")
+
+
+def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:
+    """Keep the records of a study, in place of those that are kept, and make its report from them.
+
+    ConfigError if no run of the plan has a record.
+    """
+    records = published / "records"
+    shutil.rmtree(records, ignore_errors=True)
+    pack(plan, runs, records)
+    rebuild(published, published, templates)
+
+
+def rebuild(published: Path, out: Path, templates: Path) -> None:
+    """Make the report of a published study again, into `out`. The same records and code give the same bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs, study = Path(folder) / "runs", Path(folder) / "study"
+        plan = unpack(published / "records", runs)
+        study.mkdir()
+        shutil.copyfile(published / "records/plan.json", study / "plan.json")
+        aggregate(plan, runs, study)
+        draw(study)
+        render(study, templates)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in REPORT:
+            if (study / name).is_dir():
+                shutil.rmtree(out / name, ignore_errors=True)
+                shutil.copytree(study / name, out / name)
+            else:
+                shutil.copyfile(study / name, out / name)
+
+
+def pack(plan: Json, runs: Path, records: Path) -> None:
+    """The run records of a plan -> one file of each kind."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = {}
+    for name in DOCUMENTS:
+        found[name] = {run: read_json(runs / run / name) for run in plan["runs"] if (runs / run / name).exists()}
+    if not any(found.values()):
+        raise ConfigError(f"{runs}: no run of {plan['study']} has a record here.")
+    with atomic_write(records / "plan.json") as temporary:
+        temporary.write_text(dumps(plan), encoding="utf-8")
+    for name, documents in found.items():
+        if documents:
+            lines = (f"{json.dumps(run)}: {json.dumps(document, allow_nan=False)}" for run, document in documents.items())
+            with atomic_write(records / name) as temporary:
+                temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    tables = []
+    for run in plan["runs"]:
+        if (runs / run / CURVES).exists():
+            table = pq.read_table(runs / run / CURVES)
+            tables.append(table.append_column("run_id", pa.array([run] * table.num_rows)))
+    if tables:
+        with atomic_write(records / CURVES) as temporary:
+            pq.write_table(pa.concat_tables(tables, promote_options="permissive"), temporary, compression="zstd")
+
+
+def unpack(records: Path, runs: Path) -> Json:
+    """The kept files -> run records without weights. Returns the plan."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    plan: Json = read_json(records / "plan.json")
+    for name in DOCUMENTS:
+        if (records / name).exists():
+            for run, document in read_json(records / name).items():
+                write_json(runs / run / name, document)
+                write_json(runs / run / "spec.json", plan["runs"][run])
+    if (records / CURVES).exists():
+        curves = pq.read_table(records / CURVES)
+        for run in pc.unique(curves["run_id"]).to_pylist():
+            table = curves.filter(pc.equal(curves["run_id"], run)).drop_columns("run_id")
+            # a column that a run does not have is null in the common table, and NaN where it has it without a value
+            table = table.select([name for name in table.column_names if table[name].null_count == 0])
+            with atomic_write(runs / run / CURVES) as temporary:
+                pq.write_table(table, temporary)
+    return plan
