@@ -90,6 +90,16 @@ def parser() -> argparse.ArgumentParser:
     for sub in (commands.choices["list"], match_):
         sub.add_argument("--scale", default="8M", help="a size of config/scales.yaml")
         sub.add_argument("--context", type=int, default=256, help="tokens, for FLOPs and caches")
+    verify_ = command(verify, data="folder of tokens")
+    verify_.add_argument("run", type=Path, help="results/runs/<run_id>")
+    bench_ = command(bench, out="JSON with every number")
+    bench_.add_argument("comparison", nargs="*", help="models, engines, backends, stacks, cohorts, familiar, variants, starts, ops")
+    bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
+    bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")
+    bench_.add_argument("--quick", action="store_true", help="small models and two rounds, to see that it works")
+    for sub in (verify_, bench_):
+        sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
+        sub.add_argument("--threads", type=int, help="CPU threads; by default those of the record, and 1 for bench")
     command(doctor)
     return root
 
@@ -183,8 +193,9 @@ def pack(options: argparse.Namespace) -> None:
     from gt.records import write_json
     from gt.spec import RunSpec
 
-    known = {run_id: spec for plan in options.plans for run_id, spec in _plan(plan)["runs"].items()}
-    specs = {run: RunSpec.model_validate(_entry({"study": "these", "runs": known}, "runs", run)) for run in options.run}
+    plans = [_plan(path) for path in options.plans]
+    known = {"study": " or ".join(p["study"] for p in plans), "runs": {k: v for p in plans for k, v in p["runs"].items()}}
+    specs = {run: RunSpec.model_validate(_entry(known, "runs", run)) for run in options.run}
     became = dict.fromkeys(specs, "kept")
     todo = [
         run for run, spec in specs.items() if not stage.set_aside(options.runs / run, options.staged / run, spec, options.data)
@@ -305,6 +316,35 @@ def match(options: argparse.Namespace) -> None:
     print(f"# {options.by}: {options.reference} {target:,}, {options.candidate} {found:,} ({found / target - 1:+.2%})")
     settings = spec.model_dump(exclude_defaults=True, include={"d_model", "feed_forward", "mixers"})
     print(json.dumps({"variant": options.candidate, "model": settings}))
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Train the run of a record again and compare: to the last bit, or to rounding where the arithmetic is another."""
+    from gt.records import read_json
+
+    options.threads = options.threads or read_json(options.run / "manifest.json")["threads"]
+    device = _device(options)
+    from gt.verify import verify
+
+    outcome = verify(options.run, options.data, device)
+    print(f"{options.run.name}: {outcome.text}")
+    if not outcome.same:
+        raise SystemExit(1)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure how fast training is: candidates side by side, medians over rounds."""
+    from gt.bench.candidates import NAMES
+
+    comparisons = options.comparison or ["models"]
+    for comparison in comparisons:
+        if comparison not in NAMES:
+            raise ConfigError(f"bench: unknown comparison {comparison!r}." + nearest(comparison, NAMES))
+    options.threads = options.threads or 1
+    device = _device(options)
+    from gt.bench.report import bench
+
+    bench(comparisons, options.study, options.out, device, 2 if options.quick else options.rounds, options.quick)
 
 
 def doctor(options: argparse.Namespace) -> None:
