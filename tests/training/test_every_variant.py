@@ -7,27 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from variants import VARIANTS, tiny
 
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
 from gt.records import read_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
-from gt.study import assemble, load_variants, merge, resolve
-from gt.training.loop import Trainer
+from gt.study import merge, resolve
+from gt.training.cohort import Cohort
 
-VARIANTS = load_variants(Path(__file__).parents[2] / "config/variants")
-MODEL: dict[str, Any] = {
-    "d_model": 32,
-    "n_layer": 2,
-    "mixers": {
-        "rwkv6": {"head_size": 16},
-        "mamba2": {"head_dim": 16, "d_state": 8},
-        "attention": {"n_head": 2},
-        "selective_wkv": {"head_size": 16, "d_state": 8},
-        "linear_attention": {"head_size": 16},
-        "rwkv6_record": {"head_size": 16},
-    },
-}
 TRAINING: dict[str, Any] = {
     "steps": 40, "batch_size": 8, "sequence_length": 32, "learning_rate": 0.01, "warmup_ratio": 0.05,
     "evaluate_every": 1000, "evaluation_tokens": 4096, "log_every": 1000,
@@ -55,17 +43,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def specification(name: str) -> RunSpec:
-    variant = resolve(VARIANTS, name)
-    document = assemble(MODEL, variant.model)
-    sizes = {letter: MODEL["mixers"].get(mixer["name"], {}) for letter, mixer in document["mixers"].items()}
-    pace = merge(SLOW if set(document["mixers"]) & {"a", "s", "l"} else {}, OWN.get(name, {}))
-    training = merge(merge(TRAINING, variant.training), pace)
+    model = tiny(name, head_size=16)
+    pace = merge(SLOW if set(model["mixers"]) & {"a", "s", "l"} else {}, OWN.get(name, {}))
     return RunSpec.model_validate(
         {
             "corpus": {"name": "embedded"},
             "tokenizer": {"name": "char"},
-            "model": merge(document, {"mixers": sizes}),
-            "training": training,
+            "model": model,
+            "training": merge(merge(TRAINING, resolve(VARIANTS, name).training), pace),
             "seed": 0,
         }
     )
@@ -73,7 +58,9 @@ def specification(name: str) -> RunSpec:
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_the_loss_falls_below_the_unigram_line(name: str, data: Path) -> None:
-    trainer = Trainer(specification(name), Tokens.open(data), torch.device("cpu"))
-    rows = [row for row in trainer.steps() if row]
-    assert trainer.status == "completed"
+    cohort = Cohort([specification(name)], Tokens.open(data), torch.device("cpu"))
+    while not cohort.done:
+        cohort.advance()
+        rows = cohort.collect()
+    assert cohort.status == ["completed"]
     assert rows[-1]["val/loss"] < read_json(data / "ngram.json")["unigram"]["loss"]
