@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -93,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
     verify_ = command(verify, data="folder of tokens")
     verify_.add_argument("run", type=Path, help="results/runs/<run_id>")
     bench_ = command(bench, out="JSON with every number")
-    bench_.add_argument("comparison", nargs="*", help="models, engines, backends, stacks, cohorts, familiar, variants, starts, ops")
+    bench_.add_argument(
+        "comparison", nargs="*", help="models, engines, backends, stacks, cohorts, familiar, variants, starts, ops"
+    )
     bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
     bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")
     bench_.add_argument("--quick", action="store_true", help="small models and two rounds, to see that it works")
@@ -282,23 +285,32 @@ def schema(options: argparse.Namespace) -> None:
 
 
 def list_(options: argparse.Namespace) -> None:
-    """List every component that a variant can be made of, or every variant with what it has and costs."""
+    """List every component that a variant can be made of, or every variant, with what it has and costs."""
     if options.variants:
-        print(f"at {options.scale}, {options.context} tokens: parameters without embeddings, floats of state, FLOPs a token")
-        for name, spec in _variants(options.scale).items():
-            from gt.models.lm import count
+        from gt.models.lm import count
+        from gt.study import load_variants
 
+        print(f"Variants at {options.scale} and {options.context} tokens. Parameters are without embeddings.\n")
+        named = load_variants(Path("config/variants"))
+        rows = []
+        for name, spec in _variants(options.scale).items():
             audit = count(spec, 16_000, options.context)
-            print(f"{name:24} {audit.n_params_non_embedding:>13,} {audit.state_size:>12,} {audit.flops_per_token:>15,}")
+            costs = (audit.n_params_non_embedding, audit.state_size, audit.flops_per_token)
+            rows.append((name, *(f"{cost:,}" for cost in costs), named[name].title, named[name].source))
+        _print_table(("variant", *COSTS, "what it is", "source"), rows)
         return
     from gt.catalogue import KINDS, components
 
+    print(f"Components at d_model 128 and {options.context} tokens. `gt list --variants` lists what they are put together to.")
     for kind in KINDS:
-        print(f"{kind.replace('_', '-')}s (parameters at d_model 128):")
+        rows = []
         for component in components(kind).values():
-            values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
-            print(f"  {component.name} ({component.parameters:,})  {component.summary}")
-            print("".join(f"      {line}\n" for line in (component.formula, component.source, values) if line), end="")
+            costs = (component.parameters, *component.costs(options.context))
+            rows.append((component.name, *(f"{cost:,}" for cost in costs), component.formula, component.source))
+            if values := ", ".join(f"{name}={default}" for name, (_, default) in component.options.items()):
+                rows.append(("", "", "", "", f"options: {values}", ""))
+        print()
+        _print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
 
 
 def match(options: argparse.Namespace) -> None:
@@ -364,6 +376,28 @@ def doctor(options: argparse.Namespace) -> None:
     print(f"conda: {conda or 'not installed; leave --use-conda out, this environment is used'}")
 
 
+COSTS = ("parameters", "state floats", "FLOPs/token")
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns of a name, numbers and two texts, which share what is left of the terminal and are wrapped in it."""
+    import itertools
+    import shutil
+    import textwrap
+
+    *numbers, _, _ = (max(len(row[i]) for row in (header, *rows)) for i in range(len(header)))
+    left = max(70, shutil.get_terminal_size((160, 0)).columns - sum(numbers) - 2 * (len(header) - 1))
+    widths = [*numbers, left * 3 // 5, left - left * 3 // 5]
+    for row in (header, tuple("-" * width for width in widths), *rows):
+        cells = [[text] if i < len(numbers) else textwrap.wrap(text, widths[i]) for i, text in enumerate(row)]
+        for line in itertools.zip_longest(*cells, fillvalue=""):
+            aligned = (
+                f"{text:>{w}}" if 0 < i < len(numbers) else f"{text:{w}}"
+                for i, (text, w) in enumerate(zip(line, widths, strict=True))
+            )
+            print("  ".join(aligned).rstrip())
+
+
 def _variants(scale: str) -> dict[str, Any]:
     """Every variant of config/ at a named size."""
     from gt.spec import ModelSpec
@@ -389,15 +423,17 @@ def _entry(plan: dict[str, Any], kind: str, name: str) -> Any:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """How to train. Chooses the device first, before CUDA looks at what is visible."""
+    """How to train. Chooses the device first, before CUDA looks at what is visible; torchrun chooses for its processes."""
     device = _device(options)
+    from gt.training.distributed import join
     from gt.training.loop import Settings
 
-    return Settings(device, options.checkpoint_seconds, options.recompute)
+    return Settings(device, options.checkpoint_seconds, options.recompute, join(device))
 
 
 def _device(options: argparse.Namespace) -> torch.device:
-    if options.device != "cpu":
+    local_rank = os.environ.get("LOCAL_RANK")
+    if options.device != "cpu" and local_rank is None:
         from gt.devices import claim
 
         claim()
@@ -407,7 +443,7 @@ def _device(options: argparse.Namespace) -> torch.device:
     has_gpu = torch.cuda.is_available()
     if options.device == "cuda" and not has_gpu:
         raise ConfigError("--device cuda: this machine has no usable GPU. Allowed here: auto, cpu.")
-    return torch.device("cuda" if has_gpu and options.device != "cpu" else "cpu")
+    return torch.device(f"cuda:{local_rank or 0}" if has_gpu and options.device != "cpu" else "cpu")
 
 
 def _note_failure(path: Path, error: Exception) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from gt.data.batches import evaluation_windows
 from gt.data.tokens import Tokens
+from gt.errors import ConfigError
 from gt.fingerprint import TRAINING_PARTS, fingerprint
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
@@ -30,6 +31,7 @@ from gt.spec import RunSpec
 from gt.training import engine
 from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
 from gt.training.curves import Curves, GateWatch
+from gt.training.distributed import World
 from gt.training.flat import Flat
 from gt.training.losses import token_losses
 from gt.training.optimizer import Optimizer, learning_rate
@@ -40,6 +42,7 @@ from gt.training.regions import Applied, Regions, divisible, mapped
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 FOLLOWED = ("grad_norm", "update_ratio", "grad_cosine")  # one curve a part of the model
+ALONE = World()
 # Tokens at once in a validation, fewer where the logits of so many would be more than MAX_LOGITS numbers.
 VALIDATED_AT_ONCE, MAX_LOGITS = 8192, 2**26
 
@@ -49,7 +52,8 @@ class Cohort:
 
     specs: runs that `gt.grouping` lets be stacked. tokens: what all are trained on. engine_name and compiled: how the steps
     are run, by default as compiled graphs on a GPU and operation by operation elsewhere. recompute: letters of mixers whose
-    activations are computed again in the backward pass, which saves memory and changes no bit.
+    activations are computed again in the backward pass, which saves memory and changes no bit. world: the processes that share
+    each batch.
     """
 
     def __init__(
@@ -61,11 +65,12 @@ class Cohort:
         engine_name: engine.Name | None = None,
         compiled: bool | None = None,
         recompute: str = "",
+        world: World = ALONE,
     ) -> None:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, and nothing reads those
         self.specs, self.tokens, self.device, self.dtype = specs, tokens, device, dtype
-        self.training = specs[0].training
+        self.training, self.world = specs[0].training, world
         self.engine = engine.Engine(device, engine_name)
         self.compiled = device.type == "cuda" if compiled is None else compiled
         with self.engine.stream():
@@ -105,6 +110,8 @@ class Cohort:
         ]
         self.log = torch.zeros(HORIZON, len(specs), len(self.columns), dtype=self.dtype, device=device)
         self.validation = torch.zeros(len(specs), 1 + len(self.gated), dtype=torch.float64, device=device)
+        if self.training.auxiliary is not None and self.world.size > 1:
+            raise ConfigError("training.auxiliary: these terms look at a whole batch, so such a run trains in one process.")
         plain = self.training.auxiliary is None and self.dropper is None
         self.compiled = self.compiled and plain and divisible(self.model)
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
@@ -227,9 +234,11 @@ class Cohort:
         batch, coins, rates = self.plan.now()
         gradient = nats = torch.zeros((), dtype=self.dtype, device=self.device)
         for i, piece in enumerate(batch.chunk(accumulation, dim=1)):
-            loss, objective = self._losses(piece, coins[:, i])
+            own_coins = coins[:, i] if coins.shape[-1] <= 1 else self.world.share(coins[:, i], dim=2)
+            loss, objective = self._losses(self.world.share(piece, dim=1), own_coins)
             gradient = gradient + self._gradient((objective / accumulation).sum())
             nats = nats + loss.detach() / accumulation
+        gradient, nats = self.world.mean(gradient), self.world.mean(nats)
         n_bytes = self.token_bytes[batch[:, :, 1:]].flatten(1).sum(1)
         self.plan.note(self.log, self.update(gradient, rates, nats, n_bytes))
 

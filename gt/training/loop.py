@@ -21,7 +21,8 @@ from gt.records import RECORD as RECORD
 from gt.records import atomic_write, write_json
 from gt.spec import RunSpec
 from gt.training import checkpoint
-from gt.training.cohort import Cohort
+from gt.training.cohort import ALONE, Cohort
+from gt.training.distributed import World
 from gt.training.provenance import energy, provenance
 
 
@@ -41,6 +42,7 @@ class Settings:
     device: torch.device
     checkpoint_seconds: float  # what a kill loses at most
     recompute: str = ""  # letters of mixers whose activations are computed again in the backward pass, to save memory
+    world: World = ALONE
 
 
 def train(job: Job, checkpoints: Path, settings: Settings) -> str:
@@ -84,7 +86,7 @@ class Attempt:
     def __init__(self, jobs: list[Job], checkpoints: Path, settings: Settings) -> None:
         self.jobs, self.checkpoints, self.settings = jobs, checkpoints, settings
         specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
-        self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute)
+        self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
         self.started = datetime.now(UTC)
         self.clock = self.last_save = time.perf_counter()
         self.joules = energy(settings.device)
@@ -108,7 +110,10 @@ class Attempt:
 
     def collect(self) -> None:
         """See what the device has done; save what a kill would lose; write the records at the end."""
-        for row in self.cohort.collect():
+        rows = self.cohort.collect()
+        if self.settings.world.rank > 0:
+            return
+        for row in rows:
             self.report(row)
         now = time.perf_counter()
         if self.cohort.done:
@@ -141,6 +146,7 @@ class Attempt:
             **provenance(self.settings.device),
             "engine": cohort.engine.name,
             "compiled": cohort.compiled,
+            "processes": self.settings.world.size,
             "backend": "chunked-torch",
             "stacked": len(self.jobs),  # runs that one launch served
             "cohorts": self.sharing,  # that shared the device
