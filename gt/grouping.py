@@ -29,7 +29,7 @@ def cohort_key(spec: RunSpec) -> str:
 
     Runs of one key may differ in their seed, initial values, learning rates, decays and moments.
     """
-    document = spec.model_dump(mode="json", exclude={"seed": True, "training": OWN_TRAINING})
+    document = spec.model_dump(mode="json", exclude={"seed": True, "training": set(OWN_TRAINING)})
     model = document["model"]
     model["residual_gain"] = model["residual_gain"] is not None
     for component in [*model["mixers"].values(), model["fusion"], model["feed_forward"]]:

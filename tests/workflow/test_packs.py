@@ -129,3 +129,17 @@ def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(tmp_path: Path) 
     assert len(resources) == 1 + 4 + 4
     assert all("device=cuda" in line for line in resources)
     assert sum("gpu=1" in line for line in resources) == 1
+
+
+@pytest.mark.parametrize(("options", "limit"), [((), 2), (("--resources", "gpu=1"), 1), (("--resources", "gpu=9"), 2)])
+def test_no_more_jobs_have_a_gpu_than_there_are_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], limit: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    checkout = Checkout(tmp_path)
+    checkout.study()
+    result = checkout.snakemake("--until", "corpus", *options)
+    assert result.returncode == 0
+    assert f'Resource("gpu", {limit})' in result.stderr
+    jobs = checkout.snakemake("-n").stdout
+    assert jobs.count("gpu=1, device=auto") == 8

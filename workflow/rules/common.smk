@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.resources import Resource
 from snakemake.settings.types import DeploymentMethod
 
 # Relative, so that a checkout which is moved has nothing to do again.
@@ -92,14 +91,13 @@ def load_plans():
 
 def limit_gpus():
     """Let no more jobs with a GPU run at once than this machine has GPUs, or than --resources gpu=N allows."""
-    there = len(devices.visible())
-    limits = workflow.resource_settings.resources
-    if there and workflow.local_exec:
-        workflow.register_resource(
-            "gpu", Resource("gpu", min(there, limits.get("gpu", there)))
-        )
+    if GPUS and workflow.local_exec:
+        limits = workflow.global_resources
+        asked = limits["gpu"].value if "gpu" in limits else GPUS
+        workflow.register_resource("gpu", min(GPUS, asked))
 
 
+GPUS = len(devices.visible())
 without_conda_if_there_is_none()
 limit_gpus()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
@@ -116,7 +114,7 @@ TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"
 # Runs that are trained side by side by one job; without packs each run is a job of its own.
 PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
 PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
-GPU_PER_JOB = int(config["device"] == "cuda")
+GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
 # With packs, the jobs of the runs fetch what the packs have made.
 GPU_PER_RUN = 0 if PACKS else GPU_PER_JOB
 
