@@ -39,6 +39,17 @@ class Component:
         """The class itself (imports torch)."""
         return getattr(importlib.import_module(self.module), self.class_name)
 
+    def costs(self, context: int) -> tuple[int, int]:
+        """Floats of state and FLOPs a token at d_model 128 and `context` tokens, options at their defaults (imports torch)."""
+        import torch
+
+        with torch.device("meta"):
+            if self.kind == "fusion":
+                fusion = self.load()(128)
+                return fusion.state_size(), fusion.flops_per_token()
+            module = self.load()(128, 0, 1)
+            return module.state_size(context), module.flops_per_token(context)
+
 
 @cache
 def components(kind: str) -> dict[str, Component]:

@@ -25,6 +25,7 @@ TRAINING: dict[str, Any] = {
 SLOW = {"steps": 300, "learning_rate": 0.003}
 OWN: dict[str, dict[str, Any]] = {
     "RWKV-6-time-mix": SLOW,
+    "GroundThink-V3": {"steps": 60, "learning_rate": 0.01},
     "RWKV-6-zero-ffn": SLOW,
     "sgd": {"learning_rate": 0.3},
     "sgd-grad-scale-10": {"learning_rate": 0.3, "steps": 200},
