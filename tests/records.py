@@ -35,7 +35,16 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
             cell = {"id": f"{variant}.embedded.{tokenizer}", "variant": variant, "corpus": "embedded", "tokenizer": tokenizer}
             cells.append({**cell, "factors": {}, "runs": ids})
             for seed, run_id in ids.items():
-                model = {"d_model": 64, "n_layer": 2, "layers": "r+m" if variant in FUSIONS else "r", "fusion": None}
+                fused = variant in FUSIONS
+                mixers = {"r": {"name": "rwkv6"}, **({"m": {"name": "mamba2"}} if fused else {})}
+                model = {
+                    "d_model": 64,
+                    "n_layer": 2,
+                    "layers": "r+m" if fused else "r",
+                    "mixers": mixers,
+                    "fusion": {"name": "gated"} if fused else None,
+                    "feed_forward": {"name": "mlp"},
+                }
                 training = {"steps": STEPS, "batch_size": 16, "sequence_length": 64, "learning_rate": 0.003}
                 spec = {
                     "corpus": corpus,

@@ -25,6 +25,7 @@ def test_every_component_says_what_it_computes_where_it_comes_from_and_what_it_h
     assert component.summary
     assert "=" in component.formula
     assert component.source
+    assert (component.formula + component.source).isascii()  # LaTeX tables have both
     place = (128,) if component.kind == "fusion" else (128, 0, 8)
     with torch.device("meta"):
         module = component.load()(*place)

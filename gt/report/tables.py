@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gt.catalogue import components
 from gt.records import atomic_write
 from gt.report import text
 
@@ -114,12 +115,13 @@ class Table:
 
 
 def study_tables(results: Results) -> dict[str, Table]:
-    """Every table of a study, by name: results, models, coverage, runs, costs."""
+    """Every table of a study, by name: results, models, components, coverage, runs, costs."""
     made = (
         results_table(
             "results", f"Validation bits per byte of every cell of {results.study}.", results.cell_rows, with_place=True
         ),
         models_table(results),
+        components_table(results),
         coverage_table(results),
         runs_table(results),
         costs_table(results),
@@ -166,7 +168,7 @@ def _difference_interval(row: Row) -> str:
 
 
 def models_table(results: Results) -> Table:
-    """What each model is made of."""
+    """What each model has and costs."""
     columns = (
         NAME,
         *PLACE,
@@ -177,6 +179,33 @@ def models_table(results: Results) -> Table:
     )
     caption = "The models. State: floats carried from one token to the next; for attention, its cache at the trained length."
     return Table("models", caption, columns, tuple(results.cell_rows_in_order))
+
+
+def components_table(results: Results) -> Table:
+    """Every mixer, fusion and feed-forward layer of the study's models, as the registry describes them (`gt list`)."""
+    columns = (
+        Column("name", "Component", "left"),
+        Column("kind", "Kind", "left"),
+        Column("formula", "Formula", "left", wraps=True),
+        Column("source", "Source", "left", wraps=True),
+        Column("parameters", "Parameters", shown=text.count),
+    )
+    models = [run["model"] for run in results.plan["runs"].values()]
+    used = {
+        "mixer": {mixer["name"] for model in models for mixer in model["mixers"].values()},
+        "fusion": {model["fusion"]["name"] for model in models if model["fusion"]},
+        "feed_forward": {model["feed_forward"]["name"] for model in models if model["feed_forward"]},
+    }
+    rows = [
+        {**vars(component), "kind": kind.replace("_", "-")}
+        for kind, names in used.items()
+        for component in components(kind).values()
+        if component.name in names
+    ]
+    caption = (
+        "What the models are made of. Parameters are those of one layer at d_model 128 with all options at their defaults."
+    )
+    return Table("components", caption, columns, tuple(rows))
 
 
 def coverage_table(results: Results) -> Table:

@@ -79,7 +79,7 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 
 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
-    names = ("results", "models", "coverage", "runs", "costs")
+    names = ("results", "models", "components", "coverage", "runs", "costs")
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
 
@@ -127,3 +127,19 @@ def test_a_failed_run_is_in_the_runs_table_with_its_reason(study: Path) -> None:
 )
 def test_numbers_as_a_reader_sees_them(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_the_components_of_the_models_stand_with_their_formulas(study: Path) -> None:
+    table = study_tables(load(study))["components"]
+    assert [(row["name"], row["kind"]) for row in table.rows] == [
+        ("mamba2", "mixer"),
+        ("rwkv6", "mixer"),
+        ("gated", "fusion"),
+        ("mlp", "feed-forward"),
+    ]
+    rows = list(csv.DictReader(io.StringIO((study / "tables/components.csv").read_text())))
+    assert rows[2]["formula"] == "g = sigmoid(w . [r; m] + b), y = g r + (1 - g) m"
+    assert rows[2]["parameters"] == "257"
+    assert all(row["source"] for row in rows)
+    cells = Cells((study / "report.html").read_text()).cells
+    assert all(row["formula"] in cells for row in rows)
