@@ -199,17 +199,18 @@ def pack(options: argparse.Namespace) -> None:
     plans = [_plan(path) for path in options.plans]
     known = {"study": " or ".join(p["study"] for p in plans), "runs": {k: v for p in plans for k, v in p["runs"].items()}}
     specs = {run: RunSpec.model_validate(_entry(known, "runs", run)) for run in options.run}
-    became = dict.fromkeys(specs, "kept")
-    todo = [
-        run for run, spec in specs.items() if not stage.set_aside(options.runs / run, options.staged / run, spec, options.data)
-    ]
-    if todo:
+    became = {
+        run: "kept"
+        for run, spec in specs.items()
+        if stage.set_aside(options.runs / run, options.staged / run, spec, options.data)
+    }
+    if len(became) < len(specs):
         settings = _settings(options)
         from gt.training.loop import Job
         from gt.training.packs import train_pack
 
-        jobs = [Job(specs[run], options.data, options.staged / run) for run in todo]
-        for job, status in train_pack(jobs, options.checkpoints, settings):
+        jobs = [Job(spec, options.data, options.staged / run) for run, spec in specs.items()]
+        for job, status in train_pack(jobs, set(became), options.checkpoints, settings):
             became[job.spec.run_id] = status
             print(f"{job.spec.run_id}: {status}", flush=True)
     unmeasured = [run for run, status in became.items() if status != "failed" and not stage.is_evaluated(options.staged / run)]

@@ -11,17 +11,23 @@ from gt.grouping import cohort_key
 from gt.training.loop import Attempt, Job, Settings, together
 
 
-def train_pack(jobs: list[Job], checkpoints: Path, settings: Settings) -> Iterator[tuple[Job, str]]:
+def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings: Settings) -> Iterator[tuple[Job, str]]:
     """Train runs and write their records. Yields each with its status, `completed`, `diverged` or `failed`, when it ends.
 
-    jobs: runs on one folder of tokens. checkpoints: a folder for all of them, where each cohort has one of its own. What
-    fails takes its cohort with it and no other; why is said on the error stream.
+    jobs: runs on one folder of tokens. finished: ids of those that have their record already; they are left out, but for a
+    cohort that was killed while it wrote its records: it goes on from its checkpoint, to the same bits, as a whole.
+    checkpoints: a folder for all of them, where each cohort has one of its own. What fails takes its cohort with it and no
+    other; why is said on the error stream.
     """
     cohorts: dict[str, list[Job]] = {}
     for job in jobs:
         cohorts.setdefault(cohort_key(job.spec), []).append(job)
+    for key, members in cohorts.items():
+        todo = [job for job in members if job.spec.run_id not in finished]
+        if not todo or not (checkpoints / folder_name(members)).exists():
+            cohorts[key] = todo
     attempts = []
-    for members in cohorts.values():
+    for members in filter(None, cohorts.values()):
         try:
             attempts.append(Attempt(members, checkpoints / folder_name(members), settings))
         except Exception as error:

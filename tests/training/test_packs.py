@@ -20,8 +20,8 @@ from gt.grouping import OWN_TRAINING, cohort_key
 from gt.records import read_json, write_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training.cohort import Cohort
-from gt.training.loop import Job, Settings
-from gt.training.packs import train_pack
+from gt.training.loop import Attempt, Job, Settings
+from gt.training.packs import folder_name, train_pack
 
 CPU = torch.device("cpu")
 MIXERS = {"r": {"name": "rwkv6", "head_size": 8}, "m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}
@@ -102,16 +102,30 @@ def test_runs_that_diverge_or_fail_hurt_no_neighbour(data: Path, tmp_path: Path)
     }
     assert cohort_key(specs["diverges"]) == cohort_key(specs["its neighbour"])
     jobs = [Job(spec, data, tmp_path / name) for name, spec in specs.items()]
-    became = {job.out.name: status for job, status in train_pack(jobs, tmp_path / "checkpoints", Settings(CPU, 1e9))}
+    became = {job.out.name: status for job, status in train_pack(jobs, set(), tmp_path / "checkpoints", Settings(CPU, 1e9))}
     assert became == dict.fromkeys(specs, "completed") | {"diverges": "diverged", "does not fit": "failed"}
     assert not (tmp_path / "does not fit").exists()
     trained = [name for name in specs if name != "does not fit"]
     assert [read_json(tmp_path / name / "manifest.json")["status"] for name in trained] == [became[name] for name in trained]
 
 
+def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
+    jobs = [Job(run_spec(seed), data, tmp_path / f"{seed}") for seed in range(2)]
+    checkpoints = tmp_path / "checkpoints"
+    attempt = Attempt(jobs, checkpoints / folder_name(jobs), Settings(CPU, 0.0))
+    while attempt.cohort.step < 3:
+        attempt.advance()
+        attempt.collect()
+    became = [status for _, status in train_pack(jobs, {jobs[0].spec.run_id}, checkpoints, Settings(CPU, 1e9))]
+    assert became == ["completed"] * 2
+    assert [read_json(job.out / "manifest.json")["resumed_from"] for job in jobs] == [[3], [3]]
+    assert not list(train_pack(jobs, {job.spec.run_id for job in jobs}, checkpoints, Settings(CPU, 1e9)))
+
+
 def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(data: Path, tmp_path: Path) -> None:
     short, long = run_spec(steps=2), run_spec(steps=200)
-    write_json(tmp_path / "plan.json", {"runs": {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}})
+    runs = {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}
+    write_json(tmp_path / "plan.json", {"study": "two", "runs": runs})
     folders = {name: str(tmp_path / name) for name in ("runs", "staged", "checkpoints")}
     options = {"plans": str(tmp_path / "plan.json"), "data": str(data), "out": str(tmp_path / "pack.json"), **folders}
     command = [sys.executable, "-m", "gt", "pack", "--device", "cpu", "--checkpoint-seconds", "0"]
