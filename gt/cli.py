@@ -287,30 +287,17 @@ def schema(options: argparse.Namespace) -> None:
 
 def list_(options: argparse.Namespace) -> None:
     """List every component that a variant can be made of, or every variant, with what it has and costs."""
-    if options.variants:
-        from gt.models.lm import count
-        from gt.study import load_variants
-
-        print(f"Variants at {options.scale} and {options.context} tokens. Parameters are without embeddings.\n")
-        named = load_variants(Path("config/variants"))
-        rows = []
-        for name, spec in _variants(options.scale).items():
-            try:
-                audit = count(spec, 16_000, options.context)
-            except ConfigError as error:  # some variants have sizes of their own
-                rows.append((name, "", "", "", f"not at this scale: {error}", named[name].source))
-                continue
-            costs = (audit.n_params_non_embedding, audit.state_size, audit.flops_per_token)
-            rows.append((name, *(f"{cost:,}" for cost in costs), named[name].title, named[name].source))
-        _print_table(("variant", *COSTS, "what it is", "source"), rows)
-        return
     from gt.catalogue import KINDS, components
 
+    if options.variants:
+        print(f"Variants at {options.scale} and {options.context} tokens. Parameters are without embeddings.\n")
+        _print_table(("variant", *COSTS, "what it is", "source"), _variant_rows(options.scale, options.context))
+        return
     print(f"Components at d_model 128 and {options.context} tokens. `gt list --variants` lists what they are put together to.")
     for kind in KINDS:
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for component in components(kind).values():
-            costs = (component.parameters, *component.costs(options.context))
+            costs = (component.parameters or 0, *component.costs(options.context))
             rows.append((component.name, *(f"{cost:,}" for cost in costs), component.formula, component.source))
             if values := ", ".join(f"{name}={default}" for name, (_, default) in component.options.items()):
                 rows.append(("", "", "", "", f"options: {values}", ""))
@@ -382,6 +369,24 @@ def doctor(options: argparse.Namespace) -> None:
 
 
 COSTS = ("parameters", "state floats", "FLOPs/token")
+
+
+def _variant_rows(scale: str, context: int) -> list[tuple[str, ...]]:
+    """Each variant with its costs, title and source; some have sizes of their own, which do not fit every scale."""
+    from gt.models.lm import count
+    from gt.study import load_variants
+
+    named = load_variants(Path("config/variants"))
+    rows: list[tuple[str, ...]] = []
+    for name, spec in _variants(scale).items():
+        try:
+            audit = count(spec, 16_000, context)
+        except ConfigError as error:
+            rows.append((name, "", "", "", f"not at this scale: {error}", named[name].source))
+            continue
+        costs = (audit.n_params_non_embedding, audit.state_size, audit.flops_per_token)
+        rows.append((name, *(f"{cost:,}" for cost in costs), named[name].title, named[name].source))
+    return rows
 
 
 def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

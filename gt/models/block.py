@@ -47,7 +47,7 @@ class Block(nn.Module):
         self.recompute: set[str] = set()
         self.mixer_norm = None if spec.norm_position == "output" else norm(spec)
         self.mixer_output_norm = norm(spec) if normed_output else None
-        self.mixer_gain = Gain(spec) if spec.residual_gain is not None else None
+        self.mixer_gain = _gain(spec)
         self.mixers: Any = nn.ModuleDict()
         for letter in letters:
             mixer = build("mixer", spec.mixers[letter], *place)
@@ -67,7 +67,7 @@ class Block(nn.Module):
             self.feed_forward = build("feed_forward", spec.feed_forward, *place)
             self.feed_forward_norm = None if self.beside or spec.norm_position == "output" else norm(spec)
             self.feed_forward_output_norm = norm(spec) if normed_output else None
-            self.feed_forward_gain = Gain(spec) if spec.residual_gain is not None else None
+            self.feed_forward_gain = _gain(spec)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """x: (batch, time, d_model). state: None, or what the previous piece of the sequence returned."""
@@ -117,16 +117,21 @@ class Block(nn.Module):
 class Gain(nn.Module):
     """A learned factor for each channel."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, d_model: int, initial: float) -> None:
         super().__init__()
-        self.initial = spec.residual_gain
-        self.weight = nn.Parameter(torch.empty(spec.d_model))
+        self.initial = initial
+        self.weight = nn.Parameter(torch.empty(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * x
 
     def reset_parameters(self, streams: Streams) -> None:
         constant_(self.weight, self.initial)
+
+
+def _gain(spec: ModelSpec) -> Gain | None:
+    """The gain that a model has on what each sublayer adds."""
+    return None if spec.residual_gain is None else Gain(spec.d_model, spec.residual_gain)
 
 
 def _through(module: Any, x: Tensor) -> Tensor:

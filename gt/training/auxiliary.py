@@ -79,8 +79,8 @@ def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatc
         distances = torch.stack([distance(branch_r, branch_m) for branch_r, branch_m, _ in seen.branches])
         loss = loss + spec.cross_distillation_weight * distances.mean()
     if spec.branch_loss_weight:
-        losses = torch.stack([branch_losses(model, branch, targets).mean() for branch in seen.branches[-1][:2]])
-        loss = loss + spec.branch_loss_weight * losses.mean()
+        own = torch.stack([branch_losses(model, branch, targets).mean() for branch in seen.branches[-1][:2]])
+        loss = loss + spec.branch_loss_weight * own.mean()
     return loss
 
 
