@@ -21,6 +21,8 @@ from gt.errors import ConfigError, nearest
 
 # `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
 CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
+# `task:<name>`: generated episodes. gt/data/tasks.py says what each is.
+TASKS = ("mqar", "copying", "induction", "needle", "persistence", "correction")
 
 Count = Annotated[int, Field(gt=0, le=10_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -61,22 +63,42 @@ Letter = Annotated[str, Field(pattern="^[a-z]$")]
 Token = Annotated[int, Field(ge=0, lt=1_000_000)]
 
 
-class CorpusSpec(Spec):
-    """A text. `file:<stem>` is a user's own file, whose sha256 is then part of the run's identity."""
+class TaskSpec(Spec):
+    """The episodes of a recall task."""
 
-    name: Annotated[str, Field(description=f"{', '.join(CORPORA)}, or file:<path>")]
+    length: Annotated[int, Field(ge=8, le=65_536)] = Field(description="tokens of an episode; training.sequence_length")
+    items: Annotated[list[Count], Field(min_length=1)] = Field(
+        description="pairs, symbols, needles or distractors: each episode has one of these numbers"
+    )
+    symbols: Annotated[int, Field(ge=2, le=8192)] = Field(64, description="different keys, and as many different values")
+    episodes: Count = Field(20_000, description="of the train split")
+
+
+class CorpusSpec(Spec):
+    """A text. `file:<stem>` is a user's own file, whose sha256 is then part of the run's identity; `task:<name>` is generated."""
+
+    name: Annotated[str, Field(description=f"{', '.join(CORPORA)}, file:<path>, or task: and one of {', '.join(TASKS)}")]
     max_bytes: Count | None = Field(None, description="use at most so many bytes of the train split")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(None, description="of a file: corpus's text")
+    task: TaskSpec | None = Field(None, description="of a task: corpus")
 
     @model_validator(mode="after")
     def _known(self) -> CorpusSpec:
-        if self.name not in CORPORA and not self.name.startswith("file:"):
-            raise ValueError(f"unknown corpus {self.name!r}." + nearest(self.name, [*CORPORA, "file:<path>"]))
+        names = [*CORPORA, *(f"task:{task}" for task in TASKS)]
+        if self.name not in names and not self.name.startswith("file:"):
+            raise ValueError(f"unknown corpus {self.name!r}." + nearest(self.name, [*names, "file:<path>"]))
+        if self.name.startswith("task:") != (self.task is not None):
+            raise ValueError("the key task belongs to a corpus task:<name>, and such a corpus needs it")
+        if self.task is not None and self.max_bytes is not None:
+            raise ValueError("max_bytes is for texts; task.episodes says how much of a task there is")
         return self
 
     @property
     def id(self) -> str:
         """A file name that is unique to the text."""
+        if self.task is not None:
+            task, items = self.task, "_".join(map(str, self.task.items))
+            return f"{self.name.replace(':', '-')}-{task.length}t-{items}i-{task.symbols}s-{task.episodes}e"
         stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.name.removeprefix("file:"))
         prefix = f"file-{stem}-{(self.sha256 or '')[:10]}" if self.name.startswith("file:") else stem
         return prefix + (f"-{self.max_bytes}B" if self.max_bytes else "")
@@ -292,6 +314,18 @@ class RunSpec(Spec):
     model: ModelSpec
     training: TrainingSpec
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @model_validator(mode="after")
+    def _whole_episodes(self) -> RunSpec:
+        if self.corpus.task is not None:
+            if self.tokenizer.name != "char":
+                raise ValueError(f"corpus {self.corpus.name} has a character a token, so its tokenizer is char")
+            if self.training.sequence_length != self.corpus.task.length:
+                raise ValueError(
+                    f"training.sequence_length {self.training.sequence_length} must be the length of an episode of "
+                    f"{self.corpus.name}, {self.corpus.task.length}"
+                )
+        return self
 
     def canonical_json(self) -> str:
         """The text that the identity is the hash of: sorted keys, no spaces, defaults left out."""

@@ -197,6 +197,13 @@ class Study:
             spec = CorpusSpec(name=entry) if isinstance(entry, str) else entry
         except ValidationError as error:
             raise explain(error, f"{self.path}: corpora", entry) from None
+        if spec.task is not None:
+            from gt.data.tasks import check
+
+            try:
+                check(spec)
+            except ConfigError as error:
+                raise ConfigError(f"{self.path}: {error}") from None
         if not spec.name.startswith("file:"):
             return spec
         from gt.data.corpora import file_sha256

@@ -109,11 +109,15 @@ TINYSHAKESPEARE_TRAIN_BYTES = 1_003_854
 def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
     """Write `<split>.txt` for each split and, last, `corpus.json` into the folder `out`.
 
+    A task has `<split>.answers` too, a byte for each character: 1 where it is an answer, on which alone losses are taken.
     path: the text of a `file:` corpus. ConfigError where the text cannot be had or is not what the spec says.
     The splits are held in memory.
     """
+    answers: Splits = {}
     if spec.name.startswith("file:"):
         corpus, splits = _file_corpus(spec, path)
+    elif spec.task is not None:
+        corpus, splits, answers = _task_corpus(spec)
     elif spec.name in KNOWN:
         corpus, splits = KNOWN[spec.name], _READERS[spec.name](spec)
     else:
@@ -126,6 +130,9 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
     for split, text in splits.items():
         with atomic_write(out / f"{split}.txt") as temporary:
             temporary.write_bytes(text)
+    for split, flags in answers.items():
+        with atomic_write(out / f"{split}.answers") as temporary:
+            temporary.write_bytes(flags)
     record = {
         "name": spec.name,
         "max_bytes": spec.max_bytes,
@@ -133,6 +140,7 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
         "bytes": {split: len(text) for split, text in splits.items()},
         "source": corpus.source,
         "licence": corpus.licence,
+        "answers": bool(answers),
     }
     write_json(out / "corpus.json", record)
 
@@ -187,6 +195,21 @@ def _boundary(text: bytes, at: int) -> int:
     while at > 0 and text[at] & 0xC0 == 0x80:  # 10xxxxxx continues a character
         at -= 1
     return at
+
+
+# Generated episodes
+
+
+def _task_corpus(spec: CorpusSpec) -> tuple[Corpus, Splits, Splits]:
+    from gt.data import tasks
+
+    assert spec.task is not None
+    tasks.check(spec)
+    sizes = {"train": spec.task.episodes, "val": tasks.HELD_OUT, "test": tasks.HELD_OUT}
+    drawn = {split: tasks.draw(spec.name.removeprefix("task:"), spec.task, split, n) for split, n in sizes.items()}
+    corpus = Corpus("generated episodes", "none", "gt/data/tasks.py", dict.fromkeys(sizes))
+    splits = {split: episodes.text(spec.task.symbols).encode() for split, episodes in drawn.items()}
+    return corpus, splits, {split: episodes.answers.astype("u1").tobytes() for split, episodes in drawn.items()}
 
 
 # The known corpora

@@ -35,24 +35,26 @@ DENSE = 1 << 25
 
 
 def prepare(folder: Path) -> None:
-    """Write `ngram.json` into a folder of tokens: the lines on the first `EVALUATION_TOKENS` targets of val.
+    """Write `ngram.json` into a folder of tokens: the lines on the first `EVALUATION_TOKENS` targets of val, or the answers
+    among them.
 
     {"unigram": {"loss": nats/token, "bits_per_byte": ...}, ...}
     """
     tokens = Tokens.open(folder)
     held_out = np.asarray(tokens.val[: EVALUATION_TOKENS + 1])
-    n_bytes = int(tokens.token_bytes[held_out[1:]].sum())
+    counted = tokens.answers["val"][1 : len(held_out)] if tokens.answers else np.ones(len(held_out) - 1, dtype=bool)
+    bytes_a_token = tokens.token_bytes[held_out[1:]][counted].mean()
     lines = {
-        name: {"loss": loss, "bits_per_byte": loss * (len(held_out) - 1) / math.log(2) / n_bytes}
-        for name, loss in losses(np.asarray(tokens.train[:COUNTED]), held_out, tokens.vocab_size).items()
+        name: {"loss": loss, "bits_per_byte": loss / math.log(2) / bytes_a_token}
+        for name, loss in losses(np.asarray(tokens.train[:COUNTED]), held_out, tokens.vocab_size, counted).items()
     }
     write_json(folder / "ngram.json", lines)
 
 
-def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> dict[str, float]:
+def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int, counted: np.ndarray | None = None) -> dict[str, float]:
     """Mean cross-entropy (nats/token) of each line over held_out[1:], what a language model can predict too.
 
-    train, held_out: (n,) token ids. The first target has one token of context, so the trigram is the bigram
+    train, held_out: (n,) token ids. counted: (n - 1,) bool, which of them to average over; by default all. The first target has one token of context, so the trigram is the bigram
     there. ConfigError if there are too few tokens to count and to fit on (30 and 2).
     """
     if len(train) < 30 or len(held_out) < 2:
@@ -65,7 +67,8 @@ def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> dict[str
     p2 = models[0].interpolate(held_out, p1, weights[0])
     p3 = np.concatenate([p2[:1], models[1].interpolate(held_out, p2[1:], weights[1])])
     lines = {"unigram": p1, "bigram": p2, "trigram": p3}
-    return {"uniform": math.log(vocab_size)} | {name: float(-np.log(p).mean()) for name, p in lines.items()}
+    which = np.ones(len(p1), dtype=bool) if counted is None else counted
+    return {"uniform": math.log(vocab_size)} | {name: float(-np.log(p[which]).mean()) for name, p in lines.items()}
 
 
 def _fit_weights(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> list[np.ndarray]:

@@ -152,8 +152,8 @@ _BORDER = re.compile(rb"[!-~](?=[ \n])")
 def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
     """Fit on the train split, encode all splits, and write the folder that `gt.data.tokens.Tokens` opens.
 
-    tokenizer.json, token_bytes.npy, <split>.bin (little-endian uint16, or uint32 for more than 65,536 tokens)
-    and, last, tokens.json. ConfigError if the corpus folder is not what its corpus.json says.
+    tokenizer.json, token_bytes.npy, <split>.bin (little-endian uint16, or uint32 for more than 65,536 tokens),
+    of a task <split>.answers.bin (a byte a token) and, last, tokens.json. ConfigError if the corpus folder is not what its corpus.json says.
     """
     corpus = read_json(corpus_dir / "corpus.json")
     train = _split_text(corpus_dir, corpus, "train")
@@ -164,6 +164,10 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
     with atomic_write(out / "token_bytes.npy") as temporary, temporary.open("wb") as file:
         np.save(file, tokenizer.token_bytes)
     counts, unknown = {}, {}
+    if corpus["answers"]:
+        for split in corpus["sha256"]:
+            with atomic_write(out / f"{split}.answers.bin") as temporary:
+                temporary.write_bytes((corpus_dir / f"{split}.answers").read_bytes())
     for split in corpus["sha256"]:
         text = train if split == "train" else _split_text(corpus_dir, corpus, split)
         counts[split] = unknown[split] = 0
@@ -180,7 +184,8 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
         "tokens": counts,
         "bytes": corpus["bytes"],
         "unknown": unknown,
-        "sha256": binary_sha256(out, list(counts)),
+        "answers": corpus["answers"],
+        "sha256": binary_sha256(out, list(counts), corpus["answers"]),
         "corpus": corpus["name"],
         "corpus_sha256": corpus["sha256"],
     }
@@ -197,10 +202,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return BpeTokenizer(Library.from_file(str(folder / "tokenizer.json")))
 
 
-def binary_sha256(folder: Path, splits: list[str]) -> str:
+def binary_sha256(folder: Path, splits: list[str], answers: bool = False) -> str:
     """One sum over the names and contents of the binary files: the identity of the data that a run saw."""
     digest = hashlib.sha256()
-    for name in ["token_bytes.npy", *(f"{split}.bin" for split in splits)]:
+    flags = [f"{split}.answers.bin" for split in splits if answers]
+    for name in ["token_bytes.npy", *(f"{split}.bin" for split in splits), *flags]:
         with (folder / name).open("rb") as file:
             digest.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ class Tokens:
     """The splits as read-only arrays (n,) of token ids; `test` is None where the corpus has no test split.
 
     token_bytes: (vocab_size,) int64, bytes of UTF-8 that each token stands for. sha256: identity of the
-    binary files.
+    binary files. answers: for each split of a task, which tokens (n,) losses are taken on; of a text, where that is every
+    token, nothing.
     """
 
     vocab_size: int
@@ -26,6 +27,12 @@ class Tokens:
     test: np.ndarray | None
     token_bytes: np.ndarray
     sha256: str
+    answers: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def marked(self, split: str) -> np.ndarray:
+        """The tokens of train, val or test with those that are no answers as their complement ~t, as losses take them."""
+        tokens: np.ndarray = getattr(self, split)
+        return np.where(self.answers[split], tokens, ~tokens.astype(np.int32)) if self.answers else tokens
 
     @classmethod
     def open(cls, folder: Path) -> Tokens:
@@ -39,8 +46,8 @@ class Tokens:
                 path, expected = folder / f"{split}.bin", count * dtype.itemsize
                 if (got := path.stat().st_size) != expected:
                     raise ConfigError(f"{path}: has {got:,} bytes, not {expected:,} as tokens.json says; tokenize again.")
-            expected = about["sha256"]
-            if (found := binary_sha256(folder, list(about["tokens"]))) != expected:
+            expected, has_answers = about["sha256"], about.get("answers", False)
+            if (found := binary_sha256(folder, list(about["tokens"]), has_answers)) != expected:
                 raise ConfigError(f"{folder}: sha256 of the tokens is {found}, not {expected}; tokenize again.")
             maps = {split: np.memmap(folder / f"{split}.bin", dtype=dtype, mode="r") for split in about["tokens"]}
             return cls(
@@ -50,6 +57,9 @@ class Tokens:
                 test=maps.get("test"),
                 token_bytes=np.load(folder / "token_bytes.npy", allow_pickle=False),
                 sha256=about["sha256"],
+                answers={
+                    split: np.memmap(folder / f"{split}.answers.bin", dtype=bool, mode="r") for split in maps if has_answers
+                },
             )
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename}: no such file; tokenize again.") from None
