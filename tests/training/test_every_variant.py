@@ -30,6 +30,7 @@ OWN: dict[str, dict[str, Any]] = {
     "sgd": {"learning_rate": 0.3},
     "sgd-grad-scale-10": {"learning_rate": 0.3, "steps": 200},
     "GPT-1-BlinkDL": {"steps": 900, "learning_rate": 0.003},
+    "GPT-1-record-BlinkDL": {"steps": 900, "learning_rate": 0.003},
     "lion": {"learning_rate": 0.003, "beta2": 0.95},
 }
 

@@ -39,9 +39,9 @@ class StableSSM(Mixer):
         self.d_state = d_state
         self.A = nn.Parameter(torch.empty(d_state, d_state))
         self.B_proj = nn.Linear(d_model, d_state, bias=False)
+        self.dt_proj = nn.Linear(d_model, 1)
         self.C_proj = nn.Linear(d_state, d_model, bias=False)
         self.D = nn.Parameter(torch.empty(d_model))
-        self.dt_proj = nn.Linear(d_model, 1)
         self.state_norm = nn.LayerNorm(d_state)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -116,6 +116,7 @@ class GroundedMemory(Mixer):
             y = y + (r * k).sum(-1, keepdim=True) * v
         return self.output(y.flatten(2)), state
 
+    @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
         """Projections at torch's default, U(+-1/sqrt(fan in))."""
         for name in ("key", "value", "receptance", "output"):

@@ -66,6 +66,7 @@ class IntelligentHybrid(Mixer):
             y = y + strength * k.square().sum(-1, keepdim=True) * v + self.bonus * k * v
         return self.output(torch.sigmoid(self.receptance(x)) * torch.sigmoid(self.gate(x)) * y.flatten(2)), state
 
+    @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
         """Projections at torch's default, U(+-1/sqrt(fan in)); bonus U(+-0.1); the output N(0, .02)."""
         for name in ("selection", "dt_proj", "key", "value", "receptance", "gate"):
