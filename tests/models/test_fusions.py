@@ -118,9 +118,77 @@ def test_known_formulas_at_initialisation(branches: Any) -> None:
     torch.testing.assert_close(make("residual")(r, m, x).y, r + 0.3 * m, **close)
     torch.testing.assert_close(make("sum", m_multiplier=0.25)(r, m, x).y, r + 0.25 * m, **close)
     assert torch.equal(make("glu")(r, m, x).y, torch.zeros_like(r))
-    rms = lambda v: v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
-    hymba = make("normalised_mean")
-    torch.testing.assert_close(hymba(r, m, x).y, (rms(r) + rms(m)) / 2 @ hymba.project.weight.T, **close)
+
+
+def rms(x: torch.Tensor, norm: Any) -> torch.Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
+
+
+def head_norm(f: Any, r: torch.Tensor, m: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    normed = []
+    for i, head in enumerate([*r.split(4, dim=-1), *m.split(4, dim=-1)]):
+        centred = head - head.mean(-1, keepdim=True)
+        own = slice(4 * i, 4 * i + 4)
+        normed.append(centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * f.norm.weight[own] + f.norm.bias[own])
+    return torch.cat(normed, dim=-1) @ f.project.weight.T
+
+
+def linear_recurrence(f: Any, r: torch.Tensor, m: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    both = torch.cat([r, m], dim=-1)
+    total, weight, y = torch.zeros_like(both[:, 0]), torch.zeros(2, 1, dtype=r.dtype), torch.zeros_like(r)
+    for t in range(r.shape[1]):
+        g = (both[:, t] @ f.gate.weight.T + f.gate.bias).sigmoid()
+        total, weight = total + g * both[:, t], weight + g
+        w = (total / weight @ f.weigh.weight.T + f.weigh.bias).softmax(-1)
+        y[:, t] = w[:, :1] * r[:, t] + w[:, 1:] * m[:, t]
+    return y
+
+
+def channel_gated(f: Any, r: torch.Tensor, m: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    g = (r @ f.gate.weight[:, :8].T + m @ f.gate.weight[:, 8:].T + f.gate.bias).sigmoid()
+    return g * r + (1 - g) * m
+
+
+def top1(f: Any, r: torch.Tensor, m: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    p = (x @ f.route.weight.T).softmax(-1)
+    return torch.where(p[..., :1] > p[..., 1:], p[..., :1] * r, p[..., 1:] * m)
+
+
+def router(f: Any, r: torch.Tensor, m: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    p = (x @ f.route.weight.T).softmax(-1)
+    return p[..., :1] * r + p[..., 1:] * m
+
+
+FORMULAS: dict[str, Any] = {
+    "gains": lambda f, r, m, x: f.r_gain * r + f.m_gain * m,
+    "weighted": lambda f, r, m, x: f.weight * r + (1 - f.weight) * m,
+    "residual": lambda f, r, m, x: r + f.scale * m,
+    "gated": channel_gated,
+    "channel_gated": channel_gated,
+    "concatenated": lambda f, r, m, x: r @ f.project.weight[:, :8].T + m @ f.project.weight[:, 8:].T,
+    "concatenated-bias": lambda f, r, m, x: r @ f.project.weight[:, :8].T + m @ f.project.weight[:, 8:].T + f.project.bias,
+    "residual_projection": lambda f, r, m, x: r + m @ f.project.weight.T,
+    "residual_projection-bias": lambda f, r, m, x: r + m @ f.project.weight.T + f.project.bias,
+    "normalised_mean": lambda f, r, m, x: (rms(r, f.r_norm) + rms(m, f.m_norm)) / 2 @ f.project.weight.T,
+    "head_norm": head_norm,
+    "channel_split": lambda f, r, m, x: torch.cat([r[..., :4], m[..., :4]], dim=-1) @ f.project.weight.T,
+    "router": router,
+    "router-top1": top1,
+    "linear_recurrence": linear_recurrence,
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("start", [make, perturbed], ids=["at the start", "in training"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_fusion_is_its_formula(name: str, start: Any, branches: Any) -> None:
+    fusion = start(name)
+    torch.testing.assert_close(fusion(*branches).y, FORMULAS[name](fusion, *branches), rtol=1e-10, atol=1e-10)
+
+
+def test_no_fusion_is_without_a_formula_in_these_tests() -> None:
+    # `sum` has no parameters (above); the others follow their recurrences or options below.
+    assert set(FUSIONS) - set(FORMULAS) == {"sum", "gru", "mingru", "glu", "scan", "independent_gates"}
 
 
 def test_the_record_s_channel_gate_ignored_its_initial_value() -> None:
@@ -173,9 +241,8 @@ def test_the_scan_arbiter_follows_its_recurrence(branches: Any) -> None:
         x @ layer.weight.T + layer.bias  # type: ignore[operator]
         for layer in (fusion.weigh, fusion.forget, fusion.write)
     )
-    rms = lambda v: v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
     w = w.softmax(-1)
-    weighed = w[..., :1] * rms(r) * fusion.r_norm.weight + w[..., 1:] * rms(m) * fusion.m_norm.weight
+    weighed = w[..., :1] * rms(r, fusion.r_norm) + w[..., 1:] * rms(m, fusion.m_norm)
     h = torch.zeros(2, 8, dtype=torch.float64)
     for t in range(9):
         h = a[:, t].sigmoid() * h + b[:, t].sigmoid() * weighed[:, t]
@@ -184,17 +251,19 @@ def test_the_scan_arbiter_follows_its_recurrence(branches: Any) -> None:
 
 def test_glu_and_independent_gates_follow_their_options(branches: Any) -> None:
     r, m, x = branches
-    rms = lambda v: v / (v.square().mean(-1, keepdim=True) + 1e-6).sqrt()  # noqa: E731
-    glu = perturbed("glu-input")
-    nr, nm = rms(r) * glu.r_norm.weight, rms(m) * glu.m_norm.weight
-    a = (x @ glu.r_gate.weight.T).sigmoid() * nr + (x @ glu.m_gate.weight.T).sigmoid() * nm
-    w = (a @ glu.weigh.weight.T).softmax(-1)
-    expected = (w[..., :1] * r + w[..., 1:] * m) @ glu.output.weight.T
-    torch.testing.assert_close(glu(r, m, x).y, expected, rtol=1e-10, atol=1e-10)
-    silu = perturbed("independent_gates-silu")
-    gates = [x @ layer.weight.T + layer.bias for layer in (silu.r_gate, silu.m_gate)]
-    expected = sum(g * g.sigmoid() * branch for g, branch in zip(gates, (r, m), strict=True))
-    torch.testing.assert_close(silu(r, m, x).y, silu.output(expected), rtol=1e-10, atol=1e-10)
+    for case in ("glu", "glu-input"):
+        glu: Any = perturbed(case)
+        nr, nm = rms(r, glu.r_norm), rms(m, glu.m_norm)
+        c = x if case == "glu-input" else (nr + nm) / 2
+        a = (c @ glu.r_gate.weight.T).sigmoid() * nr + (c @ glu.m_gate.weight.T).sigmoid() * nm
+        w = (a @ glu.weigh.weight.T).softmax(-1)
+        expected = (w[..., :1] * r + w[..., 1:] * m) @ glu.output.weight.T
+        torch.testing.assert_close(glu(r, m, x).y, expected, rtol=1e-10, atol=1e-10)
+    for case in ("independent_gates", "independent_gates-silu"):
+        pair: Any = perturbed(case)
+        gates = [x @ layer.weight.T + layer.bias for layer in (pair.r_gate, pair.m_gate)]
+        factors = [(g if case.endswith("silu") else 1.0) * g.sigmoid() for g in gates]
+        torch.testing.assert_close(pair(r, m, x).y, pair.output(factors[0] * r + factors[1] * m), rtol=1e-10, atol=1e-10)
 
 
 def test_a_straight_through_gate_chooses_a_branch_and_learns_as_the_blend_does(branches: Any) -> None:
