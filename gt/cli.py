@@ -94,11 +94,10 @@ def parser() -> argparse.ArgumentParser:
     verify_ = command(verify, data="folder of tokens")
     verify_.add_argument("run", type=Path, help="results/runs/<run_id>")
     bench_ = command(bench, out="JSON with every number")
-    bench_.add_argument(
-        "comparison", nargs="*", help="models, engines, backends, stacks, cohorts, familiar, variants, starts, ops"
-    )
+    bench_.add_argument("comparison", nargs="*", help="models, engines, stacks, cohorts, familiar, variants, starts, ops")
     bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
     bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")
+    bench_.add_argument("--seconds", type=float, default=1e9, help="after which a comparison starts no further candidate")
     bench_.add_argument("--quick", action="store_true", help="small models and two rounds, to see that it works")
     for sub in (verify_, bench_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
@@ -348,7 +347,8 @@ def bench(options: argparse.Namespace) -> None:
     device = _device(options)
     from gt.bench.report import bench
 
-    bench(comparisons, options.study, options.out, device, 2 if options.quick else options.rounds, options.quick)
+    rounds = 2 if options.quick else options.rounds
+    bench(comparisons, options.study, options.out, device, rounds, options.seconds, options.quick)
 
 
 def doctor(options: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ from gt.spec import RunSpec
 from gt.training.loop import Attempt, Job, Settings, together
 
 # What decides the last bits of a run besides its specification and data.
-CONDITIONS = ("code", "versions", "device", "threads", "engine", "compiled", "backend", "stacked")
+CONDITIONS = ("code", "versions", "device", "threads", "engine", "compiled", "backend", "stacked", "processes")
 MOVED = 2  # trainings from moved weights
 
 
@@ -77,7 +77,7 @@ def verify(record: Path, data: Path, device: torch.device) -> Outcome:
     spec = RunSpec.model_validate(read_json(record / "spec.json"))
     again = _train(spec, data, device)
     differing = [key for key in CONDITIONS if recorded.manifest.get(key) != again.manifest[key]]
-    if parted := _first_difference(recorded, again):
+    if parted := difference(recorded, again):
         if not differing:
             return Outcome(False, parted)
     else:
@@ -112,7 +112,7 @@ def _move(weights: Tensor, by: float, draw: int) -> None:
     weights.mul_(1 + by * signs.to(weights))
 
 
-def _first_difference(a: Trained, b: Trained) -> str | None:
+def difference(a: Trained, b: Trained) -> str | None:
     """Where two trainings first part, in any bit."""
     if list(a.curves) != list(b.curves):
         return f"The curves have other columns: {', '.join(sorted(set(a.curves) ^ set(b.curves)))}."

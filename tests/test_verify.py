@@ -6,16 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
+from corpus import words
 from safetensors.torch import load_file, save_file
 
 from gt.cli import main
-from gt.data import corpora, tokenizers
 from gt.records import read_json, write_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec
 from gt.training.loop import Job, Settings, train
 from gt.training.packs import train_pack
 from gt.verify import roundoff, verify
@@ -25,22 +24,23 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    text = folder / "words.txt"
-    text.write_text(" ".join(np.random.default_rng(0).choice(["acca", "dbbd", "gfed", "hhgh"], 5000)))
-    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
-    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
-    return folder / "char"
+    return words(tmp_path_factory.mktemp("data"))
 
 
 def spec(seed: int = 0, **training: Any) -> RunSpec:
-    settings = {"steps": 30, "batch_size": 4, "sequence_length": 16, "learning_rate": 0.01, "evaluate_every": 10, "log_every": 5}
-    mixers = {"r": {"name": "rwkv6", "head_size": 8}, "m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}
+    settings = {
+        "steps": 30,
+        "batch_size": 4,
+        "sequence_length": 16,
+        "learning_rate": 0.01,
+        "evaluate_every": 10,
+        "log_every": 5,
+    }
     return RunSpec.model_validate(
         {
             "corpus": {"name": "embedded"},
             "tokenizer": {"name": "char"},
-            "model": {"d_model": 16, "n_layer": 1, "layers": "r+m", "mixers": mixers, "fusion": {"name": "gated"}},
+            "model": {"d_model": 16, "n_layer": 1, "layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}},
             "training": {**settings, "evaluation_tokens": 256, **training},
             "seed": seed,
         }
@@ -96,7 +96,7 @@ def test_the_first_step_and_column_that_differ_are_named(record: Path, data: Pat
 def test_a_run_of_another_arithmetic_is_the_same_to_rounding(data: Path, tmp_path: Path) -> None:
     """A stacked run, which is really rounded otherwise than a run alone."""
     jobs = [Job(spec(seed), data, tmp_path / str(seed)) for seed in (0, 1)]
-    assert [status for _, status in train_pack(jobs, tmp_path / "c", Settings(CPU, 1e9))] == ["completed"] * 2
+    assert [status for _, status in train_pack(jobs, set(), tmp_path / "c", Settings(CPU, 1e9))] == ["completed"] * 2
     outcome = verify(tmp_path / "0", data, CPU)
     assert outcome.same, outcome.text
     assert "(stacked)" in outcome.text or outcome.text == "bit-identical"

@@ -1,0 +1,163 @@
+"""The measuring loop: candidates take turns, round after round, so that what drifts in the machine meets all alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd import DeviceType
+
+from gt.bench.candidates import Candidate
+from gt.bench.trainers import Cohorts, Trainer, trainer
+from gt.models.lm import audit
+from gt.training.plan import HORIZON
+
+Json = dict[str, Any]
+ROUND_SECONDS = 0.4
+# Dense bfloat16 FLOPs a second, from NVIDIA's data sheets.
+PEAKS = {
+    "NVIDIA H200": 989.4e12,
+    "NVIDIA H100 80GB HBM3": 989.4e12,
+    "NVIDIA H100 NVL": 835.5e12,
+    "NVIDIA H100 PCIe": 756.5e12,
+    "NVIDIA A100-SXM4-80GB": 311.9e12,
+    "NVIDIA A100-SXM4-40GB": 311.9e12,
+    "NVIDIA L4": 121.0e12,
+    "NVIDIA GeForce RTX 4090": 165.2e12,
+}
+
+
+@dataclass
+class Entrant:
+    """A candidate that has started."""
+
+    candidate: Candidate
+    trainer: Trainer
+    start_seconds: float  # from nothing to the first finished step, with compilation and capture
+    peak_memory: int | None  # bytes allocated on the GPU over what was there before
+    steps: int = 1  # in a round
+    seconds: list[float] = field(default_factory=list)  # a step, of each round
+
+
+def compare(candidates: list[Candidate], device: torch.device, rounds: int, seconds: float = math.inf) -> list[Json]:
+    """Measure candidates against each other. One that cannot run is in the result with its error.
+
+    seconds: after which no further candidate is started, so that those which are can still be measured.
+    """
+    entrants: list[Entrant | Json] = []
+    begin = time.perf_counter()
+    for candidate in candidates:
+        if time.perf_counter() - begin > seconds:
+            entrants.append({"name": candidate.name, "error": "not started: no time was left"})
+            continue
+        try:
+            entrants.append(_start(candidate, device))
+        except Exception as error:  # no memory, a package that is missing, a kernel that does not compile
+            entrants.append({"name": candidate.name, "error": in_a_line(error)})
+    running = [entrant for entrant in entrants if isinstance(entrant, Entrant)]
+    for _ in range(rounds):
+        for entrant in running:
+            entrant.seconds.append(_clock(lambda entrant=entrant: entrant.trainer.take(entrant.steps)) / entrant.steps)  # type: ignore[misc]
+    results = [_result(entrant, device) if isinstance(entrant, Entrant) else entrant for entrant in entrants]
+    del entrants, running
+    gc.collect()
+    return results
+
+
+def _start(candidate: Candidate, device: torch.device) -> Entrant:
+    gpu = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if gpu else 0
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    begin = time.perf_counter()
+    own = trainer(candidate, device)
+    own.take(1)
+    entrant = Entrant(candidate, own, time.perf_counter() - begin, None)
+    if gpu:
+        entrant.peak_memory = torch.cuda.max_memory_allocated(device) - before
+    step = min(_clock(lambda: own.take(1)) for _ in range(3))
+    entrant.steps = int(np.clip(2 ** np.ceil(np.log2(ROUND_SECONDS / step)), 1, HORIZON))
+    own.take(HORIZON - 4 if entrant.steps == HORIZON else 1)  # so that every round has one refill of the plan
+    return entrant
+
+
+def _result(entrant: Entrant, device: torch.device) -> Json:
+    """Everything that was measured of a candidate; null where the device cannot tell."""
+    candidate, spec = entrant.candidate, entrant.candidate.spec
+    runs = candidate.stacked * candidate.cohorts
+    low, median, high = np.percentile(entrant.seconds, [25, 50, 75])
+    tokens = runs * spec.training.batch_size * spec.training.sequence_length
+    counts = audit(entrant.trainer.model, spec.training.sequence_length)
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    result: Json = {
+        "name": candidate.name,
+        "run": spec.run_id,
+        "parameters": counts.n_params,
+        "stacked": candidate.stacked,
+        "cohorts": candidate.cohorts,
+        "ms_a_step": 1e3 * median,
+        "ms_a_step_quartiles": [1e3 * low, 1e3 * high],
+        "ms_a_step_of_rounds": [1e3 * s for s in entrant.seconds],
+        "steps_a_round": entrant.steps,
+        "run_steps_per_second": runs / median,
+        "tokens_per_second": tokens / median,
+        "flops_per_token": counts.flops_per_token,
+        "model_flops_utilisation": utilisation(counts.flops_per_token, tokens / median, device_name),
+        "peak_memory_bytes": entrant.peak_memory,
+        "start_seconds": entrant.start_seconds,
+    }
+    if isinstance(entrant.trainer, Cohorts):
+        cohorts = entrant.trainer
+        first = cohorts.cohorts[0]
+        result |= {"engine": first.engine.name, "compiled": first.compiled}
+        result["validation_ms"] = 1e3 * min(_clock(cohorts.validate) for _ in range(3))
+    else:
+        result |= {"engine": "plain loop", "compiled": False}
+    if device.type == "cuda":
+        result["step"] = kernels(entrant.trainer)
+        if result["engine"] == "graph":
+            for cohort in entrant.trainer.cohorts:  # type: ignore[attr-defined]
+                cohort.engine.name = "eager"
+            result["uncaptured_step"] = kernels(entrant.trainer)
+    return result
+
+
+def utilisation(flops_per_token: int, tokens_per_second: float, device_name: str) -> float | None:
+    """The share of the device's peak: forward and backward are three times the forward pass. None for an unknown device."""
+    peak = PEAKS.get(device_name)
+    return 3 * flops_per_token * tokens_per_second / peak if peak else None
+
+
+def kernels(own: Trainer) -> Json:
+    """What a step runs on the GPU: how many kernels and copies, the reading of its log included, and which take longest."""
+    own.take(1)  # the first of a round may have the plan refilled
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        own.take(1)
+    found: dict[str, list[float]] = {}
+    for event in profile.events():
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation:
+            found.setdefault(event.name, []).append(event.time_range.elapsed_us())
+    longest = sorted(found.items(), key=lambda item: -sum(item[1]))[:15]
+    return {
+        "kernels": sum(map(len, found.values())),
+        "busy_ms": sum(map(sum, found.values())) / 1e3,
+        "longest": [{"name": name, "calls": len(us), "us": sum(us)} for name, us in longest],
+    }
+
+
+def in_a_line(error: Exception) -> str:
+    """An error as a table has room for it."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _clock(function: Callable[[], None]) -> float:
+    """Seconds that a function takes which waits for the device."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin

@@ -1,0 +1,21 @@
+"""A small text with structure to learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gt.data import corpora, tokenizers
+from gt.spec import CorpusSpec, TokenizerSpec
+
+
+def words(folder: Path) -> Path:
+    """A folder of tokens: 5000 words out of 30, in characters."""
+    rng = np.random.default_rng(0)
+    vocabulary = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(30)]
+    text = folder / "words.txt"
+    text.write_text(" ".join(rng.choice(vocabulary, 5000)))
+    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
+    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
+    return folder / "char"
