@@ -25,7 +25,7 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 report: $(VENV)/.run  ## make the report of every published study again from its records
-	for records in results/published/*/records; do gt rebuild --published $$(dirname $$records) --templates report_templates; done
+	set -e; for records in results/published/*/records; do gt rebuild --published $$(dirname $$records) --templates report_templates; done
 
 publish: $(VENV)/.run  ## keep the records and the report of a study that has run (STUDY=smoke) under results/published
 	gt publish --plan results/studies/$(STUDY)/plan.json --runs results/runs --out results/published/$(STUDY) --templates report_templates
