@@ -75,7 +75,7 @@ class TaskSpec(Spec):
 
 
 class CorpusSpec(Spec):
-    """A text. `file:<stem>` is a user's own file, whose sha256 is then part of the run's identity; `task:<name>` is generated."""
+    """A text. `file:<stem>` is a user's own file, whose sha256 is part of the run's identity; `task:<name>` is generated."""
 
     name: Annotated[str, Field(description=f"{', '.join(CORPORA)}, file:<path>, or task: and one of {', '.join(TASKS)}")]
     max_bytes: Count | None = Field(None, description="use at most so many bytes of the train split")
@@ -237,6 +237,7 @@ class PartTraining(Spec):
     warmup_floor: Fraction = Field(0.0, description="share of the learning rate at which the warm-up starts")
     frozen_steps: Annotated[int, Field(ge=0)] = Field(0, description="steps before it starts to learn; all of them: never")
     gradient_scale: Annotated[float, Field(gt=0, le=1e6)] = Field(1.0, description="gradients are multiplied before clipping")
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = Field(1.0, description="times the run's")
 
 
 class BranchDrop(Spec):

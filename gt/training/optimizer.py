@@ -19,6 +19,12 @@ def decays(group: Group, spec: TrainingSpec) -> bool:
     return group.matrix or spec.weight_decay_policy == "all"
 
 
+def weight_decay(group: Group, spec: TrainingSpec) -> float:
+    """What a group is decayed by, with what `spec.parts` says of it."""
+    own = spec.parts.get(group.part, EVERYWHERE_ALIKE)  # type: ignore[call-overload]
+    return spec.weight_decay * own.weight_decay if decays(group, spec) else 0.0
+
+
 class Optimizer:
     """AdamW (Loshchilov & Hutter 2019), Lion (Chen et al. 2023), or SGD with momentum.
 
@@ -34,7 +40,7 @@ class Optimizer:
 
         self.beta1, self.beta2 = a_run(s.beta1 for s in specs), a_run(s.beta2 for s in specs)
         self.epsilon = a_run(s.epsilon for s in specs).to(flat.dtype)
-        decay = [[s.weight_decay if decays(group, s) else 0.0 for group in flat.groups] for s in specs]
+        decay = [[weight_decay(group, s) for group in flat.groups] for s in specs]
         self.decay = flat.by_block(torch.tensor(decay, dtype=flat.dtype, device=flat.device))
         self.state = {"momentum": flat.zeros(), "steps": torch.zeros((), dtype=torch.float64, device=flat.device)}
         if self.name == "adamw":

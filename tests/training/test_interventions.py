@@ -27,7 +27,7 @@ from gt.training.auxiliary import (
     self_reinforcing,
 )
 from gt.training.flat import Flat, parameter_groups
-from gt.training.optimizer import Optimizer, decays, learning_rate
+from gt.training.optimizer import Optimizer, decays, learning_rate, weight_decay
 
 SIZE = {"steps": 100, "batch_size": 2, "sequence_length": 8}
 
@@ -142,6 +142,13 @@ def test_the_record_decayed_everything(model: LanguageModel) -> None:
     assert all(decays(group, training(weight_decay_policy="all")) for group in groups)
     assert {group.matrix for group in groups if decays(group, training())} == {True}
     assert not all(group.matrix for group in groups)
+
+
+def test_a_part_can_have_a_weight_decay_of_its_own(model: LanguageModel) -> None:
+    spec = training(weight_decay=0.1, parts={"mixers.r": {"weight_decay": 0.0}, "mixers.m": {"weight_decay": 0.5}})
+    found = {group.part: weight_decay(group, spec) for group in parameter_groups(model) if group.matrix}
+    assert found == {"embedding": 0.1, "feed_forward": 0.1, "fusion": 0.1, "mixers.m": 0.05, "mixers.r": 0.0}
+    assert {weight_decay(group, spec) for group in parameter_groups(model) if not group.matrix} == {0.0}
 
 
 def test_diversity_in_the_record_s_form_wants_opposite_branches_and_squared_wants_orthogonal_ones() -> None:
