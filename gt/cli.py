@@ -57,6 +57,15 @@ def parser() -> argparse.ArgumentParser:
     command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
     train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
+    evaluate_.add_argument("--further", nargs="*", default=[], metavar="NAME", help="what takes longer: see config/README.md")
+    sample_ = command(sample)
+    sample_.add_argument("run", type=Path, help="results/runs/<run_id>, or the run_id of a record there")
+    sample_.add_argument("--data", type=Path, metavar="PATH", help="folder of tokens, for its tokenizer; results/data/...")
+    sample_.add_argument("--prompt", default="\n", help="text to continue")
+    sample_.add_argument("--length", type=int, default=500, help="tokens to generate")
+    sample_.add_argument("--temperature", type=float, default=1.0, help="0: always the most likely token")
+    sample_.add_argument("--top-k", type=int, help="draw among so many of the most likely tokens")
+    sample_.add_argument("--seed", type=int, default=0, help="of the draws")
     for sub in (train_, evaluate_):
         sub.add_argument("--staged", type=Path, metavar="PATH", help="where a pack may have left this run")
     pack_ = command(
@@ -72,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     for sub in (train_, pack_):
         sub.add_argument("--checkpoint-seconds", type=float, default=60.0, help="how often to save what a kill would lose")
         sub.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
-    for sub in (train_, evaluate_, pack_):
+    for sub in (train_, evaluate_, pack_, sample_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=int, default=1, help="CPU threads; they are part of what decides the last bits")
     command(track, "uri", plan="plan.json", runs="results/runs")
@@ -174,16 +183,37 @@ def evaluate(options: argparse.Namespace) -> None:
     from gt import stage
     from gt.records import EVALUATION
 
-    if options.staged is not None and stage.is_evaluated(options.staged):
+    if options.staged is not None and stage.is_evaluated(options.staged, options.further):
         stage.bring(options.staged, options.run, EVALUATION)
     else:
         device = _device(options)
-        from gt.evals.language import evaluate
+        from gt.evals.evaluation import evaluate
 
-        evaluate(options.run, options.data, device)
+        evaluate(options.run, options.data, device, options.further)
     if options.staged is not None:
         shutil.rmtree(options.staged, ignore_errors=True)
     print(f"{options.run / EVALUATION}")
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Let a trained run go on with a prompt."""
+    from gt.records import read_json
+    from gt.spec import RunSpec
+
+    run: Path = options.run
+    if not run.is_dir():
+        known = [folder.name for folder in Path("results/runs").glob("*") if folder.is_dir()]
+        if run.name not in known:
+            raise ConfigError(f"{run}: there is no such record." + nearest(run.name, known))
+        run = Path("results/runs") / run.name
+    spec = RunSpec.model_validate(read_json(run / "spec.json"))
+    data = options.data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
+    device = _device(options)
+    from gt.evals.generation import Sampler, sample
+
+    sampler = Sampler(options.temperature, options.top_k, options.seed)
+    report = sample(run, data, device, options.prompt, options.length, sampler, sys.stdout)
+    print(f"\n{report}", file=sys.stderr)
 
 
 def pack(options: argparse.Namespace) -> None:
@@ -212,14 +242,19 @@ def pack(options: argparse.Namespace) -> None:
         for job, status in train_pack(jobs, set(became), options.checkpoints, settings):
             became[job.spec.run_id] = status
             print(f"{job.spec.run_id}: {status}", flush=True)
-    unmeasured = [run for run, status in became.items() if status != "failed" and not stage.is_evaluated(options.staged / run)]
+    further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
+    unmeasured = [
+        run
+        for run, status in became.items()
+        if status != "failed" and not stage.is_evaluated(options.staged / run, further[run])
+    ]
     if unmeasured:
         device = _device(options)
-        from gt.evals.language import evaluate
+        from gt.evals.evaluation import evaluate
 
         for run in unmeasured:
             try:
-                evaluate(options.staged / run, options.data, device)
+                evaluate(options.staged / run, options.data, device, further[run])
             except Exception:  # its own `gt evaluate` will say so, and stop no other
                 traceback.print_exc()
     write_json(options.out, became)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from gt.fingerprint import TRAINING_PARTS, fingerprint
@@ -30,9 +31,12 @@ def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
     )
 
 
-def is_evaluated(record: Path) -> bool:
-    """Whether a trained record was evaluated by this version of the code."""
-    return (record / EVALUATION).exists() and read_json(record / EVALUATION)["code"] == fingerprint("evals")
+def is_evaluated(record: Path, further: Iterable[str] = ()) -> bool:
+    """Whether a trained record was evaluated by this version of the code, and has what else is asked for."""
+    if not (record / EVALUATION).exists():
+        return False
+    evaluation = read_json(record / EVALUATION)
+    return evaluation["code"] == fingerprint("evals") and set(further) <= set(evaluation["evaluations"])
 
 
 def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -25,6 +25,8 @@ Json = dict[str, Any]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# Those of gt/evals that take longer than a held-out loss.
+Evaluation = Literal["long_context", "needle", "generation", "cost", "quantisation"]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -85,6 +87,8 @@ class StudyFile(Block):
     description: str = ""
     claims: list[str] = Field([], description="ids of the claims that this study serves")
     baseline: Annotated[Name, Field(description="the variant that the others are compared with")]
+    evaluations: list[Evaluation] = Field([], description="what is measured of every run beside its held-out losses")
+    dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     model: Json = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Json = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
@@ -130,6 +134,8 @@ class Study:
             "description": self.file.description,
             "claims": self.file.claims,
             "baseline": self.file.baseline,
+            "evaluations": self.file.evaluations,
+            "dollars_per_hour": self.file.dollars_per_hour,
             "tokens": sum(t.steps * t.batch_size * t.sequence_length for t in (s.training for s in runs.values())),
             "cells": list(cells.values()),
             "runs": {run_id: spec.model_dump(mode="json") for run_id, spec in runs.items()},

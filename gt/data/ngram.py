@@ -54,8 +54,9 @@ def prepare(folder: Path) -> None:
 def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int, counted: np.ndarray | None = None) -> dict[str, float]:
     """Mean cross-entropy (nats/token) of each line over held_out[1:], what a language model can predict too.
 
-    train, held_out: (n,) token ids. counted: (n - 1,) bool, which of them to average over; by default all. The first target has one token of context, so the trigram is the bigram
-    there. ConfigError if there are too few tokens to count and to fit on (30 and 2).
+    train, held_out: (n,) token ids. counted: (n - 1,) bool, which of them to average over; by default all. The
+    first target has one token of context, so the trigram is the bigram there. ConfigError if there are too few
+    tokens to count and to fit on (30 and 2).
     """
     if len(train) < 30 or len(held_out) < 2:
         raise ConfigError(f"n-gram lines need 30 tokens of train and 2 of val, not {len(train)} and {len(held_out)}.")

@@ -153,7 +153,8 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
     """Fit on the train split, encode all splits, and write the folder that `gt.data.tokens.Tokens` opens.
 
     tokenizer.json, token_bytes.npy, <split>.bin (little-endian uint16, or uint32 for more than 65,536 tokens),
-    of a task <split>.answers.bin (a byte a token) and, last, tokens.json. ConfigError if the corpus folder is not what its corpus.json says.
+    of a task <split>.answers.bin (a byte a token) and, last, tokens.json. ConfigError if the corpus folder is not
+    what its corpus.json says.
     """
     corpus = read_json(corpus_dir / "corpus.json")
     train = _split_text(corpus_dir, corpus, "train")

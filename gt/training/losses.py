@@ -1,4 +1,8 @@
-"""What is minimised."""
+"""What is minimised.
+
+A target that no loss counts, as most tokens of a recall task, stands in a batch as its complement ~t, which is negative: as an
+input it is t.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NOT_COUNTED = -100  # what torch's cross-entropy calls it
+
 
 def token_losses(model: Any, batch: Tensor, precision: str) -> Tensor:
-    """batch: (n, time + 1) tokens -> cross-entropy of each target in nats, (n * time,), float32 at least."""
+    """batch: (n, time + 1) tokens -> cross-entropy of each target in nats, (n * time,), float32 at least; 0 if not counted."""
     with autocast(batch.device, precision):
-        logits, _ = model(batch[:, :-1])
+        logits, _ = model(inputs(batch))
     return cross_entropies(logits, batch[:, 1:])
 
 
+def mean_loss(losses: Tensor, targets: Tensor) -> Tensor:
+    """The mean over the targets that count."""
+    return losses.sum() / (targets >= 0).sum()
+
+
+def inputs(batch: Tensor) -> Tensor:
+    """(..., time + 1) -> what a model reads of it, (..., time)."""
+    return torch.where(batch < 0, ~batch, batch)[..., :-1]
+
+
 def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
-    """logits (..., vocab), targets (...) -> nats of each target, flat, float32 at least."""
+    """logits (..., vocab), targets (...) -> nats of each target, flat, float32 at least; 0 if it is not counted."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    counted = torch.where(targets < 0, NOT_COUNTED, targets).flatten()
+    return F.cross_entropy(logits.flatten(0, -2), counted, reduction="none", ignore_index=NOT_COUNTED)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

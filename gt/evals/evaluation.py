@@ -1,0 +1,52 @@
+"""`evaluation.json`: what a trained model can do. Held-out losses always; what takes longer where a study asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gt.errors import ConfigError, nearest
+from gt.evals.cost import cost
+from gt.evals.generation import generation
+from gt.evals.language import held_out
+from gt.evals.long_context import long_context
+from gt.evals.needle import needle
+from gt.evals.quantisation import quantisation
+from gt.evals.recall import recall
+from gt.evals.subject import Subject
+from gt.fingerprint import fingerprint
+from gt.records import read_json, write_json
+
+Json = dict[str, Any]
+# What a study may ask for under `evaluations`.
+FURTHER: dict[str, Callable[[Subject], Json]] = {
+    "long_context": long_context,
+    "needle": needle,
+    "generation": generation,
+    "cost": cost,
+    "quantisation": quantisation,
+}
+
+
+def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str] = ()) -> None:
+    """Write `evaluation.json` into a run record. A run that diverged has none of the measurements.
+
+    ConfigError where the record has no weights, belongs to other data or other code, or `further` names what is not there.
+    """
+    for name in further:
+        if name not in FURTHER:
+            raise ConfigError(f"unknown evaluation {name!r}." + nearest(name, FURTHER))
+    manifest = read_json(run / "manifest.json")
+    subject = Subject.load(run, data, device)
+    evaluation: Json = {"run_id": manifest["run_id"], "status": manifest["status"], "splits": {}}
+    if manifest["status"] == "completed":
+        splits = [split for split in ("val", "test") if getattr(subject.tokens, split) is not None]
+        evaluation["splits"] = {split: held_out(subject, split) for split in splits}
+        if subject.spec.corpus.task is not None:
+            evaluation["recall"] = recall(subject)
+        evaluation |= {name: FURTHER[name](subject) for name in further}
+    evaluation |= {"ngram": read_json(data / "ngram.json"), "evaluations": sorted(further), "code": fingerprint("evals")}
+    write_json(run / "evaluation.json", evaluation)

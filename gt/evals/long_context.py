@@ -1,0 +1,104 @@
+"""Does more context help, and up to where? The same tokens, predicted with shorter and longer contexts.
+
+A model trained at length T reads windows of c tokens that all end at the same places, for c from T / 8 to 16 T, and its losses
+are taken on the last T / 16 of them. As a control all of a window but its last T / 8 tokens is in random order: what it then
+still gains, it gains from which tokens occur, not from what they say. (The record compared other tokens at each length, on an
+untrained model, or counted the first tokens of short windows: flaws F-13 and F-40.)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from gt.data.batches import EVALUATION_TOKENS
+from gt.errors import ConfigError
+from gt.evals.subject import Subject
+from gt.seeds import numpy_stream
+
+Json = dict[str, Any]
+# Targets in all: what a context costs grows with its length.
+TARGETS = {"cpu": 512, "cuda": 4096}
+# The window of a model is where it has so much of what any context gives.
+ENOUGH = 0.95
+# A perplexity that is higher by no more than this counts as held (claim C-D-03).
+HELD = 1.05
+
+
+def long_context(subject: Subject) -> Json:
+    """For each context the loss (nats/token), the gain over the shortest with its standard error, and what follows from them.
+
+    `useful_window`: the least context (tokens) with 95 % of the gain of the best over the shortest; null where no gain is
+    beyond chance (paired t over windows, one-sided, p < 0.05). Larger is better. `held_to`: the largest k such that no context
+    from T to k T has more than 1.05 times the perplexity of context T. A context for which the model has no positions, or the
+    val split no room, has null losses.
+    """
+    length, text = subject.length, np.asarray(subject.tokens.val)
+    shortest, n = max(2, length // 8), max(1, length // 16)
+    contexts = [shortest * 2**i for i in range(8)]
+    possible = [c for c in contexts if c + 2 * n < len(text)]
+    if not possible:
+        raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
+    # The same for every model, also where one has no positions for the longest.
+    last = min(len(text), max(possible) + EVALUATION_TOKENS) - n
+    targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
+    fitting = [c for c in possible if subject.fits(c)]
+    losses = {c: _losses(subject, text, targets, n, c, in_order=c) for c in fitting}
+    shuffled = {c: _losses(subject, text, targets, n, c, in_order=shortest) for c in fitting}
+    return {
+        "trained_length": length,
+        "targets": len(targets) * n,
+        "contexts": [_row(c, losses.get(c), shuffled.get(c), losses[shortest]) for c in contexts],
+        "useful_window": useful_window(losses),
+        "held_to": held_to({c: float(loss.mean()) for c, loss in losses.items()}, length),
+    }
+
+
+def useful_window(losses: dict[int, Tensor]) -> int | None:
+    """losses: context -> the mean loss of each window, the same windows in the same order."""
+    shortest = min(losses)
+    means = {context: float(loss.mean()) for context, loss in losses.items()}
+    best = min(means, key=lambda context: means[context])
+    gain = (losses[shortest] - losses[best]).numpy()
+    if np.ptp(gain) == 0 or stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue >= 0.05:
+        return None
+    enough = means[shortest] - ENOUGH * (means[shortest] - means[best])
+    return min(context for context, mean in means.items() if mean <= enough)
+
+
+def held_to(losses: dict[int, float], length: int) -> float | None:
+    """losses: context -> mean loss (nats/token). None where the trained length itself was not measured."""
+    if length not in losses:
+        return None
+    held = 1.0
+    for context in sorted(c for c in losses if c > length):
+        if losses[context] - losses[length] > math.log(HELD):
+            break
+        held = context / length
+    return held
+
+
+def _losses(subject: Subject, text: np.ndarray, targets: np.ndarray, n: int, context: int, in_order: int) -> Tensor:
+    """The mean loss of the n tokens from each place of `targets`, (windows,), read in windows of `context` tokens."""
+    windows = text[targets[:, None] + np.arange(n - 1 - context, n)].astype(np.int64)
+    order = numpy_stream(0, "long_context", context).random((len(windows), context - in_order)).argsort(1)
+    windows[:, : context - in_order] = np.take_along_axis(windows, order, axis=1)
+    return subject.last_losses(torch.from_numpy(windows), n).mean(1)
+
+
+def _row(context: int, losses: Tensor | None, shuffled: Tensor | None, shortest: Tensor) -> Json:
+    if losses is None or shuffled is None:
+        return {"context": context, **dict.fromkeys(("loss", "shuffled_loss", "gain", "gain_se"))}
+    gain = shortest - losses
+    return {
+        "context": context,
+        "loss": float(losses.mean()),
+        "shuffled_loss": float(shuffled.mean()),
+        "gain": float(gain.mean()),
+        "gain_se": float(gain.std(correction=0) / math.sqrt(len(gain))),
+    }

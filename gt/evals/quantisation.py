@@ -1,0 +1,133 @@
+"""What 8-bit states and decays cost in loss: quantisation simulated in a trained model (seed 001 L98-114, claim C-D-15).
+
+Rounded values go on in the model's own precision; weights and activations are left alone. Rounding is symmetric, with one scale
+for a tensor of one sequence (per tensor, as the seed has it): x -> s round(x / s), s = max |x| / 127.
+
+    state/<mixer>/int8   the matrix state, after every token, in all layers of that mixer
+    decay/fp16, int8     RWKV-6's decay w_t in (0, 1) of every token and channel; in 8 bits 255 levels from 0 to 1
+    log_decay/fp16, int8 the same, where what is rounded is log(-log w_t), as the layer's projection gives it
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gt.data.batches import evaluation_windows
+from gt.evals.subject import Subject
+from gt.models.mixers.mamba2 import Mamba2
+from gt.models.mixers.rwkv6 import RWKV6
+from gt.training.losses import autocast, cross_entropies
+
+Json = dict[str, Any]
+# Of the val split. A state that is rounded after every token is read token by token.
+TARGETS = {"cpu": 2048, "cuda": 32_768}
+Rounding = Callable[[Tensor], Tensor]
+
+
+def quantisation(subject: Subject) -> Json:
+    """The loss (nats/token) as it is, and for each rounding that the model has a place for the difference to it, with its
+    standard error over windows, and the ratio of perplexities.
+    """
+    n_targets = TARGETS[subject.device.type]
+    windows = torch.from_numpy(evaluation_windows(subject.tokens.val, subject.length, n_targets)).to(subject.device)
+    plain = _whole(subject, windows)
+    cases: dict[str, Tensor] = {}
+    for name, kind in (("mamba2", Mamba2), ("rwkv6", RWKV6)):
+        if mixers := [m for m in subject.model.modules() if type(m) is kind]:
+            with rounded_states(mixers, int8):
+                cases[f"state/{name}/int8"] = _token_by_token(subject, windows)
+    if layers := [m for m in subject.model.modules() if type(m) is RWKV6]:
+        for name, rounding in DECAYS.items():
+            with rounded_decays(layers, rounding):
+                cases[name] = _whole(subject, windows)
+    return {
+        "loss": float(plain.mean()),
+        "targets": windows[:, 1:].numel(),
+        "cases": [_row(n, c, plain) for n, c in cases.items()],
+    }
+
+
+def int8(x: Tensor) -> Tensor:
+    """(batch, ...) -> the nearest of 255 evenly spaced values, with a scale for each row."""
+    scale = x.abs().flatten(1).amax(1).clamp(min=torch.finfo(x.dtype).tiny).view(-1, *[1] * (x.ndim - 1)) / 127
+    return (x / scale).round() * scale
+
+
+def fp16(x: Tensor) -> Tensor:
+    """The nearest half-precision number."""
+    return x.half().to(x.dtype)
+
+
+def _of_decay(rounding: Rounding) -> Rounding:
+    """A rounding of w, as one of log(-log w)."""
+    return lambda x: rounding(x.double().exp().neg().exp()).log().neg().log().to(x.dtype)
+
+
+DECAYS: dict[str, Rounding] = {
+    "decay/fp16": _of_decay(fp16),
+    "decay/int8": _of_decay(lambda w: (255 * w).round() / 255),
+    "log_decay/fp16": fp16,
+    "log_decay/int8": int8,
+}
+
+
+@contextmanager
+def rounded_states(mixers: list[Any], rounding: Rounding) -> Iterator[None]:
+    """Meanwhile the matrix states that these mixers return, each the last part of a state, are rounded."""
+
+    def after(_module: Any, _inputs: Any, output: Any) -> Any:
+        y, (*others, memory) = output
+        return y, (*others, rounding(memory))
+
+    with _hooked(mixers, after):
+        yield
+
+
+@contextmanager
+def rounded_decays(layers: list[RWKV6], rounding: Rounding) -> Iterator[None]:
+    """Meanwhile log(-log w) of these layers is rounded."""
+    with _hooked([layer.w_proj.linear for layer in layers], lambda _module, _inputs, output: rounding(output)):
+        yield
+
+
+@contextmanager
+def _hooked(modules: list[Any], hook: Callable[..., Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
+def _whole(subject: Subject, windows: Tensor) -> Tensor:
+    """The mean loss of each window, (windows,)."""
+    return subject.last_losses(windows, subject.length).mean(1)
+
+
+@torch.inference_mode()
+def _token_by_token(subject: Subject, windows: Tensor) -> Tensor:
+    """The same, with a call for each token."""
+    losses, state = [], None
+    for t in range(windows.shape[1] - 1):
+        with autocast(subject.device, subject.spec.training.precision):
+            logits, state = subject.model(windows[:, t : t + 1], state)
+        losses.append(cross_entropies(logits, windows[:, t + 1 : t + 2]))
+    return torch.stack(losses, dim=1).double().mean(1).cpu()
+
+
+def _row(name: str, losses: Tensor, plain: Tensor) -> Json:
+    d = (losses - plain).numpy()
+    finite = bool(np.isfinite(d).all())
+    difference = float(d.mean()) if finite else None
+    return {
+        "case": name,
+        "difference": difference,
+        "se": float(d.std() / math.sqrt(len(d))) if finite else None,
+        "perplexity_ratio": math.exp(difference) if difference is not None else None,
+    }

@@ -1,0 +1,79 @@
+"""A trained run as the evaluations see it, and the one way in which they read losses from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gt.data.tokens import Tokens
+from gt.errors import ConfigError
+from gt.fingerprint import fingerprint
+from gt.models.lm import LanguageModel
+from gt.models.mixers.attention import Attention
+from gt.records import read_json
+from gt.spec import RunSpec
+from gt.training.losses import autocast, cross_entropies
+from gt.training.weights import load_model
+
+# Of code whose change makes another function of the same weights.
+MODEL_PARTS = ("ops", "models")
+# Tokens that go through a model at once, fewer where the logits or the attention scores of so many would not fit.
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 2**15}
+LOGITS_AT_ONCE, SCORES_AT_ONCE = 2**26, 2**28
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in evaluation mode, its specification, and the tokens that it was trained on and their folder."""
+
+    model: LanguageModel
+    spec: RunSpec
+    tokens: Tokens
+    data: Path
+    device: torch.device
+
+    @classmethod
+    def load(cls, run: Path, data: Path, device: torch.device) -> Subject:
+        """ConfigError where the record has no weights, or is of other data or another version of the models."""
+        manifest, tokens = read_json(run / "manifest.json"), Tokens.open(data)
+        if manifest["data_sha256"] != tokens.sha256:
+            raise ConfigError(f"{run}: was trained on other data than {data} holds now.")
+        if changed := [part for part in MODEL_PARTS if manifest["code"][part] != fingerprint(part)]:
+            raise ConfigError(f"{run}: was made by another version of gt.{changed[0]}: train it again.")
+        spec = RunSpec.model_validate(read_json(run / "spec.json"))
+        return cls(load_model(run, device), spec, tokens, data, device)
+
+    @property
+    def length(self) -> int:
+        """The trained sequence length."""
+        return self.spec.training.sequence_length
+
+    def fits(self, length: int) -> bool:
+        """Whether the model has positions for so many tokens."""
+        return self.model.position is None or length <= self.spec.model.max_positions
+
+    def at_once(self, length: int, logits: int | None = None) -> int:
+        """How many windows of a length to run at once. logits: positions of each that are read out, by default all."""
+        most = TOKENS_AT_ONCE[self.device.type] // length
+        most = min(most, LOGITS_AT_ONCE // ((logits or length) * self.tokens.vocab_size))
+        heads = max((m.n_head for m in self.model.modules() if isinstance(m, Attention)), default=0)
+        return max(1, min(most, SCORES_AT_ONCE // (heads * length**2)) if heads else most)
+
+    @torch.inference_mode()
+    def last_losses(self, windows: Tensor, n: int) -> Tensor:
+        """Nats of the last n targets of each window, float64: (windows, time + 1) tokens -> (windows, n)."""
+        losses = []
+        for batch in windows.split(self.at_once(windows.shape[1], n)):
+            here = batch.to(self.device)
+            losses.append(cross_entropies(self.last_logits(here[:, :-1], n), here[:, -n:]).view(-1, n))
+        return torch.cat(losses).double().cpu()
+
+    @torch.inference_mode()
+    def last_logits(self, tokens: Tensor, n: int) -> Tensor:
+        """(windows, time) -> (windows, n, vocab), at the last n positions alone."""
+        with autocast(self.device, self.spec.training.precision):
+            x, _ = self.model.body(self.model.embed(tokens))
+            return self.model.read_out(x[:, -n:])
