@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from gt.bench import measure
 from gt.bench.candidates import COMPARISONS, Candidate, affordable, candidates
 from gt.bench.report import table
+from gt.bench.starts import starts
 from gt.bench.trainers import Cohorts, noise
 from gt.cli import main
 
@@ -95,3 +97,13 @@ def test_a_candidate_that_fails_is_reported_and_stops_no_other() -> None:
 def test_utilisation_counts_three_forward_passes() -> None:
     assert measure.utilisation(10**6, 989.4e6, "NVIDIA H200") == pytest.approx(3.0)
     assert measure.utilisation(10**6, 989.4e6, "an abacus") is None
+
+
+def test_starts_are_those_of_new_processes_with_a_cache_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "mine")
+    (row,) = starts(candidates("models", STUDY, quick=True)[1:2], torch.device("cpu"))
+    assert 0 < row["cold_training_seconds"] < row["cold_seconds"]
+    assert 0 < row["warm_training_seconds"] < row["warm_seconds"]
+    assert os.environ["TRITON_CACHE_DIR"] == "mine"
+    assert "cold s" in table([row])
+    assert "quartiles" not in table([row])

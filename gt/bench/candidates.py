@@ -11,6 +11,8 @@ from gt.errors import ConfigError, nearest
 from gt.spec import RunSpec
 from gt.study import load_study, merge
 
+Engine = Literal["eager", "graph"]
+ENGINES: tuple[Engine, ...] = ("graph", "eager")
 HYBRID, TRANSFORMER = "GF-MH", "GPT-2"
 STACKS = (1, 16, 4, 8, 2)  # those that tell most first, in case that time runs out
 # Training never ends, and curves are never due, while it is measured.
@@ -34,7 +36,7 @@ class Candidate:
     spec: RunSpec
     stacked: int = 1
     cohorts: int = 1
-    engine: Literal["eager", "graph"] | None = None
+    engine: Engine | None = None
     compiled: bool | None = None
     familiar: bool = False
 
@@ -55,7 +57,8 @@ def _engines(specs: Specs) -> list[Candidate]:
     return [
         Candidate(f"{name}, {engine}{', compiled' if compiled else ''}", specs[name], engine=engine, compiled=compiled)
         for name in (HYBRID, TRANSFORMER)
-        for engine, compiled in (("eager", False), ("eager", True), ("graph", False), ("graph", True))
+        for engine in ENGINES
+        for compiled in (False, True)
     ]
 
 

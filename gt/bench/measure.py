@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd import DeviceType
 
 from gt.bench.candidates import Candidate
 from gt.bench.trainers import Cohorts, Trainer, trainer
@@ -141,7 +140,7 @@ def kernels(own: Trainer) -> Json:
         own.take(1)
     found: dict[str, list[float]] = {}
     for event in profile.events():
-        if event.device_type == DeviceType.CUDA and not event.is_user_annotation:
+        if event.device_type.name == "CUDA" and not event.is_user_annotation:
             found.setdefault(event.name, []).append(event.time_range.elapsed_us())
     longest = sorted(found.items(), key=lambda item: -sum(item[1]))[:15]
     return {

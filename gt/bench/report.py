@@ -73,9 +73,11 @@ def table(rows: list[Json]) -> str:
     """One line a candidate, with the columns that any of them has."""
     lines = []
     for row in rows:
-        memory, (low, high) = row.get("peak_memory_bytes"), row.get("ms_a_step_quartiles", (0.0, 0.0))
-        step = row.get("uncaptured_step") or row.get("step") or {}
-        values = {**row, **step, "spread": f"{low:.2f} to {high:.2f}", "peak_mib": memory / 2**20 if memory else None}
+        values = {**row, **(row.get("uncaptured_step") or row.get("step") or {})}
+        if "ms_a_step" in row:
+            values["spread"] = "{:.2f} to {:.2f}".format(*row["ms_a_step_quartiles"])
+        if row.get("peak_memory_bytes"):
+            values["peak_mib"] = row["peak_memory_bytes"] / 2**20
         shown = {title: form.format(values[key]) for key, (title, form) in COLUMNS.items() if values.get(key) is not None}
         lines.append({"": row["name"], **shown})
     return pd.DataFrame(lines).fillna("").to_string(index=False)

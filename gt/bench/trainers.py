@@ -103,11 +103,15 @@ def fla_layer(mixer: Any) -> nn.Module:
     if mixer.name == "rwkv6":
         from fla.layers.rwkv6 import RWKV6Attention
 
-        layer = RWKV6Attention(mixer.d_model, expand_k=1.0, expand_v=1.0, num_heads=mixer.n_head, norm_eps=mixer.g_norm.eps)
+        layer = RWKV6Attention(
+            hidden_size=mixer.d_model, expand_k=1.0, expand_v=1.0, num_heads=mixer.n_head, norm_eps=mixer.g_norm.eps
+        )
     elif mixer.name == "mamba2":
         from fla.layers.mamba2 import Mamba2
 
-        layer = Mamba2(hidden_size=mixer.d_model, head_dim=mixer.head_dim, state_size=mixer.d_state, backend="triton")
+        layer = Mamba2(
+            hidden_size=mixer.d_model, head_dim=mixer.head_dim, state_size=mixer.d_state, chunk_size=64, backend="triton"
+        )
         layer.eval()  # its path for training wants causal_conv1d's extension; that for evaluation has the same kernels
     else:
         return mixer
