@@ -21,13 +21,19 @@ class Batches:
     end from there. Batches run on across the border of epochs. Any step can be asked for, in any order.
     """
 
-    def __init__(self, tokens: np.ndarray, batch_size: int, sequence_length: int, seed: int) -> None:
-        """tokens: (n,), the train split. ConfigError if it is shorter than one window."""
+    def __init__(
+        self, tokens: np.ndarray, batch_size: int, sequence_length: int, seed: int, whole_episodes: bool = False
+    ) -> None:
+        """tokens: (n,), the train split. whole_episodes: it is cut into windows from its start, always the same.
+
+        ConfigError if it is shorter than one window.
+        """
         _check_length("train", tokens, sequence_length)
         self.tokens = tokens
         self.batch_size = batch_size
         self.sequence_length = sequence_length
         self.seed = seed
+        self.whole_episodes = whole_episodes
         # One window is given up for the phase, so that each epoch has as many as any other.
         self.windows_per_epoch = max(1, len(tokens) // sequence_length - 1)
         self._epoch_starts = lru_cache(maxsize=2)(self._draw_epoch_starts)
@@ -46,7 +52,8 @@ class Batches:
         """Where the windows of an epoch start, in the order of being seen: (windows_per_epoch,) int64."""
         stream = numpy_stream(self.seed, "batches", epoch)
         # All phases that leave room for the windows, so that every token is a target in some epoch.
-        phase = stream.integers(len(self.tokens) - self.windows_per_epoch * self.sequence_length)
+        phases = 1 if self.whole_episodes else len(self.tokens) - self.windows_per_epoch * self.sequence_length
+        phase = stream.integers(phases)
         return phase + self.sequence_length * stream.permutation(self.windows_per_epoch)
 
 

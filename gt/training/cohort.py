@@ -33,7 +33,7 @@ from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
 from gt.training.curves import Curves, GateWatch
 from gt.training.distributed import World
 from gt.training.flat import Flat
-from gt.training.losses import token_losses
+from gt.training.losses import mean_loss, token_losses
 from gt.training.optimizer import Optimizer, learning_rate
 from gt.training.plan import HORIZON, StepPlan
 from gt.training.regions import Applied, Regions, divisible, mapped
@@ -98,9 +98,10 @@ class Cohort:
         self.plan = StepPlan(specs, tokens, self.flat.groups, self.dropper, device)
         self.gradient_scales = self.flat.by_block(self.plan.gradient_scales(device))
         self.token_bytes = torch.from_numpy(np.asarray(tokens.token_bytes)).to(device)
-        windows = evaluation_windows(tokens.val, self.training.sequence_length, self.training.evaluation_tokens)
+        windows = evaluation_windows(tokens.marked("val"), self.training.sequence_length, self.training.evaluation_tokens)
         self.windows = torch.from_numpy(windows).to(device)
-        self.validation_bytes = int(np.asarray(tokens.token_bytes)[windows[:, 1:]].sum())
+        counted = windows[:, 1:][windows[:, 1:] >= 0]
+        self.validation_targets, self.validation_bytes = counted.size, int(np.asarray(tokens.token_bytes)[counted].sum())
         self.gated = list(self.model.fusions())
         self.columns = [
             "train/loss",
@@ -210,18 +211,18 @@ class Cohort:
         finite = True
         if step > 0:
             values = dict(zip(self.columns, log[(step - 1) % HORIZON, run].tolist(), strict=True))
-            n_bytes = values.pop("bytes")
+            bytes_a_target = values.pop("bytes")
             finite = math.isfinite(values["train/loss"]) and math.isfinite(values["grad_norm"])
             if not finite:
                 self.status[run], self.ended_at[run] = "diverged", step
             if step % training.log_every == 0 or step == training.steps or not finite:
-                bits = values["train/loss"] * tokens_a_step / math.log(2) / n_bytes
+                bits = values["train/loss"] / math.log(2) / bytes_a_target
                 rate = learning_rate(self.specs[run].training, step - 1)
                 row |= {**values, "train/bits_per_byte": bits, "learning_rate": rate}
         if finite and self._validates(step):
             nats, *gates = validation[run].tolist()
             row |= {
-                "val/loss": nats / self.windows[:, 1:].numel(),
+                "val/loss": nats / self.validation_targets,
                 "val/bits_per_byte": nats / math.log(2) / self.validation_bytes,
                 **({"gate/mean": sum(gates) / len(gates)} if gates else {}),
                 **{f"gate/layer_{layer}": gate for layer, gate in zip(self.gated, gates, strict=True)},
@@ -239,8 +240,10 @@ class Cohort:
             gradient = gradient + self._gradient((objective / accumulation).sum())
             nats = nats + loss.detach() / accumulation
         gradient, nats = self.world.mean(gradient), self.world.mean(nats)
-        n_bytes = self.token_bytes[batch[:, :, 1:]].flatten(1).sum(1)
-        self.plan.note(self.log, self.update(gradient, rates, nats, n_bytes))
+        targets = batch[:, :, 1:].flatten(1)
+        counted = targets >= 0
+        bytes_a_target = (self.token_bytes[targets] * counted).sum(1) / counted.sum(1)
+        self.plan.note(self.log, self.update(gradient, rates, nats, bytes_a_target))
 
     def _losses(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
         """Of each run the mean cross-entropy (nats/token), and what is minimised: the same plus the auxiliary terms."""
@@ -255,10 +258,10 @@ class Cohort:
         if self.dropper is not None:
             self.dropper.coins = coins
         if self.training.auxiliary is None:
-            loss = token_losses(self.model, batch, self.training.precision).mean()
+            loss = mean_loss(token_losses(self.model, batch, self.training.precision), batch[:, 1:])
             return loss, loss
         with BranchWatch(self.model) as seen:
-            loss = token_losses(self.model, batch, self.training.precision).mean()
+            loss = mean_loss(token_losses(self.model, batch, self.training.precision), batch[:, 1:])
         return loss, loss + auxiliary_loss(self.training.auxiliary, self.model, seen, batch[:, 1:])
 
     def _gradient(self, objective: Tensor) -> Tensor:
@@ -269,7 +272,7 @@ class Cohort:
         return self.flat.joined(list(pieces))
 
     @torch.no_grad()
-    def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, n_bytes: Tensor) -> Tensor:
+    def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, bytes_a_target: Tensor) -> Tensor:
         """Clip and take the optimizer's step, in the runs that are alive. Returns the log's row: (run, column)."""
         gradient = gradient * self.gradient_scales
         norms = self._norms(gradient)
@@ -283,7 +286,7 @@ class Cohort:
         similar = self.flat.by_part(gradient * self.last_gradient)
         cosines = similar / (norms * self._norms(self.last_gradient)).clamp(min=1e-30)
         self.last_gradient.copy_(gradient)
-        row = [nats, n_bytes, norm, norms, self._norms(update) / weight_norms.clamp(min=1e-30), cosines]
+        row = [nats, bytes_a_target, norm, norms, self._norms(update) / weight_norms.clamp(min=1e-30), cosines]
         return torch.cat([x.to(self.dtype).view(len(self.specs), -1) for x in row], dim=1)
 
     def _norms(self, buffer: Tensor) -> Tensor:

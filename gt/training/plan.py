@@ -28,8 +28,9 @@ class StepPlan:
     ) -> None:
         training = specs[0].training
         self.specs, self.groups, self.dropper = specs, groups, dropper
-        self.batches = [Batches(tokens.train, training.batch_size, training.sequence_length, spec.seed) for spec in specs]
-        self.text = torch.from_numpy(np.asarray(tokens.train).astype(np.int32)).to(device)
+        sizes, whole = (training.batch_size, training.sequence_length), bool(tokens.answers)
+        self.batches = [Batches(tokens.train, *sizes, spec.seed, whole) for spec in specs]
+        self.text = torch.from_numpy(np.asarray(tokens.marked("train")).astype(np.int32)).to(device)
         self.window = torch.arange(training.sequence_length + 1, device=device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self.starts = torch.zeros(HORIZON, len(specs), training.batch_size, dtype=torch.int64, device=device)

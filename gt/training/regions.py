@@ -19,7 +19,7 @@ from torch.func import functional_call
 from gt.models.block import Block
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel, Stack
-from gt.training.losses import autocast, cross_entropies
+from gt.training.losses import autocast, cross_entropies, inputs, mean_loss
 
 Weights = dict[str, Tensor]
 # By what they compute. Kept for as long as the process lives: compiling takes seconds, a function little memory.
@@ -46,7 +46,7 @@ class Regions:
     def __call__(self, batch: Tensor) -> Tensor:
         """batch: ([run,] batch, time + 1) tokens -> nats/token, ([run])."""
         with autocast(batch.device, self.precision):
-            x = self.embed(self.outer, batch[..., :-1])
+            x = self.embed(self.outer, inputs(batch))
             for layer in self.layers:
                 x, _ = layer(x)
             loss: Tensor = self.head(self.outer, x, batch[..., 1:])
@@ -147,7 +147,7 @@ def _output(part: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 def _loss(model: LanguageModel, x: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropies(model.read_out(x), targets).mean()
+    return mean_loss(cross_entropies(model.read_out(x), targets), targets)
 
 
 def _allow_many_regions() -> None:
