@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +13,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from gt.analysis.statistics import (
     benjamini_hochberg,
+    beyond,
+    bootstrap_interval,
+    detectable,
     equivalence,
     holm,
     mean_interval,
     paired_difference,
+    power,
+    power_of_equivalence,
+    rank_correlation,
+    seeds_needed,
     sign_flip_p,
     smallest_sign_flip_p,
+    trend,
+    within,
 )
 
 A = {0: 2.10, 1: 2.14, 2: 2.12, 3: 2.09, 4: 2.17}
@@ -156,7 +168,158 @@ def test_holm_by_hand() -> None:
     assert holm([]) == benjamini_hochberg([]) == []
 
 
-def test_t_intervals_cover_what_they_promise() -> None:
-    draws = np.random.default_rng(0).normal(1.0, 0.3, (2000, 3))
+def test_a_bound_is_scipys_one_sided_t_test() -> None:
+    values = list(A.values())
+    for side, alternative in (("above", "greater"), ("below", "less")):
+        expected = stats.ttest_1samp(values, 2.1, alternative=alternative).pvalue
+        assert beyond(values, 2.1, side) == pytest.approx(expected)
+    assert beyond([2.0], 1.0, "above") is within([2.0], 1.0, 3.0) is None
+
+
+def test_an_interval_is_the_worse_of_two_bounds() -> None:
+    values = list(A.values())
+    above = stats.ttest_1samp(values, 2.0, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, 2.2, alternative="less").pvalue
+    assert within(values, 2.0, 2.2) == pytest.approx(max(above, below))
+    assert within([1.0, 1.0], 0.9, 1.1) == 0.0
+    assert within([1.0, 1.0], 1.0, 1.1) == beyond([1.0, 1.0], 1.0, "above") == 1.0
+
+
+def test_a_bootstrap_needs_ten_seeds_and_is_scipys_bca() -> None:
+    values = np.random.default_rng(1).exponential(1.0, 12)
+    assert bootstrap_interval(values[:9].tolist()) is None
+    low, high = stats.bootstrap((values,), np.mean, n_resamples=9999, method="BCa", rng=0).confidence_interval
+    assert bootstrap_interval(values.tolist()) == (pytest.approx(low), pytest.approx(high))
+    assert bootstrap_interval([2.0] * 10) == (2.0, 2.0)
+
+
+# Kendall's (1955) table of two judges: 10 objects, tau 0.11, rho 0.14 (chapter 1).
+JUDGES = ([7, 4, 3, 10, 6, 2, 9, 8, 1, 5], [5, 7, 3, 10, 1, 9, 6, 2, 8, 4])
+
+
+@pytest.mark.parametrize(("kind", "function"), [("kendall", stats.kendalltau), ("spearman", stats.spearmanr)])
+def test_a_rank_correlation_is_the_mean_of_scipys_over_seeds(kind: str, function: Any) -> None:
+    rng = np.random.default_rng(3)
+    x = np.arange(6.0)
+    y = x + rng.normal(0, 2.0, (5, 6))
+    c = rank_correlation(np.tile(x, (5, 1)), y, kind)
+    own = [function(x, row).statistic for row in y]
+    assert c.by_seed == pytest.approx(own)
+    assert (c.mean, c.p) == (pytest.approx(np.mean(own)), pytest.approx(stats.ttest_1samp(own, 0).pvalue))
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(own), scale=stats.sem(own))
+    assert (c.lower, c.upper) == (pytest.approx(max(-1, low)), pytest.approx(min(1, high)))
+
+
+def test_two_judges_by_hand() -> None:
+    concordant = sum(
+        (JUDGES[0][i] - JUDGES[0][j]) * (JUDGES[1][i] - JUDGES[1][j]) > 0 for i, j in itertools.combinations(range(10), 2)
+    )
+    assert rank_correlation([JUDGES[0]], [JUDGES[1]], "kendall").mean == pytest.approx((2 * concordant - 45) / 45)
+    squares = sum((a - b) ** 2 for a, b in zip(*JUDGES, strict=True))
+    assert rank_correlation([JUDGES[0]], [JUDGES[1]], "spearman").mean == pytest.approx(1 - 6 * squares / 990)
+
+
+def test_seeds_that_all_agree_are_not_certain() -> None:
+    rows = [[1.0, 2.0, 3.0]] * 5
+    c = rank_correlation(rows, rows, "kendall")
+    assert (c.mean, c.lower, c.p) == (1.0, None, 2.0**-4)
+
+
+def test_rank_correlations_refuse_what_has_no_order() -> None:
+    with pytest.raises(ValueError, match="at least 3 cells"):
+        rank_correlation([[1.0, 2.0]], [[1.0, 2.0]], "kendall")
+    with pytest.raises(ValueError, match="differ"):
+        rank_correlation([[1.0, 1.0, 1.0]], [[1.0, 2.0, 3.0]], "spearman")
+
+
+# Hollander, Wolfe and Chicken (2014), table 7.5, breaking strength of cotton by potash: L 158, exact p at or below 0.01.
+COTTON = [[7.46, 7.17, 7.76, 8.14, 7.63], [7.68, 7.57, 7.73, 8.15, 8.00], [7.21, 7.80, 7.74, 7.87, 7.93]]
+
+
+def test_a_trend_is_pages() -> None:
+    t = trend([36, 54, 72, 108, 144], COTTON)
+    ranks = [stats.rankdata(row) for row in COTTON]
+    statistic = sum((np.arange(1, 6) * row).sum() for row in ranks)
+    orders = [sum(i * r for i, r in zip(range(1, 6), order, strict=True)) for order in itertools.permutations(range(1, 6))]
+    null = np.convolve(np.convolve(counts := np.bincount(orders), counts), counts)
+    assert t.p_rising == pytest.approx(null[int(statistic) :].sum() / null.sum())
+    assert t.p_rising < 0.01 < 0.9 < t.p_falling
+
+
+def test_a_trends_slope_is_that_of_least_squares_in_each_seed() -> None:
+    x = np.array([0.03, 0.1, 0.5])
+    y = np.random.default_rng(2).normal(0, 1, (4, 3))
+    expected = mean_interval([stats.linregress(x, row).slope for row in y])
+    assert astuple(trend(x.tolist(), y.tolist()).slope) == pytest.approx(astuple(expected))
+
+
+def test_a_row_of_means_that_rises_is_its_own_isotonic_fit() -> None:
+    t = trend([1, 2, 3], [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
+    assert (t.isotonic, t.isotonic_r2) == ([1.5, 2.5, 3.5], 1.0)
+    # 3, 2 are pooled: the means 1 3 2 keep (2 - 0.5) / 2 of their variance
+    bent = trend([1, 2, 3], [[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
+    assert (bent.isotonic, bent.isotonic_r2) == ([1.0, 2.5, 2.5], 0.75)
+
+
+def test_the_power_of_a_paired_test_is_statsmodels() -> None:
+    for n, effect in ((3, 2.0), (5, 1.5), (10, 0.4), (30, 0.0)):
+        expected = TTestPower().power(effect, n, 0.05)
+        assert power(effect * 0.02, 0.02, n) == pytest.approx(expected, abs=1e-6)
+    assert power(1.0, 1.0, 1) == 0.0
+
+
+def test_what_seeds_can_see_and_how_many_are_needed_agree_with_statsmodels() -> None:
+    assert detectable(0.02, 5) == pytest.approx(0.02 * TTestPower().solve_power(None, 5, 0.05, 0.8), rel=1e-4)
+    # Cohen's (1988) example size: d = 0.5 needs 34 pairs for a power of 0.8
+    assert seeds_needed(2.0, difference=1.0) == 34
+    assert seeds_needed(2.0, difference=1e-6) is None
+    assert (detectable(0.02, 1), detectable(0.0, 3), seeds_needed(0.0, difference=1.0)) == (None, 0.0, 2)
+
+
+def test_the_power_of_equivalence_is_what_simulation_gives() -> None:
+    rng = np.random.default_rng(5)
+    for n, mean, sd in ((3, 0.0, 0.02), (5, 0.02, 0.02), (10, 0.01, 0.03)):
+        draws = rng.normal(mean, sd, (20_000, n))
+        half = stats.t.ppf(0.95, n - 1) * draws.std(axis=1, ddof=1) / math.sqrt(n)
+        found = (draws.mean(axis=1) - half > -0.05) & (draws.mean(axis=1) + half < 0.05)
+        assert power_of_equivalence(-0.05, 0.05, mean, sd, n) == pytest.approx(found.mean(), abs=0.012)
+    needed = seeds_needed(0.03, bounds=(-0.05, 0.05, 0.0))
+    assert needed is not None
+    assert (
+        power_of_equivalence(-0.05, 0.05, 0.0, 0.03, needed) >= 0.8 > power_of_equivalence(-0.05, 0.05, 0.0, 0.03, needed - 1)
+    )
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_intervals_cover_what_they_promise(n: int) -> None:
+    draws = np.random.default_rng(n).normal(1.0, 0.3, (6000, n))
     inside = [e.lower <= 1.0 <= e.upper for e in map(mean_interval, draws) if e.lower is not None and e.upper is not None]
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+    assert 0.93 <= np.mean(inside) <= 0.97
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_a_family_without_any_effect_gives_no_more_findings_than_alpha(n: int) -> None:
+    rng = np.random.default_rng(n)
+    found = 0
+    for _ in range(1500):
+        # one baseline, nine variants, paired by what their seeds share
+        runs = rng.normal(2.0, 0.1, (1, n)) + rng.normal(0.0, 0.02, (10, n))
+        baseline = dict(enumerate(runs[0]))
+        p = [paired_difference(dict(enumerate(run)), baseline).p for run in runs[1:]]
+        found += min(holm([value for value in p if value is not None])) < 0.05
+    # three standard errors of 5 % over 1500 families
+    assert found / 1500 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1500)
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_trend_is_not_seen_where_there_is_none(n: int) -> None:
+    rng = np.random.default_rng(n)
+    seen = [trend([1, 2, 3, 4], rng.normal(0, 1, (n, 4)).tolist()).p_rising < 0.05 for _ in range(400)]
+    assert np.mean(seen) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_what_lies_on_the_margin_is_rarely_called_equivalent(n: int) -> None:
+    draws = np.random.default_rng(n).normal(0.02, 0.01, (3000, n))
+    p = [within(row, -0.02, 0.02) for row in draws.tolist()]
+    assert np.mean([value < 0.05 for value in p if value is not None]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 3000)
