@@ -153,9 +153,11 @@ def test_cpu_and_gpu_agree_over_20_steps_in_float32(data: Path, tmp_path: Path) 
     Both devices do the same operations on float32, so both trajectories are the exact one's, disturbed at each step by a
     relative error of the weights of at most d = u + sqrt(n) u, with u = 2^-24 and n = 512 tokens in a batch: 1.4e-6. The run
     is trained again on the CPU from weights that are moved by d, and the distance h(t) that this has grown to bounds that of
-    errors made later; t independent ones add up to sqrt(t) h(t).
+    errors made later; t independent ones add up to sqrt(t) h(t), and three of these are allowed: about 1e-5 nats after 20
+    steps at this learning rate.
     """
-    train(Job(run_spec(steps=20, precision="float32"), data, tmp_path / "run"), tmp_path / "c", Settings(GPU, 1e9))
+    spec = run_spec(steps=20, precision="float32", learning_rate=0.001)
+    train(Job(spec, data, tmp_path / "run"), tmp_path / "c", Settings(GPU, 1e9))
     outcome = verify(tmp_path / "run", data, torch.device("cpu"))
     assert outcome.same, outcome.text
     assert "device" in outcome.text
