@@ -12,7 +12,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gt.ops.backend import implementation, select
 from gt.ops.chunks import from_chunks, in_chunks, segment_sums
+
+
+def ssd(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The recurrence by the best backend for the device and shape. Returns (y like x, state)."""
+    name = select("ssd", x.device.type, x.shape[-1], B.shape[-1])
+    return implementation("ssd", name)(x, dt, A, B, C, D, state)
 
 
 def ssd_reference(

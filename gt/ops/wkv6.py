@@ -12,7 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gt.ops.backend import implementation, select
 from gt.ops.chunks import from_chunks, halvings, in_chunks
+
+
+def wkv6(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The recurrence by the best backend for the device and shape. Returns (y like v, state)."""
+    name = select("wkv6", v.device.type, k.shape[-1], v.shape[-1])
+    return implementation("wkv6", name)(r, k, v, log_w, u, state)
 
 
 def wkv6_reference(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from gt.data.tokens import Tokens
 from gt.models.lm import audit
+from gt.ops.backend import chosen
 from gt.records import RECORD as RECORD
 from gt.records import atomic_write, write_json
 from gt.spec import RunSpec
@@ -147,7 +148,7 @@ class Attempt:
             "engine": cohort.engine.name,
             "compiled": cohort.compiled,
             "processes": self.settings.world.size,
-            "backend": "chunked-torch",
+            "backend": chosen(),
             "stacked": len(self.jobs),  # runs that one launch served
             "cohorts": self.sharing,  # that shared the device
             "started": self.started.isoformat(timespec="seconds"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.models.mixers.base import Mixer
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 STEP_RANGE = (0.001, 0.1)
@@ -112,7 +112,7 @@ class GroundedMemory(Mixer):
             k = self.time_first * k
             log_w = (-self.time_decay.exp()).expand_as(k)
             # The operator reads S_{t-1}: r_t S_t = (r_t * w) S_{t-1} + (r_t . u k_t) v_t.
-            y, state = wkv6_chunked(r * log_w.exp(), k, v, log_w, torch.zeros_like(self.time_first), state)
+            y, state = wkv6(r * log_w.exp(), k, v, log_w, torch.zeros_like(self.time_first), state)
             y = y + (r * k).sum(-1, keepdim=True) * v
         return self.output(y.flatten(2)), state
 

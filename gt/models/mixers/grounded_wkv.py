@@ -12,7 +12,7 @@ from gt.models.init import constant_, linear_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, d_model, taps - 1), and S
@@ -87,7 +87,7 @@ class GroundedWKV(Mixer):
             zero = v.new_zeros(v.shape[0], self.n_head, self.head_size, self.head_size)
             return normed_wkv(r, k, v, log_w, None, zero if memory is None else memory, self.state_norm)
         # The operator reads S_{t-1}: r_t S_t = (r_t * w_t) S_{t-1} + (r_t . k_t) v_t.
-        y, memory = wkv6_chunked(r * log_w.exp(), k, v, log_w, torch.zeros_like(k[0, 0]), memory)
+        y, memory = wkv6(r * log_w.exp(), k, v, log_w, torch.zeros_like(k[0, 0]), memory)
         return y + (r * k).sum(-1, keepdim=True) * v, memory
 
     def reset_parameters(self, streams: Streams) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.init import constant_, linear_, uniform_
 from gt.models.mixers.base import Mixer
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 DECAY_RANGE = (0.1, 3.0)  # of the first head and the last
@@ -62,7 +62,7 @@ class IntelligentHybrid(Mixer):
             k, v, dt, strength = (t.to(self.bonus.dtype) for t in (k, v, dt, strength))
             log_w = -self.log_decay.exp() * F.softplus(dt)
             # The operator reads S_{t-1}: k_t S_t = (k_t * w_t) S_{t-1} + b_t (k_t . k_t) v_t.
-            y, state = wkv6_chunked(k * log_w.exp(), strength * k, v, log_w, torch.zeros_like(self.bonus), state)
+            y, state = wkv6(k * log_w.exp(), strength * k, v, log_w, torch.zeros_like(self.bonus), state)
             y = y + strength * k.square().sum(-1, keepdim=True) * v + self.bonus * k * v
         return self.output(torch.sigmoid(self.receptance(x)) * torch.sigmoid(self.gate(x)) * y.flatten(2)), state
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.init import linear_, norm_
 from gt.models.mixers.base import Mixer
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 
@@ -40,7 +40,7 @@ class LinearAttention(Mixer):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_head, self.head_size)).unbind(2)
         with torch.autocast(x.device.type, enabled=False):
             # The operator reads S_{t-1} and the current token through its bonus: 1 makes that S_t.
-            y, state = wkv6_chunked(q, k, v, torch.zeros_like(k), torch.ones_like(k[0, 0]), state)
+            y, state = wkv6(q, k, v, torch.zeros_like(k), torch.ones_like(k[0, 0]), state)
             y = self.norm(y.to(self.output.weight.dtype).flatten(2).flatten(0, 1)).view(x.shape)
         return self.output(y), state
 

@@ -14,7 +14,7 @@ from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
-from gt.ops.ssd import ssd_chunked
+from gt.ops.ssd import ssd
 from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, d_conv - 1), and h
@@ -101,7 +101,7 @@ class Mamba2(Mixer):
     def _recur(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         A = -self.A_log.exp()
         if self.state_norm is None:
-            return ssd_chunked(x, dt, A, B, C, self.D, memory)
+            return ssd(x, dt, A, B, C, self.D, memory)
         # The same recurrence with B as keys, dt x as values and C as queries; its state is h transposed.
         B, C = (t.repeat_interleave(self.n_head // self.n_groups, dim=2) for t in (B, C))
         h = x.new_zeros(x.shape[0], self.n_head, self.head_dim, self.d_state) if memory is None else memory

@@ -12,8 +12,8 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.ops.scan import linear_scan
-from gt.ops.ssd import ssd_chunked
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.ssd import ssd
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 INITIAL_DECAY = -5.0  # exp(-exp(-5)) = 0.99328: each channel remembers for 148 tokens
@@ -82,7 +82,7 @@ class RecordRWKV6(Mixer):
 
     def _matrix(self, r: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         r, k, v = (t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v))
-        y, state = wkv6_chunked(r, k, v, (-self.time_decay.exp()).expand_as(k), self.time_first, state)
+        y, state = wkv6(r, k, v, (-self.time_decay.exp()).expand_as(k), self.time_first, state)
         return y.flatten(2), state
 
     def _sum(self, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -162,7 +162,7 @@ class RecordMamba2(Mixer):
         with torch.autocast(x.device.type, enabled=False):
             inner, dt, B, C = (t.to(self.A_log.dtype) for t in (inner, dt, B, C))
             inner, B, C = (t.unflatten(-1, (self.n_head, -1)) for t in (inner, B, C))
-            y, state = ssd_chunked(inner, F.softplus(dt), -self.A_log.exp(), B, C, None, state)
+            y, state = ssd(inner, F.softplus(dt), -self.A_log.exp(), B, C, None, state)
         return self.out_proj(y.flatten(2) * F.silu(z)), state
 
     @torch.no_grad()

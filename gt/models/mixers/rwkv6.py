@@ -13,7 +13,7 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last input (batch, d_model), and S (batch, head, key, value)
@@ -101,7 +101,7 @@ class RWKV6(Mixer):
 
     def _recur(self, r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.state_norm is None:
-            return wkv6_chunked(r, k, v, log_w, self.bonus, memory)
+            return wkv6(r, k, v, log_w, self.bonus, memory)
         r, k, v = (t.to(self.bonus.dtype) for t in (r, k, v))
         zero = self.bonus.new_zeros(r.shape[0], self.n_head, self.head_size, self.head_size)
         return normed_wkv(r, k, v, log_w, self.bonus, zero if memory is None else memory, self.state_norm)

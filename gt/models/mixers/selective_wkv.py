@@ -13,8 +13,8 @@ from gt.models.init import constant_, norm_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.mamba2 import DT_RANGE
 from gt.ops.conv import short_convolution
-from gt.ops.selective import selective_chunked
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.selective import selective
+from gt.ops.wkv6 import wkv6
 from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, conv - 1), and S
@@ -90,7 +90,7 @@ class SelectiveWKV(Mixer):
             written, read = delta * B.unsqueeze(2), C.unsqueeze(2)
             # The operator reads S_{t-1}: C_t S_t = (C_t * w_t) S_{t-1} + (C_t . D_t B_t) x_t.
             no_bonus = torch.zeros_like(self.log_base)
-            y, memory = wkv6_chunked(read * log_w.exp(), written, inner, log_w, no_bonus, memory)
+            y, memory = wkv6(read * log_w.exp(), written, inner, log_w, no_bonus, memory)
             y = y + (read * written).sum(-1, keepdim=True) * inner
             y = self.norm(y.flatten(2).flatten(0, 1)).view(*x.shape[:2], -1)
         return self.output(torch.sigmoid(r) * y), (last, memory)
@@ -169,7 +169,7 @@ class SelectiveWKVReference(Mixer):
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.delta_bias.dtype
             log_w = -nn.functional.softplus(dt.to(dtype) + self.delta_bias)
-            y, memory = selective_chunked(k.to(dtype), log_w, B, C, memory)
+            y, memory = selective(k.to(dtype), log_w, B, C, memory)
             y = y * v.to(dtype)
             if self.norm is not None:
                 y = self.norm(y.flatten(0, 1)).view(x.shape)

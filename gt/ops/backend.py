@@ -1,0 +1,136 @@
+"""What computes a recurrence: our Triton kernels on a GPU, chunked torch code elsewhere.
+
+The choice is a function of the operation, the device and the shape, never of a measurement at run time: another kernel sums
+in another order, and a run's bits must not depend on how busy a machine was. What was measured to make the choice is
+`gt bench ops`. `chosen` says what served, for the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Elements of a state that a program of ours keeps in its registers.
+LARGEST_STATE = 8192
+SMALLEST_SIDE = 8
+
+_forced: list[str] = []
+_chosen: dict[str, str] = {}
+
+
+@torch.compiler.assume_constant_result
+def select(op: str, device_type: str, rows: int, columns: int) -> str:
+    """`triton` or `chunked`, or what `use` says. op: wkv6, ssd or selective; rows, columns: of the state of one head."""
+    if _forced:
+        name = _forced[-1]
+    else:
+        served = all(n >= SMALLEST_SIDE and n & (n - 1) == 0 for n in (rows, columns)) and rows * columns <= LARGEST_STATE
+        name = "triton" if device_type == "cuda" and served and _has_triton() else "chunked"
+    _chosen[f"{op} {rows}x{columns}"] = name
+    implementation(op, name)  # imported now, not while a compiler looks on
+    return name
+
+
+def chosen() -> dict[str, str]:
+    """What served which operation and state so far in this process."""
+    return dict(sorted(_chosen.items()))
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Have all recurrences computed by one backend: `chunked`, `triton`, or for comparison `fla` or `mamba_ssm`."""
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+Recurrence = Callable[..., tuple[Tensor, Tensor]]
+
+
+def implementation(op: str, name: str) -> Recurrence:
+    """The function of a backend. ImportError where its package is missing; KeyError for one that has no such operation."""
+    return IMPLEMENTATIONS[op][name]()
+
+
+def _wkv6_chunked() -> Recurrence:
+    from gt.ops.wkv6 import wkv6_chunked
+
+    return wkv6_chunked
+
+
+def _wkv6_triton() -> Recurrence:
+    from gt.ops.kernels.wkv6 import wkv6_triton
+
+    return wkv6_triton
+
+
+def _wkv6_fla() -> Recurrence:
+    from fla.ops.rwkv6 import chunk_rwkv6, fused_recurrent_rwkv6
+
+    def fla(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        # as FLA's layer chooses
+        op = fused_recurrent_rwkv6 if r.shape[1] <= 64 else chunk_rwkv6
+        result: Any = op(r, k, v, log_w.to(r.dtype), u, scale=1.0, initial_state=state, output_final_state=True)
+        return result[0], result[1]
+
+    return fla
+
+
+def _ssd_chunked() -> Recurrence:
+    from gt.ops.ssd import ssd_chunked
+
+    return ssd_chunked
+
+
+def _ssd_triton() -> Recurrence:
+    from gt.ops.kernels.rows import ssd_triton
+
+    return ssd_triton
+
+
+def _ssd_mamba_ssm() -> Recurrence:
+    import sys
+    import types
+
+    # The pure-Python wheel of mamba_ssm imports a compiled module that only Mamba-1 uses.
+    sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
+    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+    def mamba_ssm(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None) -> Any:
+        return mamba_chunk_scan_combined(
+            x, dt, A, B, C, chunk_size=64, D=D, initial_states=state, return_final_states=True
+        )  # fmt: skip
+
+    return mamba_ssm
+
+
+def _selective_chunked() -> Recurrence:
+    from gt.ops.selective import selective_chunked
+
+    return selective_chunked
+
+
+def _selective_triton() -> Recurrence:
+    from gt.ops.kernels.rows import selective_triton
+
+    return selective_triton
+
+
+IMPLEMENTATIONS: dict[str, dict[str, Callable[[], Recurrence]]] = {
+    "wkv6": {"chunked": _wkv6_chunked, "triton": _wkv6_triton, "fla": _wkv6_fla},
+    "ssd": {"chunked": _ssd_chunked, "triton": _ssd_triton, "mamba_ssm": _ssd_mamba_ssm},
+    "selective": {"chunked": _selective_chunked, "triton": _selective_triton},
+}
