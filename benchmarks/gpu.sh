@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU has to show: tests of the kernels and of the engine, and how fast they are, in at most nine minutes.
-# Run from the repository root, in an environment that has what `gt` needs: OUT=some/folder benchmarks/gpu.sh [PART ...]
-# Each part has a time of its own and writes a log; whatever is cut off has left what it had measured until then.
+# Run from the repository root, in an environment that has what `gt` needs: OUT=some/folder benchmarks/gpu.sh [PART[:SECONDS] ...]
+# Each part has a time of its own (PART:SECONDS gives another) and writes a log; what is cut off has left what it had measured.
 set -u
 out=${OUT:-results/gpu}
 python=${PYTHON:-python3}
@@ -21,13 +21,17 @@ part() { # name, seconds, command ...
     tail -n 40 "$out/$name.log"
 }
 
-parts=${*:-kernels ops engine models stacks cohorts}
-for name in $parts; do
+for entry in ${*:-kernels:150 ops:90 engine:120 models:60 stacks:60 cohorts:60}; do
+    name=${entry%%:*}
+    seconds=${entry#"$name"}
+    seconds=${seconds#:}
+    seconds=${seconds:-90}
     case $name in
-    kernels) part kernels 150 "$python" -m pytest -q -m gpu tests/gpu/test_kernels.py --durations=5 ;;
-    engine) part engine 120 "$python" -m pytest -q -m gpu tests/gpu/test_engine.py --durations=5 ;;
-    ops) part ops 60 "$python" -m gt bench ops --device cuda --rounds 5 --out "$out/ops.json" ;;
-    *) part "$name" 75 "$python" -m gt bench "$name" --device cuda --rounds 5 --seconds 50 --out "$out/$name.json" ;;
+    kernels | engine) part "$name" "$seconds" "$python" -m pytest -q -m gpu "tests/gpu/test_$name.py" --durations=5 ;;
+    *)
+        # two thirds of the time to start candidates, so that those which did can be measured
+        part "$name" "$seconds" "$python" -m gt bench "$name" --device cuda --rounds 5 --seconds $((seconds * 2 / 3)) --out "$out/$name.json"
+        ;;
     esac
 done
 

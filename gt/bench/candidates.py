@@ -28,7 +28,7 @@ QUICK = {
 class Candidate:
     """A way to train: `cohorts` on streams of their own, each of `stacked` runs of a specification.
 
-    engine, compiled: None is what training would choose. familiar: the layers and the loop that users know, with
+    engine, compiled, backend: None is what training would choose. familiar: the layers and the loop that users know, with
     FLA's mixers in place of ours.
     """
 
@@ -38,6 +38,7 @@ class Candidate:
     cohorts: int = 1
     engine: Engine | None = None
     compiled: bool | None = None
+    backend: str | None = None  # of the recurrences
     familiar: bool = False
 
     def specs(self) -> list[list[RunSpec]]:
@@ -60,6 +61,12 @@ def _engines(specs: Specs) -> list[Candidate]:
         for engine in ENGINES
         for compiled in (False, True)
     ]
+
+
+def _backends(specs: Specs) -> list[Candidate]:
+    theirs = (("RWKV-6", "fla"), ("Mamba-2", "mamba_ssm"))
+    ours = [(name, backend) for name in ("RWKV-6", "Mamba-2", HYBRID) for backend in ("chunked", "triton")]
+    return [Candidate(f"{name}, {backend}", specs[name], backend=backend) for name, backend in (*ours, *theirs)]
 
 
 def _stacks(specs: Specs) -> list[Candidate]:
@@ -92,6 +99,7 @@ def _starts(specs: Specs) -> list[Candidate]:
 COMPARISONS: dict[str, Callable[[Specs], list[Candidate]]] = {
     "models": _models,
     "engines": _engines,
+    "backends": _backends,
     "stacks": _stacks,
     "cohorts": _cohorts,
     "familiar": _familiar,
@@ -118,5 +126,6 @@ def candidates(comparison: str, study: Path, quick: bool) -> list[Candidate]:
 
 
 def affordable(candidate: Candidate, gpu: bool) -> bool:
-    """Whether a device can run it: without a GPU there are no graphs, and more than two runs tell nothing new."""
-    return gpu or (candidate.engine != "graph" and not candidate.compiled and candidate.stacked * candidate.cohorts <= 2)
+    """Whether a device can run it: a CPU has no graphs and no kernels, and more than two runs tell nothing new there."""
+    plain = candidate.engine != "graph" and not candidate.compiled and candidate.backend in (None, "chunked")
+    return gpu or (plain and candidate.stacked * candidate.cohorts <= 2)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gt.bench.candidates import Candidate
-from gt.bench.trainers import Cohorts, Trainer, trainer
+from gt.bench.trainers import Cohorts, Trainer, forget_compiled, trainer
 from gt.models.lm import audit
 from gt.training.plan import HORIZON
 
@@ -51,6 +51,7 @@ def compare(candidates: list[Candidate], device: torch.device, rounds: int, seco
     """
     entrants: list[Entrant | Json] = []
     begin = time.perf_counter()
+    forget_compiled()
     for candidate in candidates:
         if time.perf_counter() - begin > seconds:
             entrants.append({"name": candidate.name, "error": "not started: no time was left"})
@@ -114,13 +115,13 @@ def _result(entrant: Entrant, device: torch.device) -> Json:
     if isinstance(entrant.trainer, Cohorts):
         cohorts = entrant.trainer
         first = cohorts.cohorts[0]
-        result |= {"engine": first.engine.name, "compiled": first.compiled}
+        result |= {"engine": first.engine.name, "compiled": first.compiled, "backend": candidate.backend}
         result["validation_ms"] = 1e3 * min(_clock(cohorts.validate) for _ in range(3))
     else:
         result |= {"engine": "plain loop", "compiled": False}
     if device.type == "cuda":
         result["step"] = kernels(entrant.trainer)
-        if result["engine"] == "graph":
+        if result["engine"] == "graph" and candidate.backend is None:  # with another it would have to be compiled again
             for cohort in entrant.trainer.cohorts:  # type: ignore[attr-defined]
                 cohort.engine.name = "eager"
             result["uncaptured_step"] = kernels(entrant.trainer)

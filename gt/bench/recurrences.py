@@ -13,20 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gt.bench.measure import in_a_line
-from gt.ops.selective import selective_chunked
-from gt.ops.ssd import ssd_chunked
-from gt.ops.wkv6 import wkv6_chunked
+from gt.ops.backend import IMPLEMENTATIONS
 
 BATCH, D_MODEL, D_STATE = 32, 128, 64
 # Those of the studies first: a measurement that is cut short has them.
 LENGTHS, HEAD_SIZES = (64, 256, 1024), (32, 64, 16)
 CALLS = 20  # in a round
-
-OPS: dict[str, dict[str, Callable[..., tuple[Tensor, Tensor]]]] = {
-    "wkv6": {"chunked": wkv6_chunked},
-    "ssd": {"chunked": ssd_chunked},
-    "selective": {"chunked": selective_chunked},
-}
+OURS = ("chunked", "triton")
 
 
 def inputs(op: str, time: int, head_size: int, device: torch.device, batch: int = BATCH) -> list[Tensor]:
@@ -53,16 +46,16 @@ def inputs(op: str, time: int, head_size: int, device: torch.device, batch: int 
 def recurrences(device: torch.device, rounds: int, quick: bool) -> Iterator[dict[str, Any]]:
     """One row an op, length, head size and backend, with microseconds a call; backends take turns.
 
-    On a GPU a call is a replay of a CUDA graph, as it is in training, and the chunked torch code is compiled, as there.
+    On a GPU a call is a replay of a CUDA graph, as it is in training, and what is ours is compiled, as there.
     """
     shapes = [(32, 16)] if quick else [(t, h) for t, h in itertools.product(LENGTHS, HEAD_SIZES)]
-    for (length, head_size), op in itertools.product(shapes, OPS):
+    for (length, head_size), op in itertools.product(shapes, IMPLEMENTATIONS):
         given = [x.requires_grad_() for x in inputs(op, length, head_size, device, batch=2 if quick else BATCH)]
         shape = {"op": op, "time": length, "head_size": head_size}
         calls: dict[str, Callable[[], None]] = {}
-        for backend, function in OPS[op].items():
+        for backend, load in IMPLEMENTATIONS[op].items():
             try:
-                calls[backend] = _call(function, given, device, compiled=backend == "chunked")
+                calls[backend] = _call(load(), given, device, compiled=backend in OURS)
             except Exception as error:  # a package that is missing, a shape that is not served
                 yield {**shape, "backend": backend, "error": in_a_line(error)}
         seconds: dict[str, list[float]] = {backend: [] for backend in calls}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from gt.bench.candidates import Candidate
 from gt.data.tokens import Tokens
 from gt.models.lm import LanguageModel
+from gt.ops.backend import use
 from gt.seeds import Streams, numpy_stream
 from gt.spec import RunSpec
+from gt.training import regions
 from gt.training.cohort import Cohort
 from gt.training.losses import token_losses
 
@@ -46,27 +49,42 @@ class Cohorts:
     """Cohorts side by side, as `gt.training.loop.together` trains them."""
 
     def __init__(self, candidate: Candidate, tokens: Tokens, device: torch.device) -> None:
-        self.cohorts = [
-            Cohort(specs, tokens, device, engine_name=candidate.engine, compiled=candidate.compiled)
-            for specs in candidate.specs()
-        ]
+        self.backend = candidate.backend
+        if self.backend is not None:
+            forget_compiled()
+        with self._backend():
+            self.cohorts = [
+                Cohort(specs, tokens, device, engine_name=candidate.engine, compiled=candidate.compiled)
+                for specs in candidate.specs()
+            ]
         self.model = self.cohorts[0].model
 
     def take(self, steps: int) -> None:
         stop = self.cohorts[0].step + steps
-        while any(cohort.step < stop for cohort in self.cohorts):
-            for cohort in self.cohorts:
-                cohort.advance(stop)
-            for cohort in self.cohorts:
-                cohort.collect()
+        with self._backend():
+            while any(cohort.step < stop for cohort in self.cohorts):
+                for cohort in self.cohorts:
+                    cohort.advance(stop)
+                for cohort in self.cohorts:
+                    cohort.collect()
 
     def validate(self) -> None:
         """Measure the validation loss of every run."""
-        for cohort in self.cohorts:
-            with cohort.engine.stream():
-                cohort._validate()
-        for cohort in self.cohorts:
-            cohort.collect()
+        with self._backend():
+            for cohort in self.cohorts:
+                with cohort.engine.stream():
+                    cohort._validate()
+            for cohort in self.cohorts:
+                cohort.collect()
+
+    def _backend(self) -> AbstractContextManager[None]:
+        return use(self.backend) if self.backend is not None else nullcontext()
+
+
+def forget_compiled() -> None:
+    """Compile everything anew from here on: what is compiled has its backend built in."""
+    torch._dynamo.reset()
+    regions._compiled.clear()
 
 
 class Familiar:
