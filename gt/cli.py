@@ -103,7 +103,8 @@ def parser() -> argparse.ArgumentParser:
     verify_ = command(verify, data="folder of tokens")
     verify_.add_argument("run", type=Path, help="results/runs/<run_id>")
     bench_ = command(bench, out="JSON with every number")
-    bench_.add_argument("comparison", nargs="*", help="models, engines, backends, stacks, cohorts, familiar, variants, starts, ops")
+    kinds = "models, engines, backends, stacks, cohorts, familiar, variants, starts, ops"
+    bench_.add_argument("comparison", nargs="*", help=kinds)
     bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
     bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")
     bench_.add_argument("--seconds", type=float, default=1e9, help="after which a comparison starts no further candidate")

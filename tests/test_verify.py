@@ -120,6 +120,12 @@ def test_what_rounding_does_not_explain_is_found_under_another_arithmetic(record
     assert "arithmetic: versions." in outcome.text
 
 
+def test_what_only_neighbours_in_a_pack_needed_is_no_other_arithmetic(record: Path, data: Path) -> None:
+    set_manifest(record, backend={"an operation of a neighbour": "its kernel"} | read_json(record / "manifest.json")["backend"])
+    alter_curve(record, 15, "grad_norm", 1 + 2**-52)
+    assert verify(record, data, CPU).text.startswith("Parts at step 15 in grad_norm: ")
+
+
 def test_a_run_of_another_seed_is_not_the_same_under_another_arithmetic(record: Path, data: Path) -> None:
     set_manifest(record, threads=64)
     write_json(record / "spec.json", spec(seed=1).model_dump(mode="json"))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gt.bench.measure import in_a_line
+from gt.bench.trainers import forget_compiled
 from gt.ops.backend import IMPLEMENTATIONS
 
 BATCH, D_MODEL, D_STATE = 32, 128, 64
@@ -50,6 +51,7 @@ def recurrences(device: torch.device, rounds: int, quick: bool) -> Iterator[dict
     """
     shapes = [(32, 16)] if quick else [(t, h) for t, h in itertools.product(LENGTHS, HEAD_SIZES)]
     for (length, head_size), op in itertools.product(shapes, IMPLEMENTATIONS):
+        forget_compiled()  # the compiler gives up on a function after eight shapes
         given = [x.requires_grad_() for x in inputs(op, length, head_size, device, batch=2 if quick else BATCH)]
         shape = {"op": op, "time": length, "head_size": head_size}
         calls: dict[str, Callable[[], None]] = {}
@@ -72,9 +74,10 @@ def _call(function: Callable[..., Any], given: list[Tensor], device: torch.devic
     if device.type == "cuda" and compiled:
         function = torch.compile(function, dynamic=False)
 
+    dy = torch.ones_like(function(*given)[0])
+
     def once() -> None:
-        y = function(*given)[0]
-        torch.autograd.grad(y, given, torch.ones_like(y))
+        torch.autograd.grad(function(*given)[0], given, dy)
 
     def many() -> None:
         for _ in range(CALLS):
