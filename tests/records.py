@@ -60,6 +60,8 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
         "description": "Numbers from a known model, so that what the analysis must find is known.",
         "claims": [],
         "baseline": "GPT-2",
+        "evaluations": ["long_context", "generation", "quantisation"],
+        "dollars_per_hour": 2.0,
         "tokens": STEPS * TOKENS_PER_STEP * len(runs),
         "cells": cells,
         "runs": runs,
@@ -124,20 +126,65 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
         "resumed_from": [],
     }
     values = {"loss": final * to_loss, "bits_per_byte": final, "perplexity": math.exp(final * to_loss)}
-    split = {**values, "tokens": 8192, "bytes": round(8192 * BYTES_PER_TOKEN[tokenizer])}
+    positions = [{"context": 2**i, "to": 2 ** (i + 1) - 1, "loss": final * to_loss + 2.0**-i} for i in range(7)]
+    split = {**values, "tokens": 8192, "bytes": round(8192 * BYTES_PER_TOKEN[tokenizer]), "by_position": positions}
     lines = {"uniform": 6.6, "unigram": 4.4, "bigram": 3.4, "trigram": 2.8}
     evaluation = {
         "run_id": run_id,
         "status": status,
         "splits": {"val": split, "test": {**split, "bits_per_byte": final + 0.02}} if status == "completed" else {},
         "ngram": {name: {"loss": bits * to_loss, "bits_per_byte": bits} for name, bits in lines.items()},
+        "evaluations": ["generation", "long_context", "quantisation"],
         "code": "e" * 16,
+        **(further(final * to_loss, variant) if status == "completed" else {}),
     }
     write(folder / "spec.json", spec)
     pq.write_table(_curves(variant, final, to_loss, last, seed, status), folder / "curves.parquet")
     write(folder / "manifest.json", manifest)
     write(folder / "evaluation.json", evaluation)
     (folder / "model.safetensors").write_bytes(b"weights")
+
+
+def further(loss: float, variant: str) -> Json:
+    """What is measured beside the held-out losses: each doubling of the context halves a loss's distance to its end."""
+    contexts = [
+        {"context": 8 * 2**i, "loss": loss + 0.5**i, "shuffled_loss": loss + 1.0, "gain": 1 - 0.5**i, "gain_se": 0.01}
+        for i in range(8)
+    ]
+    contexts[-1] |= dict.fromkeys(("loss", "shuffled_loss", "gain", "gain_se")) if variant == "GPT-2" else {}
+    grows = variant == "GPT-2"
+    lengths = [
+        {
+            "length": n,
+            "tokens_per_second": 1e5 / n if grows else 900.0,
+            "state_bytes": 512 * n if grows else 40_000,
+            "peak_bytes": None,
+        }
+        for n in (64, 256, 1024)
+    ]
+    case = {"case": "state/mamba2/int8", "difference": 0.002, "se": 0.001, "perplexity_ratio": math.exp(0.002)}
+    return {
+        "long_context": {"trained_length": 64, "targets": 512, "contexts": contexts, "useful_window": 256, "held_to": 16.0},
+        "recall": recalled(),
+        "generation": {"lengths": lengths},
+        "quantisation": {"loss": loss, "targets": 2048, "cases": [case] if variant == "GF" else []},
+    }
+
+
+def recalled(task: str = "mqar") -> Json:
+    """The recall of a model that answers three of four questions, and fewer the more pairs there are."""
+    share = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8, "n": 400}
+    by_items = [{**share, "items": n, "accuracy": 1 - n / 16} for n in (2, 4, 8)]
+    return {
+        "task": task,
+        "chance": 1 / 64,
+        **share,
+        "episodes": {**share, "accuracy": 0.5},
+        "control": {"accuracy": 0.02, "lower": 0.01, "upper": 0.04, "n": 400},
+        "by_items": by_items,
+        "by_distance": [{**share, "distance": n, "to": 2 * n - 1} for n in (4, 8, 16)],
+        "by_length": [{**share, "length": 64}, {"length": 128, **dict.fromkeys(("accuracy", "lower", "upper", "n"))}],
+    }
 
 
 def write(path: Path, value: Json) -> None:

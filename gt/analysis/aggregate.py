@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gt.analysis import evaluations
+from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_dollar
 from gt.analysis.records import STATUSES, Record, read_record
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
 from gt.errors import ConfigError, nearest
@@ -29,7 +31,7 @@ MAIN = "val/bits_per_byte"
 # What a cell's mean and interval are given of.
 METRICS = (
     *(MAIN, "val/loss", "val/perplexity", "test/bits_per_byte", "test/loss", "gate/final"),
-    *("tokens_per_second", "seconds", "peak_memory_bytes"),
+    *("tokens_per_second", "seconds", "peak_memory_bytes", "tokens_per_dollar", "north_star", "compute_efficiency"),
 )
 # The columns of a contrast, also where a study has none.
 CONTRAST = (
@@ -64,7 +66,7 @@ class Run:
 
 
 def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
-    """Write runs.parquet, cells.parquet, contrasts.parquet, curves.parquet and coverage.json into `out`.
+    """Write runs.parquet, cells.parquet, contrasts.parquet, curves.parquet, evaluations.parquet and coverage.json into `out`.
 
     Runs that are not there, failed or diverged are rows with that status. ConfigError if the plan's baseline has no cell.
     """
@@ -75,13 +77,20 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
         for cell in plan["cells"]
         for seed, run_id in sorted(cell["runs"].items(), key=lambda item: int(item[0]))
     ]
-    rows = [_run_row(run) for run in runs]
+    price = plan["dollars_per_hour"]
+    rows = [_run_row(run, price) for run in runs]
     warnings = _flag(rows)
     cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell["id"]]) for cell in plan["cells"]]
     _write(out / "runs.parquet", _table(rows))
     _write(out / "cells.parquet", _table(cells))
     _write(out / "contrasts.parquet", _table(_contrasts(plan, rows), CONTRAST))
     _write(out / "curves.parquet", _curves(runs))
+    measured = [
+        {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, **row}
+        for run in runs
+        for row in evaluations.rows(run.record.evaluation, price)
+    ]
+    _write(out / "evaluations.parquet", _table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
 
@@ -105,7 +114,7 @@ def _identity(cell: Json) -> Json:
     }
 
 
-def _run_row(run: Run) -> Json:
+def _run_row(run: Run, dollars_per_hour: float) -> Json:
     """Everything that is one number or word about a run."""
     manifest, evaluation = run.record.manifest, run.record.evaluation
     splits, lines = evaluation.get("splits", {}), evaluation.get("ngram", {})
@@ -127,12 +136,25 @@ def _run_row(run: Run) -> Json:
             for name in ("steps_completed", "tokens", "tokens_per_second", "seconds", "peak_memory_bytes")
         },
         "energy_joules": manifest.get("energy_joules"),
+        **_efficiency(manifest, splits.get("val", {}).get("perplexity"), dollars_per_hour),
         "resumed": len(manifest.get("resumed_from", [])),
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "git_dirty", "data_sha256", "vocab_size")},
         **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
         "code/evals": evaluation.get("code"),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
+    }
+
+
+def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: float) -> Json:
+    """What training gave for its time, price and FLOPs; nothing of a run that has no perplexity."""
+    if perplexity is None:
+        return dict.fromkeys(("tokens_per_dollar", "north_star", "compute_efficiency"))
+    speed = manifest["tokens_per_second"]
+    return {
+        "tokens_per_dollar": tokens_per_dollar(speed, dollars_per_hour),
+        "north_star": north_star(speed, dollars_per_hour, perplexity),
+        "compute_efficiency": compute_efficiency(manifest["flops_per_token"], perplexity),
     }
 
 

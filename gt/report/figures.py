@@ -72,7 +72,7 @@ def draw(study_dir: Path) -> None:
     """Write `figures/<name>.svg` and `.png` for every drawing that the study has data for; remove those it has none for."""
     results = load(study_dir)
     (study_dir / "figures").mkdir(exist_ok=True)
-    for drawing in DRAWINGS:
+    for drawing in (*DRAWINGS, *EVALUATION_DRAWINGS):
         files = {suffix: study_dir / "figures" / f"{drawing.name}.{suffix}" for suffix in ("svg", "png")}
         with matplotlib.rc_context(STYLE):
             figure = drawing.draw(results)
@@ -201,6 +201,100 @@ def parameters(results: Results) -> Figure | None:
     return figure
 
 
+def loss_by_position(results: Results) -> Figure | None:
+    """Validation loss against the tokens of context that a target had, up to the trained length."""
+    return _evaluation_figure(results, "loss/by_position", "tokens of context", "validation loss (nats/token)", group="val")
+
+
+def loss_by_context(results: Results) -> Figure | None:
+    """The loss of the same tokens against the context they were read in, real and (dashed) in random order."""
+    control = ("context/shuffled_loss", "--")
+    return _evaluation_figure(results, "context/loss", "context (tokens)", "loss (nats/token)", also=control)
+
+
+def recall(results: Results) -> Figure | None:
+    """Accuracy against how much an episode holds."""
+    return _recall_figure(results, "by_items", "items in an episode")
+
+
+def recall_by_distance(results: Results) -> Figure | None:
+    """Accuracy against how far back the answer stands."""
+    return _recall_figure(results, "by_distance", "distance (tokens)")
+
+
+def generated_state(results: Results) -> Figure | None:
+    """What is carried to the next token against the tokens generated."""
+    return _evaluation_figure(results, "generation/state_bytes", "tokens generated", "state (bytes)", log=True)
+
+
+def generated_speed(results: Results) -> Figure | None:
+    """Tokens/s of generation against the tokens generated."""
+    return _evaluation_figure(results, "generation/tokens_per_second", "tokens generated", "tokens/s", log=True)
+
+
+def _recall_figure(results: Results, what: str, xlabel: str) -> Figure | None:
+    tasks = [f"recall/{task}/{what}" for task in results.recall_tasks]
+    if not tasks:
+        return None
+    merged = results.evaluations[results.evaluations["metric"].isin(tasks)]
+    figure = _draw_evaluation(results, merged, xlabel, "share of right answers")
+    for ax in figure.axes:
+        ax.set_ylim(-0.03, 1.03)
+    return figure
+
+
+def _evaluation_figure(
+    results: Results,
+    metric: str,
+    xlabel: str,
+    ylabel: str,
+    group: str | None = None,
+    also: tuple[str, str] | None = None,
+    log: bool = False,
+) -> Figure | None:
+    """A panel a corpus and tokenizer. also: another metric and the dashes of its lines, which are means alone."""
+    rows = results.evaluations[results.evaluations["metric"] == metric]
+    rows = rows if group is None else rows[rows["group"] == group]
+    if rows.empty:
+        return None
+    other = results.evaluations[results.evaluations["metric"] == also[0]] if also is not None else rows.iloc[:0]
+    return _draw_evaluation(results, rows, xlabel, ylabel, other, log)
+
+
+def _draw_evaluation(
+    results: Results, rows: pd.DataFrame, xlabel: str, ylabel: str, other: pd.DataFrame | None = None, log: bool = False
+) -> Figure:
+    style = looks(results)
+    panels = [panel for panel in results.panels if not _of_panel(rows, panel).empty]
+    figure, axes = _frame(panels, height=max(3.4, 0.19 * len(results.labels)), width=5.0)
+    for ax, panel in zip(axes, panels, strict=True):
+        ends = []
+        for label, cell in _of_panel(rows, panel).groupby("label", sort=False):
+            look = style[str(label)]
+            for _, run in cell.groupby("run_id", sort=False):
+                ax.plot(run["at"], run["value"], color=look.colour, linewidth=0.7, alpha=0.45)
+            mean = cell.groupby("at")["value"].mean()
+            ax.plot(mean.index, mean, look.marker, color=look.colour, linewidth=2, linestyle=look.dashes, markersize=4)
+            ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
+        if other is not None:
+            for label, cell in _of_panel(other, panel).groupby("label", sort=False):
+                mean = cell.groupby("at")["value"].mean()
+                ax.plot(mean.index, mean, color=style[str(label)].colour, linewidth=1, linestyle="--", alpha=0.7)
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(FuncFormatter(_short))
+        if log:
+            ax.set_yscale("log")
+        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel(ylabel if ax is axes[0] else "")
+        _right_labels(ax, ends, style)
+    return figure
+
+
+def _of_panel(rows: pd.DataFrame, panel: Panel) -> pd.DataFrame:
+    return rows[(rows["corpus"] == panel.corpus) & (rows["tokenizer"] == panel.tokenizer)]
+
+
 DRAWINGS = (
     Drawing(
         "learning_curves",
@@ -233,6 +327,54 @@ DRAWINGS = (
         "Mean validation bits per byte with its 95 % interval against the number of parameters without embeddings.",
         "No completed run, or no parameter counts.",
         parameters,
+    ),
+)
+
+
+EVALUATION_DRAWINGS = (
+    Drawing(
+        "loss_by_position",
+        "Loss by position",
+        "Validation loss against the tokens of context that a target had, in octaves up to the trained length. Thin lines are "
+        "seeds, thick ones their mean.",
+        "No run has completed.",
+        loss_by_position,
+    ),
+    Drawing(
+        "loss_by_context",
+        "Loss by context",
+        "The loss of the same validation tokens in windows of growing length; dashed, with all but the last eighth of the "
+        "trained length in random order.",
+        "The study does not ask for long_context.",
+        loss_by_context,
+    ),
+    Drawing(
+        "recall",
+        "Recall by items",
+        "The share of right answers in unseen episodes against how many items an episode holds.",
+        "No model was trained on a recall task.",
+        recall,
+    ),
+    Drawing(
+        "recall_by_distance",
+        "Recall by distance",
+        "The share of right answers against how far back, in octaves, the token stands that the answer repeats.",
+        "No model was trained on a recall task.",
+        recall_by_distance,
+    ),
+    Drawing(
+        "generated_state",
+        "State and length",
+        "Bytes carried to the next token when generating: constant for recurrences, growing for the cache of attention.",
+        "The study does not ask for generation.",
+        generated_state,
+    ),
+    Drawing(
+        "generated_speed",
+        "Speed and length",
+        "Tokens/s when generating one sequence, measured between the lengths shown.",
+        "The study does not ask for generation.",
+        generated_speed,
     ),
 )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE
-from gt.analysis.statistics import smallest_sign_flip_p
+from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.errors import ConfigError
 from gt.records import read_json
 from gt.report import text
@@ -107,6 +107,7 @@ class Results:
     cells: pd.DataFrame
     contrasts: pd.DataFrame
     curves: pd.DataFrame
+    evaluations: pd.DataFrame
 
     @property
     def study(self) -> str:
@@ -233,6 +234,41 @@ class Results:
         return text.count(float(self.runs["tokens"].sum()))
 
     @cached_property
+    def measured(self) -> dict[str, dict[str, pd.DataFrame]]:
+        """The evaluations: metric -> cell -> its rows of all seeds (`gt.analysis.evaluations` has the columns)."""
+        by_metric = self.evaluations.groupby("metric", sort=False)
+        return {str(m): {str(c): rows for c, rows in frame.groupby("cell", sort=False)} for m, frame in by_metric}
+
+    def evaluation(self, metric: str, cell: str, at: float | None = None) -> float | None:
+        """The mean of an evaluation over a cell's seeds, at a place if it has one; None where it was not measured."""
+        rows = self._evaluated(metric, cell, at)
+        return float(rows["value"].mean()) if len(rows) else None
+
+    def evaluation_interval(self, metric: str, cell: str, at: float | None = None) -> str:
+        """The same with its 95 % t interval over seeds; of one seed, the interval that the evaluation itself has."""
+        rows = self._evaluated(metric, cell, at)
+        if not len(rows):
+            return text.NOTHING
+        estimate = mean_interval(rows["value"].tolist())
+        bounds = (estimate.lower, estimate.upper) if len(rows) > 1 else (rows["lower"].iloc[0], rows["upper"].iloc[0])
+        inside = text.interval(*bounds, digits=3)
+        return text.decimals(estimate.mean, 3) + (f" {inside}" if inside != text.NOTHING else "")
+
+    def _evaluated(self, metric: str, cell: str, at: float | None) -> pd.DataFrame:
+        rows = self.measured.get(metric, {}).get(cell, self.evaluations.iloc[:0])
+        return rows if at is None else rows[rows["at"] == at]
+
+    def places(self, metric: str) -> list[float]:
+        """Where an evaluation was measured, in any cell."""
+        rows = self.evaluations[self.evaluations["metric"] == metric]
+        return sorted(set(rows["at"].dropna()))
+
+    @property
+    def recall_tasks(self) -> list[str]:
+        """The recall tasks that models of this study were trained on."""
+        return [m.split("/")[1] for m in self.measured if m.startswith("recall/") and m.endswith("/accuracy")]
+
+    @cached_property
     def environment(self) -> list[tuple[str, str]]:
         """What the manifests say of where and with what the runs were made: name -> its values, the most common first."""
         names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
@@ -250,7 +286,7 @@ def load(study_dir: Path) -> Results:
     import pandas as pd
 
     frames = {}
-    for name in ("runs", "cells", "contrasts", "curves"):
+    for name in ("runs", "cells", "contrasts", "curves", "evaluations"):
         path = study_dir / f"{name}.parquet"
         if not path.exists():
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")

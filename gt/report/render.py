@@ -16,9 +16,9 @@ from markupsafe import Markup
 from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.report import text
-from gt.report.figures import DRAWINGS, INK, Drawing
+from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, INK, Drawing
 from gt.report.numbers import Panel, Results, load
-from gt.report.tables import Table, results_table, study_tables
+from gt.report.tables import Table, evaluation_tables, results_table, study_tables
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,16 @@ def render(study_dir: Path, templates: Path) -> None:
     ConfigError names a template that is missing, is not a template, or asks for an unknown name.
     """
     results = load(study_dir)
-    tables = study_tables(results)
-    for table in tables.values():
+    tables, evaluations = study_tables(results), evaluation_tables(results)
+    for table in [*tables.values(), *evaluations]:
         table.write(study_dir / "tables")
     content = {
         "results": results,
         "tables": tables,
         "panels": [(panel, panel_table(panel)) for panel in results.panels],
         "pictures": [picture(drawing, results) for drawing in DRAWINGS],
+        "evaluation_tables": evaluations,
+        "evaluation_pictures": [made for d in EVALUATION_DRAWINGS if (made := picture(d, results)).svg is not None],
         "text": text,
     }
     for name in ("report.html", "report.md"):

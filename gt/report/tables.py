@@ -249,9 +249,96 @@ def costs_table(results: Results) -> Table:
         Column("tokens_per_second_mean", "Tokens/s", shown=text.count),
         Column("seconds_mean", "Time a run", shown=text.duration),
         Column("peak_memory_bytes_mean", "Peak memory", shown=text.mebibytes),
+        Column("tokens_per_dollar_mean", "Tokens/$", shown=text.count),
+        Column("north_star_mean", "N*", shown=text.count),
+        Column("compute_efficiency_mean", "1/(PPL*GFLOP)", shown=text.decimals),
     )
-    caption = "What training cost: means over the completed runs of a cell, all attempts of a run counted."
+    caption = (
+        "What training cost: means over the completed runs of a cell, all attempts of a run counted. At "
+        f"${results.plan['dollars_per_hour']:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
+        "column: 1 over the perplexity times the forward GFLOPs of a token. More is better in all three, under one tokenizer."
+    )
     return Table("costs", caption, columns, tuple(results.cell_rows_in_order))
+
+
+def evaluation_tables(results: Results) -> list[Table]:
+    """What the trained models can do: the tables for which the study has measurements."""
+    made = [_context_table(results), *(_recall_table(results, task) for task in results.recall_tasks)]
+    made += [_needle_table(results), _generation_table(results), _quantisation_table(results)]
+    return [table for table in made if table.rows]
+
+
+def _evaluation_table(
+    results: Results, name: str, caption: str, metrics: list[tuple[str, str, Callable[[Any], str], list[float]]]
+) -> Table:
+    """A row a cell that has any of the metrics: (metric, header, how it is shown, places), a column for each place, or one."""
+    keyed = [(m, f"{m}@{at:g}", f"{header} {at:g}", show, at) for m, header, show, places in metrics for at in places]
+    keyed += [(m, m, header, show, None) for m, header, show, places in metrics if not places]
+    rows = []
+    for cell in results.cell_rows_in_order:
+        values = {key: results.evaluation(metric, cell["cell"], at) for metric, key, _, _, at in keyed}
+        if any(value is not None for value in values.values()):
+            rows.append({**cell, **values})
+    columns = (NAME, *PLACE, *(Column(key, header, shown=show) for _, key, header, show, _ in keyed))
+    return Table(name, caption, columns, tuple(rows))
+
+
+def _context_table(results: Results) -> Table:
+    caption = (
+        "Longer contexts: the loss (nats/token) of the same tokens in windows of so many tokens. Window: the least context "
+        "with 95 % of the gain of the best over the shortest. Held to: up to so many times the trained length the perplexity "
+        "is at most 1.05 times that at the trained length."
+    )
+    losses = ("context/loss", "Loss at", text.decimals, results.places("context/loss"))
+    window = ("context/useful_window", "Window (tokens)", text.count, [])
+    held = ("context/held_to", "Held to", lambda value: f"{value:.3g} T", [])
+    return _evaluation_table(results, "context", caption, [losses, window, held])
+
+
+def _recall_table(results: Results, task: str) -> Table:
+    """Shares of right answers, which have intervals."""
+    metric = f"recall/{task}"
+    columns = [("accuracy", "Accuracy", None), ("episodes", "Whole episodes", None), ("control", "Control", None)]
+    columns += [("by_items", f"{n:g} items", n) for n in results.places(f"{metric}/by_items")]
+    columns += [("by_length", f"length {n:g}", n) for n in results.places(f"{metric}/by_length")]
+    rows = []
+    for cell in results.cell_rows_in_order:
+        if results.evaluation(f"{metric}/accuracy", cell["cell"]) is not None:
+            shown = {f"{m}@{at or ''}": results.evaluation_interval(f"{metric}/{m}", cell["cell"], at) for m, _, at in columns}
+            rows.append({**cell, **shown, "chance": results.evaluation(f"{metric}/chance", cell["cell"])})
+    caption = (
+        f"Recall, {task}: the share of right answers in episodes that training did not see, with 95 % intervals (over seeds; "
+        "of one seed, Wilson's). Control: what is asked for was taken out of the episode."
+    )
+    shares = (Column(f"{m}@{at or ''}", header) for m, header, at in columns)
+    chance = Column("chance", "Chance", shown=lambda value: text.decimals(value, 3))
+    return Table(f"recall.{task}", caption, (NAME, *PLACE, *shares, chance), tuple(rows))
+
+
+def _needle_table(results: Results) -> Table:
+    caption = (
+        "A needle in held-out text, which the models were not trained to find, averaged over depths: the share of its tokens "
+        "that is repeated, and how much less they cost (nats/token) than those of another needle. The numbers are tokens of "
+        "haystack."
+    )
+    lengths = results.places("needle/found")
+    found = ("needle/found", "Found in", lambda value: text.decimals(value, 3), lengths)
+    gain = ("needle/gain", "Gain in", lambda value: text.signed(value, 3), lengths)
+    return _evaluation_table(results, "needle", caption, [found, gain])
+
+
+def _generation_table(results: Results) -> Table:
+    caption = "Generation, one sequence at a time: tokens/s up to a length, and what is carried to the next token then."
+    speed = ("generation/tokens_per_second", "Tokens/s to", text.count, results.places("generation/tokens_per_second"))
+    state = ("generation/state_bytes", "State (bytes) at", text.count, results.places("generation/state_bytes"))
+    return _evaluation_table(results, "generation", caption, [speed, state])
+
+
+def _quantisation_table(results: Results) -> Table:
+    caption = "Quantisation: the change of the loss (nats/token) when states, decays or their logarithms are rounded."
+    cases = [m for m in results.measured if m.startswith("quantisation/") and m.endswith("/difference")]
+    metrics = [(m, m.removeprefix("quantisation/").removesuffix("/difference"), text.signed, list[float]()) for m in cases]
+    return _evaluation_table(results, "quantisation", caption, metrics)
 
 
 def _plain(value: Any) -> Any:

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from shared import make
 
 from gt.report import figures
-from gt.report.figures import DRAWINGS, draw, looks
+from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, draw, looks
 from gt.report.numbers import load
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_every_drawing_is_written_as_svg_and_png(study: Path) -> None:
-    names = {f"{drawing.name}.{suffix}" for drawing in DRAWINGS for suffix in ("svg", "png")}
+    names = {f"{drawing.name}.{suffix}" for drawing in (*DRAWINGS, *EVALUATION_DRAWINGS) for suffix in ("svg", "png")}
     assert {file.name for file in (study / "figures").iterdir()} == names
 
 

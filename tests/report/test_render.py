@@ -14,7 +14,7 @@ import records
 from shared import TEMPLATES, make
 
 from gt.errors import ConfigError
-from gt.report.figures import DRAWINGS
+from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS
 from gt.report.numbers import load
 from gt.report.render import fill, inline_svg, render, summary
 
@@ -73,7 +73,7 @@ def test_the_page_is_for_phones_readers_and_both_themes(page: Page, study: Path)
     assert any(a.get("name") == "viewport" for _, a in page.tags)
     assert "prefers-color-scheme: dark" in (study / "report.html").read_text()
     pictures = [a for tag, a in page.tags if tag == "svg"]
-    assert len(pictures) == len(DRAWINGS)
+    assert len(pictures) == len(DRAWINGS) + len(EVALUATION_DRAWINGS)
     assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
 
 
@@ -104,7 +104,7 @@ def test_findings_name_the_best_cell_and_count_the_decisions(study: Path) -> Non
 
 def test_markdown_links_to_the_figures_that_there_are(study: Path) -> None:
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (study / "report.md").read_text())
-    assert len(links) == len(DRAWINGS)
+    assert len(links) == len(DRAWINGS) + len(EVALUATION_DRAWINGS)
     assert all((study / link).is_file() for link in links)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from gt.report import text
 from gt.report.numbers import load
-from gt.report.tables import Column, Table, study_tables
+from gt.report.tables import Column, Table, evaluation_tables, study_tables
 
 TABLE = Table(
     "awkward",
@@ -79,7 +79,8 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 
 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
-    names = ("results", "models", "components", "coverage", "runs", "costs")
+    names = ["results", "models", "components", "coverage", "runs", "costs"]
+    names += ["context", "recall.mqar", "generation", "quantisation"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
 
@@ -143,3 +144,20 @@ def test_the_components_of_the_models_stand_with_their_formulas(study: Path) -> 
     assert all(row["source"] for row in rows)
     cells = Cells((study / "report.html").read_text()).cells
     assert all(row["formula"] in cells for row in rows)
+
+
+def test_evaluations_are_means_over_seeds_of_what_the_records_have(study: Path) -> None:
+    tables = {table.name: {row["label"]: row for row in table.rows} for table in evaluation_tables(load(study))}
+    assert tables["context"]["GF"]["context/loss@1024"] is not None
+    assert tables["context"]["GPT-2"]["context/loss@1024"] is None
+    assert tables["context"]["GF"]["context/useful_window"] == 256
+    assert tables["generation"]["GPT-2"]["generation/state_bytes@1024"] == 512 * 1024
+    assert set(tables["quantisation"]) == {"GF"}
+    assert tables["recall.mqar"]["GF"]["by_items@4.0"].startswith("0.750 [")
+
+
+def test_costs_know_the_price(study: Path) -> None:
+    results = load(study)
+    row = next(row for row in results.run_rows if row["status"] == "completed")
+    assert row["tokens_per_dollar"] == pytest.approx(row["tokens_per_second"] * 3600 / 2.0)
+    assert row["north_star"] == pytest.approx(row["tokens_per_dollar"] / row["val/perplexity"])

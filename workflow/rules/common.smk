@@ -159,6 +159,12 @@ def tokens_naming(run):
                 return f"results/data/{cell['corpus']}/{cell['tokenizer']}/tokens.json"
 
 
+def evaluations_of_run(wildcards):
+    """What the studies ask for beside a run's held-out losses."""
+    asking = [plan for plan in PLANS.values() if wildcards.run in plan["runs"]]
+    return sorted({name for plan in asking for name in plan["evaluations"]})
+
+
 def pack_of_run(wildcards):
     """The file that says that a run's pack is done, where there are packs."""
     return expand(

@@ -12,6 +12,7 @@ rule aggregate:
             cells="cells.parquet",
             contrasts="contrasts.parquet",
             curves="curves.parquet",
+            evaluations="evaluations.parquet",
             coverage="coverage.json",
         ),
     log:

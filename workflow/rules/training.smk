@@ -90,9 +90,11 @@ rule evaluate:
         mem_mb=2000,
     params:
         code=fingerprint("evals"),
+        further=evaluations_of_run,
         data=folder_of_tokens,
         record=folder_of_record,
         staged="results/staged/{run}",
     shell:
         "python -m gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
+        " --further {params.further:q}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
