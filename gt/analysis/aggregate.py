@@ -81,16 +81,16 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
     rows = [_run_row(run, price) for run in runs]
     warnings = _flag(rows)
     cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell["id"]]) for cell in plan["cells"]]
-    _write(out / "runs.parquet", _table(rows))
-    _write(out / "cells.parquet", _table(cells))
-    _write(out / "contrasts.parquet", _table(_contrasts(plan, rows), CONTRAST))
-    _write(out / "curves.parquet", _curves(runs))
+    write_table(out / "runs.parquet", as_table(rows))
+    write_table(out / "cells.parquet", as_table(cells))
+    write_table(out / "contrasts.parquet", as_table(_contrasts(plan, rows), CONTRAST))
+    write_table(out / "curves.parquet", _curves(runs))
     measured = [
         {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, **row}
         for run in runs
         for row in evaluations.rows(run.record.evaluation, price)
     ]
-    _write(out / "evaluations.parquet", _table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
+    write_table(out / "evaluations.parquet", as_table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
 
@@ -305,7 +305,7 @@ def _curves(runs: list[Run]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _table(rows: list[Json], names: Iterable[str] = ()) -> pa.Table:
+def as_table(rows: list[Json], names: Iterable[str] = ()) -> pa.Table:
     """Rows as columns: integers, floats, words or truth values, by what stands in them. names: there in any case."""
     import pyarrow as pa
 
@@ -324,7 +324,8 @@ def _column(values: list[Any]) -> pa.Array:
     return pa.array([None if value is None else json.dumps(value) for value in values])
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
+    """A parquet file, whole or not at all."""
     import pyarrow.parquet as pq
 
     with atomic_write(path) as temporary:
