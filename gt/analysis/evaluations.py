@@ -1,25 +1,26 @@
-"""`evaluation.json` in long form: one row a number, with the place where it was measured.
+"""`evaluation.json` in long form: a row for each number, named by a metric and the place where it was measured.
 
-metric           at                  group            value
-loss/by_position tokens of context   val, test        nats/token; the least context of an octave
-context/...      tokens of context                    loss, shuffled_loss, gain (nats/token)
-recall/<task>/.. items, distance or length            accuracy with its interval
-needle/...       haystack (tokens)   depth            found, exact (shares), gain (nats/token)
-generation/...   tokens generated                     tokens_per_second, state_bytes, peak_bytes
-cost/...         tokens of a window  batch            speeds, peaks, counts; north_star where the context's loss is known
-quantisation/... -                                    difference (nats/token), perplexity_ratio
+metric              at
+<split>/by_position tokens of context, the least of an octave: nats/token
+context/...         tokens of context
+recall/<task>/...   items, distance or length
+needle/...          tokens of haystack, or nothing: the mean over depths and lengths
+generation/...      tokens generated
+cost/...            tokens of a window
+quantisation/...    nothing
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import fmean, linear_regression
 from typing import Any
 
 from gt.analysis.efficiency import north_star
 
 Json = dict[str, Any]
-COLUMNS = ("metric", "at", "group", "value", "lower", "upper", "n")
+COLUMNS = ("metric", "at", "value", "lower", "upper", "n")
 
 
 def rows(evaluation: Json, dollars_per_hour: float) -> list[Json]:
@@ -29,31 +30,40 @@ def rows(evaluation: Json, dollars_per_hour: float) -> list[Json]:
     return [row for row in found if row["value"] is not None]
 
 
-def _row(metric: str, value: float | None, at: float | None = None, group: str = "", interval: Json | None = None) -> Json:
+def _row(metric: str, value: float | None, at: float | None = None, interval: Json | None = None) -> Json:
     """interval: a share, as gt.evals.recall gives it."""
     bounds = {name: (interval or {}).get(name) for name in ("lower", "upper", "n")}
-    return {"metric": metric, "at": at, "group": group, "value": value, **bounds}
+    return {"metric": metric, "at": at, "value": value, **bounds}
 
 
-def _share(metric: str, share: Json | None, at: float | None = None, group: str = "") -> Json:
-    return _row(metric, None if share is None else share["accuracy"], at, group, share)
+def _share(metric: str, share: Json | None, at: float | None = None) -> Json:
+    return _row(metric, None if share is None else share["accuracy"], at, share)
 
 
 def _by_position(evaluation: Json) -> Iterator[Json]:
     for split, measured in evaluation.get("splits", {}).items():
         for entry in measured.get("by_position", []):
-            yield _row("loss/by_position", entry["loss"], entry["context"], split)
-        if "word_perplexity" in measured:
-            yield _row("word_perplexity", measured["word_perplexity"], None, split)
+            yield _row(f"{split}/by_position", entry["loss"], entry["context"])
+        yield _row(f"{split}/word_perplexity", measured.get("word_perplexity"))
 
 
 def _context(evaluation: Json) -> Iterator[Json]:
-    if measured := evaluation.get("long_context"):
-        for entry in measured["contexts"]:
-            for name in ("loss", "shuffled_loss", "gain"):
-                yield _row(f"context/{name}", entry[name], entry["context"])
-        for name in ("useful_window", "held_to"):
-            yield _row(f"context/{name}", measured[name])
+    if not (measured := evaluation.get("long_context")):
+        return
+    for entry in measured["contexts"]:
+        for name in ("loss", "shuffled_loss", "gain"):
+            yield _row(f"context/{name}", entry[name], entry["context"])
+    for name in ("useful_window", "held_to"):
+        yield _row(f"context/{name}", measured[name])
+    losses = {entry["context"]: entry["loss"] for entry in measured["contexts"] if entry["loss"] is not None}
+    trained = measured["trained_length"]
+    if trained in losses:
+        for context, loss in losses.items():
+            yield _row("context/perplexity_ratio", math.exp(loss - losses[trained]), context)
+    within = [context for context in losses if context <= trained]
+    if len(within) > 1:
+        slope, _ = linear_regression([math.log2(context) for context in within], [losses[context] for context in within])
+        yield _row("context/slope", slope)
 
 
 def _recall(evaluation: Json) -> Iterator[Json]:
@@ -70,11 +80,16 @@ def _recall(evaluation: Json) -> Iterator[Json]:
 
 
 def _needle(evaluation: Json) -> Iterator[Json]:
-    for cell in evaluation.get("needle", {}).get("cells", []):
-        place = (cell["length"], f"depth {cell['depth']:g}")
-        yield _share("needle/found", cell["found"], *place)
-        yield _share("needle/exact", cell["exact"], *place)
-        yield _row("needle/gain", cell["gain"], *place)
+    cells = [cell for cell in evaluation.get("needle", {}).get("cells", []) if cell["gain"] is not None]
+    for cell in cells:
+        depth = f"depth_{cell['depth']:g}"
+        yield _share(f"needle/found/{depth}", cell["found"], cell["length"])
+        yield _share(f"needle/exact/{depth}", cell["exact"], cell["length"])
+        yield _row(f"needle/gain/{depth}", cell["gain"], cell["length"])
+    if cells:
+        yield _row("needle/found", fmean(cell["found"]["accuracy"] for cell in cells))
+        yield _row("needle/exact", fmean(cell["exact"]["accuracy"] for cell in cells))
+        yield _row("needle/gain", fmean(cell["gain"] for cell in cells))
 
 
 def _generation(evaluation: Json) -> Iterator[Json]:
@@ -86,7 +101,7 @@ def _generation(evaluation: Json) -> Iterator[Json]:
 def _cost(evaluation: Json) -> Iterator[Json]:
     for cell in evaluation.get("cost", {}).get("cells", []):
         for name in [key for key in cell if key not in ("length", "batch")]:
-            yield _row(f"cost/{name}", cell[name], cell["length"], f"batch {cell['batch']}")
+            yield _row(f"cost/{name}/batch_{cell['batch']}", cell[name], cell["length"])
 
 
 def _quantisation(evaluation: Json) -> Iterator[Json]:
@@ -99,10 +114,11 @@ PARTS = (_by_position, _context, _recall, _needle, _generation, _cost, _quantisa
 
 
 def _north_star(evaluation: Json, dollars_per_hour: float) -> Iterator[Json]:
-    """N* of training at a length, with the perplexity in a context of that length."""
+    """N* at a length: of training with the largest batch measured, and the perplexity in a context of that length."""
     losses = {entry["context"]: entry["loss"] for entry in evaluation.get("long_context", {}).get("contexts", [])}
-    for cell in evaluation.get("cost", {}).get("cells", []):
+    cells = evaluation.get("cost", {}).get("cells", [])
+    largest = max((cell["batch"] for cell in cells), default=None)
+    for cell in cells:
         speed, loss = cell["training_tokens_per_second"], losses.get(cell["length"])
-        if speed is not None and loss is not None:
-            value = north_star(speed, dollars_per_hour, math.exp(loss))
-            yield _row("cost/north_star", value, cell["length"], f"batch {cell['batch']}")
+        if cell["batch"] == largest and speed is not None and loss is not None:
+            yield _row("cost/north_star", north_star(speed, dollars_per_hour, math.exp(loss)), cell["length"])

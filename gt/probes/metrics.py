@@ -3,8 +3,8 @@
 A name is that of the study's tables: a column of `runs.parquet` or `curves.parquet`, or a `name` of `probes.parquet`, where a
 row with a layer is that layer's value and one without is the model's: over all layers, or their mean where the definition
 does not say otherwise. Branches are called by the letters of their mixers (`r`, `m`); a ratio between branches is the first to
-the second, in the order of `ModelSpec.layers`. `initial/<name>` is the same measurement on the network that training started from,
-`record/<name>` what the record computed under that name: a negative control.
+the second, in the order of `ModelSpec.layers`. `initial/<name>` is the same measurement on the network that training started
+from, `record/<name>` what the record computed under that name: a negative control.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 
 from gt.errors import ConfigError, nearest
 
-Table = Literal["runs", "curves", "probes"]
+Table = Literal["runs", "curves", "probes", "evaluations"]
 # What a name may have in its places.
 PLACES = {
     "<branch>": "[a-z]",
@@ -25,6 +25,11 @@ PLACES = {
     "<class>": "(?:letters|digits|spaces|punctuation|frequent|rare|first|repeated)",
     "<bin>": r"\d",
     "<length>": r"(?:0\.125|0\.25|0\.5|1|2|4)",
+    "<split>": "(?:val|test)",
+    "<task>": "[a-z]+",
+    "<depth>": r"(?:0|0\.25|0\.5|0\.75|1)",
+    "<batch>": r"\d+",
+    "<rounding>": "(?:state/(?:mamba2|rwkv6)/int8|(?:log_)?decay/(?:fp16|int8))",
 }
 
 
@@ -44,24 +49,26 @@ class Metric:
     def file(self) -> str:
         """Where in a run record it comes from."""
         if self.table != "runs":
-            return {"curves": "curves.parquet", "probes": "probes.json"}[self.table]
+            return {"curves": "curves.parquet", "probes": "probes.json", "evaluations": "evaluation.json"}[self.table]
         return "evaluation.json" if self.name.startswith(("val/", "test/", "ngram/")) else "manifest.json"
 
 
 def metric(name: str) -> Metric:
     """The metric that a name is of. ConfigError with the nearest for one that is not registered."""
     for found in METRICS:
-        if _pattern(found.name).fullmatch(name) or found.initial and _pattern(f"initial/{found.name}").fullmatch(name):
+        names = [found.name, *([f"initial/{found.name}"] if found.initial else [])]
+        if any(pattern(template).fullmatch(name) for template in names):
             return found
     raise ConfigError(f"unknown metric {name!r}." + nearest(name, [m.name for m in METRICS]))
 
 
 @cache
-def _pattern(template: str) -> re.Pattern[str]:
-    pattern = re.escape(template)
+def pattern(template: str) -> re.Pattern[str]:
+    """What the concrete names of a registered one look like."""
+    expression = re.escape(template)
     for place, values in PLACES.items():
-        pattern = pattern.replace(re.escape(place), values)
-    return re.compile(pattern)
+        expression = expression.replace(re.escape(place), values)
+    return re.compile(expression)
 
 
 NATS = "nats/token"
@@ -139,7 +146,7 @@ GRADIENTS = (
     Metric("gradient/logit_ratio", "", "R/M of the mean logit in place of the loss (Task 54)", F04, initial=True),
     Metric("gradient/odds_corrected_ratio", "", "R/M over the gate's odds g / (1 - g)", F04, initial=True),
     Metric("gradient/norm/<part>", "", "L2 norm of a part's gradient on a held-out batch", "", initial=True),
-    Metric("gradient/snr/<part>", "", "|mean g|^2 / mean |g - mean|^2 over batches, without bias", "seed 003 L202-308"),
+    Metric("gradient/snr/<part>", "", "|mean g|^2 / mean |g - mean|^2 over 4 held-out batches", "seed 003 L202-308"),
     Metric(
         "gradient/independence/<branch>",
         "",
@@ -166,6 +173,7 @@ STATES = (
         "",
         "L2 norm of the recurrent state of a layer after so many times the trained length",
         F08,
+        initial=True,
     ),
     Metric("state/rms/<branch>", "", "root mean square of the state's elements at the trained length (T)", F08, initial=True),
     Metric("state/rms_ratio", "", "state/rms of the first branch over the second's", "seed 003 L527-567", initial=True),
@@ -291,7 +299,108 @@ RECORD = (
     Metric("record/response", "", "D4: response/logits of the initial network on random tokens", F08),
 )
 
+F13, F14, F24, F40 = (f"upstream flaw {n}" for n in ("F-13", "F-14", "F-24", "F-40"))
+RECALL = "of right answers on unseen episodes of the recall task that the model was trained on"
+
+COSTS = (
+    Metric("tokens_per_dollar", "tokens/$", "training throughput at the study's price of an hour", "", "higher", "runs"),
+    Metric("north_star", "tokens/$", "N*: tokens_per_dollar / val/perplexity", "seed 001 L177", "higher", "runs"),
+    Metric("compute_efficiency", "1/GFLOP", "1 / (val/perplexity x forward GFLOPs a token)", F24, "higher", "runs"),
+)
+
+# What stands at a place (tokens, unless it says otherwise) is looked up with `at`.
+EVALUATIONS = (
+    Metric(
+        "<split>/by_position", NATS, "loss of targets with so many tokens of context, in octaves", F40, "lower", "evaluations"
+    ),
+    Metric("<split>/word_perplexity", "", "exp(nats over words and line ends), WikiText only", "", "lower", "evaluations"),
+    Metric("context/loss", NATS, "of the same tokens, read in windows of so many", f"{F13}, F-40", "lower", "evaluations"),
+    Metric(
+        "context/shuffled_loss", NATS, "the same, all but the last T/8 in random order: the control", F13, None, "evaluations"
+    ),
+    Metric("context/gain", NATS, "context/loss at the shortest window less that at this one", F40, "higher", "evaluations"),
+    Metric("context/perplexity_ratio", "", "perplexity at this window over that at T", "C-D-03", "lower", "evaluations"),
+    Metric("context/slope", f"{NATS} an octave", "of context/loss from T/8 to T", "C-LRD", "lower", "evaluations"),
+    Metric(
+        "context/useful_window",
+        "tokens",
+        "UCW: the least window with 95 % of the gain of the best over the shortest; none where there is no gain",
+        "V5_GATING.md (UCW)",
+        "higher",
+        "evaluations",
+    ),
+    Metric(
+        "context/held_to",
+        "T",
+        "the largest k with perplexity(k' T) <= 1.05 perplexity(T), k' <= k",
+        "C-D-03",
+        "higher",
+        "evaluations",
+    ),
+    Metric("recall/<task>/accuracy", "", f"share {RECALL}", "C-D-04", "higher", "evaluations"),
+    Metric("recall/<task>/by_items", "", "the same, of episodes with so many items (at)", "C-D-04", "higher", "evaluations"),
+    Metric(
+        "recall/<task>/by_distance",
+        "",
+        "the same, of answers so far from their source, in octaves",
+        "",
+        "higher",
+        "evaluations",
+    ),
+    Metric("recall/<task>/by_length", "", "the same, in episodes of so many tokens", "", "higher", "evaluations"),
+    Metric("recall/<task>/episodes", "", "share of episodes whose every answer is right", "", "higher", "evaluations"),
+    Metric(
+        "recall/<task>/control", "", "recall/<task>/accuracy without what is asked for in the episode", F14, None, "evaluations"
+    ),
+    Metric("recall/<task>/chance", "", "of a guess among the values", "", None, "evaluations"),
+    Metric(
+        "recall/<task>/persistence",
+        "",
+        "SPS: 100 x share of the distractors that half of the facts survive",
+        "V5_GATING.md (SPS)",
+        "higher",
+        "evaluations",
+    ),
+    Metric("needle/found", "", "share of a needle's tokens repeated, zero-shot in held-out text", F14, "higher", "evaluations"),
+    Metric("needle/exact", "", "share of needles repeated whole: NIAH, repaired", "C-NIAH", "higher", "evaluations"),
+    Metric("needle/gain", NATS, "loss of the value where the needle had another, less its loss", F14, "higher", "evaluations"),
+    Metric("needle/found/depth_<depth>", "", "needle/found at a depth and length of haystack", F14, "higher", "evaluations"),
+    Metric("needle/exact/depth_<depth>", "", "needle/exact at a depth and length of haystack", F14, "higher", "evaluations"),
+    Metric("needle/gain/depth_<depth>", NATS, "needle/gain at a depth and length of haystack", F14, "higher", "evaluations"),
+    Metric(
+        "generation/tokens_per_second", "tokens/s", "greedy, one sequence, up to so many tokens", "", "higher", "evaluations"
+    ),
+    Metric("generation/state_bytes", "bytes", "carried to the next token after so many", "", "lower", "evaluations"),
+    Metric("generation/peak_bytes", "bytes", "peak GPU memory of generation beyond what was there", "", "lower", "evaluations"),
+    Metric("cost/flops_per_token/batch_<batch>", "FLOPs", "forward, in windows of so many tokens", "", "lower", "evaluations"),
+    Metric("cost/state_size/batch_<batch>", "floats", "carried after a window of so many tokens", "", "lower", "evaluations"),
+    Metric("cost/forward_tokens_per_second/batch_<batch>", "tokens/s", "of a forward pass", "", "higher", "evaluations"),
+    Metric("cost/forward_peak_bytes/batch_<batch>", "bytes", "peak GPU memory of a forward pass", "", "lower", "evaluations"),
+    Metric("cost/training_tokens_per_second/batch_<batch>", "tokens/s", "forward and backward", "", "higher", "evaluations"),
+    Metric(
+        "cost/training_peak_bytes/batch_<batch>", "bytes", "peak GPU memory of forward and backward", "", "lower", "evaluations"
+    ),
+    Metric(
+        "cost/north_star",
+        "tokens/$",
+        "N* of training in windows of so many tokens, perplexity at that window",
+        "C-D-16",
+        "higher",
+        "evaluations",
+    ),
+    Metric(
+        "quantisation/<rounding>/difference",
+        NATS,
+        "loss with rounded states or decays less that without",
+        "C-D-15",
+        "lower",
+        "evaluations",
+    ),
+    Metric("quantisation/<rounding>/perplexity_ratio", "", "the ratio of perplexities", "C-D-15", "lower", "evaluations"),
+)
+
 METRICS: tuple[Metric, ...] = (
     *(*HELD_OUT, *CURVES, *ABLATION, *GATES, *GRADIENTS),
     *(*STATES, *VARIANCE, *SOFTMAX, *HEALTH, *RECORD),
+    *(*COSTS, *EVALUATIONS),
 )

@@ -203,7 +203,7 @@ def parameters(results: Results) -> Figure | None:
 
 def loss_by_position(results: Results) -> Figure | None:
     """Validation loss against the tokens of context that a target had, up to the trained length."""
-    return _evaluation_figure(results, "loss/by_position", "tokens of context", "validation loss (nats/token)", group="val")
+    return _evaluation_figure(results, "val/by_position", "tokens of context", "validation loss (nats/token)")
 
 
 def loss_by_context(results: Results) -> Figure | None:
@@ -248,13 +248,11 @@ def _evaluation_figure(
     metric: str,
     xlabel: str,
     ylabel: str,
-    group: str | None = None,
     also: tuple[str, str] | None = None,
     log: bool = False,
 ) -> Figure | None:
     """A panel a corpus and tokenizer. also: another metric and the dashes of its lines, which are means alone."""
     rows = results.evaluations[results.evaluations["metric"] == metric]
-    rows = rows if group is None else rows[rows["group"] == group]
     if rows.empty:
         return None
     other = results.evaluations[results.evaluations["metric"] == also[0]] if also is not None else rows.iloc[:0]

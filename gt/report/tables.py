@@ -317,14 +317,13 @@ def _recall_table(results: Results, task: str) -> Table:
 
 def _needle_table(results: Results) -> Table:
     caption = (
-        "A needle in held-out text, which the models were not trained to find, averaged over depths: the share of its tokens "
-        "that is repeated, and how much less they cost (nats/token) than those of another needle. The numbers are tokens of "
-        "haystack."
+        "A needle in held-out text, which the models were not trained to find: the share of its tokens, and of whole needles, "
+        "that is repeated, and how much less they cost (nats/token) than those of another needle; over depths and lengths."
     )
-    lengths = results.places("needle/found")
-    found = ("needle/found", "Found in", lambda value: text.decimals(value, 3), lengths)
-    gain = ("needle/gain", "Gain in", lambda value: text.signed(value, 3), lengths)
-    return _evaluation_table(results, "needle", caption, [found, gain])
+    found = ("needle/found", "Found", lambda value: text.decimals(value, 3), list[float]())
+    exact = ("needle/exact", "Whole", lambda value: text.decimals(value, 3), list[float]())
+    gain = ("needle/gain", "Gain", lambda value: text.signed(value, 3), list[float]())
+    return _evaluation_table(results, "needle", caption, [found, exact, gain])
 
 
 def _generation_table(results: Results) -> Table:
