@@ -26,6 +26,7 @@ PLACES = {
     "<bin>": r"\d",
     "<length>": r"(?:0\.125|0\.25|0\.5|1|2|4)",
     "<split>": "(?:val|test)",
+    "<order>": "(?:uniform|unigram|bigram|trigram)",
     "<task>": "[a-z]+",
     "<depth>": r"(?:0|0\.25|0\.5|0\.75|1)",
     "<batch>": r"\d+",
@@ -80,6 +81,7 @@ HELD_OUT = (
     Metric("val/perplexity", "", "exp(val/loss)", "", "lower", "runs"),
     Metric("test/loss", NATS, "mean cross-entropy on the first 131,072 targets of the test split", "", "lower", "runs"),
     Metric("test/bits_per_byte", "bits/byte", "the same in bits, over the bytes predicted", "", "lower", "runs"),
+    Metric("ngram/<order>", "bits/byte", "of an n-gram model of the training split on the validation slice", "", "lower", "runs"),
     Metric("gate/final", "", "the last gate/mean that was logged in training", "", None, "runs"),
     Metric("tokens_per_second", "tokens/s", "training throughput", "", "higher", "runs"),
     Metric("seconds", "s", "training time", "", "lower", "runs"),
@@ -116,21 +118,21 @@ ABLATION = (
 GATES = (
     Metric("gate/mean", "", "weight of the first branch, over layers, positions and channels", F05, initial=True),
     Metric("gate/lowest_layer", "", "the smallest of the layers' means", "V0.5_ROADMAP.md (task 0.3)", initial=True),
+    Metric("gate/highest_layer", "", "the largest of the layers' means", "V0.5_ROADMAP.md (task 0.3)", initial=True),
     Metric("gate/std_positions", "", "standard deviation over positions of the mean over channels", "", initial=True),
     Metric("gate/std_channels", "", "standard deviation over channels at a position, averaged", "", initial=True),
     Metric(
         "gate/outer_quarter", "", "share of gates below 1/8 or above 7/8", "research document (gate collapse)", initial=True
     ),
-    Metric("gate/histogram/<bin>", "", "share of gates in the tenth from bin / 10", ""),
-    Metric("gate/class/<class>", "", "mean gate at tokens of a class", ""),
+    Metric("gate/histogram/<bin>", "", "share of gates in the tenth from bin / 10", "", initial=True),
+    Metric("gate/class/<class>", "", "mean gate at tokens of a class", "", initial=True),
     Metric("gate/drift", "", "gate/mean at the end of training less that before it", "seed 003 (Obs 14, 16)"),
     Metric(
         "gate/advantage_correlation",
         "",
         "correlation over tokens of the last layer's gate with the loss of the second branch read out alone less the first's",
         "repository notebooks/task_0_3",
-        "higher",
-    ),
+        "higher", initial=True),
     Metric(
         "fusion/projection_ratio",
         "",
@@ -145,7 +147,7 @@ GRADIENTS = (
     Metric("gradient/tensor_ratio", "", "the same of the mean over tensors of their norms (G4)", F04, initial=True),
     Metric("gradient/logit_ratio", "", "R/M of the mean logit in place of the loss (Task 54)", F04, initial=True),
     Metric("gradient/odds_corrected_ratio", "", "R/M over the gate's odds g / (1 - g)", F04, initial=True),
-    Metric("gradient/norm/<part>", "", "L2 norm of a part's gradient on a held-out batch", "", initial=True),
+    Metric("gradient/norm/<part>", "", "L2 norm of a part's gradient on a held-out batch", initial=True),
     Metric("gradient/snr/<part>", "", "|mean g|^2 / mean |g - mean|^2 over 4 held-out batches", "seed 003 L202-308"),
     Metric(
         "gradient/independence/<branch>",
@@ -167,7 +169,7 @@ GRADIENTS = (
 )
 
 STATES = (
-    Metric("state/size_ratio", "", "floats in the states that the network returns over those of its audit (S0)", ""),
+    Metric("state/size_ratio", "", "floats in the states that the network returns over those of its audit (S0)", "", initial=True),
     Metric(
         "state/norm/<branch>/<length>",
         "",
@@ -180,7 +182,7 @@ STATES = (
     Metric("state/growth/<branch>", "", "norm at 4 T over that at T", F08, initial=True),
     Metric("state/growth_8x/<branch>", "", "norm at 4 T over that at T/2: the record's D1", F08, initial=True),
     Metric("state/change/<branch>", "", "norm of the state at T less that at T/2 (S2)", "CANARY_TESTS.md", initial=True),
-    Metric("state/repeat_difference", "", "largest difference of states when the same text is read again (S3)", ""),
+    Metric("state/repeat_difference", "", "largest difference of states when the same text is read again (S3)", "", initial=True),
     Metric("state/variance/<branch>", "", "variance of the state's elements, over elements and inputs (S4)", F08, initial=True),
     Metric("state/variance_ratio", "", "state/variance of the first branch over the second's (S4)", F08, initial=True),
     Metric("state/input_variance/<branch>", "", "variance over inputs, averaged over elements (D2)", F08, initial=True),
@@ -196,8 +198,7 @@ STATES = (
     Metric("state/rank_share/<branch>", "", "the same over the largest rank possible (G3.5)", "", initial=True),
     Metric("state/entropy/<branch>", "", "entropy of the squared elements' shares over that of equal ones", "", initial=True),
     Metric(
-        "state/saturation/<branch>", "", "share of elements that vary over inputs by under 1 % of their mean square (G3.5)", ""
-    ),
+        "state/saturation/<branch>", "", "share of elements that vary over inputs by under 1 % of their mean square (G3.5)", "", initial=True),
     Metric("state/cosine/<branch>", "", "mean cosine of the states of two inputs (G3.5)", "", initial=True),
     Metric(
         "state/retention/<branch>", "", "share of a state's norm left by each of T tokens, geometric mean", F08, initial=True
@@ -213,7 +214,7 @@ STATES = (
     Metric("long_range/perplexity_ratio", "", "perplexity of the last T of 4 T tokens over that of the first T", "", "lower"),
 )
 
-VARIANCE = (
+VARIANCE = (, initial=True),
     Metric(
         "variance/embedding",
         "",
