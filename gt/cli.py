@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
     evaluate_.add_argument("--further", nargs="*", default=[], metavar="NAME", help="what takes longer: see config/README.md")
+    probe_ = command(probe, run="folder of the record", data="folder of tokens")
     sample_ = command(sample)
     sample_.add_argument("run", type=Path, help="results/runs/<run_id>, or the run_id of a record there")
     sample_.add_argument("--data", type=Path, metavar="PATH", help="folder of tokens, for its tokenizer; results/data/...")
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     sample_.add_argument("--temperature", type=float, default=1.0, help="0: always the most likely token")
     sample_.add_argument("--top-k", type=int, help="draw among so many of the most likely tokens")
     sample_.add_argument("--seed", type=int, default=0, help="of the draws")
-    for sub in (train_, evaluate_):
+    for sub in (train_, evaluate_, probe_):
         sub.add_argument("--staged", type=Path, metavar="PATH", help="where a pack may have left this run")
     pack_ = command(
         pack,
@@ -81,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     for sub in (train_, pack_):
         sub.add_argument("--checkpoint-seconds", type=float, default=60.0, help="how often to save what a kill would lose")
         sub.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
-    for sub in (train_, evaluate_, pack_, sample_):
+    for sub in (train_, evaluate_, probe_, pack_, sample_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=int, default=1, help="CPU threads; they are part of what decides the last bits")
     command(track, "uri", plan="plan.json", runs="results/runs")
@@ -192,8 +193,25 @@ def evaluate(options: argparse.Namespace) -> None:
 
         evaluate(options.run, options.data, device, options.further)
     if options.staged is not None:
-        shutil.rmtree(options.staged, ignore_errors=True)
+        stage.release(options.staged, EVALUATION)
     print(f"{options.run / EVALUATION}")
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Look inside a trained run: branches, gates, gradients, states, variance; or fetch what a pack has measured."""
+    from gt import stage
+    from gt.records import PROBES
+
+    if options.staged is not None and stage.is_probed(options.staged):
+        stage.bring(options.staged, options.run, PROBES)
+    else:
+        device = _device(options)
+        from gt.probes.probe import probe
+
+        probe(options.run, options.data, device)
+    if options.staged is not None:
+        stage.release(options.staged, PROBES)
+    print(f"{options.run / PROBES}")
 
 
 def sample(options: argparse.Namespace) -> None:
@@ -205,7 +223,7 @@ def sample(options: argparse.Namespace) -> None:
     if not run.is_dir():
         known = [folder.name for folder in Path("results/runs").glob("*") if folder.is_dir()]
         if run.name not in known:
-            raise ConfigError(f"{run}: there is no such record." + nearest(run.name, known))
+            raise ConfigError(f"{run}: there is no such record." + (nearest(run.name, known) if known else ""))
         run = Path("results/runs") / run.name
     spec = RunSpec.model_validate(read_json(run / "spec.json"))
     data = options.data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
@@ -218,7 +236,7 @@ def sample(options: argparse.Namespace) -> None:
 
 
 def pack(options: argparse.Namespace) -> None:
-    """Train and evaluate many runs in one process. What is finished of them already is kept.
+    """Train, evaluate and probe many runs in one process. What is finished of them already is kept.
 
     What came of each run goes into --out. A run that fails stops no other; its own `gt train` will try it again, alone.
     """
@@ -244,19 +262,19 @@ def pack(options: argparse.Namespace) -> None:
             became[job.spec.run_id] = status
             print(f"{job.spec.run_id}: {status}", flush=True)
     further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
-    unmeasured = [
-        run
-        for run, status in became.items()
-        if status != "failed" and not stage.is_evaluated(options.staged / run, further[run])
-    ]
-    if unmeasured:
+    trained = {run: options.staged / run for run, status in became.items() if status != "failed"}
+    if any(not stage.is_evaluated(record, further[run]) or not stage.is_probed(record) for run, record in trained.items()):
         device = _device(options)
         from gt.evals.evaluation import evaluate
+        from gt.probes.probe import probe
 
-        for run in unmeasured:
+        for run, record in trained.items():
             try:
-                evaluate(options.staged / run, options.data, device, further[run])
-            except Exception:  # its own `gt evaluate` will say so, and stop no other
+                if not stage.is_evaluated(record, further[run]):
+                    evaluate(record, options.data, device, further[run])
+                if not stage.is_probed(record):
+                    probe(record, options.data, device)
+            except Exception:  # its own `gt evaluate` or `gt probe` will say so, and stop no other
                 traceback.print_exc()
     write_json(options.out, became)
 

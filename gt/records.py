@@ -1,7 +1,7 @@
 """Run records and how they are written: whole or not at all.
 
 `results/runs/<run_id>/` is the only truth about a run: `spec.json`, `manifest.json`, `curves.parquet`,
-`model.safetensors`, then `evaluation.json`. Tables, MLflow and reports are views of these files.
+`model.safetensors`, then `evaluation.json` and `probes.json`. Tables, MLflow and reports are views of these files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gt.errors import ConfigError
 # What training writes, the manifest last, so that a record which has one is whole; then what is measured.
 RECORD = ("spec.json", "curves.parquet", "model.safetensors", "manifest.json")
 EVALUATION = "evaluation.json"
+PROBES = "probes.json"
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from gt.fingerprint import TRAINING_PARTS, fingerprint
-from gt.records import EVALUATION, RECORD, read_json
+from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
+from gt.records import EVALUATION, PROBES, RECORD, read_json
 from gt.spec import RunSpec
 
 
@@ -39,11 +39,17 @@ def is_evaluated(record: Path, further: Iterable[str] = ()) -> bool:
     return evaluation["code"] == fingerprint("evals") and set(further) <= set(evaluation["evaluations"])
 
 
+def is_probed(record: Path) -> bool:
+    """Whether a trained record was looked into by this version of the code."""
+    return (record / PROBES).exists() and read_json(record / PROBES)["code"] == fingerprint(*PROBING_PARTS)
+
+
 def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
     """Have what is finished of a run in `staged`, from its record or from an earlier pack. Returns whether it is trained."""
     if is_trained(record, spec, data):
         shutil.rmtree(staged, ignore_errors=True)
-        bring(record, staged, *RECORD, *([EVALUATION] if is_evaluated(record) else []))
+        measured = [name for name, known in ((EVALUATION, is_evaluated), (PROBES, is_probed)) if known(record)]
+        bring(record, staged, *RECORD, *measured)
         return True
     if is_trained(staged, spec, data):
         return True
@@ -63,3 +69,10 @@ def bring(source: Path, target: Path, *names: str) -> None:
         os.utime(temporary)  # Snakemake compares times
         os.replace(temporary, target / name)
         temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
+
+
+def release(staged: Path, name: str) -> None:
+    """Give up a measurement that has been fetched, and with the last of them the whole folder."""
+    (staged / name).unlink(missing_ok=True)
+    if not any((staged / other).exists() for other in (EVALUATION, PROBES)):
+        shutil.rmtree(staged, ignore_errors=True)

@@ -20,7 +20,7 @@ Table = Literal["runs", "curves", "probes", "evaluations"]
 # What a name may have in its places.
 PLACES = {
     "<branch>": "[a-z]",
-    "<part>": r"(?:mixers\.[a-z]|fusion|feed_forward|embedding|norm)",
+    "<part>": r"(?:mixers\.[a-z]|mixer_gain|fusion|feed_forward|feed_forward_gain|embedding|norm)",
     "<layer>": r"\d+",
     "<class>": "(?:letters|digits|spaces|punctuation|frequent|rare|first|repeated)",
     "<bin>": r"\d",
@@ -81,7 +81,9 @@ HELD_OUT = (
     Metric("val/perplexity", "", "exp(val/loss)", "", "lower", "runs"),
     Metric("test/loss", NATS, "mean cross-entropy on the first 131,072 targets of the test split", "", "lower", "runs"),
     Metric("test/bits_per_byte", "bits/byte", "the same in bits, over the bytes predicted", "", "lower", "runs"),
-    Metric("ngram/<order>", "bits/byte", "of an n-gram model of the training split on the validation slice", "", "lower", "runs"),
+    Metric(
+        "ngram/<order>", "bits/byte", "of an n-gram model of the training split on the validation slice", "", "lower", "runs"
+    ),
     Metric("gate/final", "", "the last gate/mean that was logged in training", "", None, "runs"),
     Metric("tokens_per_second", "tokens/s", "training throughput", "", "higher", "runs"),
     Metric("seconds", "s", "training time", "", "lower", "runs"),
@@ -132,7 +134,9 @@ GATES = (
         "",
         "correlation over tokens of the last layer's gate with the loss of the second branch read out alone less the first's",
         "repository notebooks/task_0_3",
-        "higher", initial=True),
+        "higher",
+        initial=True,
+    ),
     Metric(
         "fusion/projection_ratio",
         "",
@@ -169,7 +173,9 @@ GRADIENTS = (
 )
 
 STATES = (
-    Metric("state/size_ratio", "", "floats in the states that the network returns over those of its audit (S0)", "", initial=True),
+    Metric(
+        "state/size_ratio", "", "floats in the states that the network returns over those of its audit (S0)", "", initial=True
+    ),
     Metric(
         "state/norm/<branch>/<length>",
         "",
@@ -182,7 +188,9 @@ STATES = (
     Metric("state/growth/<branch>", "", "norm at 4 T over that at T", F08, initial=True),
     Metric("state/growth_8x/<branch>", "", "norm at 4 T over that at T/2: the record's D1", F08, initial=True),
     Metric("state/change/<branch>", "", "norm of the state at T less that at T/2 (S2)", "CANARY_TESTS.md", initial=True),
-    Metric("state/repeat_difference", "", "largest difference of states when the same text is read again (S3)", "", initial=True),
+    Metric(
+        "state/repeat_difference", "", "largest difference of states when the same text is read again (S3)", "", initial=True
+    ),
     Metric("state/variance/<branch>", "", "variance of the state's elements, over elements and inputs (S4)", F08, initial=True),
     Metric("state/variance_ratio", "", "state/variance of the first branch over the second's (S4)", F08, initial=True),
     Metric("state/input_variance/<branch>", "", "variance over inputs, averaged over elements (D2)", F08, initial=True),
@@ -198,7 +206,12 @@ STATES = (
     Metric("state/rank_share/<branch>", "", "the same over the largest rank possible (G3.5)", "", initial=True),
     Metric("state/entropy/<branch>", "", "entropy of the squared elements' shares over that of equal ones", "", initial=True),
     Metric(
-        "state/saturation/<branch>", "", "share of elements that vary over inputs by under 1 % of their mean square (G3.5)", "", initial=True),
+        "state/saturation/<branch>",
+        "",
+        "share of elements that vary over inputs by under 1 % of their mean square (G3.5)",
+        "",
+        initial=True,
+    ),
     Metric("state/cosine/<branch>", "", "mean cosine of the states of two inputs (G3.5)", "", initial=True),
     Metric(
         "state/retention/<branch>", "", "share of a state's norm left by each of T tokens, geometric mean", F08, initial=True
@@ -211,10 +224,17 @@ STATES = (
         "response/logits", "", "relative L2 change of the logits at T when the first token is another (D4)", F08, initial=True
     ),
     Metric("response/logits_4x", "", "the same at 4 T", F08, initial=True),
-    Metric("long_range/perplexity_ratio", "", "perplexity of the last T of 4 T tokens over that of the first T", "", "lower"),
+    Metric(
+        "long_range/perplexity_ratio",
+        "",
+        "perplexity of the last T of 4 T tokens over that of the first T",
+        "",
+        "lower",
+        initial=True,
+    ),
 )
 
-VARIANCE = (, initial=True),
+VARIANCE = (
     Metric(
         "variance/embedding",
         "",

@@ -1,0 +1,125 @@
+"""What the fusions' gates do: how far they open, where they differ, and whether they favour the branch that predicts better."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gt.data.tokenizers import load_tokenizer
+from gt.data.tokens import Tokens
+from gt.models.fusions.projected import Concatenated
+from gt.models.lm import LanguageModel
+from gt.probes.activity import Activity
+from gt.probes.hooks import Measures, by_layer, one
+from gt.training.auxiliary import branch_losses
+from gt.training.losses import inputs
+
+OUTER = 1 / 8
+BINS = 10
+# The least frequent tokens that make up so much of the training text are rare.
+RARE = 0.1
+# Tokens of the training text that are counted.
+COUNTED = 10_000_000
+KINDS = ("letters", "digits", "spaces", "punctuation")
+
+
+@torch.no_grad()
+def gates(seen: Activity, classes: dict[str, Tensor]) -> Measures:
+    """Means, spreads and histogram of the gates, and their means at the positions of each class (n, time)."""
+    found = seen.gates()
+    if not found:
+        return {}
+    per_position = {layer: gate.mean(-1).double() for layer, gate in found.items()}
+    means = {layer: float(gate.mean()) for layer, gate in per_position.items()}
+    several = {layer: gate for layer, gate in found.items() if gate.shape[-1] > 1}
+    result: Measures = {
+        "gate/mean": by_layer(means),
+        "gate/lowest_layer": one(min(means.values())),
+        "gate/highest_layer": one(max(means.values())),
+        "gate/std_positions": by_layer({layer: float(g.std(unbiased=False)) for layer, g in per_position.items()}),
+        "gate/outer_quarter": by_layer({layer: _share((g < OUTER) | (g > 1 - OUTER)) for layer, g in found.items()}),
+    }
+    if several:
+        spread = {layer: float(g.std(-1, unbiased=False).mean()) for layer, g in several.items()}
+        result["gate/std_channels"] = by_layer(spread)
+    shares = {layer: _histogram(gate) for layer, gate in found.items()}
+    for i in range(BINS):
+        result[f"gate/histogram/{i}"] = by_layer({layer: share[i] for layer, share in shares.items()})
+    for name, members in classes.items():
+        if bool(members.any()):
+            result[f"gate/class/{name}"] = by_layer({layer: float(g[members].mean()) for layer, g in per_position.items()})
+    return result
+
+
+def token_classes(tokens: Tokens, data: Path, windows: Tensor) -> dict[str, Tensor]:
+    """For each class, which inputs of the windows (n, time + 1) are of it: (n, time) bool.
+
+    By the text of the token: all letters, all digits, all spaces (with line ends), or else punctuation. By its frequency in the
+    training text. By whether it occurred earlier in its window.
+    """
+    seen = inputs(windows)
+    kinds, rare = (torch.from_numpy(table).to(windows.device)[seen] for table in _tables(data, tokens.sha256))
+    repeated = (seen.unsqueeze(2) == seen.unsqueeze(1)).tril(-1).any(2)
+    by_text = {name: kinds == i for i, name in enumerate(KINDS)}
+    return {**by_text, "frequent": ~rare, "rare": rare, "first": ~repeated, "repeated": repeated}
+
+
+@cache
+def _tables(data: Path, _sha256: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of every token its place in `KINDS`, and whether it is rare: (vocab,) each."""
+    tokens, tokenizer = Tokens.open(data), load_tokenizer(data)
+    kinds = np.array([KINDS.index(_kind(tokenizer.decode([token]))) for token in range(tokens.vocab_size)])
+    counts = np.bincount(tokens.train[:COUNTED], minlength=tokens.vocab_size)
+    order = np.argsort(counts, kind="stable")
+    rare = np.zeros(tokens.vocab_size, dtype=bool)
+    rare[order[np.cumsum(counts[order]) <= RARE * counts.sum()]] = True
+    return kinds, rare
+
+
+def advantage(seen: Activity, model: LanguageModel) -> Measures:
+    """Whether the last layer's gate follows the branch that predicts a target better when it is read out alone."""
+    found = seen.gates()
+    if not found:
+        return {}
+    layer = max(found)
+    r, m, _ = seen.fused[layer]
+    targets = seen.windows[:, 1:]
+    with torch.inference_mode():
+        gain = branch_losses(model, m, targets) - branch_losses(model, r, targets)
+    counted = targets >= 0
+    pair = torch.stack([found[layer].mean(-1)[counted], gain[counted]]).double()
+    correlation = float(torch.corrcoef(pair)[0, 1]) if bool((pair.std(1) > 0).all()) else math.nan
+    return {"gate/advantage_correlation": one(correlation)}
+
+
+@torch.no_grad()
+def projection_ratio(seen: Activity, model: LanguageModel) -> Measures:
+    """How much of a joint projection W [r; m] is the second branch's: |W_m| std(m) / (|W_r| std(r)), Frobenius norms."""
+    ratios = {}
+    for layer, fusion in model.fusions().items():
+        if isinstance(fusion, Concatenated):
+            (r, m, _), (w_r, w_m) = seen.fused[layer], fusion.project.weight.chunk(2, dim=1)
+            ratios[layer] = float(w_m.norm() * m.float().std() / (w_r.norm() * r.float().std()).clamp(min=1e-30))
+    return {"fusion/projection_ratio": by_layer(ratios)} if ratios else {}
+
+
+def _kind(text: str) -> str:
+    bare = text.strip()
+    if not bare:
+        return "spaces"
+    return "letters" if bare.isalpha() else "digits" if bare.isdigit() else "punctuation"
+
+
+def _share(where: Tensor) -> float:
+    return float(where.double().mean())
+
+
+def _histogram(gate: Tensor) -> list[float]:
+    """The share of the gates in each tenth; those outside [0, 1] are in the first or the last."""
+    counts = torch.bincount((gate * BINS).long().clamp(0, BINS - 1).flatten(), minlength=BINS)
+    return [float(c) for c in counts / gate.numel()]

@@ -1,0 +1,92 @@
+"""`probes.json`: everything that is measured inside a trained network. Needs no training, and a fifth of its time at most."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gt.data.batches import evaluation_windows
+from gt.evals.subject import Subject
+from gt.fingerprint import PROBING_PARTS, fingerprint
+from gt.models.lm import LanguageModel
+from gt.probes import gradients, states
+from gt.probes.ablation import ablation, slice_size
+from gt.probes.activity import TOKENS, activity
+from gt.probes.curves import from_curves, utilisation
+from gt.probes.gates import advantage, gates, projection_ratio, token_classes
+from gt.probes.hooks import Measures, branches, one
+from gt.probes.softmax import softmax
+from gt.probes.variance import noise_gain, variance
+from gt.records import PROBES, read_json, write_json
+from gt.seeds import Streams
+from gt.training.flat import part
+
+
+def probe(run: Path, data: Path, device: torch.device) -> None:
+    """Write `probes.json` into a run record: {"run_id", "status", "code", "measures": {name: {"value", "layers"}}}.
+
+    The names are those of `gt.probes.metrics`; what a model does not have is not there, and what has no number is null. A run
+    that diverged has no measures. ConfigError where the record has no weights, or belongs to other data or other code.
+    """
+    manifest = read_json(run / "manifest.json")
+    subject = Subject.load(run, data, device)
+    measures = measure(subject, run) | utilisation(manifest) if manifest["status"] == "completed" else {}
+    about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": fingerprint(*PROBING_PARTS)}
+    write_json(run / PROBES, {**about, "measures": measures})
+
+
+def measure(subject: Subject, run: Path) -> Measures:
+    """All measures of a subject, whose record is `run`."""
+    training = subject.spec.training
+    n_targets = slice_size(training.steps * training.batch_size * subject.length)
+    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), subject.length, n_targets))
+    windows = windows.to(subject.device)
+    small = windows[: max(1, min(TOKENS // subject.length, subject.at_once(subject.length)))]
+    texts, held_out = states.held_out_texts(subject), gradients.batches(subject, windows)
+    initial = initial_model(subject)
+
+    trained = _of_network(subject, subject.model, small, texts)
+    before = _of_network(subject, initial, small, texts)
+    before |= gradients.ratios(initial, held_out[0], training.precision, _value(before, "gate/mean"))
+    before |= gradients.reach(initial, held_out[0], training.precision)
+    result = ablation(subject, windows)
+    result |= trained | gradients.gradients(subject, held_out, _value(trained, "gate/mean"))
+    result |= {f"initial/{name}": measure for name, measure in before.items()}
+    result |= gradients.as_recorded(subject, initial, tuple(held_out[0].shape)) | states.as_recorded(subject, initial)
+    return result | _parameters(subject.model) | from_curves(run, branches(subject.model))
+
+
+def initial_model(subject: Subject) -> LanguageModel:
+    """The network that the subject's training started from: the seed says it all."""
+    model = LanguageModel(subject.spec.model, subject.tokens.vocab_size)
+    model.reset_parameters(Streams(subject.spec.seed))
+    return model.to(subject.device).eval()
+
+
+def _of_network(subject: Subject, model: LanguageModel, windows: Tensor, texts: Tensor) -> Measures:
+    """What is measured alike on the trained network and on the initial one."""
+    seen = activity(model, windows, subject.spec.training.precision)
+    classes = token_classes(subject.tokens, subject.data, windows)
+    return {
+        **gates(seen, classes),
+        **advantage(seen, model),
+        **projection_ratio(seen, model),
+        **variance(seen, branches(model)),
+        **noise_gain(model, subject.device),
+        **softmax(seen.logits),
+        **states.states(subject, model, texts),
+    }
+
+
+def _parameters(model: LanguageModel) -> Measures:
+    """How many each part of a model has."""
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        counts[part(name)] = counts.get(part(name), 0) + parameter.numel()
+    return {f"parameters/{name}": one(count) for name, count in counts.items()}
+
+
+def _value(measures: Measures, name: str) -> float | None:
+    return measures[name]["value"] if name in measures else None

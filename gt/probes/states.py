@@ -1,0 +1,306 @@
+"""The real recurrent states: what they hold, how they grow with the text, and how long they keep it.
+
+The record read the last output of its Mamba branch as that branch's "state", and the accumulator of a second, random network as
+its RWKV branch's (flaws F-07, F-08). Here a hook on each mixer takes the state that it hands to the next piece of a text:
+RWKV-6's (batch, head, key, value), Mamba-2's (batch, head, head dim, state), whatever the others have. Attention has a cache,
+which is no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gt.evals.subject import Subject
+from gt.models.lm import LanguageModel, audit
+from gt.models.mixers.attention import Attention
+from gt.models.mixers.record import RecordRWKV6
+from gt.models.mixers.wrap import unwrapped
+from gt.probes.hooks import Measures, Site, by_layer, hooked, one, ratio, sites
+from gt.seeds import torch_stream
+from gt.training.losses import autocast, cross_entropies
+
+# Where states are looked at, in trained lengths T, and how many texts are read so far.
+STOPS = (0.125, 0.25, 0.5, 1, 2, 4)
+SEQUENCES = 10
+UNVARYING = 0.01  # an element that varies less over inputs, as a share of its mean square, is saturated
+
+
+@dataclass
+class Reading:
+    """What a network did with texts (n, time), T being the trained length.
+
+    memories: each site's recurrent state at each stop. outputs: its mixer's last output there, (n, d_model). whole: all that
+    the mixer hands on at T; taken: its inputs from there to 2 T. logits: at the end of each stop, (n, vocab). stream: the
+    network's output before the head, (n, time, d_model). floats: what one text carries at T.
+    """
+
+    memories: dict[Site, dict[float, Tensor]]
+    outputs: dict[Site, dict[float, Tensor]]
+    whole: dict[Site, Any] = field(default_factory=dict)
+    taken: dict[Site, Tensor] = field(default_factory=dict)
+    logits: dict[float, Tensor] = field(default_factory=dict)
+    stream: Tensor = field(default_factory=lambda: torch.empty(0))
+    floats: float = 0.0
+
+
+def states(subject: Subject, model: LanguageModel, texts: Tensor) -> Measures:
+    """Everything about the states of a network, the subject's or its initial one, on held-out texts (n, time + 1)."""
+    n, length, vocab = len(texts), subject.length, subject.tokens.vocab_size
+    tokens = texts[:, :-1]
+    changed, repeated = tokens.clone(), tokens[:, :1].expand_as(tokens)
+    changed[:, 0] = (tokens[:, 0] + vocab // 2) % vocab
+    # Four batches side by side: a text, the same with another first token, its first token alone, and the text again.
+    batch = torch.cat([tokens, changed, repeated, tokens])
+    seen = read(model, batch, length, subject.spec.training.precision)
+    text, other, same, again = ({s: _rows(at, slice(i * n, (i + 1) * n)) for s, at in seen.memories.items()} for i in range(4))
+    values: dict[str, dict[Site, float | None]] = {}
+    for site in seen.memories:
+        for name, value in (
+            *_of_state(text[site]),
+            ("response", _distance(text[site][1], other[site][1])),
+            ("repeated_token_variance", float(same[site][1].var())),
+            *_retention(site, seen, n, subject.spec.training.precision),
+        ):
+            values.setdefault(name, {})[site] = value
+    result = _by_branch(values)
+    differences = [float((text[s][1] - again[s][1]).abs().max()) for s in text]
+    declared = audit(model, length).state_size
+    result["state/repeat_difference"] = one(max(differences, default=None))
+    result["state/size_ratio"] = one(seen.floats / declared if declared else None)
+    for measure in ("rms", "variance"):
+        if ratio_ := _branch_ratio(result, f"state/{measure}"):
+            result[f"state/{measure}_ratio"] = ratio_
+    for name, stop in (("response/logits", 1), ("response/logits_4x", 4)):
+        if stop in seen.logits:
+            logits = seen.logits[stop]
+            result[name] = one(_distance(logits[:n], logits[n : 2 * n]))
+    result |= _long_range(subject, model, seen.stream[:n], texts)
+    return result
+
+
+def as_recorded(subject: Subject, initial: LanguageModel) -> Measures:
+    """S1, S4, D1, D2, D3 and D4 as the record computed them: untrained, on random tokens, in the last layer.
+
+    The first branch's state, and for the second, in place of one, the last output of its mixer. (The record's first branch was
+    a second network with other weights, an error that is not repeated here.)
+    """
+    pairs = [(layer, fusion) for layer, fusion in initial.fusions().items()]
+    if not pairs:
+        return {}
+    letters = initial.spec.layer_list()[-1]
+    longest = max(m for m in (4, 2, 1) if subject.fits(m * subject.length))
+    generator = torch_stream(subject.spec.seed, "record_states")
+    shape = (SEQUENCES, longest * subject.length)
+    tokens = torch.randint(subject.tokens.vocab_size, shape, generator=generator).to(subject.device)
+    changed = tokens.clone()
+    changed[:, 0] = (tokens[:, 0] + subject.tokens.vocab_size // 2) % subject.tokens.vocab_size
+    seen = read(initial, torch.cat([tokens, changed]), subject.length, subject.spec.training.precision)
+    last = {site.branch: site for site in seen.memories}  # the sites are in the order of the layers
+    if set(last) < set(letters):
+        return {}
+    n = len(tokens)
+    first = _rows(seen.memories[last[letters[0]]], slice(n))
+    second = _rows(seen.outputs[last[letters[1]]], slice(n))
+    norms = [_norm(first[1]), _norm(second[1])]
+    result = {"record/state_norm_share": one(ratio(norms[1], sum(norms)))}
+    for letter, at, norm in ((letters[0], first, norms[0]), (letters[1], second, norms[1])):
+        result[f"record/state_norm/{letter}"] = one(norm)
+        result[f"record/input_variance/{letter}"] = one(float(at[1].var(0).mean()))
+        if 4 in at and 0.5 in at:
+            result[f"record/state_growth/{letter}"] = one(ratio(_norm(at[4]), _norm(at[0.5])))
+    result["record/state_variance_ratio"] = one(ratio(float(first[1].var()), float(second[1].var())))
+    result["record/response"] = one(_distance(seen.logits[1][:n], seen.logits[1][n:]))
+    return result
+
+
+def held_out_texts(subject: Subject) -> Tensor:
+    """Held-out texts of 4 T tokens, or of as many as there are and fit: (n, time + 1)."""
+    tokens = subject.tokens.marked("val")
+    length = subject.length
+    time = length * max(m for m in (1, 2, 4) if m == 1 or (subject.fits(m * length) and len(tokens) > 2 * m * length))
+    n = max(1, min(SEQUENCES, (len(tokens) - 1) // time))
+    rows = np.stack([tokens[i * time : (i + 1) * time + 1] for i in range(n)]).astype(np.int64)
+    texts = torch.from_numpy(rows).to(subject.device)
+    # As inputs, tokens that no loss counts are what they are; as targets of the last measure they all count.
+    return torch.where(texts < 0, ~texts, texts)
+
+
+@torch.inference_mode()
+def read(model: LanguageModel, tokens: Tensor, length: int, precision: str) -> Reading:
+    """Read texts (n, time) from their beginning, in pieces that end at the stops."""
+    places = [site for site in sites(model) if not isinstance(unwrapped(site.module), Attention)]
+    seen = Reading({site: {} for site in places}, {site: {} for site in places})
+    stop = 0.0
+
+    def keep(i: int, taken: tuple[Tensor, ...], output: tuple[Tensor, Any]) -> None:
+        site = places[i]
+        seen.memories[site][stop] = memory(site, output[1]).double()
+        seen.outputs[site][stop] = output[0][:, -1].double()
+        if stop == 1:
+            seen.whole[site] = output[1]
+        if stop == 2:
+            seen.taken[site] = taken[0]
+
+    body = segment = None
+    past, streams = 0, []
+    with hooked([unwrapped(site.module) for site in places], keep), autocast(tokens.device, precision):
+        for stop in STOPS:
+            piece = tokens[:, past : round(stop * length)]
+            if round(stop * length) > tokens.shape[1] or not piece.numel():
+                continue
+            x, body = model.body(model.embed(piece, past, segment), body)
+            segment = model.segments(piece, segment)[:, -1:] if model.segment is not None else None
+            past += piece.shape[1]
+            streams.append(x)
+            seen.logits[stop] = model.read_out(x[:, -1]).float()
+            if stop == 1:
+                seen.floats = sum(tensor.numel() for tensor in _tensors(body)) / len(tokens)
+    seen.stream = torch.cat(streams, dim=1)
+    return seen
+
+
+def memory(site: Site, state: Any) -> Tensor:
+    """The recurrent part of what a mixer hands on: without the inputs that its convolution or token shift keeps."""
+    if not isinstance(state, tuple):
+        return state
+    return state[0 if isinstance(unwrapped(site.module), RecordRWKV6) else -1]
+
+
+def _with_memory(site: Site, state: Any, new: Tensor) -> Any:
+    """What a mixer hands on, with another recurrent part."""
+    if not isinstance(state, tuple):
+        return new
+    return (new, *state[1:]) if isinstance(unwrapped(site.module), RecordRWKV6) else (*state[:-1], new)
+
+
+def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, float | None]]:
+    """Name and value of what a state (n, ...) at each stop says."""
+    s = at[1]
+    for stop, state in at.items():
+        yield f"norm/{stop:g}", _norm(state)
+    mean_square = float(s.square().mean())
+    yield "rms", mean_square**0.5
+    yield "variance", float(s.var(unbiased=False))
+    if 0.5 in at:
+        yield "change", float((s - at[0.5]).flatten(1).norm(dim=1).mean())
+    if 4 in at:
+        yield "growth", ratio(_norm(at[4]), _norm(s))
+        yield "growth_8x", ratio(_norm(at[4]), _norm(at[0.5])) if 0.5 in at else None
+    yield "entropy", _entropy(s)
+    if s.ndim > 2:
+        rank, size = _effective_rank(s), min(s.shape[-2:])
+        yield "effective_rank", rank
+        yield "rank_share", rank / size
+    if len(s) > 1:
+        varies = s.var(0)
+        yield "input_variance", float(varies.mean())
+        yield "input_share", ratio(float(varies.mean()), mean_square)
+        yield "saturation", float((varies < UNVARYING * s.square().mean(0)).double().mean())
+        yield "cosine", _mean_cosine(s.flatten(1))
+
+
+@torch.inference_mode()
+def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tuple[str, float | None]]:
+    """What is left of a state at T after one token, and a token on average after T: of its difference to an empty one."""
+    if site not in seen.taken:
+        return
+    mixer = unwrapped(site.module)
+    start = memory(site, seen.whole[site])
+    empty = _with_memory(site, seen.whole[site], torch.zeros_like(start))
+    taken = seen.taken[site]
+    with autocast(taken.device, precision):
+        full_1, empty_1, empty_T = (
+            memory(site, mixer(x, state)[1]).double()
+            for x, state in ((taken[:, :1], seen.whole[site]), (taken[:, :1], empty), (taken, empty))
+        )
+    norm = _norm(start.double()[:n])
+    yield "retention_1", ratio(_norm((full_1 - empty_1)[:n]), norm)
+    left = ratio(_norm((seen.memories[site][2] - empty_T)[:n]), norm)
+    yield "retention", None if left is None else left ** (1 / taken.shape[1])
+
+
+def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: Tensor) -> Measures:
+    """Perplexity of the last T of 4 T tokens over that of the first T."""
+    length = subject.length
+    if stream.shape[1] < 4 * length:
+        return {}
+    losses = []
+    with torch.inference_mode(), autocast(stream.device, subject.spec.training.precision):
+        for piece in (slice(length), slice(-length, None)):
+            logits = model.read_out(stream[:, piece])
+            losses.append(cross_entropies(logits, texts[:, 1:][:, piece]).double().mean())
+    return {"long_range/perplexity_ratio": one(float((losses[1] - losses[0]).exp()))}
+
+
+def _by_branch(values: dict[str, dict[Site, float | None]]) -> Measures:
+    """Values of sites as measures a branch: state/<name>/<branch>; a name's further part comes after the branch."""
+    result: Measures = {}
+    for name, found in values.items():
+        what, _, rest = name.partition("/")
+        for letter in dict.fromkeys(site.branch for site in found):
+            layers = {site.layer: value for site, value in found.items() if site.branch == letter and value is not None}
+            result["/".join(filter(None, ("state", what, letter, rest)))] = by_layer(layers)
+    return result
+
+
+def _branch_ratio(result: Measures, name: str) -> dict[str, Any] | None:
+    """A measure of the first branch over that of the second, where there are two with states."""
+    letters = [key.rsplit("/", 1)[1] for key in result if key.rsplit("/", 1)[0] == name]
+    if len(letters) != 2:
+        return None
+    first, second = (result[f"{name}/{letter}"] for letter in letters)
+    layers = {int(i): r for i in first["layers"] if (r := ratio(first["layers"][i], second["layers"].get(i))) is not None}
+    return by_layer(layers, ratio(first["value"], second["value"]))
+
+
+def _rows(at: dict[float, Tensor], rows: slice) -> dict[float, Tensor]:
+    return {stop: tensor[rows] for stop, tensor in at.items()}
+
+
+def _norm(s: Tensor) -> float:
+    """The L2 norm of (n, ...), averaged over n."""
+    return float(s.flatten(1).norm(dim=1).mean())
+
+
+def _distance(a: Tensor, b: Tensor) -> float | None:
+    """|a - b| / |a| over everything but the first dimension, averaged over it."""
+    return ratio(_norm(a.double() - b.double()), _norm(a.double()))
+
+
+def _effective_rank(s: Tensor) -> float:
+    """(sum of s_i^2)^2 / sum of s_i^4 over the singular values of matrices (..., a, b), averaged; of zero, zero."""
+    gram = s @ s.transpose(-1, -2) if s.shape[-2] <= s.shape[-1] else s.transpose(-1, -2) @ s
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return float((trace.square() / gram.square().sum((-1, -2)).clamp(min=1e-300)).mean())
+
+
+def _entropy(s: Tensor) -> float:
+    """The entropy of the squared elements' shares of their sum, over that of equal shares: (n, ...), averaged over n."""
+    energy = s.flatten(1).square()
+    shares = energy / energy.sum(1, keepdim=True).clamp(min=1e-300)
+    return float(torch.special.entr(shares).sum(1).mean() / np.log(shares.shape[1])) if shares.shape[1] > 1 else 0.0
+
+
+def _mean_cosine(rows: Tensor) -> float:
+    """The mean cosine of two different rows."""
+    unit = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    n = len(rows)
+    return float((unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1)))
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    """All tensors in a nested state."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for part in state.values():
+            yield from _tensors(part)
+    elif isinstance(state, (list, tuple)):
+        for part in state:
+            yield from _tensors(part)

@@ -1,0 +1,69 @@
+"""Records with weights that no training made, for tests of what looks into them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save_file
+
+from gt.data import corpora, tokenizers
+from gt.data.tokens import Tokens
+from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.models.lm import LanguageModel, audit
+from gt.records import write_json
+from gt.seeds import Streams
+from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+
+TRAINING = {"steps": 10, "batch_size": 2, "sequence_length": 16}
+
+
+def small_text(folder: Path) -> Path:
+    """A folder of tokens: some hundred held-out characters, words of which some are numbers."""
+    rng = np.random.default_rng(0)
+    vocabulary = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(20)] + ["12", "it's"]
+    text = folder / "words.txt"
+    text.write_text(" ".join(rng.choice(vocabulary, 1200)))
+    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
+    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
+    return folder / "char"
+
+
+def specification(model: dict[str, Any], **training: Any) -> RunSpec:
+    """A run of a model on the small text."""
+    document = {
+        "corpus": {"name": "embedded"},
+        "tokenizer": {"name": "char"},
+        "model": model,
+        "training": {**TRAINING, **training},
+        "seed": 0,
+    }
+    return RunSpec.model_validate(document)
+
+
+def written(folder: Path, data: Path, model: dict[str, Any], seed: int = 1) -> Path:
+    """The record of a run that kept the initial weights of another seed, and logged a few curves."""
+    spec, tokens = specification(model), Tokens.open(data)
+    network = LanguageModel(spec.model, tokens.vocab_size)
+    network.reset_parameters(Streams(seed))
+    run = folder / spec.run_id
+    write_json(run / "spec.json", spec.model_dump(mode="json"))
+    parts = {f"grad_norm/mixers.{letter}": [float("nan"), 2.0, 1.0] for letter in spec.model.mixers}
+    curves = {"step": [0, 5, 10], "train/loss": [float("nan"), 2.5, 2.0], "val/loss": [3.0, 2.4, 2.1]}
+    pd.DataFrame({**curves, "grad_norm": [float("nan"), 1.0, 0.9], **parts}).to_parquet(run / "curves.parquet")
+    save_file(network.state_dict(), run / "model.safetensors")
+    manifest = {
+        "run_id": spec.run_id,
+        "status": "completed",
+        "data_sha256": tokens.sha256,
+        "vocab_size": tokens.vocab_size,
+        "code": {part: fingerprint(part) for part in TRAINING_PARTS},
+        "device": "cpu (Test CPU)",
+        "tokens_per_second": 1000.0,
+        **asdict(audit(network, spec.training.sequence_length)),
+    }
+    write_json(run / "manifest.json", manifest)
+    return run

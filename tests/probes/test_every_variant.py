@@ -1,0 +1,38 @@
+"""Every shipped variant can be looked into: each measure has a registered name, and each number is one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from probed import small_text, written
+from variants import VARIANTS, tiny
+
+from gt.probes.metrics import metric
+from gt.probes.probe import probe
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_text(tmp_path_factory.mktemp("data"))
+
+
+# Many variants differ in their training alone.
+MODELS = {json.dumps(tiny(name), sort_keys=True): name for name in sorted(VARIANTS, reverse=True)}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS.values()))
+def test_a_variant_is_probed(name: str, data: Path, tmp_path: Path) -> None:
+    run = written(tmp_path, data, tiny(name))
+    probe(run, data, torch.device("cpu"))
+    measures = json.loads((run / "probes.json").read_text())["measures"]
+    assert {"ablation/intact", "variance/residual", "softmax/entropy", "initial/softmax/entropy"} <= set(measures)
+    for key, measure in measures.items():
+        metric(key)
+        numbers = [measure["value"], *measure["layers"].values()]
+        assert all(value is None or math.isfinite(value) for value in numbers)
+    assert measures["forward/finite"]["value"] == 1
+    assert measures["state/size_ratio"]["value"] in (1, None)
