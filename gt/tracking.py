@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 # Weights are not imported: they are large, and the record has them.
-FILES = ("spec.json", "manifest.json", "curves.parquet", "evaluation.json", "failure.json")
+FILES = ("spec.json", "manifest.json", "curves.parquet", "evaluation.json", "probes.json", "failure.json")
 # The UI draws one chart a key and slows down with many. With the three of a parent run these are 15.
 CURVES = ("train/loss", "val/loss", "val/bits_per_byte", "learning_rate", "grad_norm", "gate/mean")
 FINAL = (
     "final/bits_per_byte",
     "final/loss",
-    "final/perplexity",
+    "final/first_branch_share",
     "final/test_bits_per_byte",
     "tokens_per_second",
     "peak_memory_bytes",
@@ -234,9 +234,10 @@ def _curve_points(record: Record) -> Iterator[tuple[str, float, int, int]]:
 
 
 def _final_points(record: Record, end: int) -> Iterator[tuple[str, float, int, int]]:
-    splits = record.evaluation.get("splits", {})
+    splits, measures = record.evaluation.get("splits", {}), record.probes.get("measures", {})
     val, test, manifest = splits.get("val", {}), splits.get("test", {}), record.manifest
-    measured = [val.get("bits_per_byte"), val.get("loss"), val.get("perplexity"), test.get("bits_per_byte")]
+    shares = [measure["value"] for name, measure in measures.items() if name.startswith("ablation/share/")]
+    measured = [val.get("bits_per_byte"), val.get("loss"), next(iter(shares), None), test.get("bits_per_byte")]
     measured += [manifest.get("tokens_per_second"), manifest.get("peak_memory_bytes")]
     for name, value in zip(FINAL, measured, strict=True):
         if value is not None and math.isfinite(value):

@@ -1,6 +1,6 @@
 """A study's run records, put together: every run, every cell over its seeds, every contrast with the baseline, all curves.
 
-The four tables and `coverage.json` are functions of the plan and the records alone; the same input gives the same bytes.
+The tables and `coverage.json` are functions of the plan and the records alone; the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ class Run:
 
 
 def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
-    """Write runs.parquet, cells.parquet, contrasts.parquet, curves.parquet, evaluations.parquet and coverage.json into `out`.
+    """Write runs, cells, contrasts, curves, evaluations and probes, each a `.parquet`, and coverage.json into `out`.
 
     Runs that are not there, failed or diverged are rows with that status. ConfigError if the plan's baseline has no cell.
     """
@@ -91,8 +91,20 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
         for row in evaluations.rows(run.record.evaluation, price)
     ]
     write_table(out / "evaluations.parquet", as_table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
+    write_table(out / "probes.parquet", as_table(list(_probes(runs)), ("cell", "name", "layer", "value")))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
+
+
+def _probes(runs: list[Run]) -> Iterator[Json]:
+    """Every measure of `probes.json` that is a number: of the model, where layer is null, and of each layer."""
+    for run in runs:
+        place = {name: run.cell[name] for name in ("corpus", "tokenizer")}
+        about = {"cell": run.cell["id"], "label": label(run.cell), **place, "seed": run.seed}
+        for name, measure in run.record.probes.get("measures", {}).items():
+            for layer, value in ((None, measure["value"]), *((int(i), v) for i, v in measure["layers"].items())):
+                if value is not None:
+                    yield {**about, "name": name, "layer": layer, "value": float(value)}
 
 
 def label(cell: Json) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.errors import ConfigError
-from gt.records import read_json
+from gt.records import PROBES, read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +23,7 @@ class Record:
 
     status: completed (trained and evaluated) | diverged (its loss or gradient was not finite) | failed (its last attempt
     ended with an error, or its record cannot be read) | missing (not run, or not evaluated yet). reason: why it is not
-    completed, "" if it is. What a run of that status does not have is empty; curves is None.
+    completed, "" if it is. What a run of that status does not have is empty; curves is None. A completed run may lack probes.
     """
 
     run_id: str
@@ -32,6 +32,7 @@ class Record:
     manifest: Json
     evaluation: Json
     curves: pa.Table | None
+    probes: Json = field(default_factory=dict)
 
 
 def read_record(folder: Path, run_id: str) -> Record:
@@ -39,7 +40,8 @@ def read_record(folder: Path, run_id: str) -> Record:
     if not folder.is_dir():
         return Record(run_id, "missing", "not run", {}, {}, None)
     try:
-        return _read(folder, run_id)
+        record = _read(folder, run_id)
+        return replace(record, probes=_of_run(folder / PROBES, run_id)) if (folder / PROBES).exists() else record
     except ConfigError as error:
         return Record(run_id, "failed", str(error), {}, {}, None)
 

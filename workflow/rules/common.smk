@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT.resolve()))
 
 from gt import devices
 from gt.errors import ConfigError, nearest
-from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
 from gt.grouping import packs
 from gt.records import atomic_write
 from gt.study import NAME_PATTERN, checked_plan, dumps

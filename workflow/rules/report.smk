@@ -5,6 +5,7 @@ rule aggregate:
     input:
         plan="results/studies/{study}/plan.json",
         records=files_of_runs("evaluation.json"),
+        probes=files_of_runs("probes.json"),
     output:
         multiext(
             "results/studies/{study}/",
@@ -13,6 +14,7 @@ rule aggregate:
             contrasts="contrasts.parquet",
             curves="curves.parquet",
             evaluations="evaluations.parquet",
+            probes="probes.parquet",
             coverage="coverage.json",
         ),
     log:

@@ -5,6 +5,7 @@ rule track:
     input:
         plan="results/studies/{study}/plan.json",
         records=files_of_runs("evaluation.json"),
+        probes=files_of_runs("probes.json"),
     output:
         "results/studies/{study}/tracking.json",
     log:

@@ -23,7 +23,7 @@ rule pack:
         device=config["device"],
         mem_mb=8000,
     params:
-        code=fingerprint(*TRAINING_PARTS, "evals"),
+        code=fingerprint(*TRAINING_PARTS, "evals", "probes"),
         data=folder_of_tokens,
         runs=runs_of_pack,
     shell:
