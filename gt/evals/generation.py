@@ -57,8 +57,10 @@ def generate(
 ) -> Iterator[tuple[Tensor, Any]]:
     """Continue (batch, n) tokens, n > 0, by `length` tokens. Yields each (batch, 1) and the state before it was read.
 
-    ConfigError where a table of learned positions is too short for prompt and text.
+    ConfigError for a length below 1, and where a table of learned positions is too short for prompt and text.
     """
+    if length < 1:
+        raise ConfigError(f"length {length} is not allowed. Allowed: 1 or more.")
     rows = model.spec.max_positions
     if model.position is not None and prompt.shape[1] + length - 1 > rows:
         raise ConfigError(f"this model has positions for {rows} tokens, prompt and text together; {length} more are too many.")

@@ -65,10 +65,15 @@ def useful_window(losses: dict[int, Tensor]) -> int | None:
     means = {context: float(loss.mean()) for context, loss in losses.items()}
     best = min(means, key=lambda context: means[context])
     gain = (losses[shortest] - losses[best]).numpy()
-    if np.ptp(gain) == 0 or stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue >= 0.05:
+    if best == shortest or not _is_positive(gain):
         return None
     enough = means[shortest] - ENOUGH * (means[shortest] - means[best])
     return min(context for context, mean in means.items() if mean <= enough)
+
+
+def _is_positive(gain: np.ndarray) -> bool:
+    """Whether the mean is above zero beyond chance; the same gain in every window is certain."""
+    return bool(np.ptp(gain) == 0 or stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue < 0.05)
 
 
 def held_to(losses: dict[int, float], length: int) -> float | None:

@@ -1,0 +1,129 @@
+"""Recall: models that look back solve it, models that cannot are at chance, and what is asked for must be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CPU, Known, lookup, specification, subject, uniform
+from statsmodels.stats.proportion import proportion_confint
+
+from gt.data import corpora, ngram, tokenizers
+from gt.data.tokens import Tokens
+from gt.evals.needle import KEY, TRIALS, VALUE, needle, prompts
+from gt.evals.recall import by_distance, recall, share
+from gt.evals.subject import Subject
+from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.training.cohort import Cohort
+
+SYMBOLS = 16
+
+
+def task(name: str, folder: Path, length: int = 24, items: tuple[int, ...] = (2, 4), **model: Any) -> tuple[RunSpec, Path]:
+    """A run on a recall task, and the folder of its tokens."""
+    options = {"length": length, "items": list(items), "symbols": SYMBOLS, "episodes": 10_000}
+    corpus = CorpusSpec.model_validate({"name": f"task:{name}", "task": options})
+    corpora.prepare(corpus, folder)
+    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
+    ngram.prepare(folder / "char")
+    spec = specification("a", length, **model)
+    return RunSpec.model_validate({**spec.model_dump(), "corpus": corpus.model_dump()}), folder / "char"
+
+
+def known(name: str, folder: Path, logits: Any, items: tuple[int, ...] = (2, 4)) -> Subject:
+    spec, data = task(name, folder, items=items)
+    return subject(data, spec, Known(Tokens.open(data).vocab_size, logits))
+
+
+@pytest.mark.parametrize("name", ["mqar", "induction", "persistence", "correction"])
+def test_a_model_that_looks_back_is_always_right_and_never_without_what_it_looks_for(name: str, tmp_path: Path) -> None:
+    measured = recall(known(name, tmp_path, lookup(1)))
+    assert measured["accuracy"] == measured["episodes"]["accuracy"] == 1.0
+    assert measured["upper"] == 1.0
+    assert measured["control"]["accuracy"] < 0.1
+    assert measured["chance"] == 1 / SYMBOLS
+    assert [row["items"] for row in measured["by_items"]] == [2, 4]
+    assert [row["length"] for row in measured["by_length"]] == [24, 48, 96]
+    assert all(row["accuracy"] == 1.0 for what in ("by_items", "by_distance", "by_length") for row in measured[what])
+    assert measured.get("persistence") == (100.0 if name == "persistence" else None)
+
+
+def test_the_first_value_of_a_needle_is_found_by_its_key_and_the_rest_by_what_is_before_them(tmp_path: Path) -> None:
+    assert recall(known("needle", tmp_path, lookup(2), items=(2, 3)))["accuracy"] > 0.7
+
+
+def test_a_model_that_knows_nothing_recalls_nothing(tmp_path: Path) -> None:
+    measured = recall(known("mqar", tmp_path, uniform))
+    assert measured["accuracy"] == measured["control"]["accuracy"] == 0.0
+
+
+def test_intervals_are_wilsons() -> None:
+    right = np.arange(50) < 37
+    lower, upper = proportion_confint(37, 50, alpha=0.05, method="wilson")
+    assert share(right) == {"accuracy": 0.74, "lower": pytest.approx(lower), "upper": pytest.approx(upper), "n": 50}
+
+
+def test_distances_are_put_into_octaves() -> None:
+    rows = by_distance(np.array([True, False, True, True, False]), np.array([1, 2, 3, 8, 15]))
+    assert [(row["distance"], row["to"], row["accuracy"], row["n"]) for row in rows] == [
+        (1, 1, 1.0, 1),
+        (2, 3, 0.5, 2),
+        (8, 15, 0.5, 2),
+    ]
+
+
+def test_attention_learns_mqar_and_is_at_chance_without_the_pairs(tmp_path: Path) -> None:
+    """The positive control: two layers of attention that see the token before through a convolution of two taps."""
+    mixer = {"a": {"name": "attention", "n_head": 1, "conv": 2}}
+    spec, data = task("mqar", tmp_path, d_model=64, mixers=mixer, positions="learned")
+    training = {"steps": 300, "batch_size": 64, "sequence_length": 24, "learning_rate": 0.01, "weight_decay": 0.0}
+    spec = RunSpec.model_validate(
+        {**spec.model_dump(), "training": {**training, "evaluate_every": 300, "evaluation_tokens": 2400}}
+    )
+    cohort = Cohort([spec], Tokens.open(data), CPU)
+    while not cohort.done:
+        cohort.advance()
+        cohort.collect()
+    measured = recall(Subject(cohort.model.eval(), spec, Tokens.open(data), data, CPU))
+    assert measured["lower"] > 0.95
+    control = measured["control"]
+    assert control["lower"] - 0.02 < 1 / SYMBOLS < control["upper"] + 0.02
+
+
+def test_a_needle_is_in_its_prompt_and_another_one_in_the_control(text: Path) -> None:
+    here = subject(text, specification(length=64))
+    shown, other = (prompts(here, 64, 0.5, control) for control in (False, True))
+    assert shown.shape == (TRIALS, 64 + 2 * (KEY + VALUE))
+    assert np.array_equal(shown[:, 32 : 32 + KEY + VALUE], shown[:, -KEY - VALUE :])
+    assert np.array_equal(shown[:, -KEY - VALUE :], other[:, -KEY - VALUE :])
+    assert (shown[:, 32 + KEY : 32 + KEY + VALUE] != other[:, 32 + KEY : 32 + KEY + VALUE]).mean() > 0.8
+
+
+def test_needles_are_found_by_a_model_that_looks_back_and_no_other(text: Path) -> None:
+    vocab_size = Tokens.open(text).vocab_size
+    spec = specification(length=64)
+    found, blind = (needle(subject(text, spec, Known(vocab_size, logits)))["cells"] for logits in (lookup(4), uniform))
+    assert len(found) == len(blind) == 10
+    assert all(cell["found"]["accuracy"] > 0.95 and cell["gain"] > 5 for cell in found)
+    assert all(cell["found"]["accuracy"] < 0.1 and cell["gain"] == 0 for cell in blind)
+
+
+def test_a_haystack_that_does_not_fit_is_null(text: Path) -> None:
+    cells = needle(subject(text, specification("a", length=16, positions="learned", max_positions=64)))["cells"]
+    assert [cell["gain"] is None for cell in cells] == [False] * 5 + [True] * 5
+
+
+def test_training_reads_whole_episodes_and_counts_their_answers(tmp_path: Path) -> None:
+    spec, data = task("mqar", tmp_path)
+    cohort = Cohort([spec], Tokens.open(data), CPU)
+    cohort.plan.prepare(0)
+    batch = cohort.plan.now()[0][0]
+    read = torch.where(batch < 0, ~batch, batch)
+    text = tokenizers.load_tokenizer(data).decode(read[0, :24].tolist())
+    assert text in (tmp_path / "train.txt").read_text()
+    assert (tmp_path / "train.txt").read_text().index(text) % 24 == 0
+    # As many answers as pairs, each a value.
+    assert (batch[:, 1:] >= 0).sum(1).tolist()[0] in (2, 4)
