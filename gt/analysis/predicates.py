@@ -1,0 +1,332 @@
+"""The predicates of claims against the seeds: what was estimated, and how surely it holds or does not.
+
+A predicate gives two p values: that it holds (`p_support`) and that it does not (`p_refute`), each at most alpha where the
+opposite is true. Where several must all hold, p_support is the largest (an intersection-union test, Berger 1982) and p_refute
+the smallest times their number (Bonferroni); where one of several is enough it is the other way round.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gt.analysis.aggregate import SIZES, label
+from gt.analysis.claims import (
+    Cell,
+    Claim,
+    Compare,
+    Equivalence,
+    Exists,
+    Interval,
+    Order,
+    Place,
+    Places,
+    Predicate,
+    RankCorrelation,
+    Threshold,
+    Trend,
+    cells_of,
+    title,
+)
+from gt.analysis.statistics import (
+    EXACT_SEEDS,
+    Estimate,
+    beyond,
+    bootstrap_interval,
+    detectable,
+    mean_interval,
+    rank_correlation,
+    seeds_needed,
+    sign_flip_p,
+    trend,
+    within,
+)
+from gt.analysis.values import Values
+
+
+class Undecidable(Exception):  # noqa: N818 - not an error
+    """Why the numbers there are admit no test."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """One predicate against the seeds.
+
+    words: what is compared, in a sentence. estimate, lower, upper: mean over seeds and its 95 % interval on the predicate's
+    scale (of a ratio, the geometric mean); bootstrap: the same by BCa from 10 seeds on. by_seed: each seed's value.
+    detectable: the smallest distance from the bound that these seeds see with a power of 80 %, for a ratio as a share.
+    needed: how many seeds would decide it if the truth were as estimated, or off by the margin if that is more.
+    p_sign_flip: the exact test beside a t-test against zero.
+    """
+
+    words: str
+    n: int
+    scale: str
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    p_support: float
+    p_refute: float
+    p_equivalent: float | None = None
+    p_sign_flip: float | None = None
+    detectable: float | None = None
+    needed: int | None = None
+    bootstrap: tuple[float, float] | None = None
+    by_seed: dict[int, float] = field(default_factory=dict)
+
+
+class Judge:
+    """Judges the predicates of one claim under one arm."""
+
+    def __init__(self, places: Places, claim: Claim, values: Values, alpha: float) -> None:
+        self.places, self.claim, self.values, self.alpha = places, claim, values, alpha
+
+    def place(self, cell: Cell, metric: str) -> Place | None:
+        return self.places.find(cell, metric, self.values.best)
+
+    def read(self, cell: Cell, metric: str) -> dict[int, float]:
+        place = self.place(cell, metric)
+        if place is None:
+            raise Undecidable(f"the arm has no cell for {title(cell)}")
+        found = self.values.of(place)
+        if len(found) == 1 and _is_count(place.metric):  # the same in every seed
+            return {0: next(iter(found.values())), 1: next(iter(found.values()))}
+        return found
+
+    def name(self, cell: Cell) -> str:
+        place = self.place(cell, "val/loss")
+        own = label(place.cell) if place else title(cell)
+        return own + (f" at {cell.at:g}" if cell.at is not None else "")
+
+    def places_read(self) -> list[Place]:
+        """All that the claim reads."""
+        pairs = [pair for predicate in self.claim.predicate for pair in cells_of(predicate)]
+        return [place for cell, metric in pairs if (place := self.place(cell, metric)) is not None]
+
+    def missing(self) -> list[str]:
+        """The cells that have not enough completed seeds, or not the metric."""
+        found = []
+        for place in self.places_read():
+            statuses = [self.values.status.get((place.cell["id"], int(seed))) for seed in place.cell["runs"]]
+            done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")
+            if done < self.claim.seeds:
+                found.append(f"{place.cell['id']}: {done} of {self.claim.seeds} seeds")
+            elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed):
+                found.append(f"{place.cell['id']}: {place.metric} of {have} of {self.claim.seeds} seeds")
+        return list(dict.fromkeys(found))
+
+    def test(self, predicate: Predicate) -> Test:
+        match predicate:
+            case Compare():
+                others = predicate.b if isinstance(predicate.b, list) else [predicate.b]
+                return all_of([self.compare(predicate, predicate.a, other) for other in others])
+            case Exists():
+                return one_of([all_of([self.compare(predicate, a, b) for b in predicate.b]) for a in predicate.cells])
+            case Order():
+                lower = predicate.is_ == "rising"
+                steps = zip(predicate.cells, predicate.cells[1:], strict=False)
+                return all_of([self.half_line(predicate.metric, a, b, "difference", 0.0, not lower) for a, b in steps])
+            case Equivalence():
+                low, high = -predicate.margin, predicate.margin
+                if predicate.scale == "ratio":
+                    low, high = 1 - predicate.margin, 1 + predicate.margin
+                return self.interval(predicate.metric, predicate.a, predicate.b, predicate.scale, low, high)
+            case Interval():
+                return self.interval(predicate.metric, predicate.a, predicate.b, predicate.scale, predicate.low, predicate.high)
+            case Threshold():
+                above = predicate.above is not None
+                bound = predicate.above if predicate.above is not None else predicate.below
+                return self.half_line(predicate.metric, predicate.a, predicate.b, predicate.scale, float(bound or 0.0), above)
+            case Trend():
+                return self.trend(predicate)
+            case RankCorrelation():
+                return self.ranks(predicate)
+
+    def contrast(self, metric: str, a: Cell, b: Cell | None, scale: str) -> tuple[str, dict[int, float], bool]:
+        """What is compared in words, its value by seed, and whether these are logarithms: of a, a - b, or a / b."""
+        left = self.read(a, metric)
+        first, second = a.metric or metric, (b.metric or metric) if b else ""
+        if b is None:
+            return f"{first} of {self.name(a)}", left, False
+        right = self.read(b, metric)
+        seeds = sorted(set(left) & set(right))
+        joined = f"{first} of {self.name(a)} {'/' if scale == 'ratio' else '-'} "
+        joined += f"{'that' if first == second else second} of {self.name(b)}"
+        if scale == "difference":
+            return joined, {seed: left[seed] - right[seed] for seed in seeds}, False
+        if any(left[seed] <= 0 or right[seed] <= 0 for seed in seeds):
+            raise Undecidable(f"{joined}: a ratio of numbers that are not all above zero")
+        return joined, {seed: math.log(left[seed] / right[seed]) for seed in seeds}, True
+
+    def compare(self, predicate: Compare | Exists, a: Cell, b: Cell) -> Test:
+        lower = predicate.is_ == "lower"
+        bound = -predicate.by if lower else predicate.by
+        if predicate.scale == "ratio":
+            bound += 1
+        margin = predicate.margin if isinstance(predicate, Compare) else None
+        return self.half_line(predicate.metric, a, b, predicate.scale, bound, not lower, margin)
+
+    def half_line(
+        self, metric: str, a: Cell, b: Cell | None, scale: str, bound: float, above: bool, margin: float | None = None
+    ) -> Test:
+        """Two-sided t-test of the mean against a bound; the side on which the mean lies says which way p speaks."""
+        words, values, log = self.contrast(metric, a, b, scale)
+        z, limit = _enough(values, words), math.log(bound) if log else bound
+        up, down = (min(1.0, 2 * p) for p in (_p(beyond(z, limit, "above")), _p(beyond(z, limit, "below"))))
+        equivalent, least = None, abs(float(np.mean(z)) - limit)
+        if margin is not None:
+            low, high = (math.log(1 - margin), math.log(1 + margin)) if log else (-margin, margin)
+            equivalent, least = within(z, low, high), max(least, high)
+        e = mean_interval(z)
+        sd = e.sd or 0.0
+        seen = detectable(sd, len(z), self.alpha)
+        return _test(
+            f"{words} {'>' if above else '<'} {bound:g}",
+            values,
+            log,
+            e,
+            p_support=up if above else down,
+            p_refute=down if above else up,
+            p_equivalent=equivalent,
+            p_sign_flip=sign_flip_p(z) if limit == 0 and len(z) <= EXACT_SEEDS else None,
+            detectable=math.expm1(seen) if log and seen is not None else seen,
+            needed=seeds_needed(sd, difference=least, alpha=self.alpha),
+        )
+
+    def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, low: float, high: float) -> Test:
+        """TOST that the mean is between two bounds, and a two-sided t-test that it is beyond the one that it is nearest to."""
+        words, values, log = self.contrast(metric, a, b, scale)
+        z = _enough(values, words)
+        bottom, top = (math.log(low) if low > 0 else -math.inf, math.log(high)) if log else (low, high)
+        outside = min(_p(beyond(z, bottom, "below")) if math.isfinite(bottom) else 1.0, _p(beyond(z, top, "above")))
+        inside = within(z, bottom, top) if math.isfinite(bottom) else beyond(z, top, "below")
+        e = mean_interval(z)
+        mean, sd = float(np.mean(z)), e.sd or 0.0
+        if bottom < mean < top and math.isfinite(bottom):
+            needed = seeds_needed(sd, bounds=(bottom, top, mean), alpha=self.alpha)
+        else:
+            needed = seeds_needed(sd, difference=min(abs(mean - bottom), abs(mean - top)), alpha=self.alpha)
+        seen = detectable(sd, len(z), self.alpha)
+        return _test(
+            f"{words} in ({low:g}, {high:g})",
+            values,
+            log,
+            e,
+            p_support=_p(inside),
+            p_refute=min(1.0, 2 * outside),
+            detectable=math.expm1(seen) if log and seen is not None else seen,
+            needed=needed,
+        )
+
+    def rows(self, predicate: Trend | RankCorrelation, metric: str) -> tuple[list[int], np.ndarray, list[int]]:
+        """Which of the cells there are (an arm may not have all), their values (seeds, cells), and the seeds they share."""
+        there = [i for i, cell in enumerate(predicate.cells) if self.place(cell, metric) is not None]
+        read = [self.read(predicate.cells[i], metric) for i in there]
+        seeds = sorted(set.intersection(*(set(own) for own in read))) if read else []
+        if len(there) < 3 or len(seeds) < 2:
+            raise Undecidable(f"{len(there)} cells with {len(seeds)} seeds in common; three and two are needed")
+        return there, np.array([[own[seed] for own in read] for seed in seeds]), seeds
+
+    def trend(self, predicate: Trend) -> Test:
+        there, table, seeds = self.rows(predicate, predicate.metric)
+        x = [predicate.x[i] if predicate.x else i + 1.0 for i in there]
+        found = trend(x, table.tolist())
+        up, down = (min(1.0, 2 * p) for p in (found.p_rising, found.p_falling))
+        rising = predicate.is_ == "rising"
+        names = ", ".join(self.name(predicate.cells[i]) for i in there)
+        slopes = [float(np.polynomial.polynomial.polyfit(x, row, 1)[1]) for row in table]
+        return _test(
+            f"{predicate.metric} is {predicate.is_} over {names}",
+            dict(zip(seeds, slopes, strict=True)),
+            False,
+            found.slope,
+            scale="slope",
+            p_support=up if rising else down,
+            p_refute=down if rising else up,
+        )
+
+    def ranks(self, predicate: RankCorrelation) -> Test:
+        there, table, seeds = self.rows(predicate, predicate.metric)
+        if isinstance(predicate.with_, str):
+            others, other, shared = self.rows(predicate, predicate.with_)
+            keep = sorted(set(seeds) & set(shared))
+            if others != there or len(keep) < 2:
+                raise Undecidable(f"{predicate.with_} is not there for all cells")
+            table, other = table[[seeds.index(s) for s in keep]], other[[shared.index(s) for s in keep]]
+            seeds = keep
+        else:
+            other = np.tile([predicate.with_[i] for i in there], (len(seeds), 1))
+        above = predicate.above is not None
+        bound = float((predicate.above if above else predicate.below) or 0.0)
+        try:
+            found = rank_correlation(other.tolist(), table.tolist(), predicate.kind, bound)
+        except ValueError as error:
+            raise Undecidable(str(error)) from None
+        p, mean = _p(found.p), found.mean or 0.0
+        holds = mean > bound if above else mean < bound
+        partner = predicate.with_ if isinstance(predicate.with_, str) else "the order given"
+        sd = float(np.std(found.by_seed, ddof=1))
+        return Test(
+            f"{predicate.kind} of {predicate.metric} with {partner} over {len(there)} cells {'>' if above else '<'} {bound:g}",
+            len(seeds),
+            "correlation",
+            found.mean,
+            found.lower,
+            found.upper,
+            p_support=p if holds else 1.0,
+            p_refute=1.0 if holds else p,
+            detectable=detectable(sd, len(seeds), self.alpha),
+            needed=seeds_needed(sd, difference=abs(mean - bound), alpha=self.alpha),
+            by_seed=dict(zip(seeds, found.by_seed, strict=True)),
+        )
+
+
+def _is_count(metric: str) -> bool:
+    return metric in SIZES or metric.startswith("parameters/")
+
+
+def _p(value: float | None) -> float:
+    return 1.0 if value is None else value
+
+
+def _enough(values: dict[int, float], words: str) -> list[float]:
+    if len(values) < 2:
+        raise Undecidable(f"{words}: {len(values)} seeds in common; two are needed")
+    return list(values.values())
+
+
+def _test(words: str, values: dict[int, float], log: bool, e: Estimate, scale: str = "", **rest: Any) -> Test:
+    """A test of values by seed, shown on their own scale where they are logarithms of ratios."""
+    bootstrap = bootstrap_interval(list(values.values()))
+    if log:
+        values = {seed: math.exp(value) for seed, value in values.items()}
+        mean, lower, upper = (None if v is None else math.exp(v) for v in (e.mean, e.lower, e.upper))
+        e = Estimate(e.n, mean, None, lower, upper)
+        bootstrap = (math.exp(bootstrap[0]), math.exp(bootstrap[1])) if bootstrap else None
+    scale = scale or ("ratio" if log else "value")
+    return Test(words, e.n, scale, e.mean, e.lower, e.upper, bootstrap=bootstrap, by_seed=values, **rest)
+
+
+def all_of(tests: Sequence[Test]) -> Test:
+    """Several tests that must all hold, shown as the one that decides."""
+    support, refute = max(tests, key=lambda test: test.p_support), min(tests, key=lambda test: test.p_refute)
+    p = support.p_support, min(1.0, len(tests) * refute.p_refute)
+    return _joined(tests, refute if p[1] < p[0] else support, *p, "all")
+
+
+def one_of(tests: Sequence[Test]) -> Test:
+    """Several tests of which one must hold, shown as the one that decides."""
+    support, refute = min(tests, key=lambda test: test.p_support), max(tests, key=lambda test: test.p_refute)
+    p = min(1.0, len(tests) * support.p_support), refute.p_refute
+    return _joined(tests, refute if p[1] < p[0] else support, *p, "one")
+
+
+def _joined(tests: Sequence[Test], shown: Test, p_support: float, p_refute: float, how_many: str) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+    words = f"{how_many} of {len(tests)}; it hangs on: {shown.words}"
+    return replace(shown, words=words, p_support=p_support, p_refute=p_refute, p_equivalent=None, p_sign_flip=None)

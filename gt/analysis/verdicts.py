@@ -1,0 +1,186 @@
+"""What became of the claims, from the tables of their studies.
+
+The smaller of a claim's two p values, that it holds and that it does not, is the claim's. Holm's procedure over the family
+adjusts it, in which a claim that could not be judged yet counts with p = 1, so that it matters to no verdict whether the others
+have run. Exploratory claims are a family of their own, adjusted by Benjamini and Hochberg. What an arm gives explains a
+verdict, and is adjusted among the verdicts of that arm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from gt.analysis import registration
+from gt.analysis.aggregate import as_table, write_table
+from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
+from gt.analysis.predicates import Judge, Test, Undecidable, all_of
+from gt.analysis.statistics import benjamini_hochberg, holm
+from gt.analysis.values import Values
+from gt.records import read_json, write_json
+
+Json = dict[str, Any]
+Word = Literal["supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run"]
+# What a row of `verdicts.parquet` has of a claim's test, if it has one.
+SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
+VERDICTS = ("supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run")
+
+
+@dataclass
+class Judgement:
+    """A claim under one arm.
+
+    has_margin: whether it can be found equivalent. missing: cells without seeds enough. exploratory: why it is, None if it was
+    registered first. reason: why there is no test although nothing is missing. p, p_equivalent: unadjusted, None where
+    there is no test; leaning: what p speaks for.
+    """
+
+    claim: str
+    arm: str
+    study: str
+    family: str
+    alpha: float
+    has_margin: bool
+    tests: list[Test]
+    missing: list[str]
+    exploratory: str | None
+    reason: str = ""
+    p: float | None = None
+    p_equivalent: float | None = None
+    leaning: Literal["supported", "refuted"] = "supported"
+    p_adjusted: float | None = None
+    p_equivalent_adjusted: float | None = None
+    verdict: Word = "not yet run"
+
+
+def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
+    """Every claim, under every arm, whose cells are in this study. folder: its tables."""
+    claims, arms, values = load_claims(claims_folder), load_arms(claims_folder), Values(folder)
+    entries, study = registration.read(claims_folder), values.plan["study"]
+    own = [
+        (name, claim, arm)
+        for name, claim in claims.items()
+        for arm in (FAITHFUL, *claim.arms)
+        if claim.not_testable is None and (claim.study if arm == FAITHFUL else arms[arm].study) == study
+    ]
+    families = [(claim.study, claim.family, arm) for _, claim, arm in own]
+    judged = []
+    for (name, claim, arm), family in zip(own, families, strict=True):
+        places = Places(name, claim, {study: values.plan}, arms.get(arm))
+        # The power is given at the first step of Holm's procedure.
+        judge = Judge(places, claim, values, claim.alpha / families.count(family))
+        started = [time for place in judge.places_read() for time in values.started.get(place.cell["id"], [])]
+        late = registration.exploratory(name, claim, entries, started)
+        first = claim.predicate[0]
+        has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
+        result = Judgement(name, arm, study, claim.family or study, claim.alpha, has_margin, [], judge.missing(), late)
+        if not result.missing:
+            _test(result, judge, claim)
+        judged.append(result)
+    _adjust(judged)
+    return judged
+
+
+def judge(folder: Path, claims_folder: Path) -> list[Judgement]:
+    """Judge a study's claims, and write them as `claims.json` and, a row each, as `verdicts.parquet` into its folder."""
+    judged = judge_study(folder, claims_folder)
+    write_json(folder / "claims.json", [_plain(asdict(own)) for own in judged])
+    rows = [
+        {
+            **{key: value for key, value in asdict(own).items() if key not in ("tests", "missing")},
+            "missing": "; ".join(own.missing),
+            "words": "; ".join(test.words for test in own.tests),
+            **{name: getattr(own.tests[0], name) if len(own.tests) == 1 else None for name in SHOWN},
+        }
+        for own in judged
+    ]
+    columns = (*(own.name for own in fields(Judgement) if own.name != "tests"), "words", *SHOWN)
+    write_table(folder / "verdicts.parquet", as_table(rows, columns))
+    return judged
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: keys are words, and what is infinite or not a number is null."""
+    match value:
+        case dict():
+            return {str(key): _plain(own) for key, own in value.items()}
+        case list() | tuple():
+            return [_plain(own) for own in value]
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim with all that is known of it: its own judgement, and those of its arms in the order of `arms.yaml`.
+
+    explained_by: where the claim fails, the arms that support it: what the record had and its cells have not.
+    """
+
+    id: str
+    claim: Claim
+    verdict: Word
+    judgement: Json | None
+    arms: dict[str, Json]
+    explained_by: list[str]
+
+
+def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
+    """Every claim, in the order of the files, with what the studies in these folders say of it."""
+    claims, arms = load_claims(claims_folder), load_arms(claims_folder)
+    found: dict[tuple[str, str], Json] = {}
+    for folder in folders:
+        if (folder / "claims.json").exists():
+            found |= {(own["claim"], own["arm"]): own for own in read_json(folder / "claims.json")}
+    rows = []
+    for name, claim in claims.items():
+        own = found.get((name, FAITHFUL))
+        under = {arm: found[name, arm] for arm in arms if (name, arm) in found}
+        verdict: Word = "not testable" if claim.not_testable else own["verdict"] if own else "not yet run"
+        fails = verdict in ("refuted", "equivalent")
+        explained = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if fails else []
+        rows.append(Row(name, claim, verdict, own, under, explained))
+    return rows
+
+
+def _test(result: Judgement, judge: Judge, claim: Claim) -> None:
+    try:
+        result.tests = [judge.test(predicate) for predicate in claim.predicate]
+    except Undecidable as why:
+        result.reason, result.verdict = str(why), "inconclusive"
+        return
+    joined = all_of(result.tests)
+    result.p, result.p_equivalent = min(joined.p_support, joined.p_refute), joined.p_equivalent
+    result.leaning = "supported" if joined.p_support <= joined.p_refute else "refuted"
+
+
+def _adjust(judged: list[Judgement]) -> None:
+    """Adjust p values family by family, the two hypotheses (decided, equivalent) each by itself, and say the verdicts."""
+    groups: dict[tuple[str, str, bool], list[Judgement]] = {}
+    for own in judged:
+        groups.setdefault((own.family, own.arm, own.exploratory is not None), []).append(own)
+    for (_, _, exploratory), members in groups.items():
+        adjust = benjamini_hochberg if exploratory else holm
+        for own, p in zip(members, adjust([1.0 if own.p is None else own.p for own in members]), strict=True):
+            own.p_adjusted = None if own.p is None else p
+        members = [own for own in members if own.has_margin]
+        for own, p in zip(
+            members, adjust([1.0 if own.p_equivalent is None else own.p_equivalent for own in members]), strict=True
+        ):
+            own.p_equivalent_adjusted = None if own.p_equivalent is None else p
+    for own in judged:
+        if own.p is not None:
+            own.verdict = _decided(own)
+
+
+def _decided(own: Judgement) -> Word:
+    if own.p_adjusted is not None and own.p_adjusted < own.alpha:
+        return own.leaning
+    if own.p_equivalent_adjusted is not None and own.p_equivalent_adjusted < own.alpha:
+        return "equivalent"
+    return "inconclusive"
