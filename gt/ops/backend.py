@@ -16,23 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Elements of a state that a program of ours keeps in its registers.
-LARGEST_STATE = 8192
-SMALLEST_SIDE = 8
+from gt.ops.kernels import serves, tiles
 
 _forced: list[str] = []
 _chosen: dict[str, str] = {}
 
 
 @torch.compiler.assume_constant_result
-def select(op: str, device_type: str, rows: int, columns: int) -> str:
-    """`triton` or `chunked`, or what `use` says. op: wkv6, ssd or selective; rows, columns: of the state of one head."""
+def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
+    """`triton` or `chunked`, or what `use` says. op: wkv6, ssd or selective; keys, values: of the state of one head."""
     if _forced:
         name = _forced[-1]
     else:
-        served = all(n >= SMALLEST_SIDE and n & (n - 1) == 0 for n in (rows, columns)) and rows * columns <= LARGEST_STATE
-        name = "triton" if device_type == "cuda" and served and _has_triton() else "chunked"
-    _chosen[f"{op} {rows}x{columns}"] = name
+        served = device_type == "cuda" and not double and serves(keys, values) and _has_triton()
+        name = "triton" if served else "chunked"
+    _chosen[f"{op} {keys}x{values}"] = f"{name}: {tiles(keys, values)}" if name == "triton" else name
     implementation(op, name)  # imported now, not while a compiler looks on
     return name
 
@@ -72,7 +70,7 @@ def _wkv6_chunked() -> Recurrence:
 
 
 def _wkv6_triton() -> Recurrence:
-    from gt.ops.kernels.wkv6 import wkv6_triton
+    from gt.ops.recurrence import wkv6_triton
 
     return wkv6_triton
 
@@ -96,7 +94,7 @@ def _ssd_chunked() -> Recurrence:
 
 
 def _ssd_triton() -> Recurrence:
-    from gt.ops.kernels.rows import ssd_triton
+    from gt.ops.recurrence import ssd_triton
 
     return ssd_triton
 
@@ -124,7 +122,7 @@ def _selective_chunked() -> Recurrence:
 
 
 def _selective_triton() -> Recurrence:
-    from gt.ops.kernels.rows import selective_triton
+    from gt.ops.recurrence import selective_triton
 
     return selective_triton
 

@@ -16,13 +16,10 @@ from torch import Tensor
 from gt.ops.backend import implementation, select
 from gt.ops.chunks import from_chunks, halvings, in_chunks
 
-# Rows of the state that one program of a kernel keeps.
-ROWS = 32
-
 
 def selective(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like k, state)."""
-    name = select("selective", k.device.type, min(k.shape[-1], ROWS), B.shape[-1])
+    name = select("selective", k.device.type, log_w.dtype == torch.float64, B.shape[-1], k.shape[-1])
     return implementation("selective", name)(k, log_w, B, C, state)
 
 

@@ -20,7 +20,7 @@ def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like x, state)."""
-    name = select("ssd", x.device.type, x.shape[-1], B.shape[-1])
+    name = select("ssd", x.device.type, dt.dtype == torch.float64, B.shape[-1], x.shape[-1])
     return implementation("ssd", name)(x, dt, A, B, C, D, state)
 
 

@@ -117,9 +117,6 @@ def test_a_gpu_gets_kernels_and_a_head_of_odd_size_gets_torch() -> None:
         function(*inputs(op, 17, 16, None))
     odd = [noise(1, 5, 2, 36) for _ in range(3)]
     wkv6(*odd, -noise(1, 5, 2, 36).exp(), noise(2, 36))
-    assert {
-        "wkv6 16x16": "triton",
-        "ssd 16x32": "triton",
-        "selective 32x16": "triton",
-        "wkv6 36x36": "chunked",
-    }.items() <= chosen().items()
+    served = {state: backend.split(":")[0] for state, backend in chosen().items()}
+    expected = {"wkv6 16x16": "triton", "ssd 32x16": "triton", "selective 16x64": "triton", "wkv6 36x36": "chunked"}
+    assert expected.items() <= served.items()

@@ -1,11 +1,12 @@
 """RWKV-6's recurrence as one kernel forward and one backward.
 
-A program has a sequence and a head, keeps its state in registers, and goes from position to position: what it multiplies are
-decays themselves, so nothing overflows or cancels, however strong they are. At the sizes of small models a GPU is filled by
-sequences and heads alone, and a position costs less than the launch of a kernel.
+A program has a sequence and a head (forward: and some of its values), keeps the state in registers, and goes from chunk to
+chunk. Inside a chunk each pair of positions gets the decays between them as two factors that meet in the middle of the halving
+which separates the pair (`gt.ops.chunks.halvings`), so every exponent is a sum of non-positive numbers: nothing overflows or
+cancels, however strong a decay is, and none is lost, however weak.
 
-The forward pass leaves the state before every chunk of positions; the backward pass goes through the chunks from the last to
-the first, computes the states inside of one again, and then goes back through them with the gradient of the state.
+The forward pass leaves the state before every chunk, so the backward pass goes through the chunks once, from the last to the
+first. No two programs add to one place: what several share leaves the kernel in parts.
 """
 
 from __future__ import annotations
@@ -19,97 +20,140 @@ from torch import Tensor
 
 from gt.ops.kernels.launch import CHUNK, folded, warps
 
+# No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
+STRONGEST = tl.constexpr(-1e30)
+# Halvings of a chunk of 16.
+LEVELS = tl.constexpr(4)
+VALUES = 32  # of a forward program
+
+
+@triton.jit
+def _dot(a, b):
+    # Small products of exact float32: on tensor cores in three parts they took 1.5 times as long.
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def _to_middle(t, j, half):
+    """1 where position j lies between t and the middle of t's block of 2 half positions, the middle counted as after it."""
+    middle = t // (2 * half) * (2 * half) + half
+    late = t >= middle
+    return tl.where(late, (j >= middle) & (j < t), (j > t) & (j < middle)).to(tl.float32)
+
+
+@triton.jit
+def _pairs(t, s, half):
+    """Where s is before the middle of a block that t is in, and t is not."""
+    middle = t // (2 * half) * (2 * half) + half
+    same = middle == s // (2 * half) * (2 * half) + half
+    return same & (t >= middle) & (s < middle)
+
 
 @triton.jit
 def _forward(
     r, k, v, log_w, u, start, y, last, states, T, H, per_group,
-    K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr, HAS_START: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, CHUNK: tl.constexpr, HAS_START: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H
-    keys, values = tl.arange(0, K), tl.arange(0, V)
+    v0 = tl.program_id(1) * BV
+    keys, values, t = tl.arange(0, K), v0 + tl.arange(0, BV), tl.arange(0, CHUNK)
+    col, row = t[:, None], t[None, :]
     tile = keys[:, None] * V + values[None, :]
-    at_k, at_v = (b * T * H + h) * K + keys, (b * T * H + h) * V + values
-    bonus = tl.load(u + ((b // per_group) * H + h) * K + keys).to(tl.float32)
+    bonus = tl.load(u + ((b // per_group) * H + h) * K + keys)
     if HAS_START:
-        S = tl.load(start + program * K * V + tile).to(tl.float32)
+        S = tl.load(start + program * K * V + tile)
     else:
-        S = tl.zeros([K, V], tl.float32)
-    states += program * tl.cdiv(T, CHUNK) * K * V
-
-    r_t, k_t, v_t, w_t = tl.load(r + at_k), tl.load(k + at_k), tl.load(v + at_v), tl.load(log_w + at_k)
-    for t in range(T):
-        if t % CHUNK == 0:
-            tl.store(states + (t // CHUNK) * K * V + tile, S)
-        # The next position is on its way while this one is computed.
-        more = t + 1 < T
-        at_next_k, at_next_v = at_k + H * K, at_v + H * V
-        r_next, k_next = tl.load(r + at_next_k, mask=more, other=0.0), tl.load(k + at_next_k, mask=more, other=0.0)
-        v_next, w_next = tl.load(v + at_next_v, mask=more, other=0.0), tl.load(log_w + at_next_k, mask=more, other=0.0)
-        r32, k32, v32 = r_t.to(tl.float32), k_t.to(tl.float32), v_t.to(tl.float32)
-        written = k32[:, None] * v32[None, :]
-        y_t = tl.sum(r32[:, None] * (S + bonus[:, None] * written), axis=0)
-        tl.store(y + at_v, y_t.to(y.dtype.element_ty))
-        S = tl.exp(w_t.to(tl.float32))[:, None] * S + written
-        r_t, k_t, v_t, w_t = r_next, k_next, v_next, w_next
-        at_k, at_v = at_next_k, at_next_v
+        S = tl.zeros([K, BV], tl.float32)
+    n_chunks = tl.cdiv(T, CHUNK)
+    states += program * n_chunks * K * V
+    base = b * T * H + h
+    until = (row < col).to(tl.float32)  # before t
+    after = (row > col).to(tl.float32)
+    for c in range(n_chunks):
+        tl.store(states + c * K * V + tile, S)
+        at = c * CHUNK + t
+        there = (at < T)[:, None]
+        ok = (base + at.to(tl.int64) * H)[:, None] * K + keys[None, :]
+        ov = (base + at.to(tl.int64) * H)[:, None] * V + values[None, :]
+        r_c = tl.load(r + ok, mask=there, other=0.0).to(tl.float32)
+        k_c = tl.load(k + ok, mask=there, other=0.0).to(tl.float32)
+        v_c = tl.load(v + ov, mask=there, other=0.0).to(tl.float32)
+        w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST)
+        A = tl.zeros([CHUNK, CHUNK], tl.float32)
+        for level in tl.static_range(LEVELS):
+            half = 1 << level
+            D = tl.exp(_dot(_to_middle(col, row, half), w_c))
+            A += tl.where(_pairs(col, row, half), _dot(r_c * D, tl.trans(k_c * D)), 0.0)
+        own = tl.sum(r_c * bonus[None, :] * k_c, axis=1)
+        E, F = tl.exp(_dot(until, w_c)), tl.exp(_dot(after, w_c))
+        y_c = _dot(A, v_c) + own[:, None] * v_c + _dot(r_c * E, S)
+        tl.store(y + ov, y_c.to(y.dtype.element_ty), mask=there)
+        kept = tl.exp(tl.sum(w_c, axis=0))
+        S = kept[:, None] * S + _dot(tl.trans(k_c * F), v_c)
     tl.store(last + program * K * V + tile, S)
 
 
 @triton.jit
 def _backward(
-    r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, inside, T, H, per_group,
+    r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, T, H, per_group,
     K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H
-    keys, values = tl.arange(0, K), tl.arange(0, V)
+    keys, values, t = tl.arange(0, K), tl.arange(0, V), tl.arange(0, CHUNK)
+    col, row = t[:, None], t[None, :]
     tile = keys[:, None] * V + values[None, :]
-    first_k, first_v = (b * T * H + h) * K + keys, (b * T * H + h) * V + values
-    bonus = tl.load(u + ((b // per_group) * H + h) * K + keys).to(tl.float32)
+    bonus = tl.load(u + ((b // per_group) * H + h) * K + keys)
     n_chunks = tl.cdiv(T, CHUNK)
     states += program * n_chunks * K * V
-    inside += program * CHUNK * K * V
-    G = tl.load(dlast + program * K * V + tile).to(tl.float32)
+    base = b * T * H + h
+    G = tl.load(dlast + program * K * V + tile)
     du_sum = tl.zeros([K], tl.float32)
-
-    for c in range(n_chunks):
-        chunk = n_chunks - 1 - c
-        begin = chunk * CHUNK
-        length = tl.minimum(CHUNK, T - begin)
-        S = tl.load(states + chunk * K * V + tile)
-        at_k, at_v = first_k + begin * H * K, first_v + begin * H * V
-        for i in range(length):
-            k32, v32 = tl.load(k + at_k).to(tl.float32), tl.load(v + at_v).to(tl.float32)
-            r32, dy32 = tl.load(r + at_k).to(tl.float32), tl.load(dy + at_v).to(tl.float32)
-            w32 = tl.exp(tl.load(log_w + at_k).to(tl.float32))
-            tl.store(inside + i * K * V + tile, S)
-            vdy = tl.sum(v32 * dy32, axis=0)
-            dr_t = tl.sum(S * dy32[None, :], axis=1) + bonus * k32 * vdy
-            tl.store(dr + at_k, dr_t.to(dr.dtype.element_ty))
-            du_sum += r32 * k32 * vdy
-            S = w32[:, None] * S + k32[:, None] * v32[None, :]
-            at_k += H * K
-            at_v += H * V
-        tl.debug_barrier()
-        for j in range(length):
-            i = length - 1 - j
-            at_k -= H * K
-            at_v -= H * V
-            k32, v32 = tl.load(k + at_k).to(tl.float32), tl.load(v + at_v).to(tl.float32)
-            r32, dy32 = tl.load(r + at_k).to(tl.float32), tl.load(dy + at_v).to(tl.float32)
-            w32 = tl.exp(tl.load(log_w + at_k).to(tl.float32))
-            S = tl.load(inside + i * K * V + tile)
-            vdy = tl.sum(v32 * dy32, axis=0)
-            ruk = tl.sum(r32 * bonus * k32, axis=0)
-            dk_t = tl.sum(G * v32[None, :], axis=1) + r32 * bonus * vdy
-            dv_t = tl.sum(G * k32[:, None], axis=0) + ruk * dy32
-            dw_t = w32 * tl.sum(S * G, axis=1)
-            tl.store(dk + at_k, dk_t.to(dk.dtype.element_ty))
-            tl.store(dv + at_v, dv_t.to(dv.dtype.element_ty))
-            tl.store(dlog_w + at_k, dw_t.to(dlog_w.dtype.element_ty))
-            G = w32[:, None] * G + r32[:, None] * dy32[None, :]
-        tl.debug_barrier()
+    before, after = (row < col).to(tl.float32), (row > col).to(tl.float32)
+    for done in range(n_chunks):
+        c = n_chunks - 1 - done
+        S = tl.load(states + c * K * V + tile)
+        at = c * CHUNK + t
+        there = (at < T)[:, None]
+        ok = (base + at.to(tl.int64) * H)[:, None] * K + keys[None, :]
+        ov = (base + at.to(tl.int64) * H)[:, None] * V + values[None, :]
+        r_c = tl.load(r + ok, mask=there, other=0.0).to(tl.float32)
+        k_c = tl.load(k + ok, mask=there, other=0.0).to(tl.float32)
+        v_c = tl.load(v + ov, mask=there, other=0.0).to(tl.float32)
+        dy_c = tl.load(dy + ov, mask=there, other=0.0).to(tl.float32)
+        w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST)
+        dA = _dot(dy_c, tl.trans(v_c))
+        dA_t = _dot(v_c, tl.trans(dy_c))
+        own, d_own = tl.sum(r_c * bonus[None, :] * k_c, axis=1), tl.sum(dy_c * v_c, axis=1)
+        E, F = tl.exp(_dot(before, w_c)), tl.exp(_dot(after, w_c))
+        kept = tl.exp(tl.sum(w_c, axis=0))
+        rE, kF = r_c * E, k_c * F
+        d_rE, d_kF = _dot(dy_c, tl.trans(S)), _dot(v_c, tl.trans(G))
+        dv_c = own[:, None] * dy_c + _dot(kF, G)
+        dr_c = d_own[:, None] * bonus[None, :] * k_c + E * d_rE
+        dk_c = d_own[:, None] * bonus[None, :] * r_c + F * d_kF
+        du_sum += tl.sum(d_own[:, None] * r_c * k_c, axis=0)
+        # w_j acts on what is read after j and written before: E_t for t > j, F_s for s < j
+        dw_c = _dot(after, rE * d_rE) + _dot(before, kF * d_kF) + (kept * tl.sum(S * G, axis=1))[None, :]
+        A_t = tl.zeros([CHUNK, CHUNK], tl.float32)
+        for level in tl.static_range(LEVELS):
+            half = 1 << level
+            D = tl.exp(_dot(_to_middle(col, row, half), w_c))
+            rD, kD = r_c * D, k_c * D
+            P, P_t = _pairs(col, row, half), _pairs(row, col, half)
+            A_t += tl.where(P_t, _dot(kD, tl.trans(rD)), 0.0)
+            d_rD = _dot(tl.where(P, dA, 0.0), kD)
+            d_kD = _dot(tl.where(P_t, dA_t, 0.0), rD)
+            dr_c += D * d_rD
+            dk_c += D * d_kD
+            dw_c += _dot(_to_middle(row, col, half), rD * d_rD + kD * d_kD)
+        dv_c += _dot(A_t, dy_c)
+        tl.store(dr + ok, dr_c.to(dr.dtype.element_ty), mask=there)
+        tl.store(dk + ok, dk_c.to(dk.dtype.element_ty), mask=there)
+        tl.store(dv + ov, dv_c.to(dv.dtype.element_ty), mask=there)
+        tl.store(dlog_w + ok, dw_c.to(dlog_w.dtype.element_ty), mask=there)
+        G = kept[:, None] * G + _dot(tl.trans(rE), dy_c)
     tl.store(du + program * K + keys, du_sum)
     tl.store(dstart + program * K * V + tile, G)
 
@@ -127,8 +171,10 @@ def wkv6_forward(
     y, last = torch.empty_like(v), v.new_empty(B, H, K, V, dtype=torch.float32)
     states = v.new_empty(B, H, triton.cdiv(T, CHUNK), K, V, dtype=torch.float32)
     begin = last if start is None else start.contiguous()
-    _forward[(B * H,)](
-        r, k, v, log_w, u, begin, y, last, states, T, H, B // u.shape[0], K, V, CHUNK, start is not None, num_warps=warps(K, V)
+    own = min(V, VALUES)
+    _forward[(B * H, V // own)](
+        r, k, v, log_w, u, begin, y, last, states, T, H, B // u.shape[0], K, V, own, CHUNK, start is not None,
+        num_warps=warps(K, own),
     )  # fmt: skip
     return y, last, states
 
