@@ -213,6 +213,17 @@ class ModelSpec(Spec):
             cycle += [tuple(letters.split("+"))] * int(count or 1)
         return [cycle[i % len(cycle)] for i in range(self.n_layer)]
 
+    def branches(self) -> list[str]:
+        """The letters that stand in parallel with another somewhere."""
+        return sorted({letter for layer in self.layer_list() if len(layer) == 2 for letter in layer})
+
+    def alone(self, letter: str) -> ModelSpec:
+        """The same model with one mixer in every layer, and so nothing to fuse."""
+        parts = {"mixers": self.mixers, "wraps": self.wraps}
+        own = {name: {letter: part[letter]} for name, part in parts.items() if letter in part}
+        joint: dict[str, Any] = {"layers": letter, "fusion": None, "stack": "blocks", "branch_norm": "none"}
+        return ModelSpec.model_validate({**self.model_dump(), "wraps": {}, **own, **joint})
+
 
 Part = Literal[
     "mixers.r",
@@ -275,12 +286,33 @@ class AuxiliaryLosses(Spec):
     )
 
 
+Length = Annotated[int, Field(ge=2, le=1_000_000)]
+
+
+class Stage(Spec):
+    """A stretch of training at a sequence length of its own."""
+
+    steps: Count
+    sequence_length: Length = Field(description="tokens")
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="times the run's")
+
+
 class TrainingSpec(Spec):
     """How a model is trained. One step is `batch_size` sequences, in `grad_accumulation` equal parts."""
 
     steps: Count
     batch_size: Count
-    sequence_length: Annotated[int, Field(ge=2, le=1_000_000)] = Field(description="tokens")
+    sequence_length: Length = Field(description="tokens")
+    curriculum: list[Stage] = Field([], description="stages on shorter sequences that the first of the steps are taken in")
+    batch_order: Literal["shuffled", "tracks"] = Field(
+        "shuffled", description="tracks: the text is cut into batch_size tracks, and each step reads on in all of them"
+    )
+    carry_state: bool = Field(
+        False, description="a step begins with the recurrent states that the last one ended with; needs batch_order tracks"
+    )
+    pretrain_steps: Annotated[int, Field(ge=0, le=10_000_000_000)] = Field(
+        0, description="of models of one branch each, whose mixers' weights are then where the hybrid's start"
+    )
     grad_accumulation: Count = Field(1, description="parts that a batch is split into; the result is the mean over the batch")
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
@@ -304,7 +336,38 @@ class TrainingSpec(Spec):
     def _consistent(self) -> TrainingSpec:
         if self.batch_size % self.grad_accumulation:
             raise ValueError(f"grad_accumulation {self.grad_accumulation} does not divide batch_size {self.batch_size}")
+        if (before := sum(stage.steps for stage in self.curriculum)) >= self.steps:
+            raise ValueError(f"curriculum has {before} steps, which leaves none of steps {self.steps} for sequence_length")
+        if longer := [s.sequence_length for s in self.curriculum if s.sequence_length > self.sequence_length]:
+            raise ValueError(f"curriculum has sequences of {longer[0]}, longer than sequence_length {self.sequence_length}")
+        if self.carry_state and self.batch_order != "tracks":
+            raise ValueError("carry_state needs batch_order tracks: a state is of use where the text goes on")
+        if self.carry_state and self.grad_accumulation > 1:
+            raise ValueError("carry_state needs grad_accumulation 1")
+        if self.batch_order == "tracks" and self.curriculum:
+            raise ValueError("batch_order tracks goes with one sequence_length, not with a curriculum")
         return self
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The curriculum, and the remaining steps at the run's own length."""
+        remaining = self.steps - sum(stage.steps for stage in self.curriculum)
+        return [*self.curriculum, Stage(steps=remaining, sequence_length=self.sequence_length)]
+
+    def stage(self, step: int) -> tuple[int, int]:
+        """The number of the stage that a step is in, both counted from 0, and its place there."""
+        for number, stage in enumerate(self.curriculum):
+            if step < stage.steps:
+                return number, step
+            step -= stage.steps
+        return len(self.curriculum), step
+
+    def tokens(self, steps: int) -> int:
+        """That the first steps train on."""
+        number, place = self.stage(steps)
+        stages = self.stages
+        whole = sum(stage.steps * stage.sequence_length for stage in stages[:number])
+        return self.batch_size * (whole + place * stages[number].sequence_length)
 
 
 class RunSpec(Spec):
@@ -317,8 +380,16 @@ class RunSpec(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     @model_validator(mode="after")
+    def _branches(self) -> RunSpec:
+        if self.training.pretrain_steps and not self.model.branches():
+            raise ValueError(f"training.pretrain_steps: layers {self.model.layers!r} has no branches to train alone")
+        return self
+
+    @model_validator(mode="after")
     def _whole_episodes(self) -> RunSpec:
         if self.corpus.task is not None:
+            if self.training.curriculum or self.training.carry_state:
+                raise ValueError(f"the episodes of {self.corpus.name} are whole: no training.curriculum, no carry_state")
             if self.tokenizer.name != "char":
                 raise ValueError(f"corpus {self.corpus.name} has a character a token, so its tokenizer is char")
             if self.training.sequence_length != self.corpus.task.length:
@@ -327,6 +398,28 @@ class RunSpec(Spec):
                     f"{self.corpus.name}, {self.corpus.task.length}"
                 )
         return self
+
+    def pretraining(self) -> dict[str, RunSpec]:
+        """Of each branch that is trained alone before step 0: its letter, and the run that does it.
+
+        It has this run's corpus, seed and training, at its full length and without what needs two branches.
+        """
+        n = self.training.pretrain_steps
+        changes = {"steps": n, "pretrain_steps": 0, "curriculum": [], "branch_drop": None, "auxiliary": None}
+        unwatched = {"evaluate_every": max(1, n), "log_every": max(1, n), "evaluation_tokens": 1}
+        training = {**self.training.model_dump(), **changes, **unwatched}
+        letters = self.model.branches() if n else []
+        models = {letter: self.model.alone(letter).model_dump() for letter in letters}
+        return {
+            letter: RunSpec.model_validate({**self.model_dump(), "model": model, "training": training})
+            for letter, model in models.items()
+        }
+
+    @property
+    def tokens(self) -> int:
+        """That a run trains on in all, those of its branches alone included."""
+        own = self.training.tokens(self.training.steps)
+        return own + sum(run.tokens for run in self.pretraining().values())
 
     def canonical_json(self) -> str:
         """The text that the identity is the hash of: sorted keys, no spaces, defaults left out."""

@@ -136,7 +136,7 @@ class Study:
             "baseline": self.file.baseline,
             "evaluations": self.file.evaluations,
             "dollars_per_hour": self.file.dollars_per_hour,
-            "tokens": sum(t.steps * t.batch_size * t.sequence_length for t in (s.training for s in runs.values())),
+            "tokens": sum(spec.tokens for spec in runs.values()),
             "cells": list(cells.values()),
             "runs": {run_id: spec.model_dump(mode="json") for run_id, spec in runs.items()},
             "corpora": {s.corpus.id: s.corpus.model_dump(mode="json") for s in runs.values()},

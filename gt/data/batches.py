@@ -54,7 +54,43 @@ class Batches:
         # All phases that leave room for the windows, so that every token is a target in some epoch.
         phases = 1 if self.whole_episodes else len(self.tokens) - self.windows_per_epoch * self.sequence_length
         phase = stream.integers(phases)
-        return phase + self.sequence_length * stream.permutation(self.windows_per_epoch)
+        return phase + self.sequence_length * self._order(stream)
+
+    def _order(self, stream: np.random.Generator) -> np.ndarray:
+        """The windows of an epoch, counted from the phase, in the order of being seen: (windows_per_epoch,) int64."""
+        return stream.permutation(self.windows_per_epoch)
+
+    def goes_on(self, step: int) -> bool:
+        """Whether each sequence of a step begins where that of the step before ended."""
+        return False
+
+
+class Tracks(Batches):
+    """Batches whose sequences go on from step to step.
+
+    The windows of an epoch lie end to end from a random phase too, but each sequence of the batch has an equal stretch of
+    them, its track, and reads it in order; an epoch ends where the tracks do (the record's StatefulDataset, with splits that
+    do not depend on the batch size: flaw F-18).
+    """
+
+    def __init__(
+        self, tokens: np.ndarray, batch_size: int, sequence_length: int, seed: int, whole_episodes: bool = False
+    ) -> None:
+        """ConfigError also if there is not a window for each track."""
+        super().__init__(tokens, batch_size, sequence_length, seed, whole_episodes)
+        self.steps_per_epoch, left_out = divmod(self.windows_per_epoch, batch_size)
+        self.windows_per_epoch -= left_out
+        if self.steps_per_epoch == 0:
+            raise ConfigError(
+                f"training.batch_order: the train split has {left_out:,} windows of {sequence_length:,} tokens, "
+                f"too few for {batch_size:,} tracks."
+            )
+
+    def _order(self, stream: np.random.Generator) -> np.ndarray:
+        return np.arange(self.windows_per_epoch).reshape(self.batch_size, self.steps_per_epoch).T.flatten()
+
+    def goes_on(self, step: int) -> bool:
+        return step % self.steps_per_epoch > 0
 
 
 def evaluation_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:

@@ -12,6 +12,7 @@ from gt.errors import ConfigError
 from gt.models.block import Block, build, norm
 from gt.models.fusions.base import Fusion
 from gt.models.init import assert_all_set, blanket_, constant_, mark_unset, norm_, normal_, orthogonal_, uniform_
+from gt.models.mixers.state import InitialState
 from gt.models.mixers.wrap import unwrapped
 from gt.seeds import Streams
 from gt.spec import ModelSpec, RunSpec
@@ -200,11 +201,29 @@ def check(spec: RunSpec) -> dict[str, int]:
     length, rows = spec.training.sequence_length, spec.model.max_positions
     if spec.model.positions == "learned" and length > rows:
         raise ConfigError(f"training.sequence_length: {length} is more than model.max_positions, {rows}.")
+    if spec.training.carry_state:
+        _check_carries(spec.model)
     if beyond := [m for m in spec.model.segment_markers if m >= (spec.tokenizer.vocab_size or m + 1)]:
         raise ConfigError(
             f"model.segment_markers: the tokenizer has no token {beyond[0]}, but {spec.tokenizer.vocab_size} in all."
         )
     return asdict(count(spec.model, spec.tokenizer.vocab_size or 256, length))
+
+
+def _check_carries(spec: ModelSpec) -> None:
+    """ConfigError if a model has no state of one size that a sequence could go on from for ever."""
+    if spec.positions == "learned":
+        raise ConfigError("training.carry_state: learned positions end, where a carried state goes on.")
+    with torch.device("meta"):
+        model = LanguageModel(spec, 256)
+    for letter, mixer in ((letter, mixer) for block in model.blocks() for letter, mixer in block.mixers.items()):
+        if mixer.state_size(1) != mixer.state_size(2):
+            raise ConfigError(f"training.carry_state: the state of {spec.mixers[letter].name} grows with every token.")
+        if any(isinstance(part, InitialState) for part in mixer.modules()):
+            raise ConfigError(
+                f"training.carry_state: {spec.mixers[letter].name}.initial_state is learned from beginnings, "
+                "which a carried state seldom has."
+            )
 
 
 def count(spec: ModelSpec, vocab_size: int, context: int) -> Audit:

@@ -30,10 +30,11 @@ from gt.seeds import Streams
 from gt.spec import RunSpec
 from gt.training import engine
 from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
+from gt.training.carried import Carried
 from gt.training.curves import Curves, GateWatch
 from gt.training.distributed import World
 from gt.training.flat import Flat
-from gt.training.losses import mean_loss, token_losses
+from gt.training.losses import losses_and_state, mean_loss, token_losses
 from gt.training.optimizer import Optimizer, learning_rate
 from gt.training.plan import HORIZON, StepPlan
 from gt.training.regions import Applied, Regions, divisible, mapped
@@ -70,23 +71,23 @@ class Cohort:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, and nothing reads those
         self.specs, self.tokens, self.device, self.dtype = specs, tokens, device, dtype
-        self.training, self.world = specs[0].training, world
+        self.training, self.world, self.recompute = specs[0].training, world, recompute
         self.engine = engine.Engine(device, engine_name)
         self.compiled = device.type == "cuda" if compiled is None else compiled
         with self.engine.stream():
-            self._build(recompute)
+            self._build()
         self.curves = [Curves(["step", "tokens", "timestamp", *self._scalars()]) for _ in specs]
         self.status = ["completed"] * len(specs)
         self.ended_at: list[int | None] = [None] * len(specs)
         self.step = 0  # that the device was told to take
         self.collected = -1  # the last step whose results the host has; -1 before the first validation
 
-    def _build(self, recompute: str) -> None:
+    def _build(self) -> None:
         """Everything that stands on the device."""
         specs, tokens, device = self.specs, self.tokens, self.device
         self.model = LanguageModel(specs[0].model, tokens.vocab_size).to(device=device, dtype=self.dtype)
         for block in self.model.blocks():
-            block.recompute = set(recompute)
+            block.recompute = set(self.recompute)
         self.flat = Flat(self.model, len(specs), device, self.dtype)
         self.weights, self.last_gradient = self.flat.zeros(), self.flat.zeros()
         self._initialise()
@@ -113,7 +114,11 @@ class Cohort:
         self.validation = torch.zeros(len(specs), 1 + len(self.gated), dtype=torch.float64, device=device)
         if self.training.auxiliary is not None and self.world.size > 1:
             raise ConfigError("training.auxiliary: these terms look at a whole batch, so such a run trains in one process.")
-        plain = self.training.auxiliary is None and self.dropper is None
+        if self.training.carry_state and self.world.size > 1:
+            raise ConfigError("training.carry_state: a checkpoint has the states of one process, so such a run trains in one.")
+        text, precision = self.plan.now()[0][0, :, :3], self.training.precision
+        self.carried = Carried(self.model, text, precision, len(specs)) if self.training.carry_state else None
+        plain = self.training.auxiliary is None and self.dropper is None and self.carried is None
         self.compiled = self.compiled and plain and divisible(self.model)
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
         self.update = torch.compile(self._update, dynamic=False) if self.compiled else self._update
@@ -145,6 +150,29 @@ class Cohort:
             for name, parameter in model.named_parameters():
                 places[name][run].copy_(parameter)
 
+    @torch.no_grad()
+    def _pretrain(self) -> None:
+        """Train each branch in a model of its own, if the runs ask for it, and begin with its mixers' weights.
+
+        No checkpoint is made meanwhile: a run that is killed here starts over. A branch that diverges gives the last weights
+        that were finite.
+        """
+        places = self.flat.views(self.weights)
+        of_runs = [spec.pretraining() for spec in self.specs]
+        for letter in of_runs[0]:
+            specs = [branches[letter] for branches in of_runs]
+            options = {"engine_name": self.engine.name, "compiled": self.compiled, "recompute": self.recompute}
+            alone = Cohort(specs, self.tokens, self.device, self.dtype, **options, world=self.world)
+            with torch.enable_grad():
+                while not alone.done:
+                    alone.advance()
+                    alone.collect()
+            for run in range(len(specs)):
+                weights = {name: weight.cpu() for name, weight in alone.parameters(run).items()}
+                for name in places:
+                    if f".mixers.{letter}." in name:  # of a stack or a tower, whose layers are called alike
+                        places[name][run].copy_(weights["body." + name[name.index("blocks.") :]])
+
     def _leaves(self) -> dict[str, Tensor]:
         """Each parameter as a leaf on the flat buffer, (run, *shape); of a single run, as the model's own parameter."""
         places = self.flat.views(self.weights)
@@ -164,18 +192,21 @@ class Cohort:
     def state(self) -> dict[str, Tensor]:
         """All that a checkpoint must keep, and that a rehearsal of the step must leave as it was."""
         moments = {f"optimizer/{name}": value for name, value in self.optimizer.state.items()}
-        return {"weights": self.weights, "last_gradient": self.last_gradient, "alive": self.alive, **moments}
+        carried = {f"carried/{i}": tensor for i, tensor in enumerate(self.carried.tensors if self.carried else ())}
+        return {"weights": self.weights, "last_gradient": self.last_gradient, "alive": self.alive, **moments, **carried}
 
     def advance(self, limit: int | None = None) -> None:
         """Train to the next stop, or to step `limit` if that comes first. Returns before the device has done it."""
         with self.engine.stream():
             if self.collected < 0 and self.step == 0:
+                self._pretrain()
                 self._validate()
                 return
             stop = min(self._next_stop(), limit or self.training.steps)
             while self.step < stop:
                 self.plan.prepare(self.step)
-                self.engine("step", self._step, [*self.state().values(), self.plan.cursor, self.log])
+                kind = f"step of {self.plan.length} tokens{', going on' if self.plan.goes_on else ''}"
+                self.engine(kind, self._step, [*self.state().values(), self.plan.cursor, self.log])
                 self.step += 1
             if self._validates(self.step):
                 self._validate()
@@ -206,7 +237,6 @@ class Cohort:
     def _row(self, run: int, step: int, log: Tensor, validation: Tensor) -> dict[str, float]:
         """What the curves of a run get at a step; nothing where none is due."""
         training = self.training
-        tokens_a_step = training.batch_size * training.sequence_length
         row: dict[str, float] = {}
         finite = True
         if step > 0:
@@ -227,7 +257,7 @@ class Cohort:
                 **({"gate/mean": sum(gates) / len(gates)} if gates else {}),
                 **{f"gate/layer_{layer}": gate for layer, gate in zip(self.gated, gates, strict=True)},
             }
-        return {"step": step, "tokens": step * tokens_a_step, **row} if row else {}
+        return {"step": step, "tokens": training.tokens(step), **row} if row else {}
 
     def _step(self) -> None:
         """One optimizer step of every run. Reads and writes tensors on the device alone."""
@@ -236,33 +266,39 @@ class Cohort:
         gradient = nats = torch.zeros((), dtype=self.dtype, device=self.device)
         for i, piece in enumerate(batch.chunk(accumulation, dim=1)):
             own_coins = coins[:, i] if coins.shape[-1] <= 1 else self.world.share(coins[:, i], dim=2)
-            loss, objective = self._losses(self.world.share(piece, dim=1), own_coins)
+            loss, objective, state = self._losses(self.world.share(piece, dim=1), own_coins)
             gradient = gradient + self._gradient((objective / accumulation).sum())
             nats = nats + loss.detach() / accumulation
+        if self.carried is not None:
+            self.carried.keep(state)
         gradient, nats = self.world.mean(gradient), self.world.mean(nats)
         targets = batch[:, :, 1:].flatten(1)
         counted = targets >= 0
         bytes_a_target = (self.token_bytes[targets] * counted).sum(1) / counted.sum(1)
         self.plan.note(self.log, self.update(gradient, rates, nats, bytes_a_target))
 
-    def _losses(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each run the mean cross-entropy (nats/token), and what is minimised: the same plus the auxiliary terms."""
+    def _losses(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Of each run the mean cross-entropy (nats/token), what is minimised (the same plus the auxiliary terms), and, where
+        states are carried, those at the end.
+        """
         if self.regions is not None:
             loss = self.regions(batch) if len(self.specs) > 1 else self.regions(batch[0]).unsqueeze(0)
-            return loss, loss
-        loss, objective = self._map(self._objective, (batch, coins))
-        return loss, objective
+            return loss, loss, ()
+        before = self.carried.tensors if self.carried is not None and self.plan.goes_on else []
+        loss, objective, *state = self._map(self._objective, (batch, coins, *before))
+        return loss, objective, tuple(state)
 
-    def _objective(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor]:
+    def _objective(self, batch: Tensor, coins: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
         """The same of one run."""
         if self.dropper is not None:
             self.dropper.coins = coins
-        if self.training.auxiliary is None:
-            loss = mean_loss(token_losses(self.model, batch, self.training.precision), batch[:, 1:])
-            return loss, loss
+        state = self.carried.state(before) if self.carried is not None else None
         with BranchWatch(self.model) as seen:
-            loss = mean_loss(token_losses(self.model, batch, self.training.precision), batch[:, 1:])
-        return loss, loss + auxiliary_loss(self.training.auxiliary, self.model, seen, batch[:, 1:])
+            losses, state = losses_and_state(self.model, batch, self.training.precision, state)
+        loss = objective = mean_loss(losses, batch[:, 1:])
+        if self.training.auxiliary is not None:
+            objective = loss + auxiliary_loss(self.training.auxiliary, self.model, seen, batch[:, 1:])
+        return loss, objective, *(self.carried.parts(state) if self.carried is not None else ())
 
     def _gradient(self, objective: Tensor) -> Tensor:
         """As a flat buffer. AssertionError for a parameter that the objective does not depend on."""

@@ -135,7 +135,6 @@ class Attempt:
         with atomic_write(job.out / "model.safetensors") as temporary:
             save_file(weights, temporary, {"run_id": job.spec.run_id})
         training, seconds = job.spec.training, time.perf_counter() - self.clock
-        tokens_a_step = training.batch_size * training.sequence_length
         steps = cohort.ended_at[run] or cohort.step
         joules = energy(self.settings.device)
         manifest = {
@@ -154,8 +153,8 @@ class Attempt:
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": self.before.seconds + seconds,
-            "tokens": steps * tokens_a_step,
-            "tokens_per_second": (cohort.step - self.first) * tokens_a_step / seconds,
+            "tokens": training.tokens(steps),
+            "tokens_per_second": (training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
             "peak_memory_bytes": peak_memory(self.settings.device),
             # the device's, in equal parts over the runs that shared it
             "energy_joules": (joules - self.joules) / len(self.jobs) / self.sharing if joules and self.joules else None,

@@ -17,9 +17,14 @@ NOT_COUNTED = -100  # what torch's cross-entropy calls it
 
 def token_losses(model: Any, batch: Tensor, precision: str) -> Tensor:
     """batch: (n, time + 1) tokens -> cross-entropy of each target in nats, (n * time,), float32 at least; 0 if not counted."""
+    return losses_and_state(model, batch, precision, None)[0]
+
+
+def losses_and_state(model: Any, batch: Tensor, precision: str, state: Any) -> tuple[Tensor, Any]:
+    """The same of sequences that go on from `state`, and the state that they end with."""
     with autocast(batch.device, precision):
-        logits, _ = model(inputs(batch))
-    return cross_entropies(logits, batch[:, 1:])
+        logits, state = model(inputs(batch), state)
+    return cross_entropies(logits, batch[:, 1:]), state
 
 
 def mean_loss(losses: Tensor, targets: Tensor) -> Tensor:

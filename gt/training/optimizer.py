@@ -74,7 +74,8 @@ class Optimizer:
 
 
 def learning_rate(spec: TrainingSpec, step: int, part: str | None = None) -> float:
-    """Linear warm-up over warmup_ratio of the steps, then a cosine to min_learning_rate_ratio. step counts from 0.
+    """Linear warm-up over warmup_ratio of the steps, then a cosine to min_learning_rate_ratio, times the factor of the
+    curriculum's stage. step counts from 0.
 
     part: with what `spec.parts` says of it: its own factor, warm-up and frozen steps (during which the rate is 0).
     """
@@ -82,6 +83,8 @@ def learning_rate(spec: TrainingSpec, step: int, part: str | None = None) -> flo
     if step < own.frozen_steps:
         return 0.0
     peak = spec.learning_rate * own.learning_rate
+    if (stage := spec.stage(step)[0]) < len(spec.curriculum):
+        peak *= spec.curriculum[stage].learning_rate
     warmup = round(spec.warmup_ratio * own.warmup * spec.steps)
     if step < warmup:
         return peak * (own.warmup_floor + (1 - own.warmup_floor) * (step + 1) / warmup)

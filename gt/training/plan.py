@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gt.data.batches import Batches
+from gt.data.batches import Batches, Tracks
 from gt.data.tokens import Tokens
 from gt.spec import RunSpec
 from gt.training.auxiliary import BranchDropper
@@ -28,8 +28,10 @@ class StepPlan:
     ) -> None:
         training = specs[0].training
         self.specs, self.groups, self.dropper = specs, groups, dropper
-        sizes, whole = (training.batch_size, training.sequence_length), bool(tokens.answers)
-        self.batches = [Batches(tokens.train, *sizes, spec.seed, whole) for spec in specs]
+        kind, whole = Tracks if training.batch_order == "tracks" else Batches, bool(tokens.answers)
+        sizes = [(training.batch_size, stage.sequence_length) for stage in training.stages]
+        # of each run, those of each stage
+        self.batches = [[kind(tokens.train, *size, spec.seed, whole) for size in sizes] for spec in specs]
         self.text = torch.from_numpy(np.asarray(tokens.marked("train")).astype(np.int32)).to(device)
         self.window = torch.arange(training.sequence_length + 1, device=device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
@@ -38,9 +40,17 @@ class StepPlan:
         coins = dropper.shape(training) if dropper is not None else (training.grad_accumulation, 0)
         self.coins = torch.zeros(HORIZON, len(specs), *coins, device=device)
         self.first = -1  # the step at the head of the tables
+        self.length, self.goes_on = sizes[0][1], False
 
     def prepare(self, step: int) -> None:
-        """Put the cursor on `step`, and the steps from there on the device if they are not."""
+        """Put the cursor on `step`, and the steps from there on the device if they are not.
+
+        What decides the computation of the step is known then: the `length` of its sequences, and whether the text of each
+        `goes_on` from the step before.
+        """
+        stage, place = self.specs[0].training.stage(step)
+        of_stage = self.batches[0][stage]
+        self.length, self.goes_on = of_stage.sequence_length, of_stage.goes_on(place)
         first = step - step % HORIZON
         if first != self.first:
             self._fill(first)
@@ -52,7 +62,8 @@ class StepPlan:
         starts, rates, coins = (np.zeros(table.shape) for table in (self.starts, self.rates, self.coins))
         for run, spec in enumerate(self.specs):
             for i, step in enumerate(steps):
-                starts[i, run] = self.batches[run].starts(step)
+                stage, place = spec.training.stage(step)
+                starts[i, run] = self.batches[run][stage].starts(place)
                 rates[i, run] = [learning_rate(spec.training, step, group.part) for group in self.groups]
                 if self.dropper is not None:
                     coins[i, run] = self.dropper.draw(spec, step)
@@ -62,7 +73,8 @@ class StepPlan:
     def now(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the cursor's step: tokens (run, batch, time + 1), coins (run, piece, ...) and rates (run, group)."""
         starts, coins, rates = (table.index_select(0, self.cursor)[0] for table in (self.starts, self.coins, self.rates))
-        return self.text[starts.unsqueeze(-1) + self.window].long(), coins, rates
+        window = self.window[: self.length + 1]
+        return self.text[starts.unsqueeze(-1) + window].long(), coins, rates
 
     def note(self, log: Tensor, row: Tensor) -> None:
         """Write the cursor's row of a log (HORIZON, run, column), and move the cursor on."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gt.data.batches import Batches, evaluation_windows
+from gt.data.batches import Batches, Tracks, evaluation_windows
 from gt.errors import ConfigError
 
 SHAPES = {
@@ -36,6 +36,22 @@ def test_an_epoch_is_all_windows_once_end_to_end_from_a_random_phase(n, length, 
         assert starts[0] < 2 * length and starts[-1] + length < n
     assert seen.dtype == np.int64 and seen.shape[1] == length + 1
     assert n - 1 - windows * length < 2 * length  # what an epoch leaves out is less than two windows
+
+
+@given(**SHAPES)
+def test_a_track_is_read_in_order_and_the_tracks_of_an_epoch_are_end_to_end(n, length, size, seed):
+    if n // length - 1 < size or n <= length:
+        return
+    batches = Tracks(np.arange(n, dtype=np.uint16), size, length, seed)
+    steps = batches.steps_per_epoch
+    for epoch in range(3):
+        seen = [batches.batch(epoch * steps + i) for i in range(steps)]
+        assert [batches.goes_on(epoch * steps + i) for i in range(steps)] == [False] + [True] * (steps - 1)
+        tracks = np.concatenate([seen[0], *(batch[:, 1:] for batch in seen[1:])], axis=1)
+        first = steps * length * np.arange(size)[:, None]
+        assert np.array_equal(tracks, tracks[0, 0] + first + np.arange(steps * length + 1))
+        assert tracks.max() < n
+    assert n - 1 - steps * size * length < (size + 1) * length  # what an epoch leaves out: less than a window a track and one
 
 
 @given(**SHAPES, step=st.integers(0, 10**12))
