@@ -101,6 +101,16 @@ def parser() -> argparse.ArgumentParser:
     for sub in (commands.choices["list"], match_):
         sub.add_argument("--scale", default="8M", help="a size of config/scales.yaml")
         sub.add_argument("--context", type=int, default=256, help="tokens, for FLOPs and caches")
+    claims_ = command(claims)
+    claims_.add_argument("action", nargs="?", default="list", choices=["list", "judge", "register", "check"])
+    why_ = command(why)
+    why_.add_argument("claim", help="the id of a claim")
+    for sub in (claims_, why_):
+        sub.add_argument("--claims", type=Path, default=Path("config/claims"), metavar="PATH", help="folder of the claims")
+        sub.add_argument("--study", nargs="+", type=Path, metavar="PATH", help="results/studies/<study>; all there are")
+    compare_ = command(compare, study="results/studies/<study>")
+    compare_.add_argument("a", help="a variant, cell or run of the study")
+    compare_.add_argument("b", help="what it is compared with")
     verify_ = command(verify, data="folder of tokens")
     verify_.add_argument("run", type=Path, help="results/runs/<run_id>")
     bench_ = command(bench, out="JSON with every number")
@@ -331,6 +341,55 @@ def rebuild(options: argparse.Namespace) -> None:
     print(f"{options.published / 'report.html'}")
 
 
+def claims(options: argparse.Namespace) -> None:
+    """List the claims and their verdicts; judge those of a study; register them before the runs; or check them.
+
+    register enters what is new or edited, with the time. check holds claims to the studies, and their times to the history.
+    """
+    from gt.analysis.claims import check, load_arms, load_claims
+    from gt.analysis.registration import register, unconfirmed
+    from gt.analysis.verdicts import judge, overview
+
+    if options.action == "list":
+        from gt.report.claims import table
+
+        print(table(overview(options.claims, _studies(options))))
+        return
+    if options.action == "judge":
+        for study in _studies(options):
+            print(f"{study / 'claims.json'}: {len(judge(study, options.claims))} verdicts")
+        return
+    from gt.study import load_study
+
+    known = load_claims(options.claims)
+    plans = {file.stem: load_study(file).plan() for file in sorted((options.claims.parent / "studies").glob("*.yaml"))}
+    check(known, load_arms(options.claims), plans)
+    if options.action == "register":
+        entered = register(options.claims, known)
+        print(f"{len(entered)} of {len(known)} claims entered{': ' if entered else ''}{', '.join(entered)}")
+    elif late := unconfirmed(options.claims):
+        raise ConfigError("\n".join(late))
+
+
+def why(options: argparse.Namespace) -> None:
+    """Say all about one claim: the record, what was run, the numbers, the verdict, and what explains it."""
+    from gt.analysis.verdicts import overview
+    from gt.report.claims import why
+
+    rows = {row.id: row for row in overview(options.claims, _studies(options))}
+    if options.claim not in rows:
+        raise ConfigError(f"unknown claim {options.claim!r}." + nearest(options.claim, rows))
+    print(why(rows[options.claim]))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Set two variants, cells or runs of a study side by side in every metric, paired by seed."""
+    from gt.analysis.values import Values
+    from gt.report.claims import compare
+
+    print(compare(Values(options.study), options.a, options.b))
+
+
 def schema(options: argparse.Namespace) -> None:
     """Write the JSON schemas of the configuration files."""
     from gt.schemas import write
@@ -471,6 +530,11 @@ def _variants(scale: str) -> dict[str, Any]:
     if scale not in scales:
         raise ConfigError(f"--scale: unknown scale {scale!r}." + nearest(scale, scales))
     return {name: ModelSpec.model_validate(assemble(scales[scale], resolve(variants, name).model)) for name in variants}
+
+
+def _studies(options: argparse.Namespace) -> list[Path]:
+    """The folders of studies that are named, or all that there are."""
+    return options.study or sorted(file.parent for file in Path("results/studies").glob("*/runs.parquet"))
 
 
 def _plan(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gt.analysis.aggregate import aggregate
+from gt.analysis.verdicts import judge
 from gt.errors import ConfigError
 from gt.records import atomic_write, read_json, write_json
 from gt.report.figures import draw
@@ -23,6 +24,7 @@ from gt.study import dumps
 Json = dict[str, Any]
 DOCUMENTS = ("manifest.json", "evaluation.json", "probes.json", "failure.json")
 CURVES = "curves.parquet"
+CLAIMS = Path("config/claims")
 REPORT = ("report.html", "report.md", "tables", "figures")
 
 
@@ -45,6 +47,7 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
         study.mkdir()
         shutil.copyfile(published / "records/plan.json", study / "plan.json")
         aggregate(plan, runs, study)
+        judge(study, CLAIMS)
         draw(study)
         render(study, templates)
         out.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from gt.analysis.claims import Arm, Claim
 from gt.records import atomic_write
 from gt.spec import RunSpec
 from gt.study import Name, StudyFile, Variant
@@ -17,6 +18,8 @@ def schemas() -> dict[str, dict[str, object]]:
     return {
         "study.schema.json": StudyFile.model_json_schema(),
         "variants.schema.json": TypeAdapter(dict[Name, Variant]).json_schema(),
+        "claims.schema.json": TypeAdapter(dict[str, Claim]).json_schema(),
+        "arms.schema.json": TypeAdapter(dict[Name, Arm]).json_schema(),
         "run.schema.json": RunSpec.model_json_schema(),
     }
 

@@ -257,7 +257,7 @@ class ArmsFile(Part):
 
 
 def load_claims(folder: Path) -> dict[str, Claim]:
-    """All claims of `config/claims/*.yaml`. ConfigError names the file, the line, the claim and the key."""
+    """All claims of `config/claims/*.yaml`, none without the folder. ConfigError names the file, the line, the claim and the key."""
     claims: dict[str, Claim] = {}
     for file in sorted(folder.glob("*.yaml")):
         if file.name == ARMS:
@@ -270,8 +270,6 @@ def load_claims(folder: Path) -> dict[str, Claim]:
             except ValidationError as error:
                 where = f"{file}, {_line(file, name, *error.errors()[0]['loc'])}: {name}"
                 raise explain(error, where, document) from None
-    if not claims:
-        raise ConfigError(f"{folder}: there are no claims here.")
     arms = load_arms(folder)
     for name, claim in claims.items():
         for arm in claim.arms:

@@ -56,6 +56,21 @@ class Values:
         completed = {seed for seed in found if self.status.get((place.cell["id"], seed)) == "completed"}
         return {seed: value for seed, value in sorted(found.items()) if seed in completed and math.isfinite(value)}
 
+    def names(self) -> list[tuple[str, float | None]]:
+        """Every registered metric of which the tables have a value, and where it stands if it has a place."""
+        found: list[tuple[str, float | None]] = []
+        for column in self.tables["runs"].columns:
+            try:
+                found += [(column, None)] if registered(column).table == "runs" else []
+            except ConfigError:  # words and counts of a run that are no metrics
+                continue
+        if (probes := self.tables.get("probes")) is not None and not probes.empty:
+            found += [(name, None) for name in probes.loc[probes["layer"].isna(), "name"].unique()]
+        if (evaluations := self.tables.get("evaluations")) is not None and not evaluations.empty:
+            places = evaluations[["metric", "at"]].drop_duplicates().itertuples(index=False)
+            found += [(name, None if math.isnan(at) else float(at)) for name, at in places]
+        return found
+
     def best(self, cells: list[Json], tuning: list[Json]) -> list[Json]:
         """The one of the cells whose factors are those of the tuning cell with the lowest mean loss."""
         metric = "val/loss"

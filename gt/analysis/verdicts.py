@@ -26,7 +26,7 @@ Json = dict[str, Any]
 Word = Literal["supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run"]
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
-VERDICTS = ("supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run")
+VERDICTS: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run")
 
 
 @dataclass

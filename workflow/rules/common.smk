@@ -110,6 +110,7 @@ for variable, folder in {
     os.environ |= {variable: f"{folder}:{others}" if others else str(folder)}
 PLANS = load_plans()
 STUDIES = list(PLANS)
+CLAIMS = sorted(map(str, Path("config/claims").glob("*.*")))
 TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
 # Runs that are trained side by side by one job; without packs each run is a job of its own.
 PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
@@ -229,6 +230,7 @@ def write_partial_reports():
         folder = f"results/studies/{study}"
         for stage in (
             f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
+            f"claims judge --study {folder}",
             f"figures --study {folder}",
             f"report --study {folder} --templates {templates}",
             f"summary --study {folder}",

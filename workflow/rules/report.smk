@@ -54,6 +54,7 @@ rule figures:
 rule report:
     input:
         rules.aggregate.output,
+        claims="results/studies/{study}/claims.json",
         figures="results/studies/{study}/figures.done",
         templates=expand(ROOT / "report_templates/{file}", file=TEMPLATES),
     output:

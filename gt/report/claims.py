@@ -1,0 +1,173 @@
+"""What is said of claims, in sentences and in a terminal: their verdicts, why, and two models side by side."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from gt.analysis.aggregate import label
+from gt.analysis.claims import Place
+from gt.analysis.statistics import benjamini_hochberg, paired_difference
+from gt.analysis.values import Values
+from gt.analysis.verdicts import VERDICTS, Row
+from gt.errors import ConfigError, nearest
+from gt.report import text
+
+Json = dict[str, Any]
+WIDTH = 100
+
+
+def number(value: float | None) -> str:
+    """A number of any size, to four figures."""
+    return text.NOTHING if value is None else f"{value:.4g}".replace("-", "−")
+
+
+def finding(test: Json) -> str:
+    """One predicate's sentence and what was measured: the estimate with its 95 % interval."""
+    shown = number(test["estimate"])
+    if test["lower"] is not None:
+        shown += f" [{number(test['lower'])}, {number(test['upper'])}]"
+    return f"{test['words']}: {shown}, {text.plural(test['n'], 'seed')}"
+
+
+def reasons(judgement: Json) -> list[str]:
+    """Why a claim has its verdict: what was measured, how sure that is, and what is missing to be sure."""
+    if judgement["missing"]:
+        return [f"Missing: {missing}." for missing in judgement["missing"]]
+    if judgement["reason"]:
+        return [f"No test: {judgement['reason']}."]
+    lines = [f"{finding(test)}." for test in judgement["tests"]]
+    how = "Benjamini and Hochberg" if judgement["exploratory"] else "Holm"
+    speaks = "for" if judgement["leaning"] == "supported" else "against"
+    adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
+    lines.append(f"p {text.p_equation(judgement['p'])} {speaks} the claim; {adjusted}.")
+    if judgement["p_equivalent_adjusted"] is not None:
+        lines.append(f"That the difference does not matter: p {text.p_equation(judgement['p_equivalent_adjusted'])}, adjusted.")
+    if judgement["verdict"] == "inconclusive":
+        lines += [power(test) for test in judgement["tests"] if test["detectable"] is not None]
+    if judgement["exploratory"]:
+        lines.append(f"Exploratory: {judgement['exploratory']}.")
+    return lines
+
+
+def power(test: Json) -> str:
+    """What a test's seeds could have seen, and how many would settle it."""
+    more = "more than 10,000 seeds" if test["needed"] is None else text.plural(test["needed"], "seed")
+    distance = f"{100 * test['detectable']:.3g} %" if test["scale"] == "ratio" else number(test["detectable"])
+    seen = f"{test['n']} seeds see a distance of {distance} from the bound with a power of 80 %"
+    return f"{seen}; what was measured, if it is true, would be settled by {more}."
+
+
+def attribution(row: Row) -> str:
+    """What explains that a claim fails, where an arm supports it; empty otherwise."""
+    if not row.explained_by:
+        return ""
+    return f"Fails with the mixers as published, and holds under {text.listed(row.explained_by)}."
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The claims with their verdicts, a line each, and the count of the verdicts."""
+    rows = list(rows)
+    widest = max((len(row.id) for row in rows), default=5)
+    lines = [f"{'claim':{widest}}  {'verdict':14} {'p':>7} {'adjusted':>8} {'seeds':>5}  what it says"]
+    for row in rows:
+        own: Json = row.judgement or {}
+        n = max((test["n"] for test in own.get("tests", [])), default=None)
+        numbers = f"{text.p_value(own.get('p')):>7} {text.p_value(own.get('p_adjusted')):>8} {text.count(n):>5}"
+        mark = "*" if own.get("exploratory") else " "
+        line = f"{row.id:{widest}}  {row.verdict + mark:14} {numbers}  {row.claim.title}"
+        lines.append(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…")
+    counts = Counter(row.verdict for row in rows)
+    lines += ["", ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])]
+    if any(row.judgement and row.judgement["exploratory"] for row in rows):
+        lines.append("* exploratory: registered after the first run, edited since, or not at all")
+    return "\n".join(lines)
+
+
+def why(row: Row) -> str:
+    """All about one claim: what it says, the record, what was run, the numbers, the verdict, and what explains it."""
+    claim = row.claim
+    blocks = [f"{row.id}: {claim.title}", f"Claim: {claim.sentence.strip()}", f"Source: {claim.source}."]
+    if claim.note:
+        blocks.append(f"The record: {claim.note}")
+    if claim.not_testable:
+        blocks += ["Verdict: not testable.", claim.not_testable.strip()]
+    elif row.judgement is None:
+        blocks.append(f"Verdict: not yet run. `snakemake --config study={claim.study}` runs it.")
+    else:
+        blocks.append(f"Study: {row.judgement['study']}; at least {text.plural(claim.seeds, 'seed')} a cell.")
+        blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
+    for arm, judged in row.arms.items():
+        p = f" (p {text.p_equation(judged['p'])})" if judged["p"] is not None else ""
+        blocks.append(f"Under {arm}: {judged['verdict']}{p}.")
+    if explained := attribution(row):
+        blocks.append(explained)
+    return "\n".join(textwrap.fill(block, WIDTH, subsequent_indent="  ") for block in blocks)
+
+
+def compare(values: Values, a: str, b: str) -> str:
+    """Two variants, cells or runs of a study side by side, in every metric that both have; differences are paired by seed.
+
+    p values are adjusted over all lines (Benjamini and Hochberg): this is exploration. ConfigError for an unknown name.
+    """
+    blocks = []
+    for left, right in _pairs(values, a, b):
+        rows = []
+        for metric, at in values.names():
+            first, second = (_of(values, side, metric, at) for side in (left, right))
+            if first and second:
+                rows.append(
+                    (metric + (f" at {at:g}" if at is not None else ""), first, second, paired_difference(first, second))
+                )
+        tested = [i for i, row in enumerate(rows) if row[3].p is not None]
+        adjusted = dict(zip(tested, benjamini_hochberg([float(rows[i][3].p or 0.0) for i in tested]), strict=True))
+        lines = [f"{left['name']} less {right['name']}", ""]
+        lines.append(
+            f"{'metric':34} {'n':>2} {'first':>9} {'second':>9} {'difference':>10} {'95 % interval':>21} {'adj. p':>7}"
+        )
+        for i, (name, first, second, d) in enumerate(rows):
+            interval = f"[{number(d.lower)}, {number(d.upper)}]" if d.lower is not None else text.NOTHING
+            means = (number(sum(side.values()) / len(side)) for side in (first, second))
+            shown = " ".join(f"{mean:>9}" for mean in means)
+            p = text.p_value(adjusted.get(i))
+            lines.append(f"{name[:34]:34} {d.n:>2} {shown} {number(d.mean):>10} {interval:>21} {p:>7}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _pairs(values: Values, a: str, b: str) -> list[tuple[Json, Json]]:
+    """What two names stand for: cells of the same corpus, tokenizer and factors where they are variants."""
+    left, right = _sides(values, a), _sides(values, b)
+    if len(left) == len(right) == 1:
+        return [(left[0], right[0])]
+    pairs = [(one, other) for one in left for other in right if one["place"] == other["place"]]
+    if not pairs:
+        raise ConfigError(f"{a} and {b} have no corpus, tokenizer and factors in common; name two cells.")
+    return pairs
+
+
+def _sides(values: Values, name: str) -> list[Json]:
+    cells = values.plan["cells"]
+    for cell in cells:
+        for seed, run in cell["runs"].items():
+            if run == name:
+                return [{"cell": cell, "seed": int(seed), "name": name, "place": None}]
+    found = [cell for cell in cells if name in (cell["id"], cell["variant"], label(cell))]
+    if not found:
+        raise ConfigError(f"{values.plan['study']} has no variant, cell or run {name!r}." + nearest(name, _names(cells)))
+    place = [(cell["corpus"], cell["tokenizer"], sorted(cell["factors"].items())) for cell in found]
+    return [{"cell": cell, "seed": None, "name": cell["id"], "place": own} for cell, own in zip(found, place, strict=True)]
+
+
+def _names(cells: list[Json]) -> list[str]:
+    return sorted({name for cell in cells for name in (cell["id"], cell["variant"])})
+
+
+def _of(values: Values, side: Json, metric: str, at: float | None) -> dict[int, float]:
+    """The values of a cell by seed, or of one run, as if its seed were 0."""
+    found = values.of(Place("", side["cell"], metric, at))
+    if side["seed"] is None:
+        return found
+    return {0: found[side["seed"]]} if side["seed"] in found else {}
