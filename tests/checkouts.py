@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {
     "title": "Tiny",
     "baseline": "GPT-2",
+    "evaluations": ["quantisation"],
     "variants": ["GPT-2", "GF"],
     "corpora": ["file:text.txt"],
     "tokenizers": [{"name": "char"}],

@@ -41,6 +41,8 @@ def test_one_command_trains_tracks_and_reports(finished: Checkout) -> None:
     assert {"report.html", "report.md", "tables", "figures", "runs.parquet"} <= {f.name for f in study.iterdir()}
     runs = pd.read_parquet(study / "runs.parquet")
     assert runs["status"].tolist() == ["completed"] * 4
+    measured = pd.read_parquet(study / "evaluations.parquet")
+    assert set(measured[measured["metric"].str.startswith("quantisation/")]["variant"]) == {"GF"}
 
 
 def test_the_second_time_there_is_nothing_to_do(finished: Checkout) -> None:
