@@ -85,7 +85,6 @@ class StudyFile(Block):
 
     title: str
     description: str = ""
-    claims: list[str] = Field([], description="ids of the claims that this study serves")
     baseline: Annotated[Name, Field(description="the variant that the others are compared with")]
     evaluations: list[Evaluation] = Field([], description="what is measured of every run beside its held-out losses")
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
@@ -132,7 +131,6 @@ class Study:
             "study": self.name,
             "title": self.file.title,
             "description": self.file.description,
-            "claims": self.file.claims,
             "baseline": self.file.baseline,
             "evaluations": self.file.evaluations,
             "dollars_per_hour": self.file.dollars_per_hour,

@@ -58,7 +58,6 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
         "study": "synthetic",
         "title": "Synthetic records & known answers",
         "description": "Numbers from a known model, so that what the analysis must find is known.",
-        "claims": [],
         "baseline": "GPT-2",
         "evaluations": ["long_context", "generation", "quantisation"],
         "dollars_per_hour": 2.0,

@@ -5,6 +5,7 @@ The templates take every number from here, so a number in the text cannot differ
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE
+from gt.analysis.claims import FAITHFUL
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -123,7 +125,9 @@ class Results:
 
     @property
     def claims(self) -> list[str]:
-        return list(self.plan["claims"])
+        """The claims that the study judges itself, not as an arm."""
+        path = self.folder / "claims.json"
+        return [own["claim"] for own in read_json(path) if own["arm"] == FAITHFUL] if path.exists() else []
 
     @property
     def baseline(self) -> str:
@@ -249,10 +253,8 @@ class Results:
         rows = self._evaluated(metric, cell, at)
         if not len(rows):
             return text.NOTHING
-        estimate = mean_interval(rows["value"].tolist())
-        bounds = (estimate.lower, estimate.upper) if len(rows) > 1 else (rows["lower"].iloc[0], rows["upper"].iloc[0])
-        inside = text.interval(*bounds, digits=3)
-        return text.decimals(estimate.mean, 3) + (f" {inside}" if inside != text.NOTHING else "")
+        bounds, mean = interval_of(rows), text.decimals(float(rows["value"].mean()), 3)
+        return mean if bounds is None else f"{mean} {text.interval(*bounds, digits=3)}"
 
     def _evaluated(self, metric: str, cell: str, at: float | None) -> pd.DataFrame:
         rows = self.measured.get(metric, {}).get(cell, self.evaluations.iloc[:0])
@@ -292,6 +294,16 @@ def load(study_dir: Path) -> Results:
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")
         frames[name] = pd.read_parquet(path)
     return Results(study_dir, read_json(study_dir / "plan.json"), read_json(study_dir / "coverage.json"), **frames)
+
+
+def interval_of(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """The 95 % t interval of an evaluation over seeds; of one seed its own, if it has one."""
+    if len(rows) > 1:
+        estimate = mean_interval(rows["value"].tolist())
+        assert estimate.lower is not None and estimate.upper is not None
+        return estimate.lower, estimate.upper
+    lower, upper = float(rows["lower"].iloc[0]), float(rows["upper"].iloc[0])
+    return None if math.isnan(lower) else (lower, upper)
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
