@@ -65,7 +65,7 @@ def _engines(specs: Specs) -> list[Candidate]:
 
 def _backends(specs: Specs) -> list[Candidate]:
     theirs = (("RWKV-6", "fla"), ("Mamba-2", "mamba_ssm"))
-    ours = [(name, backend) for name in ("RWKV-6", "Mamba-2", HYBRID) for backend in ("chunked", "triton")]
+    ours = [(name, backend) for name in ("RWKV-6", "Mamba-2", HYBRID) for backend in ("chunked", "chunks", "positions")]
     return [Candidate(f"{name}, {backend}", specs[name], backend=backend) for name, backend in (*ours, *theirs)]
 
 

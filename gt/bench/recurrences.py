@@ -20,7 +20,7 @@ BATCH, D_MODEL, D_STATE = 32, 128, 64
 # Those of the studies first: a measurement that is cut short has them.
 LENGTHS, HEAD_SIZES = (64, 256, 1024), (32, 64, 16)
 CALLS = 20  # in a round
-OURS = ("chunked", "triton")
+OURS = ("chunked", "chunks", "positions")
 
 
 def inputs(op: str, time: int, head_size: int, device: torch.device, batch: int = BATCH) -> list[Tensor]:

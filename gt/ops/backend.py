@@ -1,4 +1,4 @@
-"""What computes a recurrence: our Triton kernels on a GPU, chunked torch code elsewhere.
+"""What computes a recurrence: Triton kernels of ours on a GPU, chunked torch code elsewhere.
 
 The choice is a function of the operation, the device and the shape, never of a measurement at run time: another kernel sums
 in another order, and a run's bits must not depend on how busy a machine was. What was measured to make the choice is
@@ -24,13 +24,20 @@ _chosen: dict[str, str] = {}
 
 @torch.compiler.assume_constant_result
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
-    """`triton` or `chunked`, or what `use` says. op: wkv6, ssd or selective; keys, values: of the state of one head."""
+    """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
+
+    Chunks on a GPU's matrix units were quicker than positions in its registers at every measured size, but want powers of two
+    and one decay a key or a head.
+    """
     if _forced:
         name = _forced[-1]
+    elif device_type != "cuda" or double or not _has_triton():
+        name = "chunked"
+    elif op != "selective" and all(n in (16, 32, 64, 128) for n in (keys, values)) and keys * values <= 128 * 64:
+        name = "chunks"
     else:
-        served = device_type == "cuda" and not double and serves(keys, values) and _has_triton()
-        name = "triton" if served else "chunked"
-    _chosen[f"{op} {keys}x{values}"] = f"{name}: {tiles(keys, values)}" if name == "triton" else name
+        name = "positions" if serves(keys, values) else "chunked"
+    _chosen[f"{op} {keys}x{values}"] = f"{name}: {tiles(keys, values)}" if name == "positions" else name
     implementation(op, name)  # imported now, not while a compiler looks on
     return name
 
@@ -42,7 +49,7 @@ def chosen() -> dict[str, str]:
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Have all recurrences computed by one backend: `chunked`, `triton`, or for comparison `fla` or `mamba_ssm`."""
+    """Have all recurrences computed by one backend, which must serve them: a name of IMPLEMENTATIONS."""
     _forced.append(name)
     try:
         yield
@@ -69,10 +76,16 @@ def _wkv6_chunked() -> Recurrence:
     return wkv6_chunked
 
 
-def _wkv6_triton() -> Recurrence:
-    from gt.ops.recurrence import wkv6_triton
+def _wkv6_chunks() -> Recurrence:
+    from gt.ops.kernels.wkv6 import wkv6_chunks
 
-    return wkv6_triton
+    return wkv6_chunks
+
+
+def _wkv6_positions() -> Recurrence:
+    from gt.ops.recurrence import wkv6_positions
+
+    return wkv6_positions
 
 
 def _wkv6_fla() -> Recurrence:
@@ -93,10 +106,16 @@ def _ssd_chunked() -> Recurrence:
     return ssd_chunked
 
 
-def _ssd_triton() -> Recurrence:
-    from gt.ops.recurrence import ssd_triton
+def _ssd_chunks() -> Recurrence:
+    from gt.ops.kernels.ssd import ssd_chunks
 
-    return ssd_triton
+    return ssd_chunks
+
+
+def _ssd_positions() -> Recurrence:
+    from gt.ops.recurrence import ssd_positions
+
+    return ssd_positions
 
 
 def _ssd_mamba_ssm() -> Recurrence:
@@ -121,14 +140,15 @@ def _selective_chunked() -> Recurrence:
     return selective_chunked
 
 
-def _selective_triton() -> Recurrence:
-    from gt.ops.recurrence import selective_triton
+def _selective_positions() -> Recurrence:
+    from gt.ops.recurrence import selective_positions
 
-    return selective_triton
+    return selective_positions
 
 
+# `chunked` is torch code for any device, `chunks` and `positions` are Triton kernels of ours, the others are for comparison.
 IMPLEMENTATIONS: dict[str, dict[str, Callable[[], Recurrence]]] = {
-    "wkv6": {"chunked": _wkv6_chunked, "triton": _wkv6_triton, "fla": _wkv6_fla},
-    "ssd": {"chunked": _ssd_chunked, "triton": _ssd_triton, "mamba_ssm": _ssd_mamba_ssm},
-    "selective": {"chunked": _selective_chunked, "triton": _selective_triton},
+    "wkv6": {"chunked": _wkv6_chunked, "chunks": _wkv6_chunks, "positions": _wkv6_positions, "fla": _wkv6_fla},
+    "ssd": {"chunked": _ssd_chunked, "chunks": _ssd_chunks, "positions": _ssd_positions, "mamba_ssm": _ssd_mamba_ssm},
+    "selective": {"chunked": _selective_chunked, "positions": _selective_positions},
 }

@@ -42,8 +42,7 @@ def recurrence(
     """
     from gt.ops.kernels.recurrence import forward
 
-    tensors = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state))
-    return forward(*tensors, decay)
+    return forward(q, k, v, e, u, state, decay)
 
 
 @recurrence.register_fake
@@ -67,8 +66,7 @@ def recurrence_backward(
     """Gradients of q, k, v, e, u and state in float32; all but the last have a leading dimension of parts to be summed."""
     from gt.ops.kernels.recurrence import backward
 
-    tensors = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state, dy, dfinal))
-    return backward(*tensors, decay)
+    return backward(q, k, v, e, u, state, dy, dfinal, decay)
 
 
 @recurrence_backward.register_fake
@@ -142,7 +140,7 @@ def _(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tens
     return (y.unflatten(0, (info.batch_size, -1)), final.unflatten(0, (info.batch_size, -1))), (0, 0)
 
 
-def wkv6_triton(
+def wkv6_positions(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """As `gt.ops.wkv6.wkv6_reference`."""
@@ -150,7 +148,7 @@ def wkv6_triton(
     return y, state
 
 
-def ssd_triton(
+def ssd_positions(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """As `gt.ops.ssd.ssd_reference`."""
@@ -160,7 +158,7 @@ def ssd_triton(
     return (y if D is None else y + D.unsqueeze(-1) * x).to(x.dtype), state.transpose(-1, -2)
 
 
-def selective_triton(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def selective_positions(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """As `gt.ops.selective.selective_reference`: one head, its channels as values."""
     B, C, k, log_w = (x.unsqueeze(2) for x in (B, C, k, log_w))
     state = _full(state.transpose(-1, -2).unsqueeze(1) if state is not None else None)

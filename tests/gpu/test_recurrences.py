@@ -26,6 +26,9 @@ DEVICE = "cuda" if GPU else "cpu"
 FLOAT32, BFLOAT16 = 2e-5, 1e-2
 LENGTHS, SIZES = ((17, 64, 200, 1024), (16, 32, 64)) if GPU else ((17,), (16,))
 DECAYS = {"mixed": None, "none": -1e-6, "total": -30.0}
+KERNELS = [("wkv6", "chunks"), ("wkv6", "positions"), ("ssd", "chunks"), ("ssd", "positions"), ("selective", "positions")]
+# A and D of Mamba-2: torch sums their gradients over all sequences, in an order that depends on how many there are.
+SUMMED = {"ssd": (4, 7)}
 REFERENCES: dict[str, Callable[..., Any]] = {"wkv6": wkv6_reference, "ssd": ssd_reference, "selective": selective_reference}
 
 
@@ -71,28 +74,29 @@ def relative(actual: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("time", LENGTHS)
-@pytest.mark.parametrize("op", REFERENCES)
-def test_a_kernel_is_its_recurrence(op: str, time: int, size: int, decay: str) -> None:
+@pytest.mark.parametrize(("op", "backend"), KERNELS)
+def test_a_kernel_is_its_recurrence(op: str, backend: str, time: int, size: int, decay: str) -> None:
     given = inputs(op, time, size, DECAYS[decay])
     exact = with_gradients(REFERENCES[op], [x.double() for x in given])
-    found = with_gradients(implementation(op, "triton"), given)
+    found = with_gradients(implementation(op, backend), given)
     errors = [relative(a, b) for a, b in zip(found, exact, strict=True)]
     assert max(errors) <= FLOAT32, errors
 
 
 @pytest.mark.parametrize("decay", DECAYS)
-def test_wkv6_of_bfloat16_activations(decay: str) -> None:
+@pytest.mark.parametrize("backend", ["chunks", "positions"])
+def test_wkv6_of_bfloat16_activations(backend: str, decay: str) -> None:
     """What the kernel is given is rounded already, so the reference gets the rounded numbers too."""
     given = [x.bfloat16() if i < 3 else x for i, x in enumerate(inputs("wkv6", LENGTHS[-1], SIZES[0], DECAYS[decay]))]
     exact = with_gradients(wkv6_reference, [x.double() for x in given])
-    found = with_gradients(implementation("wkv6", "triton"), given)
+    found = with_gradients(implementation("wkv6", backend), given)
     errors = [relative(a, b) for a, b in zip(found, exact, strict=True)]
     assert max(errors) <= BFLOAT16, errors
 
 
-@pytest.mark.parametrize("op", REFERENCES)
-def test_stacked_runs_have_the_bits_of_each_alone(op: str) -> None:
-    kernel = implementation(op, "triton")
+@pytest.mark.parametrize(("op", "backend"), KERNELS)
+def test_stacked_runs_have_the_bits_of_each_alone(op: str, backend: str) -> None:
+    kernel = implementation(op, backend)
     runs = [inputs(op, LENGTHS[0], SIZES[0], None, seed=100 * run) for run in range(3)]
     stacked = [torch.stack(x).requires_grad_() for x in zip(*runs, strict=True)]
     y, last = torch.func.vmap(kernel)(*stacked)
@@ -101,13 +105,17 @@ def test_stacked_runs_have_the_bits_of_each_alone(op: str) -> None:
         leaves = [x.clone().requires_grad_() for x in given]
         y, last = kernel(*leaves)
         alone = [y, last, *torch.autograd.grad(y.square().sum() + last.square().sum(), leaves)]
-        assert all(torch.equal(a[run], b) for a, b in zip(together, alone, strict=True))
+        for i, (a, b) in enumerate(zip(together, alone, strict=True)):
+            if i in SUMMED.get(op, ()):
+                assert relative(a[run], b) <= FLOAT32
+            else:
+                assert torch.equal(a[run], b), i
 
 
-@pytest.mark.parametrize("op", REFERENCES)
-def test_the_same_call_gives_the_same_bits(op: str) -> None:
+@pytest.mark.parametrize(("op", "backend"), KERNELS)
+def test_the_same_call_gives_the_same_bits(op: str, backend: str) -> None:
     given = inputs(op, LENGTHS[-1], SIZES[-1], None)
-    once, again = (with_gradients(implementation(op, "triton"), given) for _ in range(2))
+    once, again = (with_gradients(implementation(op, backend), given) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
@@ -117,6 +125,6 @@ def test_a_gpu_gets_kernels_and_a_head_of_odd_size_gets_torch() -> None:
         function(*inputs(op, 17, 16, None))
     odd = [noise(1, 5, 2, 36) for _ in range(3)]
     wkv6(*odd, -noise(1, 5, 2, 36).exp(), noise(2, 36))
-    served = {state: backend.split(":")[0] for state, backend in chosen().items()}
-    expected = {"wkv6 16x16": "triton", "ssd 32x16": "triton", "selective 16x64": "triton", "wkv6 36x36": "chunked"}
+    served = {state: name.split(":")[0] for state, name in chosen().items()}
+    expected = {"wkv6 16x16": "chunks", "ssd 32x16": "chunks", "selective 16x64": "positions", "wkv6 36x36": "chunked"}
     assert expected.items() <= served.items()

@@ -137,7 +137,7 @@ def _backward(
     SHARED: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DECAY: tl.constexpr,
     STRIDE: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """A tile is (BV, BK). What other tiles add to leaves as a part: dq and dk for a value tile, dv for a key tile, dw by DECAY."""
+    """A tile is (BV, BK). dq and dk have a part for each value tile, dv one for each key tile, dw by DECAY."""
     head = tl.program_id(1).to(tl.int64)
     heads = tl.num_programs(1).to(tl.int64)
     key_tile, value_tile = tl.program_id(0) // (V // BV), tl.program_id(0) % (V // BV)
@@ -227,6 +227,7 @@ def forward(
     q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str
 ) -> tuple[Tensor, Tensor]:
     """y like v, and the final state (batch, head, key, value) in float32. Arguments as in `gt.ops.recurrence.recurrence`."""
+    q, k, v, e, u, state = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
@@ -253,6 +254,7 @@ def backward(
 
     In float32, each the sum of its parts; q's and k's are of each head, also where heads share them.
     """
+    q, k, v, e, u, state, dy, dfinal = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state, dy, dfinal))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)

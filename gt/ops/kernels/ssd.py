@@ -198,7 +198,7 @@ def _(info: Any, in_dims: Any, *inputs: Tensor | None) -> Any:
     return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0, 0)
 
 
-def ssd_triton(
+def ssd_chunks(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """As `gt.ops.ssd.ssd_reference`; computes in float32, y has x's dtype."""

@@ -188,9 +188,8 @@ def wkv6_backward(
     r, k, v, log_w, u, dy, dlast = (t.contiguous() for t in (r, k, v, log_w, u, dy, dlast))
     dr, dk, dv, dlog_w = (torch.empty_like(t) for t in (r, k, v, log_w))
     du, dstart = v.new_empty(B, H, K, dtype=torch.float32), torch.empty_like(states[:, :, 0]).contiguous()
-    inside = v.new_empty(B, H, CHUNK, K, V, dtype=torch.float32)
     _backward[(B * H,)](
-        r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, inside, T, H, B // runs, K, V, CHUNK,
+        r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, T, H, B // runs, K, V, CHUNK,
         num_warps=warps(K, V),
     )  # fmt: skip
     return dr, dk, dv, dlog_w, du.view(runs, B // runs, H, K).sum(1).to(u.dtype), dstart
@@ -234,7 +233,7 @@ def _(info: Any, in_dims: Any, *inputs: Tensor | None) -> Any:
     return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0, 0)
 
 
-def wkv6_triton(
+def wkv6_chunks(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """As `gt.ops.wkv6.wkv6_reference`; computes in float32, y has v's dtype."""
