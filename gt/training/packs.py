@@ -10,6 +10,10 @@ from pathlib import Path
 from gt.grouping import cohort_key
 from gt.training.loop import Attempt, Job, Settings, together
 
+# The seeds of a cell in the studies of the record. Cohorts of one size share compiled code, and larger ones do not train a run
+# in less time (`gt bench stacks`); what is left of a GPU, other cohorts use from their own streams.
+STACK = 5
+
 
 def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings: Settings) -> Iterator[tuple[Job, str]]:
     """Train runs and write their records. Yields each with its status, `completed`, `diverged` or `failed`, when it ends.
@@ -19,15 +23,13 @@ def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings:
     checkpoints: a folder for all of them, where each cohort has one of its own. What fails takes its cohort with it and no
     other; why is said on the error stream.
     """
-    cohorts: dict[str, list[Job]] = {}
-    for job in jobs:
-        cohorts.setdefault(cohort_key(job.spec), []).append(job)
-    for key, members in cohorts.items():
+    cohorts = stacks(jobs)
+    for i, members in enumerate(cohorts):
         todo = [job for job in members if job.spec.run_id not in finished]
         if not todo or not (checkpoints / folder_name(members)).exists():
-            cohorts[key] = todo
+            cohorts[i] = todo
     attempts = []
-    for members in filter(None, cohorts.values()):
+    for members in filter(None, cohorts):
         try:
             attempts.append(Attempt(members, checkpoints / folder_name(members), settings))
         except Exception as error:
@@ -40,6 +42,14 @@ def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings:
                 yield from _failed(outcome[0].jobs, outcome[1])
     except Exception as error:  # of the only attempt
         yield from _failed(attempts[0].jobs, error)
+
+
+def stacks(jobs: list[Job]) -> list[list[Job]]:
+    """Cohorts of at most STACK runs, in the order of the jobs."""
+    alike: dict[str, list[Job]] = {}
+    for job in jobs:
+        alike.setdefault(cohort_key(job.spec), []).append(job)
+    return [members[i : i + STACK] for members in alike.values() for i in range(0, len(members), STACK)]
 
 
 def folder_name(jobs: list[Job]) -> str:
