@@ -23,7 +23,8 @@ from gt.grouping import packs
 from gt.records import atomic_write
 from gt.study import NAME_PATTERN, checked_plan, dumps
 
-SETTINGS = {"study", "device", "pack_size", "mlflow_uri"}
+SETTINGS = {"study", "device", "pack_size", "jobs_per_gpu", "mlflow_uri"}
+COUNTS = {"pack_size": "runs one job trains", "jobs_per_gpu": "jobs share a GPU"}
 DEVICES = ["auto", "cpu", "cuda"]
 
 
@@ -55,10 +56,11 @@ def study_names():
         raise ConfigError(
             f"config: device: unknown device {device!r}.{nearest(device, DEVICES)}"
         )
-    if not isinstance(size := config["pack_size"], int) or size < 1:
-        raise ConfigError(
-            f"config: pack_size: {size!r} is not allowed. Allowed: how many runs one job trains, from 1."
-        )
+    for key, meaning in COUNTS.items():
+        if not isinstance(count := config[key], int) or count < 1:
+            raise ConfigError(
+                f"config: {key}: {count!r} is not allowed. Allowed: how many {meaning}, from 1."
+            )
     studies = config["study"]
     names = list(map(str, studies if isinstance(studies, list) else [studies]))
     for name in names:
@@ -90,16 +92,15 @@ def load_plans():
 
 
 def limit_gpus():
-    """Let no more jobs with a GPU run at once than this machine has GPUs, or than --resources gpu=N allows."""
+    """Let no more jobs with a GPU run at once than this machine's GPUs have places, or than --resources gpu=N allows."""
     if GPUS and workflow.local_exec:
-        limits = workflow.global_resources
-        asked = limits["gpu"].value if "gpu" in limits else GPUS
-        workflow.register_resource("gpu", min(GPUS, asked))
+        limits, places = workflow.global_resources, GPUS * config["jobs_per_gpu"]
+        asked = limits["gpu"].value if "gpu" in limits else places
+        workflow.register_resource("gpu", min(places, asked))
 
 
 GPUS = len(devices.visible())
 without_conda_if_there_is_none()
-limit_gpus()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
 # --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
 for variable, folder in {
@@ -109,6 +110,7 @@ for variable, folder in {
     others = os.environ.get(variable)
     os.environ |= {variable: f"{folder}:{others}" if others else str(folder)}
 PLANS = load_plans()
+limit_gpus()
 STUDIES = list(PLANS)
 CLAIMS = sorted(map(str, Path("config/claims").glob("*.*")))
 TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
