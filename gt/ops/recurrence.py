@@ -30,57 +30,16 @@ def encoded(log_w: Tensor) -> Tensor:
     return torch.where(log_w > WEAK, log_w.expm1(), log_w.exp().clamp(min=SMALLEST))
 
 
-@torch.library.custom_op("groundthink::recurrence", mutates_args=())
-def recurrence(
-    q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str
-) -> tuple[Tensor, Tensor]:
-    """The recurrence above. Returns (y like v, final state (batch, head, key, value) in float32).
-
-    q, k: (batch, time, group, key), where a group serves head / group heads; v: (batch, time, head, value), all three in
-    float32 or bfloat16; e: encoded decays, by `decay` a "key", a "value" or a "head" (batch, time, head, key | value | 1);
-    u: (runs, head, key), where a run has batch / runs sequences, or None; state: (batch, head, key, value) or None for zeros.
-    """
-    from gt.ops.kernels.recurrence import forward
-
-    return forward(q, k, v, e, u, state, decay)
-
-
-@recurrence.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str) -> tuple[Tensor, Tensor]:
+def _results(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for y and the final state."""
     final = v.new_empty(v.shape[0], v.shape[2], q.shape[-1], v.shape[-1], dtype=torch.float32)
     return torch.empty_like(v, memory_format=torch.contiguous_format), final
 
 
-@torch.library.custom_op("groundthink::recurrence_backward", mutates_args=())
-def recurrence_backward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    e: Tensor,
-    u: Tensor | None,
-    state: Tensor | None,
-    dy: Tensor,
-    dfinal: Tensor | None,
-    decay: str,
+def _gradients(
+    q: Tensor, v: Tensor, e: Tensor, u: Tensor | None, decay: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, e, u and state in float32; all but the last have a leading dimension of parts to be summed."""
-    from gt.ops.kernels.recurrence import backward
-
-    return backward(q, k, v, e, u, state, dy, dfinal, decay)
-
-
-@recurrence_backward.register_fake
-def _(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    e: Tensor,
-    u: Tensor | None,
-    state: Tensor | None,
-    dy: Tensor,
-    dfinal: Tensor | None,
-    decay: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Room for those of q, k, v, e, u and state; all but the last have a leading dimension of parts that are to be summed."""
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
@@ -98,31 +57,79 @@ def _(
     return dq, dk, dv, de, du, dstate
 
 
+@torch.library.custom_op("groundthink::recurrence", mutates_args=())
+def recurrence(
+    q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str
+) -> tuple[Tensor, Tensor]:
+    """The recurrence above. Returns (y like v, final state (batch, head, key, value) in float32).
+
+    q, k: (batch, time, group, key), where a group serves head / group heads; v: (batch, time, head, value), all three in
+    float32 or bfloat16; e: encoded decays, by `decay` a "key", a "value" or a "head" (batch, time, head, key | value | 1);
+    u: (runs, head, key), where a run has batch / runs sequences, or None; state: (batch, head, key, value) or None for zeros.
+    """
+    from gt.ops.kernels.recurrence import forward
+
+    results = _results(q, v)
+    forward(q, k, v, e, u, state, *results, decay)
+    return results
+
+
+@recurrence.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str) -> tuple[Tensor, Tensor]:
+    return _results(q, v)
+
+
+@torch.library.custom_op("groundthink::recurrence_backward", mutates_args=())
+def recurrence_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    e: Tensor,
+    u: Tensor | None,
+    state: Tensor | None,
+    dy: Tensor,
+    dfinal: Tensor | None,
+    decay: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, e, u and state in float32; all but the last have a leading dimension of parts to be summed."""
+    from gt.ops.kernels.recurrence import backward
+
+    gradients = _gradients(q, v, e, u, decay)
+    backward(q, k, v, e, u, state, dy, dfinal, *gradients, decay)
+    return gradients
+
+
+@recurrence_backward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    e: Tensor,
+    u: Tensor | None,
+    state: Tensor | None,
+    dy: Tensor,
+    dfinal: Tensor | None,
+    decay: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _gradients(q, v, e, u, decay)
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.decay = inputs
     ctx.save_for_backward(*tensors)
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, e, u, state = ctx.saved_tensors
     dy = torch.zeros_like(v) if dy is None else dy
     dq, dk, dv, de, du, dstate = recurrence_backward(q, k, v, e, u, state, dy, dfinal, ctx.decay)
-    dq, dk = (d.sum(0).unflatten(2, (q.shape[2], -1)).sum(3).to(q.dtype) for d in (dq, dk))
-    if u is not None:
-        du = du.sum(0).unflatten(0, (u.shape[0], -1)).sum(1).to(u.dtype)
-    return (
-        dq,
-        dk.to(k.dtype),
-        dv.sum(0).to(v.dtype),
-        de.sum(0),
-        du if u is not None else None,
-        dstate if state is not None else None,
-        None,
-    )
+    dq, dk = (d.sum(0).unflatten(2, (x.shape[2], -1)).sum(3).to(x.dtype) for d, x in ((dq, q), (dk, k)))
+    of_u = du.sum(0).unflatten(0, (u.shape[0], -1)).sum(1) if u is not None else None
+    return dq, dk, dv.sum(0).to(v.dtype), de.sum(0), of_u, dstate if state is not None else None, None
 
 
-recurrence.register_autograd(_gradients, setup_context=_setup)
+recurrence.register_autograd(_differentiate, setup_context=_setup)
 
 
 @recurrence.register_vmap

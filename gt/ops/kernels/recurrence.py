@@ -19,7 +19,6 @@ add up over a long sequence.
 # mypy: ignore-errors
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -224,19 +223,25 @@ def _backward(
 
 
 def forward(
-    q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str
-) -> tuple[Tensor, Tensor]:
-    """y like v, and the final state (batch, head, key, value) in float32. Arguments as in `gt.ops.recurrence.recurrence`."""
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    e: Tensor,
+    u: Tensor | None,
+    state: Tensor | None,
+    y: Tensor,
+    final: Tensor,
+    decay: str,
+) -> None:
+    """Fills y and final. Arguments as in `gt.ops.recurrence.recurrence`."""
     q, k, v, e, u, state = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
-    y, final = torch.empty_like(v), v.new_empty(batch, heads, keys, values, dtype=torch.float32)
     _forward[(values // cut.forward_values, batch * heads)](
         q, k, v, e, u, state, y, final, time, heads, batch if u is None else batch // u.shape[0],
         heads // q.shape[2], keys, values, cut.forward_values, decay, cut.stages, num_warps=cut.warps,
     )  # fmt: skip
-    return y, final
 
 
 def backward(
@@ -248,30 +253,26 @@ def backward(
     state: Tensor | None,
     dy: Tensor,
     dfinal: Tensor | None,
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    de: Tensor,
+    du: Tensor,
+    dstate: Tensor,
     decay: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k (part, batch, time, head, key), v and e (part, *shape), u (part, batch, head, key), and state.
+) -> None:
+    """Fills dq, dk (part, batch, time, head, key), dv and de (part, *shape), du (part, batch, head, key) and dstate.
 
-    In float32, each the sum of its parts; q's and k's are of each head, also where heads share them.
+    In float32, each the sum of its parts; dq and dk are of each head, also where heads share q and k.
     """
     q, k, v, e, u, state, dy, dfinal = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state, dy, dfinal))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
-    key_tiles, value_tiles = keys // cut.keys, values // cut.values
-    of_decay = {"key": (value_tiles, keys), "value": (key_tiles, values), "head": (key_tiles * value_tiles, 1)}[decay]
-
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float32, device=v.device)
-
-    dq, dk = (empty(value_tiles, batch, time, heads, keys) for _ in range(2))
-    dv, de = empty(key_tiles, batch, time, heads, values), empty(of_decay[0], batch, time, heads, of_decay[1])
-    du = empty(value_tiles, batch, heads, keys) if u is not None else empty(0)
-    dstate = empty(batch, heads, keys, values)
-    kept = empty(batch * heads * triton.cdiv(time, STRIDE) * keys * values)
-    _backward[(key_tiles * value_tiles, batch * heads)](
+    n_tiles = keys // cut.keys * (values // cut.values)
+    kept = dstate.new_empty(batch * heads, triton.cdiv(time, STRIDE), keys, values)
+    _backward[(n_tiles, batch * heads)](
         q, k, v, e, u, state, dy, dfinal, kept, dq, dk, dv, de, du, dstate,
         time, heads, batch if u is None else batch // u.shape[0],
         heads // q.shape[2], keys, values, cut.keys, cut.values, decay, STRIDE, cut.stages, num_warps=cut.warps,
     )  # fmt: skip
-    return dq, dk, dv, de, du, dstate
