@@ -22,7 +22,7 @@ _forced: list[str] = []
 _chosen: dict[str, str] = {}
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
     """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
 

@@ -16,7 +16,6 @@ Decays come as `e` (`gt.ops.recurrence.encoded`): w itself where it is small, w 
 add up over a long sequence.
 """
 
-# mypy: ignore-errors
 from __future__ import annotations
 
 import triton
@@ -234,7 +233,8 @@ def forward(
     decay: str,
 ) -> None:
     """Fills y and final. Arguments as in `gt.ops.recurrence.recurrence`."""
-    q, k, v, e, u, state = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state))
+    q, k, v, e = (x.contiguous() for x in (q, k, v, e))
+    u, state = (x if x is None else x.contiguous() for x in (u, state))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
@@ -265,7 +265,8 @@ def backward(
 
     In float32, each the sum of its parts; dq and dk are of each head, also where heads share q and k.
     """
-    q, k, v, e, u, state, dy, dfinal = (x if x is None else x.contiguous() for x in (q, k, v, e, u, state, dy, dfinal))
+    q, k, v, e, dy = (x.contiguous() for x in (q, k, v, e, dy))
+    u, state, dfinal = (x if x is None else x.contiguous() for x in (u, state, dfinal))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
