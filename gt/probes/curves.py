@@ -19,13 +19,14 @@ PEAK = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 def from_curves(run: Path, letters: list[str]) -> Measures:
     """run: the folder of a record with curves.parquet. letters: of its branches, in their order."""
     curves = pd.read_parquet(run / "curves.parquet")
+    columns = [str(column) for column in curves]
     result: Measures = {}
-    if "gate/mean" in curves and len(gates := curves["gate/mean"].dropna()):
-        layers = {int(c.rsplit("_", 1)[1]): curves[c].dropna() for c in curves if c.startswith("gate/layer_")}
+    if "gate/mean" in columns and len(gates := curves["gate/mean"].dropna()):
+        layers = {int(c.rsplit("_", 1)[1]): curves[c].dropna() for c in columns if c.startswith("gate/layer_")}
         drift = {layer: float(values.iloc[-1] - values.iloc[0]) for layer, values in layers.items() if len(values)}
         result["gate/drift"] = by_layer(drift, float(gates.iloc[-1] - gates.iloc[0]))
     late = curves[curves["step"] > (1 - TENTH) * curves["step"].max()]
-    for column in curves:
+    for column in columns:
         what, _, part = column.partition("/")
         if what == "grad_cosine":
             # The first step has no step before it.
@@ -35,7 +36,7 @@ def from_curves(run: Path, letters: list[str]) -> Measures:
     if len(letters) == 2:
         final = ratio(*(_last(curves[f"grad_norm/mixers.{letter}"]) for letter in letters))
         result["gradient/curve_ratio"] = one(final)
-        gate = _last(curves["gate/mean"]) if "gate/mean" in curves else None
+        gate = _last(curves["gate/mean"]) if "gate/mean" in columns else None
         result["gradient/curve_odds_corrected_ratio"] = one(over_odds(final, gate))
     val, train = curves["val/loss"].dropna(), late["train/loss"]
     result["curve/grad_norm"] = one(_last(curves["grad_norm"]))

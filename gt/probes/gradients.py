@@ -35,18 +35,19 @@ def batches(subject: Subject, windows: Tensor) -> list[Tensor]:
 def gradients(subject: Subject, held_out: list[Tensor], gate: float | None) -> Measures:
     """Of the trained network, on some batches (n, time + 1). gate: its mean gate."""
     model, precision = subject.model, subject.spec.training.precision
-    result = ratios(model, held_out[0], precision, gate)
+    found = [of_loss(model, batch, precision) for batch in held_out]
+    result = ratios(model, found[0], held_out[0], precision, gate)
     result |= reach(model, held_out[0], precision)
-    result |= _over_batches(model, held_out, precision)
+    result |= over_batches(found)
     letters = branches(model)
     if len(letters) == 2:
-        result |= _independence(model, held_out[0], precision, letters)
+        result |= _independence(model, found[0], held_out[0], precision, letters)
     return result
 
 
-def ratios(model: LanguageModel, batch: Tensor, precision: str, gate: float | None) -> Measures:
-    """The three forms of R/M on one batch, R/M over the gate's odds, and the norm of every part's gradient."""
-    norms = _norms(_gradients(model, lambda: _loss(model, batch, precision)))
+def ratios(model: LanguageModel, found: Gradients, batch: Tensor, precision: str, gate: float | None) -> Measures:
+    """The three forms of R/M on a batch, R/M over the gate's odds, and every part's norm; found: the gradient of its loss."""
+    norms = _norms(found)
     result = {f"gradient/norm/{name}": one(_l2(own)) for name, own in norms.items()}
     of_logits = _norms(_gradients(model, lambda: _mean_logit(model, batch, precision)))
     plain = _between(model, norms, _l2)
@@ -58,11 +59,11 @@ def ratios(model: LanguageModel, batch: Tensor, precision: str, gate: float | No
     }
 
 
-def as_recorded(subject: Subject, initial: LanguageModel, shape: tuple[int, int]) -> Measures:
+def as_recorded(subject: Subject, initial: LanguageModel, shape: torch.Size) -> Measures:
     """G4 as the record computed it: the mean over tensors, untrained, random tokens and targets. shape: of the batch."""
     generator = torch_stream(subject.spec.seed, "record_gradients")
     batch = torch.randint(subject.tokens.vocab_size, shape, generator=generator).to(subject.device)
-    norms = _norms(_gradients(initial, lambda: _loss(initial, batch, subject.spec.training.precision)))
+    norms = _norms(of_loss(initial, batch, subject.spec.training.precision))
     return {"record/gradient_ratio": one(_between(initial, norms, _mean))}
 
 
@@ -82,43 +83,36 @@ def over_odds(value: float | None, gate: float | None) -> float | None:
     return None if gate is None or value is None or not 0 < gate < 1 else value * (1 - gate) / gate
 
 
-def _over_batches(model: LanguageModel, held_out: list[Tensor], precision: str) -> Measures:
-    """The signal to noise of each part's gradient, and how many parameters no batch has any use for."""
-    total: Gradients = {}
-    squares: dict[str, float] = {}
-    touched: Gradients = {}
-    for batch in held_out:
-        found = _gradients(model, lambda batch=batch: _loss(model, batch, precision))
-        for name, own in _norms(found).items():
-            squares[name] = squares.get(name, 0.0) + _l2(own) ** 2 / len(held_out)
-        for name, g in found.items():
-            total[name] = total[name] + g / len(held_out) if name in total else g / len(held_out)
-            touched[name] = touched[name] | (g != 0) if name in touched else g != 0
+def over_batches(found: list[Gradients]) -> Measures:
+    """From the gradients of some batches: the signal to noise of each part's, and the share of parameters that none needs."""
+    mean = {name: torch.stack([g[name] for g in found]).mean(0) for name in found[0]}
+    signal = {name: _l2(own) ** 2 for name, own in _norms(mean).items()}
+    squares = [{name: _l2(own) ** 2 for name, own in _norms(g).items()} for g in found]
     result: Measures = {}
-    for name, own in _norms(total).items():
-        signal = _l2(own) ** 2
-        result[f"gradient/snr/{name}"] = one(ratio(signal, squares[name] - signal))
-    used = [touched[name] for name in touched if part(name) != "embedding"]
-    idle = sum(int((~t).sum()) for t in used)
-    result["flag/unused_parameters"] = one(idle / sum(t.numel() for t in used))
+    for name in signal:
+        noise = sum(s[name] for s in squares) / len(found) - signal[name]
+        result[f"gradient/snr/{name}"] = one(ratio(signal[name], noise))
+    names = [name for name in mean if part(name) != "embedding"]
+    idle = torch.stack([torch.stack([g[name] == 0 for g in found]).all(0).sum() for name in names]).sum()
+    result["flag/unused_parameters"] = one(int(idle) / sum(mean[name].numel() for name in names))
     return result
 
 
-def _independence(model: LanguageModel, batch: Tensor, precision: str, letters: list[str]) -> Measures:
+def _independence(model: LanguageModel, full: Gradients, batch: Tensor, precision: str, letters: list[str]) -> Measures:
     """The cosine of each branch's gradients with and without the other branch's output."""
-    full = _gradients(model, lambda: _loss(model, batch, precision))
     result: Measures = {}
     for letter, other in (letters, letters[::-1]):
         with hooked(whole(model, other), lambda _i, _inputs, output: (torch.zeros_like(output[0]), output[1])):
-            alone = _gradients(model, lambda: _loss(model, batch, precision))
+            alone = of_loss(model, batch, precision)
         own = [name for name in full if part(name) == f"mixers.{letter}"]
         a, b = (torch.cat([g[name].flatten() for name in own]).double() for g in (full, alone))
         result[f"gradient/independence/{letter}"] = one(float(a @ b / (a.norm() * b.norm()).clamp(min=1e-300)))
     return result
 
 
-def _loss(model: LanguageModel, batch: Tensor, precision: str) -> Tensor:
-    return mean_loss(token_losses(model, batch, precision), batch[:, 1:])
+def of_loss(model: LanguageModel, batch: Tensor, precision: str) -> Gradients:
+    """The gradient of the mean loss on a batch (n, time + 1)."""
+    return _gradients(model, lambda: mean_loss(token_losses(model, batch, precision), batch[:, 1:]))
 
 
 def _mean_logit(model: LanguageModel, batch: Tensor, precision: str) -> Tensor:

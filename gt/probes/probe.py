@@ -49,12 +49,13 @@ def measure(subject: Subject, run: Path) -> Measures:
 
     trained = _of_network(subject, subject.model, small, texts)
     before = _of_network(subject, initial, small, texts)
-    before |= gradients.ratios(initial, held_out[0], training.precision, _value(before, "gate/mean"))
+    found = gradients.of_loss(initial, held_out[0], training.precision)
+    before |= gradients.ratios(initial, found, held_out[0], training.precision, _value(before, "gate/mean"))
     before |= gradients.reach(initial, held_out[0], training.precision)
     result = ablation(subject, windows)
     result |= trained | gradients.gradients(subject, held_out, _value(trained, "gate/mean"))
     result |= {f"initial/{name}": measure for name, measure in before.items()}
-    result |= gradients.as_recorded(subject, initial, tuple(held_out[0].shape)) | states.as_recorded(subject, initial)
+    result |= gradients.as_recorded(subject, initial, held_out[0].shape) | states.as_recorded(subject, initial)
     return result | _parameters(subject.model) | from_curves(run, branches(subject.model))
 
 

@@ -192,9 +192,9 @@ def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, float | None]]:
     if 4 in at:
         yield "growth", ratio(_norm(at[4]), _norm(s))
         yield "growth_8x", ratio(_norm(at[4]), _norm(at[0.5])) if 0.5 in at else None
-    yield "entropy", _entropy(s)
+    yield "entropy", entropy(s)
     if s.ndim > 2:
-        rank, size = _effective_rank(s), min(s.shape[-2:])
+        rank, size = effective_rank(s), min(s.shape[-2:])
         yield "effective_rank", rank
         yield "rank_share", rank / size
     if len(s) > 1:
@@ -202,7 +202,7 @@ def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, float | None]]:
         yield "input_variance", float(varies.mean())
         yield "input_share", ratio(float(varies.mean()), mean_square)
         yield "saturation", float((varies < UNVARYING * s.square().mean(0)).double().mean())
-        yield "cosine", _mean_cosine(s.flatten(1))
+        yield "cosine", mean_cosine(s.flatten(1))
 
 
 @torch.inference_mode()
@@ -273,21 +273,21 @@ def _distance(a: Tensor, b: Tensor) -> float | None:
     return ratio(_norm(a.double() - b.double()), _norm(a.double()))
 
 
-def _effective_rank(s: Tensor) -> float:
+def effective_rank(s: Tensor) -> float:
     """(sum of s_i^2)^2 / sum of s_i^4 over the singular values of matrices (..., a, b), averaged; of zero, zero."""
     gram = s @ s.transpose(-1, -2) if s.shape[-2] <= s.shape[-1] else s.transpose(-1, -2) @ s
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
     return float((trace.square() / gram.square().sum((-1, -2)).clamp(min=1e-300)).mean())
 
 
-def _entropy(s: Tensor) -> float:
+def entropy(s: Tensor) -> float:
     """The entropy of the squared elements' shares of their sum, over that of equal shares: (n, ...), averaged over n."""
     energy = s.flatten(1).square()
     shares = energy / energy.sum(1, keepdim=True).clamp(min=1e-300)
     return float(torch.special.entr(shares).sum(1).mean() / np.log(shares.shape[1])) if shares.shape[1] > 1 else 0.0
 
 
-def _mean_cosine(rows: Tensor) -> float:
+def mean_cosine(rows: Tensor) -> float:
     """The mean cosine of two different rows."""
     unit = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
     n = len(rows)

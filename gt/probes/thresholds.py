@@ -22,7 +22,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Test:
+class Check:
     """metric: of a trained network. reported: what the record said. control: the record's own form of the metric.
 
     A metric of a branch is judged on every branch, and the worst verdict is the test's.
@@ -42,14 +42,14 @@ CODE, DIAGNOSTICS, ROADMAP = "tools/thresholds.py", "tests/test_diagnostics.py",
 TRAINING = "V4_TESTING.md"
 
 TESTS = (
-    Test(
+    Check(
         "S0",
         "the state has the declared size",
         "state/size_ratio",
         (Table(CANARY, (1, 1), (1, 1)),),
         "pass: the keys are there",
     ),
-    Test(
+    Check(
         "S1",
         "norm of the state",
         "state/norm/<branch>/1",
@@ -57,21 +57,21 @@ TESTS = (
         "pass: 221 to 1047, and 4.8",
         "record/state_norm/<branch>",
     ),
-    Test(
+    Check(
         "S2",
         "the state changes with the text",
         "state/change/<branch>",
         (Table(CANARY, (0.1, inf), (0.01, inf)), Table(GRADUATION, (0.01, inf), (0.01, inf))),
         "pass",
     ),
-    Test(
+    Check(
         "S3",
         "the state is the same for the same text",
         "state/repeat_difference",
         (Table(CANARY, (0, 1e-5), (0, 1e-5)),),
         "pass",
     ),
-    Test(
+    Check(
         "S4",
         "variance of the first state over the second's",
         "state/variance_ratio",
@@ -83,57 +83,57 @@ TESTS = (
         "warning: 66,000 to 124,000",
         "record/state_variance_ratio",
     ),
-    Test("G1", "all logits are finite", "forward/finite", (Table(TRAINING, (1, 1), (1, 1)),), "pass"),
-    Test(
+    Check("G1", "all logits are finite", "forward/finite", (Table(TRAINING, (1, 1), (1, 1)),), "pass"),
+    Check(
         "G2",
         "entropy of an untrained prediction, nats",
         "initial/softmax/entropy",
         (Table(CODE, (2, 5), (1, 7)), Table(TRAINING, (2, 6), (2, 8))),
         "5.46 at 256 tokens (ln 5.55), 9.65 at 16,000 (ln 9.68)",
     ),
-    Test(
+    Check(
         "G2",
         "the same over ln(vocabulary)",
         "initial/softmax/entropy_ratio",
         (Table(GRADUATION, (0.9, 1), (0.5, 1)),),
         "pass: 0.98 to 1.00",
     ),
-    Test(
+    Check(
         "G3",
         "the loss falls: last over first",
         "curve/loss_ratio",
         (Table(TRAINING, (0, 1), (0, 1)),),
         "skipped in the graduation run",
     ),
-    Test(
+    Check(
         "G3",
         "norm of the last gradient",
         "curve/grad_norm",
         (Table(f"{TRAINING}, both sides", (0.5, 1.5), (0.1, 5)), Table(TRAINING, (0, 1.5), (0, 5))),
         "skipped in the graduation run",
     ),
-    Test(
+    Check(
         "G3.5",
         "cosine of the states of two texts",
         "state/cosine/<branch>",
         (Table(TRAINING, (-1, 0.95), (-1, 0.99)),),
         "pass: a variance above 1e-6",
     ),
-    Test(
+    Check(
         "G3.5",
         "effective rank of the state over the largest",
         "state/rank_share/<branch>",
         (Table(f"{TRAINING}, our reading of SVD > .5", (0.5, 1), (0.1, 1)),),
         "not measured",
     ),
-    Test(
+    Check(
         "G3.5",
         "share of the state that does not vary",
         "state/saturation/<branch>",
         (Table(f"{TRAINING}, our reading", (0, 0.3), (0, 0.3)),),
         "not measured",
     ),
-    Test(
+    Check(
         "G4",
         "R/M, the first branch's gradient over the second's",
         "gradient/curve_ratio",
@@ -141,7 +141,7 @@ TESTS = (
         "warning: 0.10, 0.11",
         "record/gradient_ratio",
     ),
-    Test(
+    Check(
         "D1",
         "norm of the state at 4 T over that at T/2",
         "state/growth_8x/<branch>",
@@ -149,7 +149,7 @@ TESTS = (
         "warning: 2.51, 0.91",
         "record/state_growth/<branch>",
     ),
-    Test(
+    Check(
         "D2",
         "variance of the state over inputs",
         "state/input_variance/<branch>",
@@ -157,7 +157,7 @@ TESTS = (
         "pass: 26,931, 0.09",
         "record/input_variance/<branch>",
     ),
-    Test(
+    Check(
         "D3",
         "ablation loss of the first branch over the second's",
         "ablation/ratio",
@@ -166,7 +166,7 @@ TESTS = (
         "record/state_norm_share",
         (Table(f"{DIAGNOSTICS}: a share of state norms", (0.01, 0.99), (0.001, 0.999)),),
     ),
-    Test(
+    Check(
         "D4",
         "change of the logits with the first token",
         "response/logits",
@@ -174,7 +174,7 @@ TESTS = (
         "pass: 0.65",
         "record/response",
     ),
-    Test(
+    Check(
         "D4",
         "perplexity at 3 T to 4 T over that to T",
         "long_range/perplexity_ratio",
@@ -186,28 +186,28 @@ TESTS = (
 SEED_001 = "seed 001 L127-136"
 # What passes raises no flag; where the seed has no number, this one was fixed before any run.
 RED_FLAGS = (
-    Test(
+    Check(
         "early plateau",
         "share of the loss's fall in the second half of training",
         "flag/second_half",
         (Table(SEED_001, (0.01, inf), (0.01, inf)),),
         "",
     ),
-    Test(
+    Check(
         "validation under training",
         "validation loss less training loss, nats/token",
         "flag/generalisation_gap",
         (Table(SEED_001, (-0.02, 0.5), (-0.02, 0.5)),),
         "",
     ),
-    Test(
+    Check(
         "low utilisation",
         "FLOP/s over the card's peak (the seed's 70 % is of busy time, which is not measured)",
         "flag/utilisation",
         (Table(SEED_001, (0.7, 1), (0.1, 1)),),
         "",
     ),
-    Test(
+    Check(
         "unused parameters",
         "share of parameters that get no gradient",
         "flag/unused_parameters",

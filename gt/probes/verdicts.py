@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gt.probes.metrics import pattern
-from gt.probes.thresholds import Table, Test
+from gt.probes.thresholds import Check, Table
 
 Verdict = Literal["pass", "warning", "fail", "not measured"]
 ORDER: tuple[Verdict, ...] = ("not measured", "pass", "warning", "fail")
@@ -17,14 +17,14 @@ ORDER: tuple[Verdict, ...] = ("not measured", "pass", "warning", "fail")
 class Outcome:
     """Of one test: the values that were judged, by branch where it has branches, and a verdict for each table."""
 
-    test: Test
+    test: Check
     values: dict[str, float]
     verdicts: tuple[Verdict, ...]
     control_values: dict[str, float]
     control_verdicts: tuple[Verdict, ...]
 
 
-def judge(tests: Iterable[Test], values: Mapping[str, float]) -> list[Outcome]:
+def judge(tests: Iterable[Check], values: Mapping[str, float]) -> list[Outcome]:
     """Every test on a network's values by name (`gt.probes.metrics`); one whose metric it does not have was not measured."""
     outcomes = []
     for test in tests:

@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from variants import tiny
 
 from gt.data import corpora, tokenizers
+from gt.data.batches import evaluation_windows
 from gt.data.tokens import Tokens
+from gt.evals.subject import Subject
 from gt.fingerprint import TRAINING_PARTS, fingerprint
 from gt.models.lm import LanguageModel, audit
 from gt.records import write_json
@@ -30,6 +35,34 @@ def small_text(folder: Path) -> Path:
     corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     return folder / "char"
+
+
+class Constant(nn.Module):
+    """A mixer that says the same at every position."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.output = nn.Parameter(torch.linspace(-1, 1, d_model))
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return self.output.expand_as(x), torch.zeros(len(x), 1)
+
+
+def subject(data: Path, variant: str, **model: Any) -> Subject:
+    """A variant as the probes see a trained one: what starts at zero is not zero any more."""
+    spec, tokens = specification(tiny(variant, **model)), Tokens.open(data)
+    network = LanguageModel(spec.model, tokens.vocab_size)
+    network.reset_parameters(Streams(1))
+    noise = torch.Generator().manual_seed(2)
+    for parameter in network.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=noise)
+    return Subject(network.eval(), spec, tokens, data, torch.device("cpu"))
+
+
+def windows(looked_at: Subject, n: int = 12) -> Tensor:
+    """Held-out windows, (n, time + 1)."""
+    length = looked_at.length
+    return torch.from_numpy(evaluation_windows(looked_at.tokens.val, length, n * length))
 
 
 def specification(model: dict[str, Any], **training: Any) -> RunSpec:
