@@ -173,7 +173,9 @@ def further(loss: float, variant: str) -> Json:
 def recalled(task: str = "mqar") -> Json:
     """The recall of a model that answers three of four questions, and fewer the more pairs there are."""
     share = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8, "n": 400}
-    by_items = [{**share, "items": n, "accuracy": 1 - n / 16} for n in (2, 4, 8)]
+    by_items = [
+        {"items": n, "accuracy": 1 - n / 16, "lower": 0.95 - n / 16, "upper": 1.05 - n / 16, "n": 100} for n in (2, 4, 8)
+    ]
     return {
         "task": task,
         "chance": 1 / 64,

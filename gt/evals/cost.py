@@ -20,6 +20,10 @@ Json = dict[str, Any]
 MULTIPLES = (1, 4, 16)
 BATCHES = (1, 8)
 ROUNDS = 3
+MEASURED = (
+    *("flops_per_token", "state_size", "forward_tokens_per_second", "forward_peak_bytes"),
+    *("training_tokens_per_second", "training_peak_bytes"),
+)
 
 
 def cost(subject: Subject) -> Json:
@@ -33,17 +37,15 @@ def cost(subject: Subject) -> Json:
 
 def _cell(subject: Subject, length: int, batch: int) -> Json:
     cell: Json = {"length": length, "batch": batch}
-    names = ("flops_per_token", "state_size", "forward_tokens_per_second", "forward_peak_bytes")
-    names += ("training_tokens_per_second", "training_peak_bytes")
     if not subject.fits(length) or len(subject.tokens.train) <= length:
-        return {**cell, **dict.fromkeys(names)}
+        return {**cell, **dict.fromkeys(MEASURED)}
     counted = audit(subject.model, length)
     tokens = torch.from_numpy(subject.tokens.train[: length + 1].astype("int64")).expand(batch, -1).to(subject.device)
     measured: list[float | int | None] = [counted.flops_per_token, counted.state_size]
     for one_pass in (_forward, _training):
         seconds, peak = _best(subject, one_pass, tokens)
         measured += [batch * length / seconds, peak]
-    return {**cell, **dict(zip(names, measured, strict=True))}
+    return {**cell, **dict(zip(MEASURED, measured, strict=True))}
 
 
 def _forward(subject: Subject, tokens: torch.Tensor) -> None:

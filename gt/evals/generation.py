@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -20,8 +21,9 @@ from gt.training.losses import autocast
 
 Json = dict[str, Any]
 Chooser = Callable[[Tensor], Tensor]  # logits (batch, vocab) -> tokens (batch, 1)
-# Of the trained length: where speed and memory are measured.
+# Of the trained length: where speed and memory are measured, over so many tokens.
 MULTIPLES = (1, 4, 16)
+TIMED = 32
 
 
 class Sampler:
@@ -107,41 +109,38 @@ def state_bytes(state: Any) -> int:
 
 
 def generation(subject: Subject) -> Json:
-    """Greedy generation of a batch of one: at lengths T, 4 T and 16 T the state in bytes, tokens/s since the last of these
-    lengths, and on a GPU the peak of memory beyond what was there before. Null beyond the positions of a model.
+    """Greedy generation of one sequence up to T, 4 T and 16 T tokens: the tokens/s of the last 32 of them, the state in bytes,
+    and on a GPU the peak of memory meanwhile, beyond the weights. Null beyond the positions of a model.
     """
-    lengths = [m * subject.length for m in MULTIPLES]
-    fitting = [length for length in lengths if subject.fits(length)]
-    prompt = torch.from_numpy(subject.tokens.val[:1].astype("int64")).view(1, 1).to(subject.device)
-    rows: list[Json] = []
-    if fitting:
-        for _ in generate(subject.model, prompt, 4, greedy, subject.spec.training.precision):
-            pass  # what is made at a first call
-        before = _memory(subject.device)
-        clock, done = _clock(subject.device), 0
-        pieces = generate(subject.model, prompt, fitting[-1], greedy, subject.spec.training.precision)
-        for i, (_, state) in enumerate(pieces, start=1):
-            if i in fitting:
-                now, peak = _clock(subject.device), _memory(subject.device)
-                speed = (i - done) / (now - clock)
-                memory = None if peak is None or before is None else peak - before
-                rows.append({"length": i, "tokens_per_second": speed, "state_bytes": state_bytes(state), "peak_bytes": memory})
-                clock, done = now, i
-    keys = ("tokens_per_second", "state_bytes", "peak_bytes")
-    rows += [{"length": length, **dict.fromkeys(keys)} for length in lengths if length not in fitting]
-    return {"lengths": rows}
+    return {"lengths": [_at_length(subject, m * subject.length) for m in MULTIPLES]}
+
+
+def _at_length(subject: Subject, length: int) -> Json:
+    """All but the last tokens are read at once; one more and what is new to it are not timed, the last n are."""
+    if not subject.fits(length):
+        return {"length": length, **dict.fromkeys(("tokens_per_second", "state_bytes", "peak_bytes"))}
+    on_gpu, n = subject.device.type == "cuda", min(TIMED, length // 2)
+    read = np.resize(subject.tokens.train, length - n - 1).astype(np.int64)
+    before = torch.cuda.memory_allocated(subject.device) if on_gpu else 0
+    prompt = torch.from_numpy(read).view(1, -1).to(subject.device)
+    pieces = generate(subject.model, prompt, n + 2, greedy, subject.spec.training.precision)
+    for _ in range(2):
+        _, state = next(pieces)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(subject.device)
+    start = _clock(subject.device)
+    for _, now in pieces:
+        state = now
+    seconds = _clock(subject.device) - start
+    return {
+        "length": length,
+        "tokens_per_second": n / seconds,
+        "state_bytes": state_bytes(state),
+        "peak_bytes": torch.cuda.max_memory_allocated(subject.device) - before if on_gpu else None,
+    }
 
 
 def _clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _memory(device: torch.device) -> int | None:
-    """The peak of allocated bytes since the last call; None where that is not counted."""
-    if device.type != "cuda":
-        return None
-    peak = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return peak

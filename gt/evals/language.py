@@ -30,8 +30,8 @@ def held_out(subject: Subject, split: str) -> Json:
     windows = torch.from_numpy(evaluation_windows(subject.tokens.marked(split), length, EVALUATION_TOKENS, split))
     batches = windows.split(subject.at_once(length))
     precision = subject.spec.training.precision
-    losses = torch.cat([token_losses(subject.model, batch.to(subject.device), precision).double().cpu() for batch in batches])
-    losses, targets = losses.view(len(windows), length).numpy(), windows[:, 1:].numpy()
+    nats_of = torch.cat([token_losses(subject.model, batch.to(subject.device), precision).double().cpu() for batch in batches])
+    losses, targets = nats_of.view(len(windows), length).numpy(), windows[:, 1:].numpy()
     counted = targets >= 0
     nats, n_bytes = float(losses.sum()), int(np.asarray(subject.tokens.token_bytes)[targets[counted]].sum())
     loss = nats / int(counted.sum())

@@ -37,13 +37,13 @@ def _cell(subject: Subject, length: int, depth: float) -> Json:
         return {"length": length, "depth": depth, "found": None, "exact": None, "gain": None}
     windows, control = (torch.from_numpy(prompts(subject, length, depth, other)) for other in (False, True))
     logits = subject.last_logits(windows[:, :-1].to(subject.device), VALUE).float().cpu()
-    right = (logits.argmax(-1) == windows[:, -VALUE:]).numpy()
+    right = logits.argmax(-1) == windows[:, -VALUE:]
     gain = subject.last_losses(control, VALUE).mean() - _nats(logits, windows)
     return {
         "length": length,
         "depth": depth,
-        "found": share(right.ravel()),
-        "exact": share(right.all(1)),
+        "found": share(right.flatten().numpy()),
+        "exact": share(right.all(1).numpy()),
         "gain": float(gain),
     }
 

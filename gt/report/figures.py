@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from gt.analysis.aggregate import MAIN
 from gt.records import atomic_write
-from gt.report.numbers import Panel, Results, Row, load
+from gt.report.numbers import Panel, Results, Row, interval_of, load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,10 +237,15 @@ def _recall_figure(results: Results, what: str, xlabel: str) -> Figure | None:
     if not tasks:
         return None
     merged = results.evaluations[results.evaluations["metric"].isin(tasks)]
-    figure = _draw_evaluation(results, merged, xlabel, "share of right answers")
-    for ax in figure.axes:
+    chances = results.evaluations[
+        results.evaluations["metric"].isin([f"recall/{task}/chance" for task in results.recall_tasks])
+    ]
+
+    def axis(ax: Axes, panel: Panel) -> None:
         ax.set_ylim(-0.03, 1.03)
-    return figure
+        ax.axhline(float(_of_panel(chances, panel)["value"].iloc[0]), color=GREY, linewidth=0.9, linestyle=":")
+
+    return _draw_evaluation(results, merged, xlabel, "share of right answers", axis=axis)
 
 
 def _evaluation_figure(
@@ -260,8 +265,15 @@ def _evaluation_figure(
 
 
 def _draw_evaluation(
-    results: Results, rows: pd.DataFrame, xlabel: str, ylabel: str, other: pd.DataFrame | None = None, log: bool = False
+    results: Results,
+    rows: pd.DataFrame,
+    xlabel: str,
+    ylabel: str,
+    other: pd.DataFrame | None = None,
+    log: bool = False,
+    axis: Callable[[Axes, Panel], None] | None = None,
 ) -> Figure:
+    """Seeds thin, their means thick, with bars for 95 % intervals: over seeds, or of one seed its own where it has one."""
     style = looks(results)
     panels = [panel for panel in results.panels if not _of_panel(rows, panel).empty]
     figure, axes = _frame(panels, height=max(3.4, 0.19 * len(results.labels)), width=5.0)
@@ -273,15 +285,30 @@ def _draw_evaluation(
                 ax.plot(run["at"], run["value"], color=look.colour, linewidth=0.7, alpha=0.45)
             mean = cell.groupby("at")["value"].mean()
             ax.plot(mean.index, mean, look.marker, color=look.colour, linewidth=2, linestyle=look.dashes, markersize=4)
+            for _, here in cell.groupby("at"):
+                if (bounds := interval_of(here)) is not None:
+                    ax.plot(
+                        [float(here["at"].iloc[0])] * 2,
+                        bounds,
+                        color=look.colour,
+                        linewidth=5,
+                        alpha=0.3,
+                        solid_capstyle="butt",
+                    )
             ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
         if other is not None:
             for label, cell in _of_panel(other, panel).groupby("label", sort=False):
                 mean = cell.groupby("at")["value"].mean()
                 ax.plot(mean.index, mean, color=style[str(label)].colour, linewidth=1, linestyle="--", alpha=0.7)
         ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_formatter(FuncFormatter(_short))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if log:
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_formatter(FuncFormatter(_short))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+        if axis is not None:
+            axis(ax, panel)
         ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel if ax is axes[0] else "")
@@ -349,7 +376,8 @@ EVALUATION_DRAWINGS = (
     Drawing(
         "recall",
         "Recall by items",
-        "The share of right answers in unseen episodes against how many items an episode holds.",
+        "The share of right answers in unseen episodes against how many items an episode holds, with 95 % intervals; dotted, "
+        "that of a guess.",
         "No model was trained on a recall task.",
         recall,
     ),

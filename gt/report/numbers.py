@@ -254,7 +254,7 @@ class Results:
         if not len(rows):
             return text.NOTHING
         bounds, mean = interval_of(rows), text.decimals(float(rows["value"].mean()), 3)
-        return mean if bounds is None else f"{mean} {text.interval(*bounds, digits=3)}"
+        return mean if bounds is None else f"{mean} {text.interval(bounds[0], bounds[1], 3)}"
 
     def _evaluated(self, metric: str, cell: str, at: float | None) -> pd.DataFrame:
         rows = self.measured.get(metric, {}).get(cell, self.evaluations.iloc[:0])

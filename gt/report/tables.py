@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -268,19 +268,34 @@ def evaluation_tables(results: Results) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-def _evaluation_table(
-    results: Results, name: str, caption: str, metrics: list[tuple[str, str, Callable[[Any], str], list[float]]]
-) -> Table:
-    """A row a cell that has any of the metrics: (metric, header, how it is shown, places), a column for each place, or one."""
-    keyed = [(m, f"{m}@{at:g}", f"{header} {at:g}", show, at) for m, header, show, places in metrics for at in places]
-    keyed += [(m, m, header, show, None) for m, header, show, places in metrics if not places]
+@dataclass(frozen=True)
+class Measure:
+    """An evaluation as a table shows it: a column, or one for each of the places where it was measured."""
+
+    metric: str
+    header: str
+    shown: Callable[[Any], str]
+    places: Sequence[float | None] = (None,)
+
+    def columns(self) -> list[tuple[float | None, Column]]:
+        """With the place that each is for."""
+        return [
+            (None, Column(self.metric, self.header, shown=self.shown))
+            if at is None
+            else (at, Column(f"{self.metric}@{at:g}", f"{self.header} {at:g}", shown=self.shown))
+            for at in self.places
+        ]
+
+
+def _evaluation_table(results: Results, name: str, caption: str, measures: Sequence[Measure]) -> Table:
+    """A row for each cell that has any of the measures, which are means over seeds."""
+    keyed = [(measure.metric, at, column) for measure in measures for at, column in measure.columns()]
     rows = []
     for cell in results.cell_rows_in_order:
-        values = {key: results.evaluation(metric, cell["cell"], at) for metric, key, _, _, at in keyed}
+        values = {column.key: results.evaluation(metric, cell["cell"], at) for metric, at, column in keyed}
         if any(value is not None for value in values.values()):
             rows.append({**cell, **values})
-    columns = (NAME, *PLACE, *(Column(key, header, shown=show) for _, key, header, show, _ in keyed))
-    return Table(name, caption, columns, tuple(rows))
+    return Table(name, caption, (NAME, *PLACE, *(column for _, _, column in keyed)), tuple(rows))
 
 
 def _context_table(results: Results) -> Table:
@@ -289,30 +304,33 @@ def _context_table(results: Results) -> Table:
         "with 95 % of the gain of the best over the shortest. Held to: up to so many times the trained length the perplexity "
         "is at most 1.05 times that at the trained length."
     )
-    losses = ("context/loss", "Loss at", text.decimals, results.places("context/loss"))
-    window = ("context/useful_window", "Window (tokens)", text.count, [])
-    held = ("context/held_to", "Held to", lambda value: f"{value:.3g} T", [])
-    return _evaluation_table(results, "context", caption, [losses, window, held])
+    measures = (
+        Measure("context/loss", "Loss at", text.decimals, results.places("context/loss")),
+        Measure("context/useful_window", "Window (tokens)", text.count),
+        Measure("context/held_to", "Held to", lambda value: f"{value:.3g} T"),
+    )
+    return _evaluation_table(results, "context", caption, measures)
 
 
 def _recall_table(results: Results, task: str) -> Table:
     """Shares of right answers, which have intervals."""
     metric = f"recall/{task}"
-    columns = [("accuracy", "Accuracy", None), ("episodes", "Whole episodes", None), ("control", "Control", None)]
-    columns += [("by_items", f"{n:g} items", n) for n in results.places(f"{metric}/by_items")]
-    columns += [("by_length", f"length {n:g}", n) for n in results.places(f"{metric}/by_length")]
+    shares: list[tuple[str, str, float | None]] = [
+        *(("accuracy", "Accuracy", None), ("episodes", "Whole episodes", None), ("control", "Control", None)),
+        *(("by_items", f"{n:g} items", n) for n in results.places(f"{metric}/by_items")),
+        *(("by_length", f"length {n:g}", n) for n in results.places(f"{metric}/by_length")),
+    ]
     rows = []
     for cell in results.cell_rows_in_order:
         if results.evaluation(f"{metric}/accuracy", cell["cell"]) is not None:
-            shown = {f"{m}@{at or ''}": results.evaluation_interval(f"{metric}/{m}", cell["cell"], at) for m, _, at in columns}
+            shown = {header: results.evaluation_interval(f"{metric}/{m}", cell["cell"], at) for m, header, at in shares}
             rows.append({**cell, **shown, "chance": results.evaluation(f"{metric}/chance", cell["cell"])})
     caption = (
         f"Recall, {task}: the share of right answers in episodes that training did not see, with 95 % intervals (over seeds; "
         "of one seed, Wilson's). Control: what is asked for was taken out of the episode."
     )
-    shares = (Column(f"{m}@{at or ''}", header) for m, header, at in columns)
-    chance = Column("chance", "Chance", shown=lambda value: text.decimals(value, 3))
-    return Table(f"recall.{task}", caption, (NAME, *PLACE, *shares, chance), tuple(rows))
+    columns = (*(Column(header, header) for _, header, _ in shares), Column("chance", "Chance", shown=three_decimals))
+    return Table(f"recall.{task}", caption, (NAME, *PLACE, *columns), tuple(rows))
 
 
 def _needle_table(results: Results) -> Table:
@@ -320,24 +338,32 @@ def _needle_table(results: Results) -> Table:
         "A needle in held-out text, which the models were not trained to find: the share of its tokens, and of whole needles, "
         "that is repeated, and how much less they cost (nats/token) than those of another needle; over depths and lengths."
     )
-    found = ("needle/found", "Found", lambda value: text.decimals(value, 3), list[float]())
-    exact = ("needle/exact", "Whole", lambda value: text.decimals(value, 3), list[float]())
-    gain = ("needle/gain", "Gain", lambda value: text.signed(value, 3), list[float]())
-    return _evaluation_table(results, "needle", caption, [found, exact, gain])
+    measures = (
+        Measure("needle/found", "Found", three_decimals),
+        Measure("needle/exact", "Whole", three_decimals),
+        Measure("needle/gain", "Gain", text.signed),
+    )
+    return _evaluation_table(results, "needle", caption, measures)
 
 
 def _generation_table(results: Results) -> Table:
     caption = "Generation, one sequence at a time: tokens/s up to a length, and what is carried to the next token then."
-    speed = ("generation/tokens_per_second", "Tokens/s to", text.count, results.places("generation/tokens_per_second"))
-    state = ("generation/state_bytes", "State (bytes) at", text.count, results.places("generation/state_bytes"))
-    return _evaluation_table(results, "generation", caption, [speed, state])
+    measures = [
+        Measure(f"generation/{name}", header, text.count, results.places(f"generation/{name}"))
+        for name, header in (("tokens_per_second", "Tokens/s to"), ("state_bytes", "State (bytes) at"))
+    ]
+    return _evaluation_table(results, "generation", caption, measures)
 
 
 def _quantisation_table(results: Results) -> Table:
     caption = "Quantisation: the change of the loss (nats/token) when states, decays or their logarithms are rounded."
     cases = [m for m in results.measured if m.startswith("quantisation/") and m.endswith("/difference")]
-    metrics = [(m, m.removeprefix("quantisation/").removesuffix("/difference"), text.signed, list[float]()) for m in cases]
-    return _evaluation_table(results, "quantisation", caption, metrics)
+    measures = [Measure(m, m.removeprefix("quantisation/").removesuffix("/difference"), text.signed) for m in cases]
+    return _evaluation_table(results, "quantisation", caption, measures)
+
+
+def three_decimals(value: float) -> str:
+    return text.decimals(value, 3)
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import CPU, specification, subject
+from subjects import CPU, specification, subject
 
 from gt.cli import main
 from gt.data.tokenizers import load_tokenizer

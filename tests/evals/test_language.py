@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, Known, specification, subject, uniform
+from subjects import CPU, Known, specification, subject, uniform
 
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tasks import draw

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Known, lookup, specification, subject, uniform
+from subjects import Known, lookup, specification, subject, uniform
 
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError

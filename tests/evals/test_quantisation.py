@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import specification, subject
 from hypothesis import given
 from hypothesis import strategies as st
+from subjects import specification, subject
 
 from gt.evals import quantisation as q
 from gt.models.mixers.mamba2 import Mamba2

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CPU, Known, lookup, specification, subject, uniform
 from statsmodels.stats.proportion import proportion_confint
+from subjects import CPU, Known, lookup, specification, subject, uniform
 
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens

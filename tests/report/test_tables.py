@@ -153,7 +153,7 @@ def test_evaluations_are_means_over_seeds_of_what_the_records_have(study: Path) 
     assert tables["context"]["GF"]["context/useful_window"] == 256
     assert tables["generation"]["GPT-2"]["generation/state_bytes@1024"] == 512 * 1024
     assert set(tables["quantisation"]) == {"GF"}
-    assert tables["recall.mqar"]["GF"]["by_items@4.0"].startswith("0.750 [")
+    assert tables["recall.mqar"]["GF"]["4 items"].startswith("0.750 [")
 
 
 def test_costs_know_the_price(study: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import specification, subject
+from subjects import specification, subject
 from variants import VARIANTS, tiny
 
 from gt.evals import cost, generation, long_context, needle, quantisation
