@@ -81,6 +81,6 @@ def test_an_unknown_scale_is_answered_with_the_nearest_one(capsys: pytest.Captur
 
 def test_training_on_a_cpu_imports_no_gpu_package() -> None:
     modules = ("fla", "triton", "mamba_ssm")
-    code = f"import sys, gt.training.loop, gt.evals.language; print([m for m in {modules} if m in sys.modules])"
+    code = f"import sys, gt.training.loop, gt.evals.evaluation; print([m for m in {modules} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

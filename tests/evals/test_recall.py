@@ -18,6 +18,8 @@ from gt.evals.recall import by_distance, recall, share
 from gt.evals.subject import Subject
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training.cohort import Cohort
+from gt.training.losses import token_losses
+from gt.training.regions import Regions
 
 SYMBOLS = 16
 
@@ -127,3 +129,33 @@ def test_training_reads_whole_episodes_and_counts_their_answers(tmp_path: Path) 
     assert (tmp_path / "train.txt").read_text().index(text) % 24 == 0
     # As many answers as pairs, each a value.
     assert (batch[:, 1:] >= 0).sum(1).tolist()[0] in (2, 4)
+
+
+def test_runs_of_a_task_stacked_are_the_runs_alone(tmp_path: Path) -> None:
+    """In float64, so that only what a mark or a window of another run would change could be seen."""
+    spec, data = task("mqar", tmp_path)
+    training = {"steps": 4, "batch_size": 4, "sequence_length": 24, "learning_rate": 0.01, "evaluation_tokens": 240}
+    specs = [RunSpec.model_validate({**spec.model_dump(), "training": training, "seed": seed}) for seed in (0, 1)]
+    cohorts = [Cohort(runs, Tokens.open(data), CPU, torch.float64) for runs in (specs, specs[:1], specs[1:])]
+    for cohort in cohorts:
+        while not cohort.done:
+            cohort.advance()
+            cohort.collect()
+    for i in (0, 1):
+        for name, weight in cohorts[1 + i].parameters(0).items():
+            torch.testing.assert_close(cohorts[0].parameters(i)[name], weight, rtol=1e-9, atol=1e-12)
+    # An untrained model knows nothing of the answers: log V nats, over the answers alone.
+    rows = cohorts[0].curves[0].rows
+    first = dict(zip(cohorts[0].curves[0].columns, rows[0], strict=True))
+    assert first["val/loss"] == pytest.approx(np.log(Tokens.open(data).vocab_size), abs=0.1)
+
+
+def test_regions_take_the_same_losses_over_answers(tmp_path: Path) -> None:
+    spec, data = task("mqar", tmp_path)
+    cohort = Cohort([spec], Tokens.open(data), CPU, torch.float64)
+    cohort.plan.prepare(0)
+    batch = cohort.plan.now()[0][0]
+    regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
+    expected = token_losses(cohort.model, batch, "float32")
+    torch.testing.assert_close(regions(batch), expected.sum() / (batch[:, 1:] >= 0).sum(), rtol=1e-12, atol=0)
+    assert (expected == 0).sum() == (batch[:, 1:] < 0).sum()
