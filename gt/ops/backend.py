@@ -18,6 +18,9 @@ from torch import Tensor
 
 from gt.ops.kernels import serves, tiles
 
+# Elements of a head's state up to which the chunked kernels keep to their registers.
+LARGEST_IN_CHUNKS = {"wkv6": 64 * 64, "ssd": 128 * 64, "selective": 0}
+
 _forced: list[str] = []
 _chosen: dict[str, str] = {}
 
@@ -26,14 +29,14 @@ _chosen: dict[str, str] = {}
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
     """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
 
-    Chunks on a GPU's matrix units were quicker than positions in its registers at every measured size, but want powers of two
-    and one decay a key or a head.
+    Chunks on a GPU's matrix units were quicker than positions in its registers where both were measured, but want powers of two,
+    one decay a key or a head, and a state that fits.
     """
     if _forced:
         name = _forced[-1]
     elif device_type != "cuda" or double or not _has_triton():
         name = "chunked"
-    elif op != "selective" and all(n in (16, 32, 64, 128) for n in (keys, values)) and keys * values <= 128 * 64:
+    elif all(n in (16, 32, 64, 128) for n in (keys, values)) and keys * values <= LARGEST_IN_CHUNKS[op]:
         name = "chunks"
     else:
         name = "positions" if serves(keys, values) else "chunked"
