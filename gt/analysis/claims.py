@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -257,7 +257,7 @@ class ArmsFile(Part):
 
 
 def load_claims(folder: Path) -> dict[str, Claim]:
-    """All claims of `config/claims/*.yaml`, none without the folder. ConfigError names the file, the line, the claim and the key."""
+    """All claims of `config/claims/*.yaml`, if there is one. ConfigError names the file, line, claim and key."""
     claims: dict[str, Claim] = {}
     for file in sorted(folder.glob("*.yaml")):
         if file.name == ARMS:
@@ -315,6 +315,14 @@ class Place:
     at: float | None
 
 
+Choose = Callable[[list[Json], list[Json]], list[Json]]
+
+
+def first(cells: list[Json], tuning: list[Json]) -> list[Json]:
+    """Any of several cells that differ in what is tuned, where it does not matter which."""
+    return cells[:1]
+
+
 class Places:
     """Finds the cells that a claim speaks of, among the plans of studies. ConfigError for one that no plan has.
 
@@ -328,29 +336,36 @@ class Places:
             raise ConfigError(f"{name}: study: there is no study {self.study!r}." + nearest(self.study, plans))
         self.plan = plans[self.study]
 
-    def find(self, cell: Cell, metric: str, choose: Any = None) -> Place | None:
-        """choose: how a factor that is left open is chosen among cells, for `tuned_by`."""
-        variant, where = cell.variant, self.claim.where
-        factors = {**where.factors, **cell.factors}
-        corpus, tokenizer = cell.corpus or where.corpus, cell.tokenizer or where.tokenizer
-        if self.arm is not None:
-            stands = self.arm.cells.get(title(cell))
-            if stands is None:
-                return None
-            variant, factors = stands, self.arm.where.factors
-            corpus, tokenizer = self.arm.where.corpus or corpus, self.arm.where.tokenizer or tokenizer
-        found = self._matching(variant, corpus, tokenizer, factors)
+    def find(self, cell: Cell, metric: str, choose: Choose = first) -> Place | None:
+        """choose: which of several cells it is, by those of the variant that tunes."""
+        wanted = self._wanted(cell)
+        if wanted is None:
+            return None
+        found = self._matching(*wanted)
         # One cell may have factors that its neighbour of the same name has not.
-        found = [own for own in found if len(own["factors"]) == len(factors)] or found
-        if cell.tuned_by is not None and len(found) > 1:
-            tuning = self._matching(cell.tuned_by, corpus, tokenizer, factors)
-            found = choose(found, tuning) if choose else found[:1]
+        found = [own for own in found if len(own["factors"]) == len(wanted[3])] or found
+        if len(found) > 1 and cell.tuned_by is not None:
+            found = choose(found, self.tuning(cell))
         if len(found) > 1:
             open_ = sorted({path for own in found for path in own["factors"]}) or ["corpus", "tokenizer"]
-            raise ConfigError(
-                f"{self.name}: {len(found)} cells of {self.study} fit {title(cell)!r}; say which by {', '.join(open_)}."
-            )
+            where = f"{self.name}: {len(found)} cells of {self.study} fit {title(cell)!r}"
+            raise ConfigError(f"{where}; say which by {', '.join(open_)}.")
         return Place(self.study, found[0], cell.metric or metric, cell.at)
+
+    def tuning(self, cell: Cell) -> list[Json]:
+        """The cells that choose the factors that a cell leaves open."""
+        wanted = self._wanted(cell)
+        return self._matching(cell.tuned_by, *wanted[1:]) if wanted and cell.tuned_by else []
+
+    def _wanted(self, cell: Cell) -> tuple[str, str | None, str | None, Json] | None:
+        """Variant, corpus, tokenizer and factors of a cell; None where the arm has none for it."""
+        where = self.claim.where
+        corpus, tokenizer = cell.corpus or where.corpus, cell.tokenizer or where.tokenizer
+        if self.arm is None:
+            return cell.variant, corpus, tokenizer, {**where.factors, **cell.factors}
+        if (stands := self.arm.cells.get(title(cell))) is None:
+            return None
+        return stands, self.arm.where.corpus or corpus, self.arm.where.tokenizer or tokenizer, self.arm.where.factors
 
     def _matching(self, variant: str, corpus: str | None, tokenizer: str | None, factors: Json) -> list[Json]:
         cells = self.plan["cells"]

@@ -109,7 +109,9 @@ class Judge:
 
     def missing(self) -> list[str]:
         """The cells that have not enough completed seeds, or not the metric."""
-        found = []
+        cells = [cell for predicate in self.claim.predicate for cell, _ in cells_of(predicate)]
+        tuning = [Place("", own, "val/loss", None) for cell in cells for own in self.places.tuning(cell)]
+        found = [f"{place.cell['id']}: no seed" for place in tuning if not self.values.of(place)]
         for place in self.places_read():
             statuses = [self.values.status.get((place.cell["id"], int(seed))) for seed in place.cell["runs"]]
             done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")

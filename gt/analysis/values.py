@@ -28,6 +28,8 @@ class Values:
         if not files["runs"].exists():
             raise ConfigError(f"{folder}: there is no runs.parquet; `gt aggregate` makes it.")
         self.tables = {name: pd.read_parquet(file) for name, file in files.items() if file.exists()}
+        self._rows = {name: dict(iter(table.groupby("cell"))) for name, table in self.tables.items()}
+        self._known: dict[tuple[str, str, float | None], dict[int, float]] = {}
         runs = self.tables["runs"]
         self.status = dict(zip(zip(runs["cell"], runs["seed"], strict=True), runs["status"], strict=True))
         started = runs[["cell", "started"]].dropna()
@@ -35,26 +37,32 @@ class Values:
 
     def of(self, place: Place) -> dict[int, float]:
         """Seed -> value of the completed runs of a cell that have one."""
-        name, kind = place.metric, registered(place.metric).table
-        table = self.tables.get(kind)
-        if table is None or table.empty:
+        key = (place.cell["id"], place.metric, place.at)
+        if key not in self._known:
+            self._known[key] = self._read(*key)
+        return self._known[key]
+
+    def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
+        kind, column = registered(metric).table, "value"
+        rows = self._rows.get(kind, {}).get(cell)
+        if rows is None:
             return {}
-        rows = table[table["cell"] == place.cell["id"]]
-        column = "value"
         if kind in ("runs", "curves"):
-            if name not in rows:
+            if metric not in rows:
                 return {}
-            column = name
-            rows = rows.dropna(subset=[name])
+            column, rows = metric, rows.dropna(subset=[metric])
             if kind == "curves":
-                rows = rows.groupby("seed").tail(1) if place.at is None else rows[rows["step"] == place.at]
+                rows = rows.groupby("seed").tail(1) if at is None else rows[rows["step"] == at]
         elif kind == "probes":
-            rows = rows[(rows["name"] == name) & rows["layer"].isna()]
+            rows = rows[(rows["name"] == metric) & rows["layer"].isna()]
         else:
-            rows = rows[(rows["metric"] == name) & (rows["at"].isna() if place.at is None else rows["at"] == place.at)]
+            rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
         found = {int(seed): float(value) for seed, value in zip(rows["seed"], rows[column], strict=True)}
-        completed = {seed for seed in found if self.status.get((place.cell["id"], seed)) == "completed"}
-        return {seed: value for seed, value in sorted(found.items()) if seed in completed and math.isfinite(value)}
+        return {
+            seed: value
+            for seed, value in sorted(found.items())
+            if self.status[cell, seed] == "completed" and math.isfinite(value)
+        }
 
     def names(self) -> list[tuple[str, float | None]]:
         """Every registered metric of which the tables have a value, and where it stands if it has a place."""
@@ -72,14 +80,8 @@ class Values:
         return found
 
     def best(self, cells: list[Json], tuning: list[Json]) -> list[Json]:
-        """The one of the cells whose factors are those of the tuning cell with the lowest mean loss."""
-        metric = "val/loss"
-        means = {
-            i: float(np.mean(list(own.values())))
-            for i, cell in enumerate(tuning)
-            if (own := self.of(Place("", cell, metric, None)))
-        }
-        if not means:
-            return cells[:1]
-        chosen = tuning[min(means, key=lambda i: means[i])]["factors"]
+        """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run."""
+        losses = [list(self.of(Place("", cell, "val/loss", None)).values()) for cell in tuning]
+        means = [float(np.mean(own)) if own else math.inf for own in losses]
+        chosen = tuning[means.index(min(means))]["factors"]
         return [cell for cell in cells if cell["factors"] == chosen]

@@ -1,0 +1,200 @@
+"""Claims as data: what their files may say, and that the claims of this repository are about cells that exist."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gt.analysis import registration
+from gt.analysis.claims import Claim, check, load_arms, load_claims
+from gt.errors import ConfigError
+from gt.study import load_study
+
+ROOT = Path(__file__).parents[2]
+LEDGER = ROOT.parent / "shared/reference/claims_ledger.yaml"
+COMPARE = "{test: compare, metric: val/loss, a: GF, b: HY, is: lower}"
+TEXT = """\
+C-1:
+  title: One beats the other
+  sentence: GF is lower than HY.
+  source: here
+  study: study
+  predicate:
+    - PREDICATE
+"""
+PLAN = {
+    "study": "study",
+    "cells": [
+        {"id": f"{name}.c.{t}", "variant": name, "corpus": "c", "tokenizer": t, "factors": {}, "runs": dict.fromkeys("01234")}
+        for name in ("GF", "HY", "WS")
+        for t in ("char", "bpe")
+    ]
+    + [
+        {
+            "id": f"Gate.c.char.{g}",
+            "variant": "Gate",
+            "corpus": "c",
+            "tokenizer": "char",
+            "factors": {"model.fusion.gate_init": g},
+            "runs": dict.fromkeys("01"),
+        }
+        for g in (0.3, 0.7)
+    ],
+}
+
+PREDICATE = {"test": "compare", "metric": "val/loss", "a": "GF", "b": "HY", "is": "lower"}
+
+
+def folder(tmp_path: Path, predicate: str = COMPARE, more: str = "") -> Path:
+    (tmp_path / "claims.yaml").write_text(TEXT.replace("PREDICATE", predicate) + more)
+    return tmp_path
+
+
+def refusal(tmp_path: Path, predicate: str = COMPARE, more: str = "") -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_claims(folder(tmp_path, predicate, more))
+    return str(caught.value)
+
+
+def test_the_shipped_claims_are_about_cells_that_are_planned_with_seeds_enough() -> None:
+    plans = {file.stem: load_study(file).plan() for file in (ROOT / "config/studies").glob("*.yaml")}
+    check(load_claims(ROOT / "config/claims"), load_arms(ROOT / "config/claims"), plans)
+
+
+@pytest.mark.skipif(not LEDGER.exists(), reason="the ledger is not here")
+def test_every_entry_of_the_ledger_is_there() -> None:
+    import yaml
+
+    ledger = {entry["id"] for entry in yaml.safe_load(LEDGER.read_text())}
+    assert len(ledger) == 101
+    assert ledger <= set(load_claims(ROOT / "config/claims"))
+
+
+@pytest.mark.parametrize(
+    ("predicate", "words"),
+    [
+        ("{test: compair, metric: val/loss, a: GF, b: HY, is: lower}", "unknown name 'compair'. Did you mean 'compare'?"),
+        ("{test: compare, metric: val/los, a: GF, b: HY, is: lower}", "unknown metric 'val/los'. Did you mean 'val/loss'?"),
+        ("{test: compare, metric: val/loss, a: GF, b: HY, iss: lower}", "unknown key 'iss'. Did you mean 'is'?"),
+        ("{test: compare, metric: val/loss, a: GF, b: HY, is: better}", '"better" is not allowed'),
+        ("{test: compare, metric: val/loss, a: {varian: GF}, b: HY, is: lower}", "Did you mean 'variant'?"),
+        ("{test: threshold, metric: val/loss, a: GF, above: 1, below: 2}", "either above or below"),
+        ("{test: interval, metric: val/loss, a: GF, low: 2, high: 1}", "low 2.0 must be below high 1.0"),
+        ("{test: trend, metric: val/loss, cells: [GF, HY, WS], x: [1, 3, 2], is: rising}", "must rise"),
+        ("{test: order, metric: val/loss, cells: [GF, HY], is: rising}", "at least 3"),
+        ("{test: equivalence, metric: val/loss, a: GF, b: HY, margin: -1}", "greater than 0"),
+        ("{test: compare, metric: val/loss, a: GF, b: HY, is: lower, code: 'exec()'}", "unknown key 'code'"),
+    ],
+)
+def test_anything_else_is_refused_by_file_line_name_and_key(tmp_path: Path, predicate: str, words: str) -> None:
+    message = refusal(tmp_path, predicate)
+    assert words in message
+    assert f"{tmp_path}/claims.yaml, line 7: C-1: predicate" in message
+
+
+def test_the_line_is_that_of_the_key(tmp_path: Path) -> None:
+    more = TEXT.replace("C-1", "C-2").replace("PREDICATE", COMPARE).replace("  study: study", "  studdy: study")
+    assert "line 8: C-2" in refusal(tmp_path, more=more)
+    assert "Did you mean 'study'?" in refusal(tmp_path, more=more)
+
+
+def test_a_claim_is_tested_or_says_why_not(tmp_path: Path) -> None:
+    rest = "  title: t\n  sentence: s\n  source: x\n"
+    assert "needs a study and a predicate" in refusal(tmp_path, more=f"C-2:\n{rest}")
+    assert "leaves no study" in refusal(tmp_path, more=f"C-2:\n{rest}  study: study\n  not_testable: why\n")
+
+
+def test_an_id_stands_in_one_file(tmp_path: Path) -> None:
+    (tmp_path / "also.yaml").write_text(TEXT.replace("PREDICATE", COMPARE))
+    assert "another file has a claim of this id" in refusal(tmp_path)
+
+
+def test_an_unknown_arm_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "arms.yaml").write_text("wrapped: {title: t, study: study, cells: {GF: WS}}\n")
+    assert "unknown arm 'wraped'. Did you mean 'wrapped'?" in refusal(tmp_path, more="  arms: [wraped]\n")
+
+
+@pytest.mark.parametrize(
+    ("predicate", "words"),
+    [
+        (COMPARE.replace("a: GF", "a: {variant: Gat, tokenizer: char}"), "no variant 'Gat'. Did you mean 'Gate'?"),
+        (COMPARE, "2 cells of study fit 'GF'; say which by corpus, tokenizer"),
+        (COMPARE.replace("a: GF", "a: {variant: GF, tokenizer: chr}"), "no tokenizer 'chr'. Did you mean 'char'?"),
+        (COMPARE.replace("a: GF", "a: Gate"), "2 cells of study fit 'Gate'; say which by model.fusion.gate_init"),
+        (COMPARE.replace("a: GF", "a: {variant: Gate, factors: {gate_init: 0.5}}"), "no cell Gate, gate_init=0.5"),
+        (COMPARE.replace("a: GF", "a: {variant: Gate, factors: {gate_init: 0.3}}"), "has 2, not 5"),
+    ],
+)
+def test_a_claim_about_cells_that_no_study_has_is_refused(tmp_path: Path, predicate: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(load_claims(folder(tmp_path, predicate)), {}, {"study": PLAN})
+    assert words in str(caught.value)
+
+
+def test_a_study_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no study 'study'. Did you mean 'studies'"):
+        check(load_claims(folder(tmp_path)), {}, {"studies": PLAN})
+
+
+def claim(**changes: Any) -> Claim:
+    document = {"title": "t", "sentence": "s", "source": "x", "study": "study", "predicate": [PREDICATE]}
+    return Claim.model_validate({**document, **changes})
+
+
+def test_what_is_claimed_is_hashed_and_prose_is_not() -> None:
+    assert claim(title="u", note="n", source="y").sha256 == claim().sha256
+    assert claim(alpha=0.05).sha256 == claim().sha256
+    for changed in (
+        {"alpha": 0.01},
+        {"seeds": 3},
+        {"family": "f"},
+        {"sentence": "r"},
+        {"predicate": [{**PREDICATE, "by": 0.1}]},
+    ):
+        assert claim(**changed).sha256 != claim().sha256
+
+
+BEFORE, AFTER = "2020-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
+
+
+def test_a_claim_is_registered_once_and_again_when_it_is_edited(tmp_path: Path) -> None:
+    assert registration.register(tmp_path, {"C-1": claim(), "C-2": claim(seeds=3)}) == ["C-1", "C-2"]
+    first = registration.read(tmp_path)
+    assert registration.register(tmp_path, {"C-1": claim(), "C-2": claim(seeds=4)}) == ["C-2"]
+    assert registration.read(tmp_path)["C-1"] == first["C-1"]
+    assert registration.read(tmp_path)["C-2"]["sha256"] == claim(seeds=4).sha256
+
+
+def test_a_claim_must_be_older_than_the_first_run_that_judges_it(tmp_path: Path) -> None:
+    registration.register(tmp_path, {"C-1": claim()})
+    entries = registration.read(tmp_path)
+    assert registration.exploratory("C-1", claim(), entries, []) is None
+    assert registration.exploratory("C-1", claim(), entries, [AFTER]) is None
+    assert "after the first run had started" in str(registration.exploratory("C-1", claim(), entries, [AFTER, BEFORE]))
+    assert registration.exploratory("C-1", claim(alpha=0.1), entries, [AFTER]) == "edited since it was registered"
+    assert registration.exploratory("C-2", claim(), entries, [AFTER]) == "not registered"
+
+
+def test_the_history_bears_out_when_a_claim_was_registered(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=n", "-c", "user.email=e@example.org")
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    registration.register(tmp_path, {"C-1": claim()})
+    assert registration.unconfirmed(tmp_path) == ["C-1: its registration is not committed"]
+    git("add", "registered.json")
+    git("commit", "-q", "-m", "register")
+    assert registration.unconfirmed(tmp_path) == []
+    # A time that is set back does not agree with the commit that brought the entry.
+    entries = registration.read(tmp_path)
+    earlier = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
+    entries["C-1"] = {"sha256": claim(seeds=7).sha256, "time": earlier, "commit": None}
+    (tmp_path / "registered.json").write_text(json.dumps(entries, indent=2))
+    git("commit", "-q", "-a", "-m", "set back")
+    assert "committed on" in registration.unconfirmed(tmp_path)[0]
