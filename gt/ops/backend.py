@@ -29,8 +29,8 @@ _chosen: dict[str, str] = {}
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
     """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
 
-    Chunks on a GPU's matrix units were quicker than positions in its registers where both were measured, but want powers of two,
-    one decay a key or a head, and a state that fits.
+    Chunks on a GPU's matrix units were quicker than positions in its registers where both were measured, but want powers of
+    two, one decay a key or a head, and a state that fits.
     """
     if _forced:
         name = _forced[-1]
