@@ -125,7 +125,7 @@ def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_ch
 def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(data: Path, tmp_path: Path) -> None:
     short, long = run_spec(steps=2), run_spec(steps=200)
     runs = {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}
-    write_json(tmp_path / "plan.json", {"study": "two", "runs": runs})
+    write_json(tmp_path / "plan.json", {"study": "two", "runs": runs, "evaluations": []})
     folders = {name: str(tmp_path / name) for name in ("runs", "staged", "checkpoints")}
     options = {"plans": str(tmp_path / "plan.json"), "data": str(data), "out": str(tmp_path / "pack.json"), **folders}
     command = [sys.executable, "-m", "gt", "pack", "--device", "cpu", "--checkpoint-seconds", "0"]
