@@ -161,8 +161,9 @@ class Cohort:
         of_runs = [spec.pretraining() for spec in self.specs]
         for letter in of_runs[0]:
             specs = [branches[letter] for branches in of_runs]
-            options = {"engine_name": self.engine.name, "compiled": self.compiled, "recompute": self.recompute}
-            alone = Cohort(specs, self.tokens, self.device, self.dtype, **options, world=self.world)
+            alone = Cohort(
+                specs, self.tokens, self.device, self.dtype, self.engine.name, self.compiled, self.recompute, self.world
+            )
             with torch.enable_grad():
                 while not alone.done:
                     alone.advance()
@@ -284,7 +285,7 @@ class Cohort:
         if self.regions is not None:
             loss = self.regions(batch) if len(self.specs) > 1 else self.regions(batch[0]).unsqueeze(0)
             return loss, loss, ()
-        before = self.carried.tensors if self.carried is not None and self.plan.goes_on else []
+        before = self.carried.tensors if self.carried is not None and self.plan.goes_on else ()
         loss, objective, *state = self._map(self._objective, (batch, coins, *before))
         return loss, objective, tuple(state)
 

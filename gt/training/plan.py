@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gt.data.batches import Batches, Tracks
 from gt.data.tokens import Tokens
-from gt.spec import RunSpec
+from gt.spec import PartTraining, RunSpec
 from gt.training.auxiliary import BranchDropper
 from gt.training.flat import Group
 from gt.training.optimizer import EVERYWHERE_ALIKE, learning_rate
@@ -40,17 +40,18 @@ class StepPlan:
         coins = dropper.shape(training) if dropper is not None else (training.grad_accumulation, 0)
         self.coins = torch.zeros(HORIZON, len(specs), *coins, device=device)
         self.first = -1  # the step at the head of the tables
-        self.length, self.goes_on = sizes[0][1], False
+        self.carry_state = training.carry_state
+        self.length, self.goes_on = training.sequence_length, False
 
     def prepare(self, step: int) -> None:
         """Put the cursor on `step`, and the steps from there on the device if they are not.
 
-        What decides the computation of the step is known then: the `length` of its sequences, and whether the text of each
-        `goes_on` from the step before.
+        What decides the computation of the step is known then: the `length` of its sequences, and whether it `goes_on` from
+        the states of the step before.
         """
         stage, place = self.specs[0].training.stage(step)
         of_stage = self.batches[0][stage]
-        self.length, self.goes_on = of_stage.sequence_length, of_stage.goes_on(place)
+        self.length, self.goes_on = of_stage.sequence_length, self.carry_state and of_stage.goes_on(place)
         first = step - step % HORIZON
         if first != self.first:
             self._fill(first)
@@ -83,7 +84,6 @@ class StepPlan:
 
     def gradient_scales(self, device: torch.device) -> Tensor:
         """(run, group): the factor that `parts` puts on the gradients."""
-        of_run = [s.training.parts for s in self.specs]
-        return torch.tensor(
-            [[p.get(g.part, EVERYWHERE_ALIKE).gradient_scale for g in self.groups] for p in of_run], device=device
-        )
+        of_run = [dict[str, PartTraining](spec.training.parts) for spec in self.specs]
+        scales = [[parts.get(group.part, EVERYWHERE_ALIKE).gradient_scale for group in self.groups] for parts in of_run]
+        return torch.tensor(scales, device=device)

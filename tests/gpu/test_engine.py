@@ -29,6 +29,13 @@ MODELS: dict[str, Any] = {
     "GPT-2": {"layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}, "feed_forward": {"name": "mlp"}},
 }
 
+WAYS: dict[str, dict[str, Any]] = {
+    "curriculum": {"curriculum": [{"steps": 3, "sequence_length": 16}, {"steps": 4, "sequence_length": 32}]},
+    # four steps until the tracks start anew
+    "carried states": {"batch_order": "tracks", "carry_state": True, "batch_size": 16, "sequence_length": 256},
+    "pretrained branches": {"pretrain_steps": 5},
+}
+
 
 def run_spec(variant: str = "GF", seed: int = 0, **training: Any) -> RunSpec:
     settings = {"steps": 12, "batch_size": 8, "sequence_length": 64, "learning_rate": 0.01, "precision": "bfloat16"}
@@ -83,6 +90,21 @@ def test_a_graph_gives_the_bits_of_single_operations(data: Path, runs: int, comp
     graph, eager = (trained(specs, data, engine_name=name, compiled=compiled) for name in ("graph", "eager"))
     assert graph.compiled == compiled
     assert_same_bits(graph, eager)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_steps_of_several_kinds_have_a_graph_each(data: Path, tmp_path: Path, way: str) -> None:
+    """And a run that was stopped captures what is left of them."""
+    specs = [run_spec(seed=seed, **WAYS[way]) for seed in (0, 1)]
+    graph, eager = (trained(specs, data, engine_name=name) for name in ("graph", "eager"))
+    assert len(graph.engine.graphs) == 1 + (3 if way == "curriculum" else 2 if way == "carried states" else 1)
+    assert_same_bits(graph, eager)
+    stopped, resumed = (Cohort(specs, Tokens.open(data), GPU) for _ in range(2))
+    finish(stopped, until=5)
+    checkpoint.save(tmp_path, stopped, checkpoint.Progress())
+    assert isinstance(checkpoint.load(tmp_path, resumed), checkpoint.Progress)
+    finish(resumed)
+    assert_same_bits(resumed, graph)
 
 
 def test_the_same_run_in_two_processes_has_the_same_bits(data: Path, tmp_path: Path) -> None:
