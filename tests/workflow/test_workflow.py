@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_one_command_trains_tracks_and_reports(finished: Checkout) -> None:
     study = finished.folder / "results/studies/tiny"
     assert len(finished.finished_at()) == 4
     assert (finished.folder / "results/mlflow.db").exists()
-    assert {"report.html", "report.md", "tables", "figures", "runs.parquet"} <= {f.name for f in study.iterdir()}
+    assert {"report.html", "report.md", "tables", "figures", "runs.parquet", "claims.json"} <= {f.name for f in study.iterdir()}
     runs = pd.read_parquet(study / "runs.parquet")
     assert runs["status"].tolist() == ["completed"] * 4
     measured = pd.read_parquet(study / "evaluations.parquet")
@@ -73,6 +74,22 @@ def test_a_changed_report_does_not_retrain(checkout: Checkout) -> None:
     assert checkout.snakemake().returncode == 0
     assert checkout.finished_at() == before
     assert (checkout.folder / "results/studies/tiny/report.md").read_text().rstrip().endswith("One more line.")
+
+
+def test_a_claim_that_comes_late_is_judged_as_exploratory_and_nothing_is_trained(checkout: Checkout) -> None:
+    predicate = {"test": "compare", "metric": "val/loss", "a": "GF", "b": "GPT-2", "is": "lower"}
+    claim = {"title": "t", "sentence": "s", "source": "x", "study": "tiny", "seeds": 2, "predicate": [predicate]}
+    (checkout.folder / "config/claims/tiny.yaml").write_text(json.dumps({"T-1": claim}))
+    before = checkout.finished_at()
+    assert checkout.snakemake().returncode == 0
+    assert checkout.finished_at() == before
+    (judged,) = read_json(checkout.folder / "results/studies/tiny/claims.json")
+    assert (judged["claim"], judged["exploratory"], judged["tests"][0]["n"]) == ("T-1", "not registered", 2)
+    # The tables' losses are what it is judged by.
+    runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").pivot(
+        index="seed", columns="variant", values="val/loss"
+    )
+    assert judged["tests"][0]["estimate"] == pytest.approx((runs["GF"] - runs["GPT-2"]).mean())
 
 
 def test_another_seed_trains_only_its_own_runs(checkout: Checkout) -> None:
