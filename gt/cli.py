@@ -306,8 +306,10 @@ def aggregate(options: argparse.Namespace) -> None:
 def figures(options: argparse.Namespace) -> None:
     """Draw a study's figures."""
     from gt.report.figures import draw
+    from gt.report.inside_figures import draw_inside
 
     draw(options.study)
+    draw_inside(options.study)
 
 
 def report(options: argparse.Namespace) -> None:

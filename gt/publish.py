@@ -18,6 +18,7 @@ from gt.analysis.verdicts import judge
 from gt.errors import ConfigError
 from gt.records import atomic_write, read_json, write_json
 from gt.report.figures import draw
+from gt.report.inside_figures import draw_inside
 from gt.report.render import render
 from gt.study import dumps
 
@@ -49,6 +50,7 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
         aggregate(plan, runs, study)
         judge(study, CLAIMS)
         draw(study)
+        draw_inside(study)
         render(study, templates)
         out.mkdir(parents=True, exist_ok=True)
         for name in REPORT:

@@ -53,6 +53,8 @@ CONTRAST = (
     *("p", "p_holm", "p_sign_flip", "margin", "ratio", "ratio_lower", "ratio_upper", "p_equivalence", "p_equivalence_holm"),
     *("verdict", "decided"),
 )
+# The columns of a probe's measure, also where no run was looked into.
+PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
 SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 
@@ -91,7 +93,7 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
         for row in evaluations.rows(run.record.evaluation, price)
     ]
     write_table(out / "evaluations.parquet", as_table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
-    write_table(out / "probes.parquet", as_table(list(_probes(runs)), ("cell", "name", "layer", "value")))
+    write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
 

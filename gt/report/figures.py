@@ -80,10 +80,10 @@ def draw(study_dir: Path) -> None:
                 if figure is None:
                     path.unlink(missing_ok=True)
                 else:
-                    _save(figure, path, suffix)
+                    save(figure, path, suffix)
 
 
-def _save(figure: Figure, path: Path, suffix: str) -> None:
+def save(figure: Figure, path: Path, suffix: str) -> None:
     """Without dates or versions in the file; the SVG is transparent, the PNG white."""
     nameless: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
     with atomic_write(path) as temporary:

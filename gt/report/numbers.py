@@ -110,6 +110,7 @@ class Results:
     contrasts: pd.DataFrame
     curves: pd.DataFrame
     evaluations: pd.DataFrame
+    probes: pd.DataFrame
 
     @property
     def study(self) -> str:
@@ -288,7 +289,7 @@ def load(study_dir: Path) -> Results:
     import pandas as pd
 
     frames = {}
-    for name in ("runs", "cells", "contrasts", "curves", "evaluations"):
+    for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes"):
         path = study_dir / f"{name}.parquet"
         if not path.exists():
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")

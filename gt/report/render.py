@@ -17,6 +17,8 @@ from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.report import text
 from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, INK, Drawing
+from gt.report.inside import inside_tables, measured
+from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import Panel, Results, load
 from gt.report.tables import Table, evaluation_tables, results_table, study_tables
 
@@ -37,7 +39,8 @@ def render(study_dir: Path, templates: Path) -> None:
     """
     results = load(study_dir)
     tables, evaluations = study_tables(results), evaluation_tables(results)
-    for table in [*tables.values(), *evaluations]:
+    cells, inside = measured(results), inside_tables(results)
+    for table in [*tables.values(), *evaluations, *inside.values()]:
         table.write(study_dir / "tables")
     content = {
         "results": results,
@@ -46,6 +49,8 @@ def render(study_dir: Path, templates: Path) -> None:
         "pictures": [picture(drawing, results) for drawing in DRAWINGS],
         "evaluation_tables": evaluations,
         "evaluation_pictures": [made for d in EVALUATION_DRAWINGS if (made := picture(d, results)).svg is not None],
+        "inside_tables": inside,
+        "inside": [(own, picture(d, results, own.alt)) for own, d in zip(cells, inside_drawings(results), strict=True)],
         "text": text,
     }
     for name in ("report.html", "report.md"):
@@ -102,11 +107,11 @@ def fill(templates: Path, name: str, content: dict[str, Any]) -> str:
         raise ConfigError(f"{templates / name}: unknown name: {error.message}.") from None
 
 
-def picture(drawing: Drawing, results: Results) -> Picture:
+def picture(drawing: Drawing, results: Results, alt: str = "") -> Picture:
     """A drawing that `gt figures` has made, or the place where it would stand."""
     path = results.folder / "figures" / f"{drawing.name}.svg"
     places = "; ".join(panel.title for panel in results.panels)
-    alt = f"{drawing.title} for {places}. The values are in the tables."
+    alt = alt or f"{drawing.title} for {places}. The values are in the tables."
     return Picture(drawing, inline_svg(path.read_text(encoding="utf-8"), drawing.name, alt) if path.exists() else None, alt)
 
 

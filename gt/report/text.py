@@ -19,6 +19,16 @@ def decimals(value: float | None, digits: int = 4) -> str:
     return NOTHING if value is None or absent(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
+def significant(value: float | None, digits: int = 3) -> str:
+    """0.0123, 2.51, 108,000: so many significant digits, without exponents between a thousandth and a million."""
+    if value is None or absent(value):
+        return NOTHING
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    places = max(0, digits - 1 - (math.floor(math.log10(abs(value))) if value else 0))
+    return f"{value:,.{places}f}".replace("-", "−")
+
+
 def signed(value: float | None, digits: int = 4) -> str:
     """+0.0120 or −0.0120"""
     return NOTHING if value is None or absent(value) else f"{value:+.{digits}f}".replace("-", "−")

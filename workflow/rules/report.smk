@@ -45,7 +45,10 @@ rule figures:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("report/figures", "report/numbers", "report/text"),
+        code=fingerprint(
+            *("report/figures", "report/inside", "report/inside_figures"),
+            *("report/numbers", "report/text"),
+        ),
         folder=folder_of_output,
     shell:
         "python -m gt figures --study {params.folder:q} > {log:q} 2>&1"
@@ -71,7 +74,7 @@ rule report:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("report"),
+        code=fingerprint("report", "probes/metrics", "probes/thresholds", "probes/verdicts"),
         folder=folder_of_output,
         templates=ROOT / "report_templates",
     shell:
