@@ -121,5 +121,5 @@ def _share(where: Tensor) -> float:
 
 def _histogram(gate: Tensor) -> list[float]:
     """The share of the gates in each tenth; those outside [0, 1] are in the first or the last."""
-    counts = torch.bincount((gate * BINS).long().clamp(0, BINS - 1).flatten(), minlength=BINS)
-    return [float(c) for c in counts / gate.numel()]
+    bins = (gate * BINS).long().clamp(0, BINS - 1)
+    return torch.stack([(bins == i).double().mean() for i in range(BINS)]).tolist()

@@ -74,9 +74,9 @@ class Measured:
         return sum(values) / len(values) if values else None
 
     def branches(self, template: str) -> list[str]:
-        """The letters of the branches that have a measure, whose name ends with one."""
-        names = {name for values in self.seeds.values() for name in values}
-        return sorted({name.rsplit("/", 1)[1] for name in names if name.rpartition("/")[0] == template}, reverse=True)
+        """The letters of the branches that have a measure, whose name ends with one: in the order of the network's."""
+        names = (name for values in self.seeds.values() for name in values)
+        return list(dict.fromkeys(name.rsplit("/", 1)[1] for name in names if name.rpartition("/")[0] == template))
 
     @cached_property
     def tests(self) -> Table:
@@ -145,8 +145,8 @@ def measured(results: Results) -> list[Measured]:
     """The cells whose networks were looked into, in the plan's order."""
     whole = results.probes[results.probes["layer"].isna()]
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for (cell, seed), rows in whole.groupby(["cell", "seed"], sort=True):
-        found.setdefault(str(cell), {})[int(seed)] = dict(zip(rows["name"], rows["value"], strict=True))
+    for cell, seed, name, value in zip(*(whole[column] for column in ("cell", "seed", "name", "value")), strict=True):
+        found.setdefault(cell, {}).setdefault(int(seed), {})[name] = value
     return [Measured(row, found[row["cell"]]) for row in results.cell_rows_in_order if row["cell"] in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,12 +49,10 @@ def draw_inside(study_dir: Path) -> None:
 
 def inside_drawings(results: Results) -> list[Drawing]:
     """One for each cell."""
-    return [
-        Drawing(own.id, own.title, CAPTION, "", lambda results, own=own: _figure(results, own)) for own in measured(results)
-    ]
+    return [Drawing(own.id, own.title, CAPTION, "", partial(_figure, own)) for own in measured(results)]
 
 
-def _figure(results: Results, own: Measured) -> Figure:
+def _figure(own: Measured, results: Results) -> Figure:
     rows = results.probes[results.probes["cell"] == own.cell["cell"]]
     panels = [(title, part, paint) for title, part, paint in _panels(rows) if not part.empty]
     n_rows = math.ceil(len(panels) / COLUMNS)
