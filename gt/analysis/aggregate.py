@@ -149,6 +149,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
             name: manifest.get(name)
             for name in ("steps_completed", "tokens", "tokens_per_second", "seconds", "peak_memory_bytes")
         },
+        "device_seconds": _device_seconds(manifest),
         "energy_joules": manifest.get("energy_joules"),
         **_efficiency(manifest, splits.get("val", {}).get("perplexity"), dollars_per_hour),
         "resumed": len(manifest.get("resumed_from", [])),
@@ -158,6 +159,13 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         "code/evals": evaluation.get("code"),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
     }
+
+
+def _device_seconds(manifest: Json) -> float | None:
+    """A run's part of the time of a device that it shared: with the runs stacked on it, and with other stacks."""
+    if "seconds" not in manifest:
+        return None
+    return float(manifest["seconds"]) / manifest.get("stacked", 1) / manifest.get("cohorts", 1)
 
 
 def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: float) -> Json:

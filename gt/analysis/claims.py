@@ -235,6 +235,11 @@ class Claim(Part):
         return self
 
     @property
+    def group(self) -> str:
+        """The study, and the family if it has several."""
+        return f"{self.study}/{self.family}" if self.family else str(self.study)
+
+    @property
     def sha256(self) -> str:
         """Of all that is claimed, in a canonical form; title, source and note may be mended later."""
         document = self.model_dump(mode="json", exclude_defaults=True, exclude=PROSE, by_alias=True)

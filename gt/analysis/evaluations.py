@@ -80,7 +80,7 @@ def _recall(evaluation: Json) -> Iterator[Json]:
 
 
 def _needle(evaluation: Json) -> Iterator[Json]:
-    cells = [cell for cell in evaluation.get("needle", {}).get("cells", []) if cell["gain"] is not None]
+    cells = [cell for cell in (evaluation.get("needle") or {}).get("cells", []) if cell["gain"] is not None]
     for cell in cells:
         depth = f"depth_{cell['depth']:g}"
         yield _share(f"needle/found/{depth}", cell["found"], cell["length"])
@@ -105,7 +105,7 @@ def _cost(evaluation: Json) -> Iterator[Json]:
 
 
 def _quantisation(evaluation: Json) -> Iterator[Json]:
-    for case in evaluation.get("quantisation", {}).get("cases", []):
+    for case in (evaluation.get("quantisation") or {}).get("cases", []):
         yield _row(f"quantisation/{case['case']}/difference", case["difference"])
         yield _row(f"quantisation/{case['case']}/perplexity_ratio", case["perplexity_ratio"])
 
@@ -115,7 +115,7 @@ PARTS = (_by_position, _context, _recall, _needle, _generation, _cost, _quantisa
 
 def _north_star(evaluation: Json, dollars_per_hour: float) -> Iterator[Json]:
     """N* at a length: of training with the largest batch measured, and the perplexity in a context of that length."""
-    losses = {entry["context"]: entry["loss"] for entry in evaluation.get("long_context", {}).get("contexts", [])}
+    losses = {entry["context"]: entry["loss"] for entry in (evaluation.get("long_context") or {}).get("contexts", [])}
     cells = evaluation.get("cost", {}).get("cells", [])
     largest = max((cell["batch"] for cell in cells), default=None)
     for cell in cells:

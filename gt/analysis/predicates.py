@@ -52,6 +52,10 @@ class Undecidable(Exception):  # noqa: N818 - not an error
     """Why the numbers there are admit no test."""
 
 
+class NotMeasured(Undecidable):
+    """A cell's runs are measured, and what is asked for is not among their measures: the model has no such thing."""
+
+
 @dataclass(frozen=True)
 class Test:
     """One predicate against the seeds.
@@ -93,6 +97,8 @@ class Judge:
         if place is None:
             raise Undecidable(f"the arm has no cell for {title(cell)}")
         found = self.values.of(place)
+        if not found:
+            raise NotMeasured(f"{place.cell['id']} has no {place.metric}")
         if len(found) == 1 and _is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         return found
@@ -117,7 +123,7 @@ class Judge:
             done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")
             if done < self.claim.seeds:
                 found.append(f"{place.cell['id']}: {done} of {self.claim.seeds} seeds")
-            elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed):
+            elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and not self.values.measured(place):
                 found.append(f"{place.cell['id']}: {place.metric} of {have} of {self.claim.seeds} seeds")
         return list(dict.fromkeys(found))
 
@@ -166,7 +172,7 @@ class Judge:
 
     def compare(self, predicate: Compare | Exists, a: Cell, b: Cell) -> Test:
         lower = predicate.is_ == "lower"
-        bound = -predicate.by if lower else predicate.by
+        bound = 0.0 - predicate.by if lower else predicate.by
         if predicate.scale == "ratio":
             bound += 1
         margin = predicate.margin if isinstance(predicate, Compare) else None
@@ -330,5 +336,5 @@ def one_of(tests: Sequence[Test]) -> Test:
 def _joined(tests: Sequence[Test], shown: Test, p_support: float, p_refute: float, how_many: str) -> Test:
     if len(tests) == 1:
         return tests[0]
-    words = f"{how_many} of {len(tests)}; it hangs on: {shown.words}"
+    words = f"{how_many} of {len(tests)}: {shown.words}"
     return replace(shown, words=words, p_support=p_support, p_refute=p_refute, p_equivalent=None, p_sign_flip=None)

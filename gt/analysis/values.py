@@ -42,6 +42,12 @@ class Values:
             self._known[key] = self._read(*key)
         return self._known[key]
 
+    def measured(self, place: Place) -> bool:
+        """Whether every completed run of a cell is in the table that has the metric, with a value of it or without."""
+        rows = self._rows.get(registered(place.metric).table, {}).get(place.cell["id"])
+        completed = {seed for (cell, seed), status in self.status.items() if cell == place.cell["id"] and status == "completed"}
+        return rows is not None and completed <= set(rows["seed"])
+
     def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
         kind, column = registered(metric).table, "value"
         rows = self._rows.get(kind, {}).get(cell)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from gt.analysis import registration
 from gt.analysis.aggregate import as_table, write_table
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
-from gt.analysis.predicates import Judge, Test, Undecidable, all_of
+from gt.analysis.predicates import Judge, NotMeasured, Test, Undecidable, all_of
 from gt.analysis.statistics import benjamini_hochberg, holm
 from gt.analysis.values import Values
 from gt.records import read_json, write_json
@@ -66,7 +66,7 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         for arm in (FAITHFUL, *claim.arms)
         if claim.not_testable is None and (claim.study if arm == FAITHFUL else arms[arm].study) == study
     ]
-    families = [(claim.study, claim.family, arm) for _, claim, arm in own]
+    families = [(claim.group, arm) for _, claim, arm in own]
     judged = []
     for (name, claim, arm), family in zip(own, families, strict=True):
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
@@ -76,7 +76,7 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         late = registration.exploratory(name, claim, entries, started)
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
-        result = Judgement(name, arm, study, claim.family or study, claim.alpha, has_margin, [], judge.missing(), late)
+        result = Judgement(name, arm, study, claim.group, claim.alpha, has_margin, [], judge.missing(), late)
         if not result.missing:
             _test(result, judge, claim)
         judged.append(result)
@@ -152,7 +152,7 @@ def _test(result: Judgement, judge: Judge, claim: Claim) -> None:
     try:
         result.tests = [judge.test(predicate) for predicate in claim.predicate]
     except Undecidable as why:
-        result.reason, result.verdict = str(why), "inconclusive"
+        result.reason, result.verdict = str(why), "not testable" if isinstance(why, NotMeasured) else "inconclusive"
         return
     joined = all_of(result.tests)
     result.p, result.p_equivalent = min(joined.p_support, joined.p_refute), joined.p_equivalent

@@ -237,6 +237,12 @@ def test_what_was_not_measured_is_missing(tmp_path: Path) -> None:
     assert (own.verdict, own.missing) == ("not yet run", ["GF.c.char: gate/mean of 0 of 5 seeds"])
 
 
+def test_what_a_model_does_not_have_is_not_testable(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", **{"variance/residual": dict.fromkeys(CELLS, [1.0] * SEEDS)})
+    own = verdicts(tmp_path, study, C={"test": "threshold", "metric": "gate/mean", "a": "GF", "above": 0.5})["C"]
+    assert (own.verdict, own.missing, own.reason) == ("not testable", [], "GF.c.char has no gate/mean")
+
+
 def test_a_diverged_seed_has_no_value_and_is_not_missing(tmp_path: Path) -> None:
     cells = {**CELLS, "HY": [*CELLS["HY"][:4], math.nan]}
     own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C=compare("GF", "HY"))["C"]
