@@ -29,6 +29,8 @@ FURTHER: dict[str, Callable[[Subject], Json]] = {
     "cost": cost,
     "quantisation": quantisation,
 }
+# Those that read on through a text; of a recall task, most of which is noise, they are null.
+OF_TEXTS = ("long_context", "needle", "quantisation")
 
 
 def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str] = ()) -> None:
@@ -47,6 +49,7 @@ def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str]
         evaluation["splits"] = {split: held_out(subject, split) for split in splits}
         if subject.spec.corpus.task is not None:
             evaluation["recall"] = recall(subject)
-        evaluation |= {name: FURTHER[name](subject) for name in further}
+        is_text = subject.spec.corpus.task is None
+        evaluation |= {name: FURTHER[name](subject) if is_text or name not in OF_TEXTS else None for name in further}
     evaluation |= {"ngram": read_json(data / "ngram.json"), "evaluations": sorted(further), "code": fingerprint("evals")}
     write_json(run / "evaluation.json", evaluation)

@@ -298,13 +298,15 @@ def load(study_dir: Path) -> Results:
 
 
 def interval_of(rows: pd.DataFrame) -> tuple[float, float] | None:
-    """The 95 % t interval of an evaluation over seeds; of one seed its own, if it has one."""
+    """The 95 % t interval of an evaluation over seeds; of one seed its own. None for what is no share, and has none."""
+    lower, upper = float(rows["lower"].iloc[0]), float(rows["upper"].iloc[0])
+    if math.isnan(lower):
+        return None
     if len(rows) > 1:
         estimate = mean_interval(rows["value"].tolist())
         assert estimate.lower is not None and estimate.upper is not None
-        return estimate.lower, estimate.upper
-    lower, upper = float(rows["lower"].iloc[0]), float(rows["upper"].iloc[0])
-    return None if math.isnan(lower) else (lower, upper)
+        lower, upper = max(0.0, estimate.lower), min(1.0, estimate.upper)
+    return lower, upper
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
