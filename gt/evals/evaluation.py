@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,4 +53,13 @@ def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str]
         is_text = subject.spec.corpus.task is None
         evaluation |= {name: FURTHER[name](subject) if is_text or name not in OF_TEXTS else None for name in further}
     evaluation |= {"ngram": read_json(data / "ngram.json"), "evaluations": sorted(further), "code": fingerprint("evals")}
-    write_json(run / "evaluation.json", evaluation)
+    write_json(run / "evaluation.json", finite(evaluation))
+
+
+def finite(value: Any) -> Any:
+    """A document whose numbers that are not finite, as of a model that breaks down in a long context, are null."""
+    if isinstance(value, dict):
+        return {key: finite(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [finite(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

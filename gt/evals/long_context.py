@@ -54,13 +54,15 @@ def long_context(subject: Subject) -> Json:
         "trained_length": length,
         "targets": len(targets) * n,
         "contexts": [_row(c, losses.get(c), shuffled.get(c), losses[shortest]) for c in contexts],
-        "useful_window": useful_window(losses),
+        "useful_window": useful_window({c: loss for c, loss in losses.items() if bool(loss.isfinite().all())}),
         "held_to": held_to({c: float(loss.mean()) for c, loss in losses.items()}, length),
     }
 
 
 def useful_window(losses: dict[int, Tensor]) -> int | None:
-    """losses: context -> the mean loss of each window, the same windows in the same order."""
+    """losses: context -> the mean loss of each window, the same windows in the same order. None also where there are none."""
+    if not losses:
+        return None
     shortest = min(losses)
     means = {context: float(loss.mean()) for context, loss in losses.items()}
     best = min(means, key=lambda context: means[context])
@@ -82,7 +84,7 @@ def held_to(losses: dict[int, float], length: int) -> float | None:
         return None
     held = 1.0
     for context in sorted(c for c in losses if c > length):
-        if losses[context] - losses[length] > math.log(HELD):
+        if not losses[context] - losses[length] <= math.log(HELD):  # nor if it is not a number
             break
         held = context / length
     return held

@@ -13,6 +13,7 @@ from subjects import Known, lookup, specification, subject, uniform
 
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
+from gt.evals.evaluation import finite
 from gt.evals.long_context import held_to, long_context, useful_window
 from gt.evals.subject import Subject
 
@@ -64,6 +65,18 @@ def test_a_perplexity_is_held_up_to_the_first_context_where_it_is_not() -> None:
     assert held_to({32: 9.0, 64: 1.0, 128: 1.0 + just, 256: 1.0 + more, 512: 1.0}, 64) == 2
     assert held_to({64: 1.0, 128: 0.5, 256: 0.4}, 64) == 4
     assert held_to({8: 1.0}, 64) is None
+    assert held_to({64: 1.0, 128: math.nan, 256: 1.0}, 64) == 1
+
+
+def test_a_model_that_breaks_down_has_no_losses_there_and_holds_no_further(text: Path) -> None:
+    def broken(tokens: torch.Tensor, vocab_size: int) -> torch.Tensor:
+        known = lookup(1)(tokens, vocab_size)
+        return known if tokens.shape[1] <= 256 else known + torch.nan
+
+    measured = finite(long_context(periodic(text, Known(PERIOD, broken))))
+    assert [row["loss"] is None for row in measured["contexts"]] == [False] * 6 + [True] * 2
+    assert measured["useful_window"] == 64
+    assert measured["held_to"] == 4
 
 
 def test_learned_positions_end_at_their_table(text: Path) -> None:
