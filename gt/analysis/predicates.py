@@ -274,10 +274,9 @@ class Judge:
             found = rank_correlation(other.tolist(), table.tolist(), predicate.kind, bound)
         except ValueError as error:
             raise Undecidable(str(error)) from None
-        p, mean = _p(found.p), found.mean or 0.0
-        holds = mean > bound if above else mean < bound
+        p, sd = _p(found.p), found.sd or 0.0
+        holds = found.mean > bound if above else found.mean < bound
         partner = predicate.with_ if isinstance(predicate.with_, str) else "the order given"
-        sd = float(np.std(found.by_seed, ddof=1))
         return Test(
             f"{predicate.kind} of {predicate.metric} with {partner} over {len(there)} cells {'>' if above else '<'} {bound:g}",
             len(seeds),
@@ -288,7 +287,7 @@ class Judge:
             p_support=p if holds else 1.0,
             p_refute=1.0 if holds else p,
             detectable=detectable(sd, len(seeds), self.alpha),
-            needed=seeds_needed(sd, difference=abs(mean - bound), alpha=self.alpha),
+            needed=seeds_needed(sd, difference=abs(found.mean - bound), alpha=self.alpha),
             by_seed=dict(zip(seeds, found.by_seed, strict=True)),
         )
 

@@ -164,13 +164,14 @@ def bootstrap_interval(values: Sequence[float], confidence: float = 0.95) -> tup
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """A rank correlation over cells, one a seed: mean, 95 % interval over seeds, and the seeds' own.
+    """A rank correlation over cells, one a seed: mean, sd and 95 % interval over seeds, and the seeds' own.
 
-    p: two-sided, of a correlation of `against` on average.
+    p: two-sided, of `against` as the mean. None below two seeds.
     """
 
     by_seed: list[float]
-    mean: float | None
+    mean: float
+    sd: float | None
     lower: float | None
     upper: float | None
     p: float | None
@@ -186,23 +187,26 @@ def rank_correlation(
     """Kendall's tau-b or Spearman's rho of x and y over cells, within each seed. x, y: (seeds, cells), at least 3 cells.
 
     The cells are given and the seeds are the sample: an interval over seeds says how well the order of these cells is known,
-    nothing of other cells. Ranks are coarse, so seeds that all agree have no spread and are still not certain: there the exact
-    sign-flip p stands for the t-test's, and there is no interval. ValueError where all cells of a seed are tied.
+    nothing of other cells. Ranks are coarse, and seeds that all agree would have no spread, so the sd is taken to be one swap
+    of neighbours at least. With 3 or 4 cells Spearman's p is a little too small (0.065 for 0.05 at 5 seeds, simulated); Kendall's
+    is right. ValueError where all cells of a seed are tied.
     """
     a, b = _finite(x), _finite(y)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] < 3:
         raise ValueError(f"x {a.shape} and y {b.shape} must be (seeds, cells) alike, with at least 3 cells")
     if (np.ptp(a, axis=1) == 0).any() or (np.ptp(b, axis=1) == 0).any():
         raise ValueError("a rank correlation needs cells that differ")
-    correlate = stats.kendalltau if kind == "kendall" else stats.spearmanr
+    n, k = a.shape
+    correlate, swap = (stats.kendalltau, 4 / (k * (k - 1))) if kind == "kendall" else (stats.spearmanr, 12 / (k * (k * k - 1)))
     by_seed = [float(correlate(own, other).statistic) for own, other in zip(a, b, strict=True)]
-    e = mean_interval(by_seed, confidence)
-    if e.lower is None or e.upper is None:
-        return RankCorrelation(by_seed, e.mean, None, None, None)
-    differences = np.asarray(by_seed) - against
-    if np.ptp(differences) < 1e-12:
-        return RankCorrelation(by_seed, e.mean, None, None, sign_flip_p(differences.tolist()))
-    return RankCorrelation(by_seed, e.mean, max(-1.0, e.lower), min(1.0, e.upper), _t_test(differences))
+    mean = float(np.mean(by_seed))
+    if n < 2:
+        return RankCorrelation(by_seed, mean, None, None, None, None)
+    sd = max(float(np.std(by_seed, ddof=1)), swap)
+    error = sd / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
+    p = 2 * float(special.stdtr(n - 1, -abs(mean - against) / error))
+    return RankCorrelation(by_seed, mean, sd, max(-1.0, mean - half), min(1.0, mean + half), p)
 
 
 @dataclass(frozen=True)

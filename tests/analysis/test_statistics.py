@@ -208,6 +208,7 @@ def test_a_rank_correlation_is_the_mean_of_scipys_over_seeds(kind: str, function
     assert (c.mean, c.p) == (pytest.approx(np.mean(own)), pytest.approx(stats.ttest_1samp(own, 0).pvalue))
     low, high = stats.t.interval(0.95, 4, loc=np.mean(own), scale=stats.sem(own))
     assert (c.lower, c.upper) == (pytest.approx(max(-1, low)), pytest.approx(min(1, high)))
+    assert rank_correlation([x], [y[0]], kind).p is None
 
 
 def test_two_judges_by_hand() -> None:
@@ -220,9 +221,22 @@ def test_two_judges_by_hand() -> None:
 
 
 def test_seeds_that_all_agree_are_not_certain() -> None:
-    rows = [[1.0, 2.0, 3.0]] * 5
-    c = rank_correlation(rows, rows, "kendall")
-    assert (c.mean, c.lower, c.p) == (1.0, None, 2.0**-4)
+    rows = [[1.0, 2.0, 3.0, 4.0]] * 5
+    # One swap of neighbours among four is a third of a tau, and 12 / 60 of a rho.
+    for kind, swap in (("kendall", 1 / 3), ("spearman", 0.2)):
+        c = rank_correlation(rows, rows, kind)
+        assert (c.mean, c.sd, c.upper) == (1.0, pytest.approx(swap), 1.0)
+        assert c.lower == pytest.approx(1 - stats.t.ppf(0.975, 4) * swap / math.sqrt(5))
+        assert c.p == pytest.approx(2 * stats.t.sf(math.sqrt(5) / swap, 4))
+
+
+@pytest.mark.parametrize(("n", "k"), [(3, 5), (5, 5), (5, 8), (10, 6)])
+@pytest.mark.parametrize("kind", ["kendall", "spearman"])
+def test_ranks_that_have_nothing_to_do_with_each_other_rarely_agree(n: int, k: int, kind: str) -> None:
+    rng = np.random.default_rng(10 * n + k)
+    order = np.tile(np.arange(k), (n, 1))
+    seen = [rank_correlation(order, rng.normal(0, 1, (n, k)), kind).p < 0.05 for _ in range(300)]
+    assert np.mean(seen) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
 
 
 def test_rank_correlations_refuse_what_has_no_order() -> None:
