@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gt.grouping import cohort_key
+from gt.training import checkpoint
 from gt.training.loop import Attempt, Job, Settings, together
 
 # The seeds of a cell in the studies of the record. Cohorts of one size share compiled code, and larger ones do not train a run
@@ -26,7 +27,9 @@ def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings:
     cohorts = stacks(jobs)
     for i, members in enumerate(cohorts):
         todo = [job for job in members if job.spec.run_id not in finished]
-        if not todo or not (checkpoints / folder_name(members)).exists():
+        if not todo:  # killed, if at all, between its last record and the end of its checkpoint
+            checkpoint.remove(checkpoints / folder_name(members))
+        if not (checkpoints / folder_name(members)).exists():
             cohorts[i] = todo
     attempts = []
     for members in filter(None, cohorts):
