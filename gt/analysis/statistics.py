@@ -188,8 +188,8 @@ def rank_correlation(
 
     The cells are given and the seeds are the sample: an interval over seeds says how well the order of these cells is known,
     nothing of other cells. Ranks are coarse, and seeds that all agree would have no spread, so the sd is taken to be one swap
-    of neighbours at least. With 3 or 4 cells Spearman's p is a little too small (0.065 for 0.05 at 5 seeds, simulated); Kendall's
-    is right. ValueError where all cells of a seed are tied.
+    of neighbours at least. With 3 or 4 cells Spearman's p is a little too small (0.065 for 0.05 at 5 seeds, simulated), and
+    Kendall's is right. ValueError where all cells of a seed are tied.
     """
     a, b = _finite(x), _finite(y)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] < 3:
