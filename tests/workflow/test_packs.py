@@ -13,7 +13,7 @@ from checkouts import Checkout
 
 from gt.records import read_json
 
-UNTIL = ("--until", "evaluate")
+UNTIL = ("--until", "evaluate", "probe")
 
 
 def ran(result: subprocess.CompletedProcess[str]) -> set[str]:
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout whose tiny study was trained in packs of two."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
     checkout.study()
-    assert ran(checkout.snakemake(*UNTIL, pack_size=2)) == {"corpus", "tokenize", "pack", "train", "evaluate"}
+    assert ran(checkout.snakemake(*UNTIL, pack_size=2)) == {"corpus", "tokenize", "pack", "train", "evaluate", "probe"}
     return checkout
 
 
@@ -43,8 +43,8 @@ def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
     return finished.copy(tmp_path / "copy")
 
 
-def test_all_runs_are_trained_and_evaluated_in_packs(finished: Checkout) -> None:
-    assert len(trained_at(finished)) == 4
+def test_all_runs_are_trained_evaluated_and_probed_in_packs(finished: Checkout) -> None:
+    assert len(trained_at(finished)) == len(list(finished.folder.glob("results/runs/*/probes.json"))) == 4
     logs = [file.read_text() for file in finished.folder.glob("logs/train/*.log")]
     assert len(logs) == 4
     assert all("in a pack" in log for log in logs)
