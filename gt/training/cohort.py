@@ -69,7 +69,8 @@ class Cohort:
         world: World = ALONE,
     ) -> None:
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, and nothing reads those
+        # which would be a kernel for each new tensor, and nothing reads those
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.specs, self.tokens, self.device, self.dtype = specs, tokens, device, dtype
         self.training, self.world, self.recompute = specs[0].training, world, recompute
         self.engine = engine.Engine(device, engine_name)
@@ -150,7 +151,6 @@ class Cohort:
             for name, parameter in model.named_parameters():
                 places[name][run].copy_(parameter)
 
-    @torch.no_grad()
     def _pretrain(self) -> None:
         """Train each branch in a model of its own, if the runs ask for it, and begin with its mixers' weights.
 
@@ -164,15 +164,14 @@ class Cohort:
             alone = Cohort(
                 specs, self.tokens, self.device, self.dtype, self.engine.name, self.compiled, self.recompute, self.world
             )
-            with torch.enable_grad():
-                while not alone.done:
-                    alone.advance()
-                    alone.collect()
+            while not alone.done:
+                alone.advance()
+                alone.collect()
             for run in range(len(specs)):
                 weights = {name: weight.cpu() for name, weight in alone.parameters(run).items()}
-                for name in places:
-                    if f".mixers.{letter}." in name:  # of a stack or a tower, whose layers are called alike
-                        places[name][run].copy_(weights["body." + name[name.index("blocks.") :]])
+                for name in (name for name in places if f".mixers.{letter}." in name):
+                    in_stack = "body." + name[name.index("blocks.") :]  # where a tower's layers are called as a stack's
+                    places[name][run].copy_(weights[in_stack])
 
     def _leaves(self) -> dict[str, Tensor]:
         """Each parameter as a leaf on the flat buffer, (run, *shape); of a single run, as the model's own parameter."""

@@ -5,6 +5,8 @@ All of it is a function of the seed and the step, so a run may begin anywhere.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -84,6 +86,6 @@ class StepPlan:
 
     def gradient_scales(self, device: torch.device) -> Tensor:
         """(run, group): the factor that `parts` puts on the gradients."""
-        of_run = [dict[str, PartTraining](spec.training.parts) for spec in self.specs]
+        of_run: list[dict[Any, PartTraining]] = [spec.training.parts for spec in self.specs]  # type: ignore[misc]
         scales = [[parts.get(group.part, EVERYWHERE_ALIKE).gradient_scale for group in self.groups] for parts in of_run]
         return torch.tensor(scales, device=device)
