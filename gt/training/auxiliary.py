@@ -117,7 +117,8 @@ def branch_losses(model: LanguageModel, branch: Tensor, targets: Tensor) -> Tens
     The research document (9.8) names a loss for each branch without a form; this is our reading, that of deep supervision
     (Lee et al. 2015, arXiv:1409.5185) with the readout shared.
     """
-    return cross_entropies(model.read_out(branch), targets).view_as(targets)
+    # outside of autocast, where a branch may have come out in bfloat16
+    return cross_entropies(model.read_out(branch.to(model.embedding.weight.dtype)), targets).view_as(targets)
 
 
 def _towards(gate: Tensor, first: Tensor) -> Tensor:
