@@ -33,7 +33,7 @@ class Case:
 def ablation(subject: Subject, windows: Tensor) -> Measures:
     """Each branch by zero, by its mean over the slice, and by its output for another window: in all layers, and in each one.
 
-    windows: (n, time + 1) tokens of held-out text; a layer alone is ablated on the first quarter.
+    windows: (n, time + 1) tokens of held-out text, all of them but an odd one; a layer alone is ablated on the first quarter.
     """
     model, letters = subject.model, branches(subject.model)
     means = _means(subject, windows)
@@ -67,9 +67,11 @@ def increases(
     cases = [Case("zero", frozenset()), *cases]
     modules = list(dict.fromkeys(module for case in cases for module in case.modules))
     totals = torch.zeros(len(cases), dtype=torch.float64)
-    at_once = subject.at_once(subject.length)
-    # In pieces of two windows at least: one has no other to be shuffled with.
-    for piece in windows.to(subject.device).tensor_split(-(-len(windows) // max(2, at_once))):
+    at_once = max(2, subject.at_once(subject.length) // 2 * 2)
+    # In pairs of windows that lie half the slice apart, to be exchanged by the kind shuffle.
+    half = len(windows) // 2
+    windows = torch.stack([windows[:half], windows[half : 2 * half]], dim=1).flatten(0, 1) if half else windows
+    for piece in windows.to(subject.device).split(at_once):
         step = max(1, at_once // len(piece))
         for start in range(0, len(cases), step):
             together = cases[start : start + step]
@@ -116,4 +118,4 @@ def _replacement(kind: str, y: Tensor, mean: Tensor) -> Tensor:
         case "mean":
             return mean.to(y.dtype).expand_as(y)
         case _:
-            return y.roll(max(1, len(y) // 2), dims=0)
+            return y.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) if len(y) > 1 else y

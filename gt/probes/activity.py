@@ -12,8 +12,8 @@ from gt.models.lm import LanguageModel
 from gt.probes.hooks import Site, hooked, sites, stacks
 from gt.training.losses import autocast, inputs
 
-# Targets of the slice that such a pass is over.
-TOKENS = 8192
+# Targets of the slice that such a pass is over; fewer where their logits would be more numbers than these, on any device.
+TOKENS, LOGITS = 8192, 2**25
 
 
 @dataclass

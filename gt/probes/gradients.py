@@ -27,8 +27,11 @@ TOKENS = 8192
 
 
 def batches(subject: Subject, windows: Tensor) -> list[Tensor]:
-    """Some batches of held-out windows, each (batch, time + 1) of the size of training."""
-    size = min(subject.spec.training.batch_size, max(1, TOKENS // subject.length), max(1, len(windows) // BATCHES))
+    """Some batches of held-out windows, each (batch, time + 1) of the size of training's, or of its pieces."""
+    training = subject.spec.training
+    size = min(
+        training.batch_size // training.grad_accumulation, max(1, TOKENS // subject.length), max(1, len(windows) // BATCHES)
+    )
     return list(windows[: BATCHES * size].split(size))
 
 

@@ -126,8 +126,8 @@ GATES = (
     Metric(
         "gate/outer_quarter", "", "share of gates below 1/8 or above 7/8", "research document (gate collapse)", initial=True
     ),
-    Metric("gate/histogram/<bin>", "", "share of gates in the tenth from bin / 10", "", initial=True),
-    Metric("gate/class/<class>", "", "mean gate at tokens of a class", "", initial=True),
+    Metric("gate/histogram/<bin>", "", "share of gates in the tenth from bin / 10", ""),
+    Metric("gate/class/<class>", "", "mean gate at tokens of a class", ""),
     Metric("gate/drift", "", "gate/mean at the end of training less that before it", "seed 003 (Obs 14, 16)"),
     Metric(
         "gate/advantage_correlation",
@@ -135,7 +135,6 @@ GATES = (
         "correlation over tokens of the last layer's gate with the loss of the second branch read out alone less the first's",
         "repository notebooks/task_0_3",
         "higher",
-        initial=True,
     ),
     Metric(
         "fusion/projection_ratio",
@@ -173,9 +172,7 @@ GRADIENTS = (
 )
 
 STATES = (
-    Metric(
-        "state/size_ratio", "", "floats in the states that the network returns over those of its audit (S0)", "", initial=True
-    ),
+    Metric("state/size_ratio", "", "floats in the states that the network returns over those of its audit (S0)", ""),
     Metric(
         "state/norm/<branch>/<length>",
         "",
@@ -188,9 +185,7 @@ STATES = (
     Metric("state/growth/<branch>", "", "norm at 4 T over that at T", F08, initial=True),
     Metric("state/growth_8x/<branch>", "", "norm at 4 T over that at T/2: the record's D1", F08, initial=True),
     Metric("state/change/<branch>", "", "norm of the state at T less that at T/2 (S2)", "CANARY_TESTS.md", initial=True),
-    Metric(
-        "state/repeat_difference", "", "largest difference of states when the same text is read again (S3)", "", initial=True
-    ),
+    Metric("state/repeat_difference", "", "largest difference of states when the same text is read again (S3)", ""),
     Metric("state/variance/<branch>", "", "variance of the state's elements, over elements and inputs (S4)", F08, initial=True),
     Metric("state/variance_ratio", "", "state/variance of the first branch over the second's (S4)", F08, initial=True),
     Metric("state/input_variance/<branch>", "", "variance over inputs, averaged over elements (D2)", F08, initial=True),
@@ -210,13 +205,22 @@ STATES = (
         "",
         "share of elements that vary over inputs by under 1 % of their mean square (G3.5)",
         "",
-        initial=True,
     ),
     Metric("state/cosine/<branch>", "", "mean cosine of the states of two inputs (G3.5)", "", initial=True),
     Metric(
-        "state/retention/<branch>", "", "share of a state's norm left by each of T tokens, geometric mean", F08, initial=True
+        "state/retention/<branch>",
+        "",
+        "share of a state's difference to an empty one that each of T tokens leaves, geometric mean",
+        F08,
+        initial=True,
     ),
-    Metric("state/retention_1/<branch>", "", "share of a state's norm left by one token", F08, initial=True),
+    Metric(
+        "state/retention_1/<branch>",
+        "",
+        "share of a state's difference to an empty one that one token leaves",
+        F08,
+        initial=True,
+    ),
     Metric(
         "state/response/<branch>", "", "relative L2 change of the state at T when the first token is another", "", initial=True
     ),
@@ -230,7 +234,6 @@ STATES = (
         "perplexity of the last T of 4 T tokens over that of the first T",
         "",
         "lower",
-        initial=True,
     ),
 )
 

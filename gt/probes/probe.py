@@ -13,10 +13,11 @@ from gt.fingerprint import PROBING_PARTS, fingerprint
 from gt.models.lm import LanguageModel
 from gt.probes import gradients, states
 from gt.probes.ablation import ablation, slice_size
-from gt.probes.activity import TOKENS, activity
+from gt.probes.activity import LOGITS, TOKENS, activity
 from gt.probes.curves import from_curves, utilisation
 from gt.probes.gates import advantage, gates, projection_ratio, token_classes
 from gt.probes.hooks import Measures, branches, one
+from gt.probes.metrics import metric
 from gt.probes.softmax import softmax
 from gt.probes.variance import noise_gain, variance
 from gt.records import PROBES, read_json, write_json
@@ -43,7 +44,7 @@ def measure(subject: Subject, run: Path) -> Measures:
     n_targets = slice_size(training.steps * training.batch_size * subject.length)
     windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), subject.length, n_targets))
     windows = windows.to(subject.device)
-    small = windows[: max(1, min(TOKENS // subject.length, subject.at_once(subject.length)))]
+    small = windows[: max(1, min(TOKENS, LOGITS // subject.tokens.vocab_size) // subject.length)]
     texts, held_out = states.held_out_texts(subject), gradients.batches(subject, windows)
     initial = initial_model(subject)
 
@@ -54,7 +55,7 @@ def measure(subject: Subject, run: Path) -> Measures:
     before |= gradients.reach(initial, held_out[0], training.precision)
     result = ablation(subject, windows)
     result |= trained | gradients.gradients(subject, held_out, _value(trained, "gate/mean"))
-    result |= {f"initial/{name}": measure for name, measure in before.items()}
+    result |= {f"initial/{name}": own for name, own in before.items() if metric(name).initial}
     result |= gradients.as_recorded(subject, initial, held_out[0].shape) | states.as_recorded(subject, initial)
     return result | _parameters(subject.model) | from_curves(run, branches(subject.model))
 

@@ -90,8 +90,7 @@ def as_recorded(subject: Subject, initial: LanguageModel) -> Measures:
     The first branch's state, and for the second, in place of one, the last output of its mixer. (The record's first branch was
     a second network with other weights, an error that is not repeated here.)
     """
-    pairs = [(layer, fusion) for layer, fusion in initial.fusions().items()]
-    if not pairs:
+    if not initial.fusions():
         return {}
     letters = initial.spec.layer_list()[-1]
     longest = max(m for m in (4, 2, 1) if subject.fits(m * subject.length))
@@ -207,7 +206,7 @@ def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, float | None]]:
 
 @torch.inference_mode()
 def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tuple[str, float | None]]:
-    """What is left of a state at T after one token, and a token on average after T: of its difference to an empty one."""
+    """What is left of a state after one token from T, and a token on average over T: of its difference to an empty one."""
     if site not in seen.taken:
         return
     mixer = unwrapped(site.module)
@@ -230,11 +229,12 @@ def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: T
     length = subject.length
     if stream.shape[1] < 4 * length:
         return {}
+    targets, at_once = texts[:, 1:], subject.at_once(length)
     losses = []
     with torch.inference_mode(), autocast(stream.device, subject.spec.training.precision):
         for piece in (slice(length), slice(-length, None)):
-            logits = model.read_out(stream[:, piece])
-            losses.append(cross_entropies(logits, texts[:, 1:][:, piece]).double().mean())
+            rows = zip(stream[:, piece].split(at_once), targets[:, piece].split(at_once), strict=True)
+            losses.append(torch.cat([cross_entropies(model.read_out(x), y) for x, y in rows]).double().mean())
     return {"long_range/perplexity_ratio": one(float((losses[1] - losses[0]).exp()))}
 
 

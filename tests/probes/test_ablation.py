@@ -8,6 +8,7 @@ import pytest
 import torch
 from probed import Constant, small_text, subject, windows
 
+from gt.evals.subject import TOKENS_AT_ONCE
 from gt.models.lm import output_projection
 from gt.probes.ablation import Case, ablation, increases, slice_size
 from gt.probes.hooks import sites, whole
@@ -83,3 +84,23 @@ def test_hooks_are_gone_afterwards(data: Path) -> None:
 @pytest.mark.parametrize(("trained_on", "targets"), [(1000, 4096), (2_048_000, 32_000), (10**9, 32_768)])
 def test_the_slice_grows_with_the_training(trained_on: int, targets: int) -> None:
     assert slice_size(trained_on) == targets
+
+
+def test_shuffling_exchanges_windows_half_the_slice_apart(data: Path) -> None:
+    """Where both halves of the slice are the same text, a branch gets its own output back."""
+    looked_at = subject(data, "GF")
+    half = windows(looked_at, 3)
+    modules = frozenset(whole(looked_at.model, "m"))
+    means = {module: torch.zeros(32, dtype=torch.float64) for module in modules}
+    case = Case("shuffle", modules)
+    assert increases(looked_at, torch.cat([half, half]), [case], means)[1][0] == pytest.approx(0, abs=1e-6)
+    assert abs(increases(looked_at, windows(looked_at, 6), [case], means)[1][0]) > 1e-4
+
+
+def test_an_ablation_does_not_depend_on_how_much_goes_through_at_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = subject(data, "GF")
+    whole_slice = ablation(looked_at, windows(looked_at))
+    monkeypatch.setitem(TOKENS_AT_ONCE, "cpu", 3 * looked_at.length)
+    pieces = ablation(looked_at, windows(looked_at))
+    for name, measure in whole_slice.items():
+        assert pieces[name]["value"] == pytest.approx(measure["value"], abs=1e-5, rel=1e-3), name
