@@ -22,6 +22,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_context, "TARGETS", {"cpu": 4})
     monkeypatch.setattr(quantisation, "TARGETS", {"cpu": 64})
     monkeypatch.setattr(needle, "TRIALS", 2)
+    monkeypatch.setattr(needle, "DEPTHS", (0.5,))
     monkeypatch.setattr(cost, "MULTIPLES", (1,))
     monkeypatch.setattr(cost, "ROUNDS", 1)
     monkeypatch.setattr(generation, "MULTIPLES", (1, 2))
