@@ -47,6 +47,12 @@ class Constant(nn.Module):
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         return self.output.expand_as(x), torch.zeros(len(x), 1)
 
+    def state_size(self, context: int) -> int:
+        return 1
+
+    def flops_per_token(self, context: int) -> int:
+        return 0
+
 
 def subject(data: Path, variant: str, **model: Any) -> Subject:
     """A variant as the probes see a trained one: what starts at zero is not zero any more."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from probed import small_text, subject
+from probed import Constant, small_text, subject
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject
 from gt.probes.hooks import sites
-from gt.probes.states import as_recorded, effective_rank, entropy, held_out_texts, mean_cosine, read, states
+from gt.probes.states import before_training, effective_rank, entropy, held_out_texts, mean_cosine, read, states
 
 
 class Geometric(nn.Module):
@@ -59,6 +59,10 @@ def measured(looked_at: Subject) -> dict[str, Any]:
     return {name: measure["value"] for name, measure in result.items()}
 
 
+def recorded(looked_at: Subject) -> dict[str, Any]:
+    return before_training(looked_at, looked_at.model, held_out_texts(looked_at))[1]
+
+
 def test_a_state_that_doubles_grows_by_two(data: Path) -> None:
     """It doubles from T to 4 T."""
     length = 16
@@ -90,7 +94,7 @@ def test_a_state_that_counts_is_read_at_its_stops(data: Path) -> None:
     looked_at = with_mixers(data, lambda: Counting(1.0))
     tokens = held_out_texts(looked_at)[:, :-1]
     looked_at.model.norm = None
-    seen = read(looked_at.model, tokens, looked_at.length, "float32")
+    seen = read(looked_at.model, tokens, looked_at)
     block = looked_at.model.blocks()[0]
     first = next(site for site in seen.memories if site.layer == 0)
     with torch.no_grad():
@@ -118,7 +122,7 @@ def test_linear_attention_forgets_nothing(data: Path) -> None:
 def test_reading_in_pieces_gives_what_the_whole_gives(variant: str, data: Path) -> None:
     looked_at = subject(data, variant)
     tokens = held_out_texts(looked_at)[:, :-1]
-    seen = read(looked_at.model, tokens, looked_at.length, "float32")
+    seen = read(looked_at.model, tokens, looked_at)
     with torch.no_grad():
         logits, _ = looked_at.model(tokens)
     for stop, at in seen.logits.items():
@@ -152,20 +156,27 @@ def test_entropy_and_cosine_of_known_states() -> None:
 
 def test_the_record_s_forms(data: Path) -> None:
     looked_at = subject(data, "GF")
-    values = {name: measure["value"] for name, measure in as_recorded(looked_at, looked_at.model).items()}
+    values = {name: measure["value"] for name, measure in recorded(looked_at).items()}
     r, m = values["record/state_norm/r"], values["record/state_norm/m"]
     assert values["record/state_norm_share"] == pytest.approx(m / (r + m), rel=1e-4)
-    assert as_recorded(subject(data, "RWKV-6"), subject(data, "RWKV-6").model) == {}
+    assert recorded(subject(data, "RWKV-6")) == {}
+
+
+def test_one_reading_gives_both_the_initial_measures_and_the_record_s(data: Path) -> None:
+    looked_at = subject(data, "GF")
+    both = before_training(looked_at, looked_at.model, held_out_texts(looked_at))[0]
+    alone = states(looked_at, looked_at.model, held_out_texts(looked_at))
+    assert both.keys() == alone.keys()
+    for name in ("state/rms/r", "state/retention/m", "response/logits", "long_range/perplexity_ratio"):
+        assert both[name]["value"] == pytest.approx(alone[name]["value"], rel=1e-3)
 
 
 def test_the_record_s_mamba_state_is_an_output_and_does_not_grow(data: Path) -> None:
     """Its D1 reads an output of constant size (flaw F-08): here, of a mixer that says the same at every position."""
-    from probed import Constant
-
     looked_at = subject(data, "GF")
     for block in looked_at.model.blocks():
         block.mixers["m"] = Constant(32)
-    values = {name: measure["value"] for name, measure in as_recorded(looked_at, looked_at.model).items()}
+    values = {name: measure["value"] for name, measure in recorded(looked_at).items()}
     assert values["record/state_growth/m"] == pytest.approx(1)
     assert values["record/input_variance/m"] == pytest.approx(0, abs=1e-12)
 
