@@ -17,6 +17,14 @@ Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
 
 
+def is_registered(name: str) -> bool:
+    """Whether a column or a row of the tables is a metric; some are words, counts or details."""
+    try:
+        return bool(registered(name))
+    except ConfigError:
+        return False
+
+
 class Values:
     """The numbers of one study's completed runs, from its tables. ConfigError where `gt aggregate` has not made them."""
 
@@ -71,19 +79,14 @@ class Values:
         }
 
     def names(self) -> list[tuple[str, float | None]]:
-        """Every registered metric of which the tables have a value, and where it stands if it has a place."""
-        found: list[tuple[str, float | None]] = []
-        for column in self.tables["runs"].columns:
-            try:
-                found += [(column, None)] if registered(column).table == "runs" else []
-            except ConfigError:  # words and counts of a run that are no metrics
-                continue
-        if (probes := self.tables.get("probes")) is not None and not probes.empty:
+        """Every registered metric of which the tables have a value, and where it stands if it has a place; no curves."""
+        found: list[tuple[str, float | None]] = [(column, None) for column in self.tables["runs"].columns]
+        if (probes := self.tables.get("probes")) is not None:
             found += [(name, None) for name in probes.loc[probes["layer"].isna(), "name"].unique()]
-        if (evaluations := self.tables.get("evaluations")) is not None and not evaluations.empty:
+        if (evaluations := self.tables.get("evaluations")) is not None:
             places = evaluations[["metric", "at"]].drop_duplicates().itertuples(index=False)
-            found += [(name, None if math.isnan(at) else float(at)) for name, at in places]
-        return found
+            found += [(name, None if at is None or math.isnan(at) else float(at)) for name, at in places]
+        return [(name, at) for name, at in found if is_registered(name)]
 
     def best(self, cells: list[Json], tuning: list[Json]) -> list[Json]:
         """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run."""

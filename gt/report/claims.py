@@ -19,9 +19,9 @@ Json = dict[str, Any]
 WIDTH = 100
 
 
-def number(value: float | None) -> str:
-    """A number of any size, to four figures."""
-    return text.NOTHING if value is None else f"{value:.4g}".replace("-", "−")
+def number(value: float | None, figures: int = 4) -> str:
+    """A number of any size, to so many figures."""
+    return text.NOTHING if value is None else f"{value:.{figures}g}".replace("-", "−")
 
 
 def finding(test: Json) -> str:
@@ -121,18 +121,18 @@ def compare(values: Values, a: str, b: str) -> str:
                 rows.append(
                     (metric + (f" at {at:g}" if at is not None else ""), first, second, paired_difference(first, second))
                 )
-        tested = [i for i, row in enumerate(rows) if row[3].p is not None]
+        # What does not vary over seeds, such as a count, needs no test and takes part in none.
+        tested = [i for i, row in enumerate(rows) if row[3].p is not None and row[3].sd]
         adjusted = dict(zip(tested, benjamini_hochberg([float(rows[i][3].p or 0.0) for i in tested]), strict=True))
         lines = [f"{left['name']} less {right['name']}", ""]
         lines.append(
-            f"{'metric':34} {'n':>2} {'first':>9} {'second':>9} {'difference':>10} {'95 % interval':>21} {'adj. p':>7}"
+            f"{'metric':33} {'n':>2} {'first':>10} {'second':>10} {'difference':>10} {'95 % interval':>22} {'adj. p':>7}"
         )
         for i, (name, first, second, d) in enumerate(rows):
-            interval = f"[{number(d.lower)}, {number(d.upper)}]" if d.lower is not None else text.NOTHING
-            means = (number(sum(side.values()) / len(side)) for side in (first, second))
-            shown = " ".join(f"{mean:>9}" for mean in means)
+            interval = f"[{number(d.lower, 3)}, {number(d.upper, 3)}]" if d.sd else text.NOTHING
+            means = " ".join(f"{number(sum(side.values()) / len(side)):>10}" for side in (first, second))
             p = text.p_value(adjusted.get(i))
-            lines.append(f"{name[:34]:34} {d.n:>2} {shown} {number(d.mean):>10} {interval:>21} {p:>7}")
+            lines.append(f"{name[:33]:33} {d.n:>2} {means} {number(d.mean):>10} {interval:>22} {p:>7}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
