@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     command(track, "uri", plan="plan.json", runs="results/runs")
     command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
     command(figures, study="results/studies/<study>")
-    command(report, study="results/studies/<study>", templates="report_templates")
+    report_ = command(report, templates="report_templates")
+    report_.add_argument("--study", nargs="+", required=True, type=Path, metavar="PATH", help="results/studies/<study> ...")
+    report_.add_argument("--out", type=Path, metavar="PATH", help="where it goes; by default the folder of the one study")
     command(summary, study="results/studies/<study>")
     command(publish, plan="plan.json", runs="results/runs", out="results/published/<study>", templates="report_templates")
     command(rebuild, published="results/published/<study>", templates="report_templates")
@@ -105,8 +107,9 @@ def parser() -> argparse.ArgumentParser:
     claims_.add_argument("action", nargs="?", default="list", choices=["list", "judge", "register", "check"])
     why_ = command(why)
     why_.add_argument("claim", help="the id of a claim")
-    for sub in (claims_, why_):
+    for sub in (claims_, why_, report_):
         sub.add_argument("--claims", type=Path, default=Path("config/claims"), metavar="PATH", help="folder of the claims")
+    for sub in (claims_, why_):
         sub.add_argument("--study", nargs="+", type=Path, metavar="PATH", help="results/studies/<study>; all there are")
     compare_ = command(compare, study="results/studies/<study>")
     compare_.add_argument("a", help="a variant, cell or run of the study")
@@ -305,19 +308,20 @@ def aggregate(options: argparse.Namespace) -> None:
 
 def figures(options: argparse.Namespace) -> None:
     """Draw a study's figures."""
-    from gt.report.figures import draw
-    from gt.report.inside_figures import draw_inside
+    from gt.report.gallery import draw
 
     draw(options.study)
-    draw_inside(options.study)
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write a study's tables and its report."""
+    """Write the tables and the report of a study, or of several together."""
     from gt.report.render import render
 
-    render(options.study, options.templates)
-    print(f"{options.study / 'report.html'}")
+    if len(options.study) > 1 and options.out is None:
+        raise ConfigError("--out: a report of several studies needs a folder.")
+    out = options.out or options.study[0]
+    render(options.study, out, options.templates, options.claims)
+    print(f"{out / 'report.html'}")
 
 
 def summary(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 `results/published/<study>/records/` holds the plan and, for all its runs together, one file of each kind that a run record
 has: the JSON documents by run id, a line a run, and the curves below each other. Weights are not kept. Beside it stands
-what the records give: `report.html`, `report.md`, `tables/` and `figures/`.
+what the records give: `report.html`, `report.md`, `report.pdf`, `tables/`, `figures/` and `claims/`, the figures of claims.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge
 from gt.errors import ConfigError
 from gt.records import atomic_write, read_json, write_json
-from gt.report.figures import draw
-from gt.report.inside_figures import draw_inside
+from gt.report.gallery import draw
 from gt.report.render import render
 from gt.study import dumps
 
@@ -26,7 +25,7 @@ Json = dict[str, Any]
 DOCUMENTS = ("manifest.json", "evaluation.json", "probes.json", "failure.json")
 CURVES = "curves.parquet"
 CLAIMS = Path("config/claims")
-REPORT = ("report.html", "report.md", "tables", "figures")
+REPORT = ("report.html", "report.md", "report.pdf", "tables", "figures", "claims")
 
 
 def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:
@@ -50,14 +49,13 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
         aggregate(plan, runs, study)
         judge(study, CLAIMS)
         draw(study)
-        draw_inside(study)
-        render(study, templates)
+        render([study], study, templates, CLAIMS)
         out.mkdir(parents=True, exist_ok=True)
         for name in REPORT:
+            shutil.rmtree(out / name, ignore_errors=True)
             if (study / name).is_dir():
-                shutil.rmtree(out / name, ignore_errors=True)
                 shutil.copytree(study / name, out / name)
-            else:
+            elif (study / name).exists():
                 shutil.copyfile(study / name, out / name)
 
 

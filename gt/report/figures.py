@@ -1,6 +1,6 @@
 """Figures of a study: every seed shown, means with intervals, one colour a variant throughout; the same bytes each time.
 
-A figure whose data a study does not have is not drawn, and the report says so.
+A figure whose data a study does not have is not drawn.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from gt.analysis.aggregate import MAIN
 from gt.records import atomic_write
-from gt.report.numbers import Panel, Results, Row, interval_of, load
+from gt.report.numbers import Panel, Results, Row, interval_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +49,11 @@ SIZE = "n_params_non_embedding"
 
 @dataclass(frozen=True)
 class Drawing:
-    """A kind of figure. `draw` returns None where the study has no data for it; `absent` says what is missing then."""
+    """A kind of figure. `draw` returns None where the study has no data for it."""
 
     name: str
     title: str
     caption: str
-    absent: str
     draw: Callable[[Results], Figure | None]
 
 
@@ -66,21 +64,6 @@ class Look:
     colour: str
     dashes: Any
     marker: str
-
-
-def draw(study_dir: Path) -> None:
-    """Write `figures/<name>.svg` and `.png` for every drawing that the study has data for; remove those it has none for."""
-    results = load(study_dir)
-    (study_dir / "figures").mkdir(exist_ok=True)
-    for drawing in (*DRAWINGS, *EVALUATION_DRAWINGS):
-        files = {suffix: study_dir / "figures" / f"{drawing.name}.{suffix}" for suffix in ("svg", "png")}
-        with matplotlib.rc_context(STYLE):
-            figure = drawing.draw(results)
-            for suffix, path in files.items():
-                if figure is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    save(figure, path, suffix)
 
 
 def save(figure: Figure, path: Path, suffix: str) -> None:
@@ -98,12 +81,11 @@ def save(figure: Figure, path: Path, suffix: str) -> None:
         )
 
 
-def looks(results: Results) -> dict[str, Look]:
-    """A look for each label, by its place in the plan."""
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """A look for each label, by its place."""
     n = len(COLOURS)
     return {
-        label: Look(COLOURS[i % n], DASHES[i // n % len(DASHES)], MARKERS[i % len(MARKERS)])
-        for i, label in enumerate(results.labels)
+        label: Look(COLOURS[i % n], DASHES[i // n % len(DASHES)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)
     }
 
 
@@ -113,17 +95,17 @@ def learning_curves(results: Results) -> Figure | None:
     panels = [panel for panel in results.panels if not _curves(results, panel, column).empty]
     if not panels:
         return None
-    figure, axes = _frame(panels, height=max(3.6, 0.19 * len(results.labels)), width=5.2)
+    figure, axes = frame(panels, height=max(3.6, 0.19 * len(results.labels)), width=5.2)
     for ax, panel in zip(axes, panels, strict=True):
         curves = _curves(results, panel, column)
-        _draw_curves(ax, curves, column, looks(results))
+        _draw_curves(ax, curves, column, looks(results.labels))
         bottom = float(curves[column].min())
         # What is well above counting tokens is of no interest, and would flatten the rest.
         unigram = panel.lines.get("unigram", math.inf)
         top = min(float(curves[column].max()), 1.1 * unigram if bottom < unigram else math.inf)
         ax.set_ylim(bottom - 0.05 * (top - bottom), top)
         _reference_lines(ax, panel)
-        _label_ends(ax, curves, column, looks(results))
+        _label_ends(ax, curves, column, looks(results.labels))
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
     return figure
 
@@ -134,14 +116,14 @@ def gates(results: Results) -> Figure | None:
     panels = [panel for panel in results.panels if not _curves(results, panel, column).empty]
     if not panels:
         return None
-    figure, axes = _frame(panels, height=max(3.2, 0.19 * len(results.labels)), width=5.2)
+    figure, axes = frame(panels, height=max(3.2, 0.19 * len(results.labels)), width=5.2)
     for ax, panel in zip(axes, panels, strict=True):
         curves = _curves(results, panel, column)
-        _draw_curves(ax, curves, column, looks(results))
+        _draw_curves(ax, curves, column, looks(results.labels))
         low, high = min(0.45, float(curves[column].min())), max(0.55, float(curves[column].max()))
         ax.set_ylim(low - 0.05, high + 0.05)
         ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-        _label_ends(ax, curves, column, looks(results))
+        _label_ends(ax, curves, column, looks(results.labels))
         ax.set_ylabel("mean gate (weight of the first branch)" if ax is axes[0] else "")
     return figure
 
@@ -152,10 +134,10 @@ def final_bits_per_byte(results: Results) -> Figure | None:
     if not panels:
         return None
     most = max(len(panel.rows) for panel in panels)
-    figure, axes = _frame(panels, height=0.9 + 0.34 * most, width=4.6)
+    figure, axes = frame(panels, height=0.9 + 0.34 * most, width=4.6)
     for ax, panel in zip(axes, panels, strict=True):
         for y, row in enumerate(panel.rows):
-            look = looks(results)[row["label"]]
+            look = looks(results.labels)[row["label"]]
             runs = results.runs[(results.runs["cell"] == row["cell"]) & (results.runs["status"] == "completed")]
             if _number(row["lower"]):
                 ax.plot([row["lower"], row["upper"]], [y, y], color=look.colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
@@ -177,11 +159,11 @@ def parameters(results: Results) -> Figure | None:
     panels = [panel for panel in results.panels if any(row in known for row in panel.rows)]
     if not panels:
         return None
-    figure, axes = _frame(panels, height=max(3.4, 0.2 * len(results.labels)), width=4.8)
+    figure, axes = frame(panels, height=max(3.4, 0.2 * len(results.labels)), width=4.8)
     for ax, panel in zip(axes, panels, strict=True):
         rows = [row for row in panel.rows if row in known]
         for row in rows:
-            look = looks(results)[row["label"]]
+            look = looks(results.labels)[row["label"]]
             if _number(row["lower"]):
                 ax.plot([row[SIZE]] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=3, alpha=0.3)
             ax.plot(row[SIZE], row["mean"], look.marker, color=look.colour, markersize=6)
@@ -197,7 +179,7 @@ def parameters(results: Results) -> Figure | None:
         ax.set_xlabel("parameters without embeddings")
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
         ax.set_title(panel.title)
-        _right_labels(ax, [(row["label"], row[SIZE], row["mean"]) for row in rows], looks(results))
+        right_labels(ax, [(row["label"], row[SIZE], row["mean"]) for row in rows], looks(results.labels))
     return figure
 
 
@@ -274,9 +256,9 @@ def _draw_evaluation(
     axis: Callable[[Axes, Panel], None] | None = None,
 ) -> Figure:
     """Seeds thin, their means thick, with bars for 95 % intervals: over seeds, or of one seed its own where it has one."""
-    style = looks(results)
+    style = looks(results.labels)
     panels = [panel for panel in results.panels if not _of_panel(rows, panel).empty]
-    figure, axes = _frame(panels, height=max(3.4, 0.19 * len(results.labels)), width=5.0)
+    figure, axes = frame(panels, height=max(3.4, 0.19 * len(results.labels)), width=5.0)
     for ax, panel in zip(axes, panels, strict=True):
         ends = []
         for label, cell in _of_panel(rows, panel).groupby("label", sort=False):
@@ -312,7 +294,7 @@ def _draw_evaluation(
         ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel if ax is axes[0] else "")
-        _right_labels(ax, ends, style)
+        right_labels(ax, ends, style)
     return figure
 
 
@@ -327,7 +309,6 @@ DRAWINGS = (
         "Validation bits per byte against tokens trained on. Thin lines are seeds, thick ones their mean while all seeds last; "
         "a cross is the last one of a run that diverged. Curves are measured on a small fixed slice of the "
         "validation split; the tables, and the dotted lines of n-gram models of the training text, on a larger one.",
-        "No run has logged a validation.",
         learning_curves,
     ),
     Drawing(
@@ -335,7 +316,6 @@ DRAWINGS = (
         "Final bits per byte",
         "Validation bits per byte after training, lower is better. Each dot is a seed, the stroke the mean, the bar its 95 % "
         "t interval. Intervals include what the seeds share; the paired differences in the tables do not, and are tighter.",
-        "No run has completed.",
         final_bits_per_byte,
     ),
     Drawing(
@@ -343,14 +323,12 @@ DRAWINGS = (
         "Gates of the fusions",
         "The weight that a fusion gives to its first branch, averaged over tokens, channels and layers, on the validation "
         "slice. Thin lines are seeds, thick ones their mean; the dotted line is an even split.",
-        "No variant has a gate, or none has been measured.",
         gates,
     ),
     Drawing(
         "parameters",
         "Parameters and bits per byte",
         "Mean validation bits per byte with its 95 % interval against the number of parameters without embeddings.",
-        "No completed run, or no parameter counts.",
         parameters,
     ),
 )
@@ -362,7 +340,6 @@ EVALUATION_DRAWINGS = (
         "Loss by position",
         "Validation loss against the tokens of context that a target had, in octaves up to the trained length. Thin lines are "
         "seeds, thick ones their mean.",
-        "No run has completed.",
         loss_by_position,
     ),
     Drawing(
@@ -370,7 +347,6 @@ EVALUATION_DRAWINGS = (
         "Loss by context",
         "The loss of the same validation tokens in windows of growing length; dashed, with all but the last eighth of the "
         "trained length in random order.",
-        "The study does not ask for long_context.",
         loss_by_context,
     ),
     Drawing(
@@ -378,34 +354,30 @@ EVALUATION_DRAWINGS = (
         "Recall by items",
         "The share of right answers in unseen episodes against how many items an episode holds, with 95 % intervals; dotted, "
         "that of a guess.",
-        "No model was trained on a recall task.",
         recall,
     ),
     Drawing(
         "recall_by_distance",
         "Recall by distance",
         "The share of right answers against how far back, in octaves, the token stands that the answer repeats.",
-        "No model was trained on a recall task.",
         recall_by_distance,
     ),
     Drawing(
         "generated_state",
         "State and length",
         "Bytes carried to the next token when generating: constant for recurrences, growing for the cache of attention.",
-        "The study does not ask for generation.",
         generated_state,
     ),
     Drawing(
         "generated_speed",
         "Speed and length",
         "Tokens/s when generating one sequence, measured between the lengths shown.",
-        "The study does not ask for generation.",
         generated_speed,
     ),
 )
 
 
-def _frame(panels: Sequence[Panel], height: float, width: float) -> tuple[Figure, list[Axes]]:
+def frame(panels: Sequence[Panel], height: float, width: float) -> tuple[Figure, list[Axes]]:
     """A row of axes, at most two beside each other."""
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -468,10 +440,10 @@ def _label_ends(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, Lo
         mean = _mean_curve(cell, column)
         if len(mean):
             ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
-    _right_labels(ax, ends, style)
+    right_labels(ax, ends, style)
 
 
-def _right_labels(ax: Axes, points: list[tuple[str, float, float]], style: dict[str, Look]) -> None:
+def right_labels(ax: Axes, points: list[tuple[str, float, float]], style: dict[str, Look]) -> None:
     """Name points (label, x, y) to the right of the axes, in their colours and order, moved apart where they would overlap."""
     figure = ax.figure.figure
     gap = 11.5 / (ax.get_position().height * figure.get_figheight() * 72)

@@ -49,7 +49,7 @@ def draw_inside(study_dir: Path) -> None:
 
 def inside_drawings(results: Results) -> list[Drawing]:
     """One for each cell."""
-    return [Drawing(own.id, own.title, CAPTION, "", partial(_figure, own)) for own in measured(results)]
+    return [Drawing(own.id, own.title, CAPTION, partial(_figure, own)) for own in measured(results)]
 
 
 def _figure(own: Measured, results: Results) -> Figure:

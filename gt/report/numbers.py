@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE
-from gt.analysis.claims import FAITHFUL
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -125,12 +124,6 @@ class Results:
         return str(self.plan["description"]).strip()
 
     @property
-    def claims(self) -> list[str]:
-        """The claims that the study judges itself, not as an arm."""
-        path = self.folder / "claims.json"
-        return [own["claim"] for own in read_json(path) if own["arm"] == FAITHFUL] if path.exists() else []
-
-    @property
     def baseline(self) -> str:
         return str(self.plan["baseline"])
 
@@ -229,15 +222,6 @@ class Results:
     def alpha(self) -> str:
         return f"{100 * ALPHA:g} %"
 
-    @property
-    def total_time(self) -> str:
-        """Training time of all runs that have a manifest."""
-        return text.duration(float(self.runs["seconds"].sum()))
-
-    @property
-    def total_tokens(self) -> str:
-        return text.count(float(self.runs["tokens"].sum()))
-
     @cached_property
     def measured(self) -> dict[str, dict[str, pd.DataFrame]]:
         """The evaluations: metric -> cell -> its rows of all seeds (`gt.analysis.evaluations` has the columns)."""
@@ -270,18 +254,6 @@ class Results:
     def recall_tasks(self) -> list[str]:
         """The recall tasks that models of this study were trained on."""
         return [m.split("/")[1] for m in self.measured if m.startswith("recall/") and m.endswith("/accuracy")]
-
-    @cached_property
-    def environment(self) -> list[tuple[str, str]]:
-        """What the manifests say of where and with what the runs were made: name -> its values, the most common first."""
-        names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
-        names |= {c: c.removeprefix("version/") for c in self.runs.columns if c.startswith("version/")}
-        names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in self.runs.columns if c.startswith("code/")}
-        found = [(title, _values(self.runs[column])) for column, title in names.items()]
-        started, finished = self.runs["started"].dropna(), self.runs["finished"].dropna()
-        if len(started):
-            found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(finished))}"))
-        return [(title, values) for title, values in found if values]
 
 
 def load(study_dir: Path) -> Results:
@@ -351,13 +323,3 @@ def _contrast(row: Row, baseline: str) -> str:
     inside = text.interval(row["difference_lower"], row["difference_upper"], sign=True)
     pairs, p = text.plural(row["pairs"], "pair"), text.p_equation(row["p_holm"])
     return f"{sentence} (95 % interval {inside}, {pairs}, Holm's p {p}): {verdict}."
-
-
-def _values(column: pd.Series) -> str:
-    """The distinct values of a column, the most common first."""
-    known = column.dropna()
-    counts = Counter(f"{int(v)}" if isinstance(v, float) and v.is_integer() else str(v) for v in known)
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    if len(ordered) == 1:
-        return ordered[0][0]
-    return ", ".join(f"{value} ({text.plural(n, 'run')})" for value, n in ordered)

@@ -67,9 +67,9 @@ class Table:
     def markdown(self) -> str:
         """A pipe table with its caption above it."""
         lines = [
-            [_markdown(column.header) for column in self.columns],
+            [_one_line(column.header) for column in self.columns],
             ["---" if column.align == "left" else "---:" for column in self.columns],
-            *([_markdown(column.text(row)) for column in self.columns] for row in self.rows),
+            *([_one_line(column.text(row)) for column in self.columns] for row in self.rows),
         ]
         return f"{self.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -371,9 +371,13 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _markdown(cell: str) -> str:
-    flat = " ".join(cell.split())
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", flat)
+def markdown_words(words: str) -> str:
+    """Words of which nothing is markup."""
+    return re.sub(r"([\\`*_|<>\[\]&])", r"\\\1", words)
+
+
+def _one_line(words: str) -> str:
+    return markdown_words(" ".join(words.split()))
 
 
 # What LaTeX reads otherwise, and what its default fonts do not have.

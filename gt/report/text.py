@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -82,9 +84,9 @@ def mebibytes(n_bytes: float | None) -> str:
     return NOTHING if n_bytes is None or absent(n_bytes) else f"{n_bytes / 2**20:,.0f} MiB"
 
 
-def plural(n: int, noun: str) -> str:
-    """1 run, 2 runs"""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def plural(n: int, noun: str, nouns: str = "") -> str:
+    """1 run, 2 runs; or 1 study, 2 studies"""
+    return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
 def are(n: int) -> str:
@@ -95,6 +97,15 @@ def are(n: int) -> str:
 def listed(words: list[str]) -> str:
     """a, b and c"""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def values(found: Iterable[Any]) -> str:
+    """Distinct values, the most common first, with how many runs have each where they differ."""
+    counts = Counter(f"{int(v)}" if isinstance(v, float) and v.is_integer() else str(v) for v in found)
+    if len(counts) == 1:
+        return next(iter(counts))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{value} ({plural(n, 'run')})" for value, n in ordered)
 
 
 def day(timestamp: str | None) -> str:

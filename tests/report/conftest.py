@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import records
-from shared import TEMPLATES, make
+from shared import make, report, write_claims
 
-from gt.report.figures import draw
-from gt.report.render import render
+from gt.report.gallery import draw
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +21,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records.write_runs(plan, root / "runs")
     folder = make(root, plan)
     draw(folder)
-    render(folder, TEMPLATES)
+    report(folder, write_claims(root / "claims"))
     return folder
 
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import records
 
 from gt.analysis.aggregate import aggregate
+from gt.analysis.verdicts import judge
+from gt.report.render import render
 
 TEMPLATES = Path(__file__).parents[2] / "report_templates"
+COMMON = {"sentence": "<i>So</i> it is.", "source": "seed 003 L1-5", "note": "One seed, flaw F-01.", "seeds": 3}
+COMPARE = {"test": "compare", "metric": "val/loss"}
+# Of the records' known answers, under bpe1024: GF is 5.7 % below GPT-2, WS above it, HY the same.
+CLAIMS: dict[str, Any] = {
+    "C-1": {"title": "GF beats GPT-2", "predicate": [{**COMPARE, "a": "GF", "b": "GPT-2", "is": "lower"}], "arms": ["other"]},
+    "C-2": {"title": "WS beats GPT-2", "predicate": [{**COMPARE, "a": "WS", "b": "GPT-2", "is": "lower"}], "arms": ["other"]},
+    "C-3": {
+        "title": "HY differs from GPT-2",
+        "predicate": [{**COMPARE, "a": "HY", "b": "GPT-2", "is": "lower", "scale": "ratio", "margin": 0.01}],
+    },
+    "C-4": {"title": "No text", "not_testable": "There is no text."},
+}
+ARMS = {"other": {"title": "GF in its place", "study": "synthetic", "cells": {"WS": "GF", "GF": "GF-MH", "GPT-2": "GPT-2"}}}
 
 
 def make(root: Path, plan: dict[str, Any]) -> Path:
@@ -18,3 +34,22 @@ def make(root: Path, plan: dict[str, Any]) -> Path:
     records.write(folder / "plan.json", plan)
     aggregate(plan, root / "runs", folder)
     return folder
+
+
+def write_claims(folder: Path) -> Path:
+    """The claims and the arm above."""
+    folder.mkdir()
+    documents = {}
+    for name, own in CLAIMS.items():
+        about = {} if "not_testable" in own else {"study": "synthetic", "where": {"tokenizer": "bpe1024"}}
+        documents[name] = {**COMMON, **about, **own}
+    (folder / "claims.yaml").write_text(json.dumps(documents))
+    (folder / "arms.yaml").write_text(json.dumps(ARMS))
+    return folder
+
+
+def report(folder: Path, claims: Path | None = None) -> None:
+    """The report of a study into its folder. claims: judged for it; none otherwise."""
+    if claims is not None:
+        judge(folder, claims)
+    render([folder], folder, TEMPLATES, claims or folder / "none")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from shared import make
 
 from gt.report import figures
-from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, draw, looks
+from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, looks
+from gt.report.gallery import draw
 from gt.report.numbers import load
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -57,7 +58,7 @@ def test_a_study_without_runs_has_a_folder_without_figures(tmp_path: Path) -> No
 
 
 def test_variants_look_different_from_each_other(study: Path) -> None:
-    found = looks(load(study))
+    found = looks(load(study).labels)
     assert len(set(found.values())) == len(found) == 6
 
 

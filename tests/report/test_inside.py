@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import records
-from shared import TEMPLATES, make
+from shared import make, report
 
-from gt.report.figures import draw
+from gt.report.gallery import draw
 from gt.report.inside import inside_tables, measured
 from gt.report.inside_figures import draw_inside
 from gt.report.numbers import load
-from gt.report.render import render
 
 SEEDS = 3
 
@@ -68,8 +67,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records.write(root / "runs" / run / "probes.json", document)
     folder = make(root, plan)
     draw(folder)
-    draw_inside(folder)
-    render(folder, TEMPLATES)
+    report(folder)
     return folder
 
 
@@ -149,8 +147,8 @@ def test_a_study_that_was_not_looked_into_has_no_such_section(study: Path, tmp_p
     records.write_runs(plan, tmp_path / "runs", troubled=False)
     folder = make(tmp_path, plan)
     draw_inside(folder)
-    render(folder, TEMPLATES)
-    assert 'id="inside"' not in (folder / "report.html").read_text()
+    report(folder)
+    assert 'id="synthetic-inside"' not in (folder / "report.html").read_text()
     assert "Inside the networks" not in (folder / "report.md").read_text()
 
 

@@ -80,7 +80,8 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
     names = ["results", "models", "components", "coverage", "runs", "costs"]
-    names += ["context", "recall.mqar", "generation", "quantisation"]
+    names += ["results.embedded.char", "results.embedded.bpe1024", "context", "recall.mqar", "generation", "quantisation"]
+    names += ["claims", "forms", "incomplete", "environment", "checklist"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
 

@@ -113,7 +113,7 @@ PLANS = load_plans()
 limit_gpus()
 STUDIES = list(PLANS)
 CLAIMS = sorted(map(str, Path("config/claims").glob("*.*")))
-TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").glob("*.j2"))
+TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").iterdir())
 # Runs that are trained side by side by one job; without packs each run is a job of its own.
 PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
 PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}

@@ -46,7 +46,8 @@ rule figures:
         "../envs/gt.yaml"
     params:
         code=fingerprint(
-            *("report/figures", "report/inside", "report/inside_figures"),
+            *("report/gallery", "report/figures", "report/sweeps"),
+            *("report/inside", "report/inside_figures"),
             *("report/numbers", "report/text"),
         ),
         folder=folder_of_output,
@@ -57,7 +58,8 @@ rule figures:
 rule report:
     input:
         rules.aggregate.output,
-        claims="results/studies/{study}/claims.json",
+        claims=CLAIMS,
+        verdicts="results/studies/{study}/claims.json",
         figures="results/studies/{study}/figures.done",
         templates=expand(ROOT / "report_templates/{file}", file=TEMPLATES),
     output:
@@ -68,7 +70,9 @@ rule report:
             labels={"what": "paper", "name": "report"},
         ),
         markdown="results/studies/{study}/report.md",
+        pdf="results/studies/{study}/report.pdf",
         tables=directory("results/studies/{study}/tables"),
+        claims=directory("results/studies/{study}/claims"),
     log:
         "logs/report/{study}.log",
     conda:

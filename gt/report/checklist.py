@@ -1,0 +1,219 @@
+"""How sound studies are, by their own records: what became of the plan, what it cost, what they cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gt.analysis.verdicts import Row as Claim
+from gt.report import text
+from gt.report.tables import NAME, PLACE, Column, Table
+
+if TYPE_CHECKING:
+    from gt.report.numbers import Results
+
+JOULES_PER_KWH = 3.6e6
+
+
+def runs_of(studies: Sequence[Results]) -> pd.DataFrame:
+    """The runs of all studies, those that two of them share once."""
+    return pd.concat([own.runs for own in studies]).drop_duplicates("run_id")
+
+
+def made(studies: Sequence[Results]) -> pd.DataFrame:
+    """The runs that have a manifest."""
+    runs = runs_of(studies)
+    return runs[runs["finished"].notna()]
+
+
+def completion(studies: Sequence[Results]) -> str:
+    """How many of the planned runs completed, and what became of the others."""
+    counts = runs_of(studies)["status"].value_counts()
+    planned, done = int(counts.sum()), int(counts.get("completed", 0))
+    others = [f"{counts[key]:,} {key}" for key in ("diverged", "failed", "missing") if counts.get(key, 0)]
+    rest = f"; {text.listed(others)}" if others else ""
+    return f"{done:,} of {text.plural(planned, 'planned run')} {'has' if planned == 1 else 'have'} completed{rest}."
+
+
+def deviations(studies: Sequence[Results]) -> list[str]:
+    """What was not as planned, but for runs that did not complete."""
+    found, several = [], len(studies) > 1
+    for own in studies:
+        about = f"{own.study}: " if several else ""
+        found += [about + warning for warning in own.warnings]
+        short = [row for row in own.cell_rows_in_order if 0 < row["completed"] < row["planned"]]
+        if short:
+            n = text.plural(len(short), "cell")
+            found.append(f"{about}{n} {text.are(len(short))} judged with fewer seeds than planned: {_some(short)}.")
+        empty = [row for row in own.cell_rows_in_order if not row["completed"]]
+        if empty:
+            n = text.plural(len(empty), "cell")
+            found.append(f"{about}{n} {'has' if len(empty) == 1 else 'have'} no completed run: {_some(empty)}.")
+        if resumed := int((own.runs["resumed"] > 0).sum()):
+            were = "was" if resumed == 1 else "were"
+            found.append(f"{about}{text.plural(resumed, 'run')} {were} killed and went on from a checkpoint.")
+    return found
+
+
+def _some(rows: Sequence[dict[str, object]], most: int = 8) -> str:
+    names = [str(row["cell"]) for row in rows[:most]]
+    return text.listed(names) if len(rows) <= most else f"{', '.join(names)} and {len(rows) - most} more"
+
+
+def incomplete_table(results: Results) -> Table:
+    """The runs that did not complete, and why."""
+    columns = (
+        NAME,
+        *PLACE,
+        Column("seed", "Seed", shown=text.count),
+        Column("status", "Status", "left"),
+        Column("reason", "Reason", "left", wraps=True),
+    )
+    return Table("incomplete", "Runs that did not complete, and why.", columns, tuple(results.incomplete))
+
+
+def compute(studies: Sequence[Results]) -> str:
+    """Tokens, FLOPs, time on the device, energy and price of all runs."""
+    runs = made(studies)
+    if runs.empty:
+        return "No run has been trained."
+    time, tokens = float(runs["device_seconds"].sum()), float(runs["tokens"].sum())
+    flops = 3 * float((runs["flops_per_token"] * runs["tokens"]).sum())
+    sentences = [
+        f"All runs together: {text.count(tokens)} tokens and {text.significant(flops)} FLOPs (a backward pass counted as two "
+        f"forward ones) in {text.duration(time)} of the device, which runs that shared it have in equal parts."
+    ]
+    known = runs["energy_joules"].dropna()
+    if len(known):
+        used = text.significant(float(known.sum()) / JOULES_PER_KWH)
+        sentences.append(f"The device used {used} kWh for the {text.plural(len(known), 'run')} of which that is known.")
+    else:
+        sentences.append("Its energy could not be read.")
+    price = sum(float(own.runs["device_seconds"].sum()) / 3600 * own.plan["dollars_per_hour"] for own in studies)
+    rates = text.listed(sorted({f"{own.plan['dollars_per_hour']:g}" for own in studies}))
+    sentences.append(f"At ${rates} an hour that is ${price:,.2f}.")
+    return " ".join(sentences)
+
+
+def environment_table(studies: Sequence[Results]) -> Table:
+    """What the manifests say of where and with what the runs were made: the values of each, the most common first."""
+    runs = runs_of(studies)
+    names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
+    names |= {c: c.removeprefix("version/") for c in runs.columns if c.startswith("version/")}
+    names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in runs.columns if c.startswith("code/")}
+    found = [(title, text.values(runs[column].dropna())) for column, title in names.items()]
+    if len(started := runs["started"].dropna()):
+        found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(runs['finished'].dropna()))}"))
+    columns = (Column("what", "What", "left"), Column("value", "Value", "left", wraps=True))
+    rows = tuple({"what": title, "value": values} for title, values in found if values)
+    return Table("environment", "What the manifests of the runs say.", columns, rows)
+
+
+def method(studies: Sequence[Results]) -> list[str]:
+    """How the numbers were made."""
+    own = studies[0]
+    most = max(studies, key=lambda study: study.most_seeds)
+    seeds = text.listed(sorted({study.seeds for study in studies}))
+    return [
+        f"The unit is the seed; each cell was planned with {seeds}. Runs with the same seed saw the same batches in the same "
+        "order, and modules that two variants share started from the same values, so differences are paired by seed. "
+        "Intervals are Student’s t on the mean, or on the mean paired difference.",
+        "A contrast has two tests: a two-sided paired t-test of no difference, and two one-sided tests (TOST) of the log ratio "
+        f"to the baseline against a margin of {own.margin}, which was fixed in the code before any run. Both are adjusted by "
+        f"Holm over the contrasts of one corpus and tokenizer, at a level of {own.alpha}. The exact paired sign-flip test is "
+        f"given in the CSV and parquet files; with {text.plural(most.most_seeds, 'seed')} it cannot get below p = "
+        f"{most.sign_flip_limit}.",
+        "The lowest mean of several is chosen after seeing them, so it flatters the cell that has it. Runs that did not "
+        "complete are left out of means and pairs, and listed under Coverage.",
+    ]
+
+
+def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str]:
+    """What these runs cannot say, from their own sizes."""
+    runs = made(studies)
+    found = []
+    if len(runs):
+        small, large = (text.significant(float(f(runs["n_params"]))) for f in (min, max))
+        sizes = f"{small} parameters" if small == large else f"{small} to {large} parameters"
+        few, many = (text.significant(float(f(runs["tokens"]))) for f in (min, max))
+        tokens = f"{few} tokens" if few == many else f"{few} to {many} tokens"
+        found.append(f"Models of {sizes}, trained on {tokens}: what holds at this size and budget need not hold at others.")
+    corpora = sorted({str(name) for own in studies for name in own.plan["corpora"]})
+    found.append(f"Text of {text.plural(len(corpora), 'corpus', 'corpora')} ({text.listed(corpora)}).")
+    fewest, most = min(own.fewest_seeds for own in studies), max(own.most_seeds for own in studies)
+    seeds = text.plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    found.append(f"{seeds[0].upper()}{seeds[1:]} a cell: small differences stay undecided, and intervals assume normal means.")
+    fixed = [own.study for own in studies if not _tuned(own)]
+    if fixed:
+        where = "" if len(fixed) == len(studies) else f" in {text.listed(fixed)}"
+        found.append(f"No learning rate was tuned{where}: an architecture that another rate suits looks worse than it is.")
+    devices = runs["device"].dropna().nunique()
+    if devices == 1:
+        found.append("All runs are of one kind of device; costs are those of this code on it.")
+    open_ = [row for row in judged if row.verdict in ("inconclusive", "not yet run", "not testable")]
+    if open_:
+        found.append(f"{len(open_)} of {text.plural(len(judged), 'claim')} {text.are(len(open_))} not decided by these runs.")
+    return found
+
+
+def _tuned(results: Results) -> bool:
+    """Whether a study has several learning rates."""
+    return any("learning_rate" in path for cell in results.plan["cells"] for path in cell["factors"])
+
+
+def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
+    """What a reader who wants to repeat this asks, and what the manifests answer."""
+    runs, done = runs_of(studies), made(studies)
+    everything: list[tuple[str, Callable[[], tuple[str, str]]]] = [
+        ("Every planned run is accounted for", lambda: _all(runs["status"] != "missing", "has a record")),
+        ("Seeds fix the weights and the batches", lambda: ("yes", f"seeds {text.listed(sorted_seeds(runs))}")),
+        ("The data are identified", lambda: _all(done["data_sha256"].notna(), "names the sha256 of its tokens")),
+        ("Runs on the same text saw the same data", lambda: _all(~done["data_differs"].astype(bool), "does")),
+        ("The code is identified", lambda: _all(done["git_commit"].notna(), "names its commit")),
+        ("The working tree was clean", lambda: _all(~done["git_dirty"].fillna(True).astype(bool), "is of a clean tree")),
+        ("All runs are of the same code", lambda: _all(~done["code_differs"].astype(bool), "has the code of the others")),
+        ("Versions of packages are recorded", lambda: _all(_versions(done), "has them")),
+        ("The hardware is recorded", lambda: _all(done["device"].notna(), "names its device")),
+        ("Time and memory are recorded", lambda: _all(done["seconds"].notna() & done["peak_memory_bytes"].notna(), "has both")),
+        ("Energy is recorded", lambda: _all(done["energy_joules"].notna(), "has it")),
+        ("Failures are reported", lambda: ("yes", f"{int((runs['status'] != 'completed').sum())} under Coverage")),
+    ]
+    answers = [(question, *answer()) for question, answer in everything]
+    tested = [row for row in judged if row.judgement]
+    if tested:
+        first, of = sum(not (row.judgement or {})["exploratory"] for row in tested), len(tested)
+        answers.append(("Claims were registered before the runs", _word(first, of), f"{first} of {of} verdicts"))
+    columns = (
+        Column("question", "Question", "left", wraps=True),
+        Column("answer", "Answer", "left"),
+        Column("evidence", "Evidence", "left", wraps=True),
+    )
+    rows = tuple(dict(zip(("question", "answer", "evidence"), answer, strict=True)) for answer in answers)
+    return Table("checklist", "Filled in from the manifests and the registration of claims.", columns, rows)
+
+
+def _versions(runs: pd.DataFrame) -> pd.Series:
+    return runs["version/torch"].notna() if "version/torch" in runs else pd.Series(False, index=runs.index)
+
+
+def _all(holds: pd.Series, what: str) -> tuple[str, str]:
+    """How many runs something holds for."""
+    n = int(holds.sum())
+    return _word(n, len(holds)), f"{n:,} of {text.plural(len(holds), 'run')} {what if n == 1 else _many(what)}"
+
+
+def _many(what: str) -> str:
+    """has -> have: of a verb at the start."""
+    verb, _, rest = what.partition(" ")
+    plural = {"has": "have", "is": "are", "does": "do", "names": "name"}[verb]
+    return f"{plural} {rest}".strip()
+
+
+def _word(n: int, of: int) -> str:
+    return "no runs" if not of else "yes" if n == of else "no" if not n else "partly"
+
+
+def sorted_seeds(runs: pd.DataFrame) -> list[str]:
+    return [str(seed) for seed in sorted(set(runs["seed"]))]

@@ -1,0 +1,92 @@
+"""A figure for each claim: what its predicates measured, seed by seed, in its own cells and under every arm."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from gt.analysis.claims import Compare, Equivalence, Exists, Interval, Predicate, RankCorrelation, Threshold
+from gt.analysis.verdicts import Row
+from gt.report.document import Picture, anchor
+from gt.report.figures import COLOURS, GREY, STYLE, save
+
+Json = dict[str, Any]
+OWN = "as published"
+COLOUR = {"supported": COLOURS[2], "refuted": COLOURS[1], "equivalent": COLOURS[0], "inconclusive": COLOURS[7]}
+CAPTION = (
+    "Each dot is a seed, the stroke the mean, the bar its 95 % interval; dotted, the bound of the claim. Green: it is "
+    "supported; orange: refuted; blue: equivalent; grey: inconclusive."
+)
+
+
+def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
+    """Write `<claim>.svg` for every claim that was tested, and remove those of others. Returns the pictures by claim."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {}
+    for row in rows:
+        judged = [(name, own) for name, own in ((OWN, row.judgement), *row.arms.items()) if own and own["tests"]]
+        if judged:
+            path = folder / f"{anchor(row.id)}.svg"
+            with matplotlib.rc_context(STYLE):
+                save(_forest(row.claim.predicate, judged), path, "svg")
+            alt = f"Estimates by seed of claim {row.id}. The values are in its text and in verdicts.parquet."
+            pictures[row.id] = Picture(f"claim.{row.id}", row.claim.title, CAPTION, alt, path)
+    for path in folder.glob("*.svg"):
+        if path not in {picture.file for picture in pictures.values()}:
+            path.unlink()
+    return pictures
+
+
+def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figure:
+    """A row an arm; axes below each other, one a predicate."""
+    height = 0.28 * len(judged) + 0.75
+    figure = Figure(figsize=(5.4, height * len(predicates)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (i, predicate) in zip(figure.subplots(len(predicates), 1, squeeze=False).flat, enumerate(predicates), strict=True):
+        dots: dict[str, Any] = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
+        seen: list[float] = []
+        for y, (_, judgement) in enumerate(judged):
+            test, colour = judgement["tests"][i], COLOUR[judgement["verdict"]]
+            values = [value for value in test["by_seed"].values() if value is not None]
+            if test["lower"] is not None:
+                ax.plot([test["lower"], test["upper"]], [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            if test["estimate"] is not None:
+                ax.plot([test["estimate"]] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=2)
+            ax.plot(values, [y] * len(values), "o", color=colour, **dots)
+            seen += values
+        for bound in _bounds(predicate):
+            ax.axvline(bound, color=GREY, linewidth=1, linestyle=":")
+        seen += _bounds(predicate)
+        if min(seen) > 0 and max(seen) > 20 * min(seen):
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator())
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.set_yticks(range(len(judged)), [name for name, _ in judged])
+        ax.set_ylim(len(judged) - 0.4, -0.6)
+        ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
+        ax.set_xlabel("\n".join(textwrap.wrap(judged[0][1]["tests"][i]["words"], 74, max_lines=3, placeholder=" …")))
+    return figure
+
+
+def _bounds(predicate: Predicate) -> list[float]:
+    """Where a predicate begins or ceases to hold, on its scale."""
+    match predicate:
+        case Compare() | Exists():
+            return [(predicate.scale == "ratio") + (-predicate.by if predicate.is_ == "lower" else predicate.by)]
+        case Equivalence():
+            return [(predicate.scale == "ratio") + side * predicate.margin for side in (-1, 1)]
+        case Interval():
+            return [predicate.low, predicate.high]
+        case Threshold() | RankCorrelation():
+            return [float(bound) for bound in (predicate.above, predicate.below) if bound is not None]
+        case _:  # of an order and of a trend: no change
+            return [0.0]

@@ -1,0 +1,127 @@
+"""Claims in a report: their table, the verdicts under each branch form, and a section for each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gt.analysis.claims import FAITHFUL, cells_of, title
+from gt.analysis.verdicts import VERDICTS, Row
+from gt.report import text
+from gt.report.claims import attribution, finding, reasons
+from gt.report.document import Picture, Section, Terms, section
+from gt.report.tables import Column, Table
+
+CLAIM = Column("id", "Claim", "left")
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """Of 16 claims, 5 are supported, 3 refuted ... What explains those that fail."""
+    counts = Counter(row.verdict for row in rows)
+    words = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
+    sentence = f"Of {text.plural(len(rows), 'claim')}, {text.listed(words)}."
+    if late := sum(bool(row.judgement and row.judgement["exploratory"]) for row in rows):
+        sentence += f" {text.plural(late, 'verdict')} {text.are(late)} exploratory."
+    if explained := [row for row in rows if row.explained_by]:
+        arms = Counter(arm for row in explained for arm in row.explained_by)
+        under = text.listed([f"{arm} ({n})" for arm, n in arms.most_common()])
+        n = len(explained)
+        fail, hold = ("fails", "holds") if n == 1 else ("fail", "hold")
+        sentence += f" {n} that {fail} with the mixers as published {hold} in another form of them: {under}."
+    return sentence
+
+
+def claims_table(rows: Sequence[Row]) -> Table:
+    """A row a claim: verdict, p values, and what was measured."""
+    columns = (
+        CLAIM,
+        Column("title", "What it says", "left", wraps=True),
+        Column("study", "Study", "left"),
+        Column("verdict", "Verdict", "left"),
+        Column("seeds", "Seeds", shown=text.count),
+        Column("p", "p", shown=text.p_value),
+        Column("p_adjusted", "Adjusted p", shown=text.p_value),
+        Column("measured", "What was measured [95 % interval]", "left", wraps=True),
+    )
+    caption = (
+        "The claims and their verdicts. p: that the claim holds, or that it does not, whichever is smaller; adjusted by Holm "
+        "over its family. * exploratory: registered after the first run, edited since, or not at all; adjusted by Benjamini "
+        "and Hochberg."
+    )
+    return Table("claims", caption, columns, tuple(_claim_row(row) for row in rows))
+
+
+def _claim_row(row: Row) -> dict[str, object]:
+    own = row.judgement or {}
+    tests = own.get("tests", [])
+    return {
+        "id": row.id,
+        "title": row.claim.title,
+        "study": row.claim.study,
+        "verdict": row.verdict + " *" * bool(own.get("exploratory")),
+        "seeds": max((test["n"] for test in tests), default=None),
+        "p": own.get("p"),
+        "p_adjusted": own.get("p_adjusted"),
+        "measured": "; ".join(finding(test) for test in tests),
+    }
+
+
+def forms_table(rows: Sequence[Row]) -> Table:
+    """The verdicts by branch form: a row a claim that is judged under an arm, a column an arm."""
+    shown = [row for row in rows if row.arms]
+    arms = list(dict.fromkeys(arm for row in shown for arm in row.arms))
+    columns = (
+        CLAIM,
+        Column("title", "What it says", "left", wraps=True),
+        *([Column(FAITHFUL, "As published", "left")] if any(row.judgement for row in shown) else []),
+        *(Column(arm, arm, "left") for arm in arms),
+    )
+    made = [
+        {
+            "id": row.id,
+            "title": row.claim.title,
+            FAITHFUL: row.verdict if row.judgement else None,
+            **{arm: row.arms[arm]["verdict"] if arm in row.arms else None for arm in arms},
+        }
+        for row in shown
+    ]
+    caption = (
+        "Verdicts by branch form: the same claims with the mixers as published, and with one thing or all of what the record "
+        "had in their place."
+    )
+    return Table("forms", caption, columns, tuple(made))
+
+
+def claim_sections(rows: Sequence[Row], pictures: dict[str, Picture]) -> list[Section | None]:
+    """What was claimed, what was run, the figure, the verdict and why, and what explains it: a section a claim."""
+    return [section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", pictures.get(row.id), _about(row)) for row in rows]
+
+
+def _about(row: Row) -> Terms:
+    claim, judged = row.claim, row.judgement
+    pairs = [("Claimed", claim.sentence.strip()), ("By", claim.source)]
+    if claim.note:
+        pairs.append(("The record", claim.note))
+    if claim.study:
+        cells = dict.fromkeys(title(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))
+        metrics = dict.fromkeys(f"`{metric}`" for predicate in claim.predicate for _, metric in cells_of(predicate))
+        seeds = f"at least {text.plural(claim.seeds, 'seed')} a cell"
+        pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}; {text.listed(list(metrics))}."))
+    if claim.not_testable:
+        pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
+    elif judged:
+        pairs.append((f"Verdict: {row.verdict}", " ".join(reasons(judged))))
+    elif not row.arms:
+        pairs.append(("Verdict", "Not yet run."))
+    if row.arms:
+        under = [
+            f"under {arm} {own['verdict']} ({_p(own['p'])})" if own["p"] is not None else f"under {arm} {own['verdict']}"
+            for arm, own in row.arms.items()
+        ]
+        words = f"{text.listed(under)}."
+        pairs.append(("By branch form", f"{words[0].upper()}{words[1:]} {attribution(row)}".strip()))
+    return Terms(tuple(pairs))
+
+
+def _p(value: float) -> str:
+    return f"p {text.p_equation(value)}"

@@ -1,0 +1,185 @@
+"""A document in three formats: HTML and Markdown by their templates, and a PDF set by typst.
+
+The same document gives the same bytes: nothing here looks at a clock, and typst is told no date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from gt.errors import ConfigError
+from gt.records import atomic_write
+from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
+from gt.report.figures import INK
+from gt.report.tables import Table, markdown_words
+
+Json = dict[str, Any]
+# A table of more lines than this does not fit on a page.
+PAGE = 45
+# Letters that fit into a column of words.
+WIDTH = 30
+
+
+def write(document: Document, folder: Path, templates: Path) -> None:
+    """Write `report.html`, `report.md` and `report.pdf`. ConfigError for a template that is missing or wrong."""
+    own = {"document": document, "walk": walk}
+    pages = {
+        "report.html": fill(templates, "report.html.j2", {**own, "inline": inline_svg}, html_words),
+        "report.md": fill(templates, "report.md.j2", {**own, "path": _relative(folder)}, markdown_text),
+    }
+    for name, page in pages.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(_unbroken(page), encoding="utf-8")
+    with atomic_write(folder / "report.pdf") as temporary:
+        temporary.write_bytes(pdf(document, templates))
+
+
+def fill(templates: Path, name: str, content: Json, words: Callable[[str], str]) -> str:
+    """The text of a template. HTML is escaped; an unknown name is an error. words: the filter for plain words."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        autoescape=name.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["words"] = words
+    try:
+        return environment.get_template(name).render(content)
+    except jinja2.TemplateNotFound as error:
+        raise ConfigError(f"{templates / str(error.name)}: no such template.") from None
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigError(f"{error.filename}, line {error.lineno}: {error.message}.") from None
+    except jinja2.UndefinedError as error:
+        raise ConfigError(f"{templates / name}: unknown name: {error.message}.") from None
+
+
+def _unbroken(page: str) -> str:
+    """A line never ends between a number and its per cent sign."""
+    return re.sub(r"(\d) %", "\\1\u00a0%", page)
+
+
+def html_words(words: str) -> Markup:
+    """Escaped, with code between backticks."""
+    return Markup("").join(Markup("<code>{}</code>").format(part) if code else escape(part) for code, part in spans(words))
+
+
+def markdown_text(words: str) -> str:
+    """The same in Markdown, as a paragraph's or an item's only words."""
+    flat = spans(" ".join(words.split()))
+    text = "".join(f"`{part}`" if code else markdown_words(part) for code, part in flat)
+    return re.sub(r"^([#+-])", r"\\\1", re.sub(r"^(\d+)([.)])", r"\1\\\2", text))
+
+
+def inline_svg(picture: Picture) -> Markup:
+    """An SVG as a part of an HTML page: its ids are made unique to it, and its ink is the page's text colour."""
+    source = picture.file.read_text(encoding="utf-8")
+    svg = source[source.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{picture.name}-', svg)
+    svg = re.sub(r'(href="|url\()#', rf"\1#{picture.name}-", svg)
+    svg = svg.replace(INK, "currentColor")
+    opening = Markup('<svg role="img" aria-label="{}"').format(picture.alt)
+    return Markup(svg.replace("<svg", opening, 1))
+
+
+def _relative(folder: Path) -> Callable[[Picture], str]:
+    """Where a picture lies, seen from the report."""
+    return lambda picture: Path(os.path.relpath(picture.file, folder)).as_posix()
+
+
+def pdf(document: Document, templates: Path) -> bytes:
+    """The report as typst sets it by `report.typ`. ConfigError where the template is missing or wrong."""
+    import typst
+
+    if not (templates / "report.typ").exists():
+        raise ConfigError(f"{templates / 'report.typ'}: no such template.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copyfile(templates / "report.typ", folder / "report.typ")
+        content = _unbroken(json.dumps(paper_json(document, folder), ensure_ascii=False))
+        (folder / "report.json").write_text(content, encoding="utf-8")
+        try:
+            return bytes(typst.compile(folder / "report.typ", root=folder, ignore_system_fonts=True))
+        except RuntimeError as error:
+            raise ConfigError(f"{templates / 'report.typ'}: {error}") from None
+
+
+def paper_json(document: Document, folder: Path) -> Json:
+    """What the typst template reads. Pictures are copied into the folder; what is folded on a screen is left out."""
+    abstract, *sections = [own for own in document.sections if not own.folded]
+    plain = _Plain(folder)
+    result = {
+        "title": document.title,
+        "byline": spans(document.byline),
+        "abstract": plain.blocks(abstract.blocks),
+        "sections": plain.blocks(sections),
+    }
+    return {**result, "appendix": plain.appendix}
+
+
+class _Plain:
+    """Blocks as JSON; tables that are too long for a page are put by for the appendix."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.appendix: list[Json] = []
+
+    def blocks(self, blocks: Iterable[Block]) -> list[Json]:
+        return [made for block in blocks if (made := self.block(block)) is not None]
+
+    def block(self, block: Block) -> Json | None:
+        match block:
+            case Text(words):
+                own: Json = {"words": spans(words)}
+            case Items(items, title):
+                own = {"items": [spans(item) for item in items], "title": title}
+            case Terms(pairs):
+                own = {"pairs": [[spans(term), spans(meaning)] for term, meaning in pairs]}
+            case Code(source):
+                own = {"source": source}
+            case Tabular(table, appendix):
+                own = _table(table)
+                if appendix or _lines(own) > PAGE:
+                    self.appendix.append(own)
+                    return None
+            case Picture():
+                name = f"{len(list(self.folder.iterdir()))}.svg"
+                shutil.copyfile(block.file, self.folder / name)
+                own = {
+                    "file": name,
+                    "title": block.title,
+                    "alt": block.alt,
+                    "caption": spans(block.caption),
+                    "wide": block.wide,
+                }
+            case Section():
+                if block.folded or not (inner := self.blocks(block.blocks)):
+                    return None
+                own = {"title": spans(block.title), "blocks": inner}
+        return {"kind": block.kind, **own}
+
+
+def _table(table: Table) -> Json:
+    columns = [{"header": c.header, "align": c.align, "wraps": c.wraps} for c in table.columns]
+    rows = [[" ".join(column.text(row).split()) for column in table.columns] for row in table.rows]
+    return {"caption": table.caption, "columns": columns, "rows": rows}
+
+
+def _lines(table: Json) -> int:
+    """About how many lines a table takes."""
+    wraps = [column["wraps"] for column in table["columns"]]
+    return sum(
+        max(-(-len(cell) // WIDTH) if wrap else 1 for cell, wrap in zip(row, wraps, strict=True)) for row in table["rows"]
+    )

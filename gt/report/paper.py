@@ -1,0 +1,224 @@
+"""A report's content: from what studies found to sections of text, tables and pictures.
+
+Every number comes from the studies' tables (`gt.report.numbers`), from verdicts (`gt.analysis.verdicts`) or from tables made
+of them; what a study has no data for has no section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gt.analysis.verdicts import Row as Claim
+from gt.report import checklist, text
+from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
+from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, named, section
+from gt.report.figures import EVALUATION_DRAWINGS
+from gt.report.gallery import FIGURES, picture
+from gt.report.inside import inside_tables, measured
+from gt.report.inside_figures import inside_drawings
+from gt.report.numbers import Panel, Results
+from gt.report.tables import evaluation_tables, results_table, study_tables
+
+
+def paper(studies: Sequence[Results], claims: Sequence[Claim], pictures: dict[str, Picture]) -> Document:
+    """The report of a study, or of several together. claims: those to speak of; pictures: by claim."""
+    first, several = studies[0], len(studies) > 1
+
+    def each(make: Callable[[Results], Sequence[Block | None]]) -> list[Block | None]:
+        """The blocks of every study, which say whose they are where there are several."""
+        return [
+            named(block, own.study, own.title) if several and block is not None else block
+            for own in studies
+            for block in make(own)
+        ]
+
+    judged = [row for row in claims if several or row.judgement]
+    sections = [
+        section("abstract", "Abstract", *abstract(studies, judged)),
+        section("claims", "Claims", *claimed(claims, judged, pictures)),
+        section("reading", "How to read this", reading(studies)),
+        *each(of_several if several else findings),
+        section("coverage", "Coverage and deviations from the plan", *coverage(studies), *each(coverage_tables)),
+        section("models", "The models", *each(models)),
+        section("costs", "Compute, energy and cost", Text(checklist.compute(studies)), *each(costs)),
+        section("environment", "Environment", Tabular(checklist.environment_table(studies))),
+        section("method", "Method", *map(Text, checklist.method(studies))),
+        section("limitations", "Limitations", Items(tuple(checklist.limitations(studies, judged)))),
+        section("reproducibility", "Reproducibility checklist", Tabular(checklist.table(studies, judged))),
+        None if several else section("runs", "All runs", runs(first)),
+        section("regenerate", "How to regenerate", *regenerate(studies)),
+    ]
+    title = f"{text.plural(len(studies), 'study', 'studies')} of small language models" if several else first.title
+    names = text.listed([f"`{own.study}`" for own in studies])
+    byline = f"{'Studies' if several else 'Study'} {names}: {checklist.completion(studies)}"
+    return Document(title, byline, tuple(own for own in sections if isinstance(own, Section)))
+
+
+def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block | None]:
+    """What was asked, what became of the claims, and what was found."""
+    several = len(studies) > 1
+    blocks: list[Block | None] = [None if several else Text(studies[0].description)]
+    if judged:
+        blocks.append(Text(counted(judged)))
+    for own in studies:
+        found = own.findings if not several else own.findings[:1]
+        blocks += [Text(finding) for finding in found]
+    warnings = tuple(f"{own.study}: {w}" if several else w for own in studies for w in own.warnings)
+    blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)
+    return blocks
+
+
+def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str, Picture]) -> list[Block | None]:
+    """The table, the verdicts by branch form, and a section a claim."""
+    forms = forms_table(claims)
+    return [
+        Tabular(claims_table(judged)) if judged else None,
+        Tabular(forms) if forms.rows else None,
+        *claim_sections(claims, pictures),
+    ]
+
+
+def reading(studies: Sequence[Results]) -> Terms:
+    """What the words and signs of the tables mean."""
+    own = studies[0]
+    baseline = own.baseline if len(studies) == 1 else "the study's baseline"
+    return Terms(
+        (
+            (
+                "Bits per byte",
+                "The cross-entropy on held-out text in bits, divided by the bytes that were predicted. Lower is better. It "
+                "does not depend on the tokenizer, so it is the only measure by which models with different tokenizers may be "
+                "compared; losses and perplexities per token may not.",
+            ),
+            ("± and brackets", "95 % Student-t intervals over seeds. One seed has no interval."),
+            (
+                "Δ baseline",
+                f"The mean difference to {baseline}, paired by seed; below zero is better. Its interval is for this one "
+                "contrast; the verdict is for all contrasts of the table together.",
+            ),
+            (
+                "Verdict of a contrast",
+                f"Better or worse where Holm’s p is below {own.alpha}; equivalent where the ratio to the baseline lies within "
+                f"{own.margin} of one; within margin where both hold; else it cannot be decided with the seeds there are, "
+                "which is not the same as no difference.",
+            ),
+        )
+    )
+
+
+def findings(results: Results) -> list[Block | None]:
+    """What one study found: comparisons, figures, evaluations, and what its networks do inside, cell by cell."""
+    return [*compared(results), inside(results, cells=True)]
+
+
+def of_several(results: Results) -> list[Block | None]:
+    """The same as one section; what is of single cells stands in the study's own report."""
+    return [section(f"study-{results.study}", results.title, Text(results.description), *compared(results), inside(results))]
+
+
+def compared(results: Results) -> list[Block | None]:
+    """Comparisons with the baseline, figures, and evaluations."""
+    own = results.study
+    about = Text("Measured on the trained models; `gt/evals` says how. Each number in the tables is a mean over seeds.")
+    tables = [Tabular(table) for table in evaluation_tables(results)]
+    drawn = [picture(results, drawing) for drawing in EVALUATION_DRAWINGS]
+    there = bool(tables) or any(drawn)
+    return [
+        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels)),
+        section(f"{own}-figures", "Figures", *(figure(results, picture(results, drawing)) for drawing in FIGURES)),
+        section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn) if there else None,
+    ]
+
+
+def comparison(results: Results, panel: Panel) -> Section | None:
+    """One corpus and tokenizer: the best first."""
+    caption = (
+        f"Validation bits per byte on {panel.title}, the lowest first; differences are to {panel.baseline}, paired by seed."
+    )
+    table = Tabular(results_table(f"results.{panel.id}", caption, panel.rows))
+    about = [Text(words) for words in (panel.finding, panel.ngrams) if words]
+    return section(f"{results.study}-results-{panel.id}", panel.title, *about, table)
+
+
+def figure(results: Results, drawn: Picture | None) -> Section | None:
+    """A figure under its title."""
+    return section(f"{results.study}-figure-{drawn.name}", drawn.title, drawn) if drawn else None
+
+
+def inside(results: Results, cells: bool = False) -> Section | None:
+    """What the probes found: over all cells, and cell by cell."""
+    tables, known = inside_tables(results), measured(results)
+    if not known:
+        return None
+    about = Text(
+        "Measured on the trained models and held-out text, through hooks; `gt/probes` says how. The record’s own form of a "
+        "measure, where it was another, stands beside it: it was taken from untrained models."
+    )
+    main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
+    more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
+    single = [
+        section(own.id, own.title, picture(results, drawing, own.alt), Tabular(own.tests), Tabular(own.flags), folded=True)
+        for own, drawing in zip(known, inside_drawings(results), strict=True)
+    ]
+    everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
+    return section(f"{results.study}-inside", "Inside the networks", about, *main, everything, *(single if cells else []))
+
+
+def coverage(studies: Sequence[Results]) -> list[Block]:
+    """What became of the plan, and what else was not as planned."""
+    about = checklist.completion(studies)
+    if any(own.coverage["diverged"] or own.coverage["failed"] for own in studies):
+        about += " Runs that diverged are not in the means; a cell that lost seeds this way looks better than it is."
+    found = checklist.deviations(studies)
+    return [
+        Text(about),
+        Items(tuple(found), "Deviations from the plan:") if found else Text("Nothing else deviates from the plan."),
+    ]
+
+
+def coverage_tables(results: Results) -> list[Block]:
+    """The runs that did not complete, and every cell."""
+    incomplete = checklist.incomplete_table(results)
+    lost = [Tabular(incomplete)] if incomplete.rows else []
+    return [*lost, Tabular(study_tables(results)["coverage"], appendix=True)]
+
+
+def models(results: Results) -> list[Block]:
+    """What they have, and what they are made of."""
+    tables = study_tables(results)
+    return [Tabular(tables["models"], appendix=True), Tabular(tables["components"], appendix=True)]
+
+
+def costs(results: Results) -> list[Block]:
+    """What each cell cost."""
+    return [Tabular(study_tables(results)["costs"], appendix=True)]
+
+
+def runs(results: Results) -> Section | None:
+    """Every run."""
+    table = study_tables(results)["runs"]
+    return section("every-run", text.plural(len(table.rows), "run"), Tabular(table), folded=True)
+
+
+def regenerate(studies: Sequence[Results]) -> list[Block]:
+    """The commands that make this again."""
+    folders = [f"results/studies/{own.study}" for own in studies]
+    lines = [
+        f"gt {stage}"
+        for folder in folders
+        for stage in (
+            f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
+            f"claims judge --study {folder}",
+            f"figures --study {folder}",
+        )
+    ]
+    several = len(studies) > 1
+    out = " --out results/report" if several else ""
+    lines.append(f"gt report --study {' '.join(folders)}{out} --templates report_templates")
+    names = ",".join(own.study for own in studies)
+    whole = f"'study=[{names}]'" if several else f"study={names}"
+    return [
+        Text("From the run records, without training:"),
+        Code("\n".join(lines)),
+        Text(f"From nothing: `snakemake --cores all --config {whole}`. Runs whose records are there are not trained again."),
+    ]

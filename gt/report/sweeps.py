@@ -1,0 +1,186 @@
+"""Figures over what a study varies: gate inits, learning rates and other numbers; and of loss against contribution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from gt.analysis.aggregate import label
+from gt.report.figures import GREY, Drawing, frame, looks, right_labels
+from gt.report.numbers import Panel, Results, Row
+
+GATE_INIT = "model.fusion.gate_init"
+SHARE = "ablation/share/"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Cells of one panel that differ in one setting alone, by its value. name: what they have in common."""
+
+    name: str
+    panel: Panel
+    cells: dict[float, Row]
+
+
+def sweeps(results: Results, path: str) -> list[Sweep]:
+    """The sweeps of a setting (a dotted path of a run's specification) that have two values with completed runs at least."""
+    plan = {cell["id"]: cell for cell in results.plan["cells"]}
+    found: dict[str, Sweep] = {}
+    for panel in results.panels:
+        for row in panel.measured:
+            cell = plan[row["cell"]]
+            spec = deepcopy(results.plan["runs"][next(iter(cell["runs"].values()))])
+            value, spec["seed"] = _take(spec, path), sorted(cell["runs"])
+            if value is None:
+                continue
+            others = {key: v for key, v in cell["factors"].items() if key != path}
+            sweep = found.setdefault(json.dumps(spec, sort_keys=True), Sweep(label({**cell, "factors": others}), panel, {}))
+            sweep.cells.setdefault(value, row)
+    return [sweep for sweep in found.values() if len(sweep.cells) > 1]
+
+
+def _take(spec: Any, path: str) -> float | None:
+    """The number at a path, which is taken out; None where there is none."""
+    *parents, last = path.split(".")
+    for key in parents:
+        spec = spec.get(key) if isinstance(spec, dict) else None
+    value = spec.pop(last, None) if isinstance(spec, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def gate_inits(results: Results) -> Figure | None:
+    """Mean bits per byte by fusion and gate init."""
+    found = sweeps(results, GATE_INIT)
+    panels = _panels(results, found)
+    if not panels:
+        return None
+    most = max(sum(sweep.panel is panel for sweep in found) for panel in panels)
+    figure, axes = frame(panels, height=0.9 + 0.36 * most, width=5.0)
+    for ax, panel in zip(axes, panels, strict=True):
+        own = {s.name: {value: row["mean"] for value, row in s.cells.items()} for s in found if s.panel is panel}
+        table = pd.DataFrame.from_dict(own, orient="index").sort_index(axis="columns")
+        shading: dict[str, Any] = {"cmap": "crest", "linewidths": 1, "cbar_kws": {"label": "validation bits per byte"}}
+        sns.heatmap(table, ax=ax, annot=True, fmt=".3f", annot_kws={"fontsize": 8}, **shading)
+        ax.set(xlabel="initial gate", ylabel="")
+        ax.set_xticklabels([f"{value:g}" for value in table.columns])
+        ax.tick_params(length=0)
+        ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
+    return figure
+
+
+def sensitivity(results: Results) -> Figure | None:
+    """Bits per byte against each other number that the study varies: a panel a setting, corpus and tokenizer."""
+    paths = dict.fromkeys(path for cell in results.plan["cells"] for path in cell["factors"] if path != GATE_INIT)
+    shown = [
+        (path, panel, own)
+        for path in paths
+        for panel in results.panels
+        if (own := [sweep for sweep in sweeps(results, path) if sweep.panel is panel])
+    ]
+    if not shown:
+        return None
+    names = list(dict.fromkeys(sweep.name for _, _, own in shown for sweep in own))
+    style = looks(names)
+    figure, axes = frame([panel for _, panel, _ in shown], height=max(3.2, 0.19 * len(names)), width=5.0)
+    for ax, (path, _, own) in zip(axes, shown, strict=True):
+        ends = []
+        for sweep in own:
+            look, values = style[sweep.name], sorted(sweep.cells)
+            rows = [sweep.cells[value] for value in values]
+            means = [row["mean"] for row in rows]
+            ax.plot(values, means, marker=look.marker, color=look.colour, linestyle=look.dashes, linewidth=1.8, markersize=5)
+            for value, row in zip(values, rows, strict=True):
+                ax.plot([value] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=4, alpha=0.3)
+            ends.append((sweep.name, values[-1], means[-1]))
+        values = sorted({value for sweep in own for value in sweep.cells})
+        if values[0] > 0 and values[-1] >= 4 * values[0]:
+            ax.set_xscale("log")
+        ax.set_xticks(values)
+        ax.minorticks_off()
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.set_xlabel(path.rsplit(".", 1)[-1].replace("_", " "))
+        ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
+        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        right_labels(ax, ends, style)
+    return figure
+
+
+def contributions(results: Results) -> Figure | None:
+    """Bits per byte against what the weaker branch contributes, and the cells that no other beats in both."""
+    if results.probes.empty:
+        return None
+    known = {row["cell"]: _weaker(results, row["cell"]) for row in results.cell_rows}
+    panels = [panel for panel in results.panels if any(known[row["cell"]] is not None for row in panel.measured)]
+    if not panels:
+        return None
+    style = looks(results.labels)
+    figure, axes = frame(panels, height=max(3.4, 0.19 * len(results.labels)), width=5.0)
+    for ax, panel in zip(axes, panels, strict=True):
+        points = [(row, share) for row in panel.measured if (share := known[row["cell"]]) is not None]
+        for row, share in points:
+            look = style[row["label"]]
+            if row["lower"] is not None:
+                ax.plot([share] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=3, alpha=0.3)
+            ax.plot(share, row["mean"], look.marker, color=look.colour, markersize=6)
+        front = pareto([(share, row["mean"]) for row, share in points])
+        ax.plot(*zip(*front, strict=True), color=GREY, linewidth=1.2, linestyle="--", zorder=0)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.margins(x=0.08)
+        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        ax.set_xlabel("contribution of the weaker branch")
+        ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
+        right_labels(ax, [(row["label"], share, row["mean"]) for row, share in points], style)
+    return figure
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (share, loss) that no other has a larger share and a lower loss than, by share."""
+    front: list[tuple[float, float]] = []
+    for share, loss in sorted(points, key=lambda point: (point[1], -point[0])):
+        if not front or share > front[-1][0]:
+            front.append((share, loss))
+    return front
+
+
+def _weaker(results: Results, cell: str) -> float | None:
+    """The smaller of the shares of a cell's branches, means over seeds."""
+    probes = results.probes
+    own = probes[(probes["cell"] == cell) & probes["layer"].isna() & probes["name"].str.startswith(SHARE)]
+    means = own.groupby("name")["value"].mean()
+    return float(np.min(means)) if len(means) else None
+
+
+def _panels(results: Results, found: list[Sweep]) -> list[Panel]:
+    return [panel for panel in results.panels if any(sweep.panel is panel for sweep in found)]
+
+
+SWEEP_DRAWINGS = (
+    Drawing(
+        "contributions",
+        "Loss and balance",
+        "Mean validation bits per byte with its 95 % interval against the contribution of the weaker branch: its share of what "
+        "the loss rises by without either. Dashed, the Pareto front: no other model has a lower loss and a better balance.",
+        contributions,
+    ),
+    Drawing(
+        "gate_inits",
+        "Fusions and gate inits",
+        "Mean validation bits per byte of models that differ in the initial gate alone; a row a model.",
+        gate_inits,
+    ),
+    Drawing(
+        "sensitivity",
+        "Sensitivity",
+        "Mean validation bits per byte, with 95 % intervals, of models that differ in one setting alone.",
+        sensitivity,
+    ),
+)

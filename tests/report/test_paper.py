@@ -1,0 +1,255 @@
+"""The paper: what was claimed and what became of it, what was planned and what became of it; numbers that have a source."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import records
+import typst
+from shared import CLAIMS, TEMPLATES, make, report, write_claims
+
+from gt.analysis.verdicts import judge, overview
+from gt.cli import main
+from gt.errors import ConfigError
+from gt.report import checklist
+from gt.report.claim_figures import draw_claims
+from gt.report.document import Document, Section, Tabular, Text, spans, walk
+from gt.report.formats import paper_json, pdf
+from gt.report.gallery import draw
+from gt.report.numbers import load
+from gt.report.paper import paper
+from gt.report.render import render
+from gt.report.sweeps import GATE_INIT, pareto, sweeps
+
+
+@pytest.fixture
+def document(study: Path, tmp_path: Path) -> Document:
+    rows = [row for row in overview(study.parent / "claims", [study]) if row.judgement or row.arms]
+    return paper([load(study)], rows, draw_claims(rows, tmp_path))
+
+
+def titles(document: Document) -> list[str]:
+    return [own.title for own in document.sections]
+
+
+def test_sections_stand_in_the_order_of_a_paper(document: Document) -> None:
+    assert titles(document) == [
+        "Abstract",
+        "Claims",
+        "How to read this",
+        "Results",
+        "Figures",
+        "What the models can do",
+        "Coverage and deviations from the plan",
+        "The models",
+        "Compute, energy and cost",
+        "Environment",
+        "Method",
+        "Limitations",
+        "Reproducibility checklist",
+        "All runs",
+        "How to regenerate",
+    ]
+
+
+def test_the_abstract_counts_the_verdicts(study: Path) -> None:
+    abstract = (study / "report.md").read_text().split("## Claims")[0]
+    assert "Of 3 claims, 1 supported, 1 refuted and 1 equivalent." in abstract
+    assert "3 verdicts are exploratory." in abstract  # nobody registered them
+    assert "1 that fails with the mixers as published holds in another form of them: other (1)." in abstract
+
+
+def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Path) -> None:
+    own = (study / "report.md").read_text().split("### C-2: ")[1].split("\n### ")[0]
+    assert "claims/C-2.svg" in own
+    assert "**Claimed**: \\<i\\>So\\</i\\> it is." in own
+    assert "**By**: seed 003 L1-5" in own
+    assert "flaw F-01" in own
+    assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell; `val/loss`." in own
+    assert "**Verdict: refuted**: val/loss of WS - that of GPT-2 \\< 0: " in own
+    assert "Under other supported" in own
+    assert "holds under other" in own
+
+
+def test_claims_are_data_for_programs_too(study: Path) -> None:
+    table = pd.read_csv(study / "tables/claims.csv").set_index("id")
+    judged = {own["claim"]: own for own in json.loads((study / "claims.json").read_text()) if own["arm"] == "faithful"}
+    assert set(table.index) == set(judged) == {"C-1", "C-2", "C-3"}
+    for name, own in judged.items():
+        assert table.loc[name, "p"] == pytest.approx(own["p"])
+        assert table.loc[name, "verdict"] == f"{own['verdict']} *"
+    forms = pd.read_csv(study / "tables/forms.csv").set_index("id")
+    assert forms.loc["C-2", ["faithful", "other"]].tolist() == ["refuted", "supported"]
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """All numbers in a JSON value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for own in value:
+            yield from numbers(own)
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def test_every_number_in_the_text_is_one_of_the_studys_files(document: Document, study: Path) -> None:
+    """All with a decimal point: rounded as it is there, it is a number of a table or of claims.json. Sums are tested below."""
+    known = set(numbers(json.loads((study / "claims.json").read_text())))
+    for file in study.glob("*.parquet"):
+        for _, column in pd.read_parquet(file).select_dtypes("number").items():
+            known |= set(column.dropna())
+    known = {abs(value) for value in known if math.isfinite(value)}
+    told = [block.words for block in walk(document.sections) if isinstance(block, Text)]
+    told += [meaning for block in walk(document.sections) for _, meaning in getattr(block, "pairs", ())]
+    checked = 0
+    for number in re.findall(r"(?<![\w.$])\d+\.\d{2,}(?![\w])", " ".join(told)):
+        digits = len(number.split(".")[1])
+        assert any(abs(value - float(number)) <= 0.5001 * 10**-digits for value in known), number
+        checked += 1
+    assert checked > 20
+
+
+def test_deviations_are_said(study: Path) -> None:
+    found = " ".join(checklist.deviations([load(study)]))
+    assert "2 cells are judged with fewer seeds than planned: HY.embedded.char and WS.embedded.char." in found
+    text = (study / "report.md").read_text()
+    assert "33 of 36 planned runs have completed; 1 diverged, 1 failed and 1 missing" in text
+
+
+def test_the_checklist_is_filled_in_from_the_manifests(study: Path, tmp_path: Path) -> None:
+    def answers(folder: Path) -> dict[str, str]:
+        return {row["question"]: row["answer"] for row in checklist.table([load(folder)], []).rows}
+
+    before = answers(study)
+    assert before["The working tree was clean"] == "yes"
+    assert before["Energy is recorded"] == "no"
+    assert before["Every planned run is accounted for"] == "partly"
+    plan = records.plan(seeds=2, tokenizers=("char",))
+    records.write_runs(plan, tmp_path / "runs", troubled=False)
+    run = tmp_path / "runs" / next(iter(plan["runs"]))
+    records.edit(run / "manifest.json", git_dirty=True, energy_joules=7.2e6, data_sha256="0" * 64)
+    after = answers(make(tmp_path, plan))
+    assert after["The working tree was clean"] == "partly"
+    assert after["Energy is recorded"] == "partly"
+    assert after["Runs on the same text saw the same data"] == "partly"
+    assert after["Every planned run is accounted for"] == "yes"
+
+
+def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_path: Path) -> None:
+    plan = records.plan(seeds=2, variants={"GPT-2": 0.0}, tokenizers=("char",))
+    records.write_runs(plan, tmp_path / "runs", troubled=False)
+    for run in plan["runs"]:
+        half = {"seconds": 7200.0, "stacked": 2, "energy_joules": 1.8e6}
+        records.edit(tmp_path / "runs" / run / "manifest.json", tokens=10**6, flops_per_token=10**6, **half)
+    words = checklist.compute([load(make(tmp_path, plan))])
+    assert "2,000,000 tokens and 6.00e+12 FLOPs" in words
+    assert "in 2 h 00 min of the device" in words  # two runs of two hours, side by side
+    assert "used 1.00 kWh for the 2 runs" in words
+    assert "At $2 an hour that is $4.00." in words
+
+
+def test_a_study_without_claims_probes_and_evaluations_has_no_such_sections(tmp_path: Path) -> None:
+    plan = records.plan(seeds=2, variants={"GPT-2": 0.0, "RWKV-6": 0.0}, tokenizers=("char",))
+    records.write_runs(plan, tmp_path / "runs")
+    for file in tmp_path.glob("runs/*/evaluation.json"):
+        own = json.loads(file.read_text())
+        kept = {name: own[name] for name in ("run_id", "status", "splits", "ngram", "code")}
+        for split in kept["splits"].values():
+            split.pop("by_position")
+        records.write(file, kept)
+    folder = make(tmp_path, plan)
+    draw(folder)
+    report(folder)
+    headings = re.findall(r"^##+ (.*)$", (folder / "report.md").read_text(), re.MULTILINE)
+    for title in ("Claims", "Inside the networks", "What the models can do", "Gates of the fusions", "Loss and balance"):
+        assert title not in headings
+    assert "Final bits per byte" in headings
+
+
+def test_the_pdf_has_the_sections_and_its_words_are_never_markup(study: Path, document: Document, tmp_path: Path) -> None:
+    hostile = Document('#panic("no") *a* $x$ <b>', document.byline, document.sections)
+    folder = tmp_path / "typst"
+    folder.mkdir()
+    shutil.copyfile(TEMPLATES / "report.typ", folder / "report.typ")
+    records.write(folder / "report.json", paper_json(hostile, folder))
+    found = json.loads(typst.query(folder / "report.typ", "heading", field="body", root=folder))
+    assert len(found) > 10
+    assert json.loads(typst.query(folder / "report.typ", "figure", field="kind", root=folder)).count("table") > 8
+    assert pdf(hostile, TEMPLATES)[:5] == b"%PDF-"
+    assert (study / "report.pdf").read_bytes() == pdf(document, TEMPLATES)
+
+
+def test_a_broken_typst_template_is_bad_input(document: Document, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"report\.typ: no such template"):
+        pdf(document, tmp_path)
+    (tmp_path / "report.typ").write_text("#nothing")
+    with pytest.raises(ConfigError, match="unknown variable: nothing"):
+        pdf(document, tmp_path)
+
+
+def test_several_studies_have_one_report_about_all_claims(study: Path, tmp_path: Path) -> None:
+    other = records.plan(seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
+    other |= {"study": "other", "title": "Another *study*"}
+    records.write_runs(other, tmp_path / "runs", troubled=False)
+    second, out = make(tmp_path, other), tmp_path / "out"
+    claims = write_claims(tmp_path / "claims")
+    draw(second)
+    judge(second, claims)
+    render([study, second], out, TEMPLATES, claims)
+    text = (out / "report.md").read_text()
+    assert "## Fusions \\<b\\>bold\\</b\\> \\& more" in text
+    assert "## Another \\*study\\*" in text
+    assert f"Of {len(CLAIMS)} claims, 1 supported, 1 refuted, 1 equivalent and 1 not testable." in text
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert links
+    assert all((out / link).is_file() for link in links)
+    ids = re.findall(r'\bid="([^"]+)"', (out / "report.html").read_text())
+    assert len(ids) == len(set(ids))
+    tables = {file.name for file in (out / "tables").glob("*.csv")}
+    assert {"synthetic.results.embedded.char.csv", "other.results.embedded.char.csv", "claims.csv"} <= tables
+
+
+def test_several_studies_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--study", "a", "b", "--templates", "t"]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_sweeps_join_cells_that_differ_in_one_setting_alone(tmp_path: Path) -> None:
+    plan = records.plan(seeds=2, tokenizers=("char",))
+    for run, spec in plan["runs"].items():
+        if spec["model"]["fusion"]:
+            spec["model"]["fusion"] = {"name": "gated", "gate_init": 0.3 if run.startswith("GF-MH") else 0.5}
+        if run.startswith("WS"):  # in two settings
+            spec["training"] = {**spec["training"], "learning_rate": 0.1}
+    records.write_runs(plan, tmp_path / "runs", troubled=False)
+    (own,) = sweeps(load(make(tmp_path, plan)), GATE_INIT)
+    assert {value: row["variant"] for value, row in own.cells.items()} == {0.5: "GF", 0.3: "GF-MH"}
+
+
+def test_the_pareto_front_has_what_nothing_beats_in_both() -> None:
+    points = [(0.1, 2.0), (0.2, 2.0), (0.3, 2.5), (0.25, 2.6), (0.5, 3.0), (0.4, 3.0)]
+    assert pareto(points) == [(0.2, 2.0), (0.3, 2.5), (0.5, 3.0)]
+
+
+def test_a_backtick_without_its_partner_is_a_backtick() -> None:
+    assert spans("a `b` c") == [(False, "a "), (True, "b"), (False, " c")]
+    assert spans("a `b` c ` d") == [(False, "a "), (True, "b"), (False, " c ` d")]
+    assert [part for _, part in spans("`")] == ["`"]
+
+
+def test_long_and_folded_tables_are_not_in_the_body_of_the_pdf(document: Document, tmp_path: Path) -> None:
+    made = paper_json(document, tmp_path)
+    captions = [table["caption"] for table in made["appendix"]]
+    assert any(caption.startswith("Planned runs") for caption in captions)
+    assert "Every run." not in json.dumps(made)
+    assert all(isinstance(own, Section) for own in document.sections)
+    assert any(isinstance(block, Tabular) and block.table.name == "runs" for block in walk(document.sections))
