@@ -38,6 +38,15 @@ def tokens() -> torch.Tensor:
     return torch.randint(11, (2, 24), generator=torch.Generator().manual_seed(0))
 
 
+def test_a_model_trains_in_bfloat16(spec: ModelSpec, tokens: torch.Tensor) -> None:
+    """What is float32 and what bfloat16 under autocast must fit together in every model; studies train so."""
+    model = built(spec).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, _ = model(tokens)
+    gradients = torch.autograd.grad(logits.float().square().mean(), list(model.parameters()))
+    assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
+
+
 def test_logits_are_causal(spec: ModelSpec, tokens: torch.Tensor) -> None:
     model = built(spec)
     changed = tokens.clone()

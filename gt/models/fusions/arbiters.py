@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gt.models.fusions.base import Fused, Fusion
+from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.ops.scan import linear_scan
 from gt.seeds import Streams
@@ -17,7 +17,7 @@ from gt.seeds import Streams
 def weigh(logits: Tensor, r: Tensor, m: Tensor, state: Any = None) -> Fused:
     """y = w_0 r + w_1 m with w = softmax(logits), logits (batch, time, 2)."""
     gate = torch.softmax(logits, dim=-1)[..., :1]
-    return Fused(torch.lerp(m, r, gate.to(r.dtype)), gate, state)
+    return Fused(blend(r, m, gate), gate, state)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from gt.seeds import Streams
@@ -15,6 +16,12 @@ class Fused(NamedTuple):
     y: Tensor  # (batch, time, d_model)
     gate: Tensor | None  # weight of the first branch, broadcastable to y; None where a fusion has no such weight
     state: Any = None  # what a stateful fusion carries to the next call
+
+
+def blend(r: Tensor, m: Tensor, gate: Tensor) -> Tensor:
+    """gate * r + (1 - gate) * m, in the wider type of the branches: under autocast one that carries its input has float32."""
+    dtype = torch.promote_types(r.dtype, m.dtype)
+    return torch.lerp(m.to(dtype), r.to(dtype), gate.to(dtype))
 
 
 class Fusion(nn.Module):

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gt.models.fusions.base import Fused, Fusion
+from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_
 from gt.seeds import Streams
 
@@ -52,7 +52,7 @@ class Weighted(Fusion):
         self.weight = nn.Parameter(torch.empty(1))
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
-        return Fused(torch.lerp(m, r, self.weight.to(r.dtype)), self.weight)
+        return Fused(blend(r, m, self.weight), self.weight)
 
     def reset_parameters(self, streams: Streams) -> None:
         constant_(self.weight, self.gate_init)

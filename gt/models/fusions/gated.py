@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
-from gt.models.fusions.base import Fused, Fusion
+from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, normal_
 from gt.seeds import Streams
 
@@ -43,7 +43,7 @@ class Gated(Fusion):
         g = torch.sigmoid(self.gate(torch.cat([r, m], dim=-1)))
         if self.straight_through:
             g = (g > 0.5).to(g.dtype) + (g - g.detach())
-        return Fused(torch.lerp(m, r, g.to(r.dtype)), g)
+        return Fused(blend(r, m, g), g)
 
     def reset_parameters(self, streams: Streams) -> None:
         # With zero weights the gate is gate_init wherever it looks; the record's code left N(0, .02) there (flaw F-10).
@@ -80,7 +80,7 @@ class ChannelGated(Fusion):
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         g = torch.sigmoid(self.gate(torch.cat([r, m], dim=-1)))
-        return Fused(torch.lerp(m, r, g.to(r.dtype)), g)
+        return Fused(blend(r, m, g), g)
 
     def reset_parameters(self, streams: Streams) -> None:
         normal_(self.gate.weight, 0.02 if self.gate_weight_init == "normal" else 0.0, streams, "gate.weight")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gt.models.fusions.base import Fused, Fusion
+from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import linear_
 from gt.seeds import Streams
 
@@ -31,7 +31,7 @@ class Router(Fusion):
         gate = torch.softmax(self.route(x), dim=-1)[..., :1]
         p = gate.to(r.dtype)
         if self.choice == "soft":
-            return Fused(torch.lerp(m, r, p), gate)
+            return Fused(blend(r, m, gate), gate)
         return Fused(torch.where(p > 0.5, p * r, (1 - p) * m), gate)
 
     def reset_parameters(self, streams: Streams) -> None:
