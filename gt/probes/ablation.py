@@ -17,8 +17,8 @@ from gt.training.losses import inputs, token_losses
 
 KINDS = ("zero", "mean", "shuffle")
 # Over all layers an ablation is measured on a slice of held-out text, layer by layer on a quarter of it: as many targets as
-# a 64th of what the run was trained on, but within these bounds.
-SLICE = (4096, 32_768)
+# a 128th of what the run was trained on, but within these bounds.
+SLICE = (4096, 16_384)
 PART = 4
 
 
@@ -56,7 +56,7 @@ def ablation(subject: Subject, windows: Tensor) -> Measures:
 
 def slice_size(trained_on: int) -> int:
     """Targets to measure ablations on, for a run that was trained on so many tokens."""
-    return min(max(trained_on // 64, SLICE[0]), SLICE[1])
+    return min(max(trained_on // 128, SLICE[0]), SLICE[1])
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ PLACES = {
     "<layer>": r"\d+",
     "<class>": "(?:letters|digits|spaces|punctuation|frequent|rare|first|repeated)",
     "<bin>": r"\d",
-    "<length>": r"(?:0\.125|0\.25|0\.5|1|2|4)",
+    "<length>": r"(?:0\.25|0\.5|1|2|4)",
     "<split>": "(?:val|test)",
     "<order>": "(?:uniform|unigram|bigram|trigram)",
     "<task>": "[a-z]+",

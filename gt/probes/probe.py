@@ -48,15 +48,16 @@ def measure(subject: Subject, run: Path) -> Measures:
     texts, held_out = states.held_out_texts(subject), gradients.batches(subject, windows)
     initial = initial_model(subject)
 
-    trained = _of_network(subject, subject.model, small, texts)
-    before = _of_network(subject, initial, small, texts)
+    trained = _of_network(subject, subject.model, small) | states.states(subject, subject.model, texts)
+    initial_states, recorded = states.before_training(subject, initial, texts)
+    before = _of_network(subject, initial, small) | initial_states
     found = gradients.of_loss(initial, held_out[0], training.precision)
     before |= gradients.ratios(initial, found, held_out[0], training.precision, _value(before, "gate/mean"))
     before |= gradients.reach(initial, held_out[0], training.precision)
     result = ablation(subject, windows)
     result |= trained | gradients.gradients(subject, held_out, _value(trained, "gate/mean"))
     result |= {f"initial/{name}": own for name, own in before.items() if metric(name).initial}
-    result |= gradients.as_recorded(subject, initial, held_out[0].shape) | states.as_recorded(subject, initial)
+    result |= recorded | gradients.as_recorded(subject, initial, held_out[0].shape)
     return result | _parameters(subject.model) | from_curves(run, branches(subject.model))
 
 
@@ -67,7 +68,7 @@ def initial_model(subject: Subject) -> LanguageModel:
     return model.to(subject.device).eval()
 
 
-def _of_network(subject: Subject, model: LanguageModel, windows: Tensor, texts: Tensor) -> Measures:
+def _of_network(subject: Subject, model: LanguageModel, windows: Tensor) -> Measures:
     """What is measured alike on the trained network and on the initial one."""
     seen = activity(model, windows, subject.spec.training.precision)
     classes = token_classes(subject.tokens, subject.data, windows)
@@ -78,7 +79,6 @@ def _of_network(subject: Subject, model: LanguageModel, windows: Tensor, texts: 
         **variance(seen, branches(model)),
         **noise_gain(model, subject.device),
         **softmax(seen.logits),
-        **states.states(subject, model, texts),
     }
 
 

@@ -26,7 +26,7 @@ from gt.seeds import torch_stream
 from gt.training.losses import autocast, cross_entropies
 
 # Where states are looked at, in trained lengths T, and how many texts are read so far.
-STOPS = (0.125, 0.25, 0.5, 1, 2, 4)
+STOPS = (0.25, 0.5, 1, 2, 4)
 SEQUENCES = 10
 UNVARYING = 0.01  # an element that varies less over inputs, as a share of its mean square, is saturated
 
@@ -50,14 +50,39 @@ class Reading:
 
 
 def states(subject: Subject, model: LanguageModel, texts: Tensor) -> Measures:
-    """Everything about the states of a network, the subject's or its initial one, on held-out texts (n, time + 1)."""
-    n, length, vocab = len(texts), subject.length, subject.tokens.vocab_size
+    """Everything about the states of a network of the subject's on held-out texts (n, time + 1)."""
+    return _measures(subject, model, texts, read(model, _side_by_side(subject, texts), subject))
+
+
+def before_training(subject: Subject, initial: LanguageModel, texts: Tensor) -> tuple[Measures, Measures]:
+    """The same of the initial network; and S1, S4, D1, D2, D3 and D4 as the record computed them, from one reading."""
+    tokens = torch.cat([_side_by_side(subject, texts), _random(subject, texts.shape[1] - 1)])
+    seen = read(initial, tokens, subject)
+    recorded = slice(4 * len(texts), None)
+    return _measures(subject, initial, texts, seen), _as_recorded(initial, seen, recorded) if initial.fusions() else {}
+
+
+def _side_by_side(subject: Subject, texts: Tensor) -> Tensor:
+    """Each text, the same with another first token, its first token alone, and the text again: (4 n, time)."""
     tokens = texts[:, :-1]
-    changed, repeated = tokens.clone(), tokens[:, :1].expand_as(tokens)
+    return torch.cat([tokens, _with_another_start(subject, tokens), tokens[:, :1].expand_as(tokens), tokens])
+
+
+def _random(subject: Subject, time: int) -> Tensor:
+    """The record's inputs: random tokens, and the same with another first one."""
+    generator = torch_stream(subject.spec.seed, "record_states")
+    tokens = torch.randint(subject.tokens.vocab_size, (SEQUENCES, time), generator=generator).to(subject.device)
+    return torch.cat([tokens, _with_another_start(subject, tokens)])
+
+
+def _with_another_start(subject: Subject, tokens: Tensor) -> Tensor:
+    vocab, changed = subject.tokens.vocab_size, tokens.clone()
     changed[:, 0] = (tokens[:, 0] + vocab // 2) % vocab
-    # Four batches side by side: a text, the same with another first token, its first token alone, and the text again.
-    batch = torch.cat([tokens, changed, repeated, tokens])
-    seen = read(model, batch, length, subject.spec.training.precision)
+    return changed
+
+
+def _measures(subject: Subject, model: LanguageModel, texts: Tensor, seen: Reading) -> Measures:
+    n, length = len(texts), subject.length
     text, other, same, again = ({s: _rows(at, slice(i * n, (i + 1) * n)) for s, at in seen.memories.items()} for i in range(4))
     values: dict[str, dict[Site, float | None]] = {}
     for site in seen.memories:
@@ -84,28 +109,17 @@ def states(subject: Subject, model: LanguageModel, texts: Tensor) -> Measures:
     return result
 
 
-def as_recorded(subject: Subject, initial: LanguageModel) -> Measures:
-    """S1, S4, D1, D2, D3 and D4 as the record computed them: untrained, on random tokens, in the last layer.
-
-    The first branch's state, and for the second, in place of one, the last output of its mixer. (The record's first branch was
-    a second network with other weights, an error that is not repeated here.)
+def _as_recorded(initial: LanguageModel, seen: Reading, recorded: slice) -> Measures:
+    """Untrained, on random tokens (the rows `recorded`), in the last layer: the first branch's state and, for the second, the
+    last output of its mixer in place of one. (The record's first branch was a second network with other weights, an error
+    that is not repeated here.)
     """
-    if not initial.fusions():
-        return {}
     letters = initial.spec.layer_list()[-1]
-    longest = max(m for m in (4, 2, 1) if subject.fits(m * subject.length))
-    generator = torch_stream(subject.spec.seed, "record_states")
-    shape = (SEQUENCES, longest * subject.length)
-    tokens = torch.randint(subject.tokens.vocab_size, shape, generator=generator).to(subject.device)
-    changed = tokens.clone()
-    changed[:, 0] = (tokens[:, 0] + subject.tokens.vocab_size // 2) % subject.tokens.vocab_size
-    seen = read(initial, torch.cat([tokens, changed]), subject.length, subject.spec.training.precision)
     last = {site.branch: site for site in seen.memories}  # the sites are in the order of the layers
     if set(last) < set(letters):
         return {}
-    n = len(tokens)
-    first = _rows(seen.memories[last[letters[0]]], slice(n))
-    second = _rows(seen.outputs[last[letters[1]]], slice(n))
+    first, second = _rows(seen.memories[last[letters[0]]], recorded), _rows(seen.outputs[last[letters[1]]], recorded)
+    first, second = (_rows(at, slice(SEQUENCES)) for at in (first, second))
     norms = [_norm(first[1]), _norm(second[1])]
     result = {"record/state_norm_share": one(ratio(norms[1], sum(norms)))}
     for letter, at, norm in ((letters[0], first, norms[0]), (letters[1], second, norms[1])):
@@ -113,8 +127,9 @@ def as_recorded(subject: Subject, initial: LanguageModel) -> Measures:
         result[f"record/input_variance/{letter}"] = one(float(at[1].var(0).mean()))
         if 4 in at and 0.5 in at:
             result[f"record/state_growth/{letter}"] = one(ratio(_norm(at[4]), _norm(at[0.5])))
+    logits = seen.logits[1][recorded]
     result["record/state_variance_ratio"] = one(ratio(float(first[1].var()), float(second[1].var())))
-    result["record/response"] = one(_distance(seen.logits[1][:n], seen.logits[1][n:]))
+    result["record/response"] = one(_distance(logits[:SEQUENCES], logits[SEQUENCES:]))
     return result
 
 
@@ -131,8 +146,9 @@ def held_out_texts(subject: Subject) -> Tensor:
 
 
 @torch.inference_mode()
-def read(model: LanguageModel, tokens: Tensor, length: int, precision: str) -> Reading:
-    """Read texts (n, time) from their beginning, in pieces that end at the stops."""
+def read(model: LanguageModel, tokens: Tensor, subject: Subject) -> Reading:
+    """Let a network read texts (n, time) from their beginning, in pieces that end at the stops."""
+    length, precision = subject.length, subject.spec.training.precision
     places = [site for site in sites(model) if not isinstance(unwrapped(site.module), Attention)]
     seen = Reading({site: {} for site in places}, {site: {} for site in places})
     stop = 0.0
@@ -209,18 +225,17 @@ def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tu
     """What is left of a state after one token from T, and a token on average over T: of its difference to an empty one."""
     if site not in seen.taken:
         return
-    mixer = unwrapped(site.module)
-    start = memory(site, seen.whole[site])
-    empty = _with_memory(site, seen.whole[site], torch.zeros_like(start))
-    taken = seen.taken[site]
+    mixer, whole, taken = unwrapped(site.module), _first(seen.whole[site], n), seen.taken[site][:n]
+    start = memory(site, whole)
+    empty = _with_memory(site, whole, torch.zeros_like(start))
     with autocast(taken.device, precision):
         full_1, empty_1, empty_T = (
             memory(site, mixer(x, state)[1]).double()
-            for x, state in ((taken[:, :1], seen.whole[site]), (taken[:, :1], empty), (taken, empty))
+            for x, state in ((taken[:, :1], whole), (taken[:, :1], empty), (taken, empty))
         )
-    norm = _norm(start.double()[:n])
-    yield "retention_1", ratio(_norm((full_1 - empty_1)[:n]), norm)
-    left = ratio(_norm((seen.memories[site][2] - empty_T)[:n]), norm)
+    norm = _norm(start.double())
+    yield "retention_1", ratio(_norm(full_1 - empty_1), norm)
+    left = ratio(_norm(seen.memories[site][2][:n] - empty_T), norm)
     yield "retention", None if left is None else left ** (1 / taken.shape[1])
 
 
@@ -257,6 +272,11 @@ def _branch_ratio(result: Measures, name: str) -> dict[str, Any] | None:
     first, second = (result[f"{name}/{letter}"] for letter in letters)
     layers = {int(i): r for i in first["layers"] if (r := ratio(first["layers"][i], second["layers"].get(i))) is not None}
     return by_layer(layers, ratio(first["value"], second["value"]))
+
+
+def _first(state: Any, n: int) -> Any:
+    """The first n texts' part of what a mixer hands on."""
+    return tuple(tensor[:n] for tensor in state) if isinstance(state, tuple) else state[:n]
 
 
 def _rows(at: dict[float, Tensor], rows: slice) -> dict[float, Tensor]:
