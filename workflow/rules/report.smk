@@ -78,7 +78,9 @@ rule report:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("report", "probes/metrics", "probes/thresholds", "probes/verdicts"),
+        code=fingerprint(
+            "report", "probes/metrics", "probes/thresholds", "probes/verdicts"
+        ),
         folder=folder_of_output,
         templates=ROOT / "report_templates",
     shell:
