@@ -90,7 +90,7 @@ def advantage(seen: Activity, model: LanguageModel) -> Measures:
     r, m, _ = seen.fused[layer]
     targets = seen.windows[:, 1:]
     with torch.inference_mode():
-        gain = branch_losses(model, m, targets) - branch_losses(model, r, targets)
+        gain = branch_losses(model, m.float(), targets) - branch_losses(model, r.float(), targets)
     counted = targets >= 0
     pair = torch.stack([found[layer].mean(-1)[counted], gain[counted]]).double()
     correlation = float(torch.corrcoef(pair)[0, 1]) if bool((pair.std(1) > 0).all()) else math.nan

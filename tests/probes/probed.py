@@ -83,9 +83,9 @@ def specification(model: dict[str, Any], **training: Any) -> RunSpec:
     return RunSpec.model_validate(document)
 
 
-def written(folder: Path, data: Path, model: dict[str, Any], seed: int = 1) -> Path:
+def written(folder: Path, data: Path, model: dict[str, Any], seed: int = 1, **training: Any) -> Path:
     """The record of a run that kept the initial weights of another seed, and logged a few curves."""
-    spec, tokens = specification(model), Tokens.open(data)
+    spec, tokens = specification(model, **training), Tokens.open(data)
     network = LanguageModel(spec.model, tokens.vocab_size)
     network.reset_parameters(Streams(seed))
     run = folder / spec.run_id

@@ -49,6 +49,15 @@ def test_probing_twice_gives_the_same_bytes(run: Path, data: Path) -> None:
     assert (run / "probes.json").read_bytes() == first
 
 
+@pytest.mark.parametrize("model", [{}, {"norm": "layer"}, {"norm_position": "post"}])
+def test_a_run_in_bfloat16_is_probed_in_it(model: dict[str, str], data: Path, tmp_path: Path) -> None:
+    run = written(tmp_path, data, tiny("GF-MH", **model), precision="bfloat16")
+    probe(run, data, CPU)
+    measures = json.loads((run / "probes.json").read_text())["measures"]
+    assert measures["forward/finite"]["value"] == 1
+    assert measures["initial/gate/mean"]["value"] == pytest.approx(0.3, abs=2e-3)  # bfloat16 has 8 digits of two
+
+
 def test_a_run_that_diverged_has_no_measures(run: Path, data: Path) -> None:
     edit(run / "manifest.json", status="diverged")
     probe(run, data, CPU)
