@@ -87,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--threads", type=int, default=1, help="CPU threads; they are part of what decides the last bits")
     command(track, "uri", plan="plan.json", runs="results/runs")
     command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
-    command(figures, study="results/studies/<study>")
+    figures_ = command(figures, study="results/studies/<study>")
+    figures_.add_argument("--jobs", type=int, default=1, help="processes")
     report_ = command(report, templates="report_templates")
     report_.add_argument("--study", nargs="+", required=True, type=Path, metavar="PATH", help="results/studies/<study> ...")
     report_.add_argument("--out", type=Path, metavar="PATH", help="where it goes; by default the folder of the one study")
@@ -310,7 +311,7 @@ def figures(options: argparse.Namespace) -> None:
     """Draw a study's figures."""
     from gt.report.gallery import draw
 
-    draw(options.study)
+    draw(options.study, options.jobs)
 
 
 def report(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ what the records give: `report.html`, `report.md`, `report.pdf`, `tables/`, `fig
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -48,7 +49,7 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
         shutil.copyfile(published / "records/plan.json", study / "plan.json")
         aggregate(plan, runs, study)
         judge(study, CLAIMS)
-        draw(study)
+        draw(study, os.cpu_count() or 1)
         render([study], study, templates, CLAIMS)
         out.mkdir(parents=True, exist_ok=True)
         for name in REPORT:

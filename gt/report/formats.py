@@ -89,6 +89,7 @@ def inline_svg(picture: Picture) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{picture.name}-', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{picture.name}-", svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)  # hundredths of a point are enough
     svg = svg.replace(INK, "currentColor")
     opening = Markup('<svg role="img" aria-label="{}"').format(picture.alt)
     return Markup(svg.replace("<svg", opening, 1))

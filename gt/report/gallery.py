@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 
 from gt.report.document import Picture
 from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, STYLE, Drawing, save
-from gt.report.inside_figures import draw_inside
+from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import Results, load
 from gt.report.sweeps import SWEEP_DRAWINGS
 
 FIGURES = (*DRAWINGS, *SWEEP_DRAWINGS)
 
 
-def draw(study_dir: Path) -> None:
-    """Write `figures/<name>.svg` and `.png` for every drawing that the study has data for; remove those it has none for."""
+def draw(study_dir: Path, jobs: int = 1) -> None:
+    """Write `figures/<name>.svg`, and `.png` for those that are not of single cells, by so many processes.
+
+    What the study has no data for is not drawn, and files of earlier figures are removed.
+    """
+    folder = study_dir / "figures"
+    folder.mkdir(exist_ok=True)
+    part = partial(_draw, study_dir, jobs)
+    if jobs == 1:
+        drawn = part(0)
+    else:
+        with ProcessPoolExecutor(jobs) as pool:
+            drawn = set().union(*pool.map(part, range(jobs)))
+    for path in folder.iterdir():
+        if path.name not in drawn:
+            path.unlink()
+
+
+def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
+    """Every so-manieth figure. Returns the names of the files."""
     results = load(study_dir)
-    (study_dir / "figures").mkdir(exist_ok=True)
-    for drawing in (*FIGURES, *EVALUATION_DRAWINGS):
-        files = {suffix: study_dir / "figures" / f"{drawing.name}.{suffix}" for suffix in ("svg", "png")}
+    drawings = [(own, ("svg", "png")) for own in (*FIGURES, *EVALUATION_DRAWINGS)]
+    drawings += [(own, ("svg",)) for own in inside_drawings(results)]
+    names = set()
+    for drawing, suffixes in drawings[part::jobs]:
         with matplotlib.rc_context(STYLE):
-            figure = drawing.draw(results)
-            for suffix, path in files.items():
-                if figure is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    save(figure, path, suffix)
-    draw_inside(study_dir)
+            if (figure := drawing.draw(results)) is not None:
+                for suffix in suffixes:
+                    names.add(f"{drawing.name}.{suffix}")
+                    save(figure, study_dir / "figures" / f"{drawing.name}.{suffix}", suffix)
+    return names
 
 
 def picture(results: Results, drawing: Drawing, alt: str = "") -> Picture | None:

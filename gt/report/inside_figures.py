@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from gt.report.figures import COLOURS, GREY, STYLE, Drawing, save
+from gt.report.figures import COLOURS, GREY, Drawing
 from gt.report.inside import Measured, measured
-from gt.report.numbers import Results, load
+from gt.report.numbers import Results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,23 +26,6 @@ CAPTION = (
     "trained network, on held-out text. Dashed: before training. State norms are means over layers, against the position in "
     "trained lengths T."
 )
-
-
-def draw_inside(study_dir: Path) -> None:
-    """Write `figures/inside.<cell>.svg` for every cell that was looked into; remove those of others."""
-    results = load(study_dir)
-    folder = study_dir / "figures"
-    folder.mkdir(exist_ok=True)
-    drawings = inside_drawings(results)
-    kept = {f"{drawing.name}.svg" for drawing in drawings}
-    for path in folder.glob("inside.*"):
-        if path.name not in kept:
-            path.unlink()
-    for drawing in drawings:
-        with matplotlib.rc_context(STYLE):
-            figure = drawing.draw(results)
-            assert figure is not None
-            save(figure, folder / f"{drawing.name}.svg", "svg")
 
 
 def inside_drawings(results: Results) -> list[Drawing]:

@@ -28,7 +28,7 @@ def test_every_drawing_is_written_as_svg_and_png(study: Path) -> None:
 
 def test_drawing_again_gives_the_same_bytes(study: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("figures"))
-    draw(copy)
+    draw(copy, jobs=2)
     for file in (study / "figures").iterdir():
         assert file.read_bytes() == (copy / "figures" / file.name).read_bytes(), file.name
 

@@ -13,7 +13,6 @@ from shared import make, report
 
 from gt.report.gallery import draw
 from gt.report.inside import inside_tables, measured
-from gt.report.inside_figures import draw_inside
 from gt.report.numbers import load
 
 SEEDS = 3
@@ -146,7 +145,7 @@ def test_a_study_that_was_not_looked_into_has_no_such_section(study: Path, tmp_p
     plan = records.plan(seeds=2, variants={"GPT-2": 0.0}, tokenizers=("char",))
     records.write_runs(plan, tmp_path / "runs", troubled=False)
     folder = make(tmp_path, plan)
-    draw_inside(folder)
+    draw(folder)
     report(folder)
     assert 'id="synthetic-inside"' not in (folder / "report.html").read_text()
     assert "Inside the networks" not in (folder / "report.md").read_text()
@@ -157,7 +156,7 @@ def test_figures_of_cells_that_are_gone_are_removed_and_drawing_twice_gives_the_
     path = study / "figures" / f"{own.id}.svg"
     before, gone = path.read_bytes(), study / "figures" / "inside.other.svg"
     gone.write_text("old")
-    draw_inside(study)
+    draw(study)
     assert path.read_bytes() == before
     assert not gone.exists()
     assert not re.search(r"\d{4}-\d\d-\d\d", before.decode())

@@ -44,6 +44,7 @@ rule figures:
         "logs/figures/{study}.log",
     conda:
         "../envs/gt.yaml"
+    threads: 2
     params:
         code=fingerprint(
             *("report/gallery", "report/figures", "report/sweeps"),
@@ -52,7 +53,7 @@ rule figures:
         ),
         folder=folder_of_output,
     shell:
-        "python -m gt figures --study {params.folder:q} > {log:q} 2>&1"
+        "python -m gt figures --study {params.folder:q} --jobs {threads} > {log:q} 2>&1"
 
 
 rule report:
