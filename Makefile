@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= smoke
+PUBLISHED := $(patsubst %/records,%,$(sort $(wildcard results/published/*/records)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test report publish ui lock schemas clean
+.PHONY: help run test report headline publish ui lock schemas clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -24,8 +25,11 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	snakemake --lint
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-report: $(VENV)/.run  ## make the report of every published study again from its records
-	set -e; for records in results/published/*/records; do gt rebuild --published $$(dirname $$records) --templates report_templates; done
+report: $(VENV)/.run  ## make the report of every published study again from its records, and one of all of them
+	gt rebuild --published $(PUBLISHED) --templates report_templates
+
+headline: $(VENV)/.run  ## write the top of the README anew from the published studies
+	gt headline --published $(PUBLISHED) --readme README.md
 
 publish: $(VENV)/.run  ## keep the records and the report of a study that has run (STUDY=smoke) under results/published
 	gt publish --plan results/studies/$(STUDY)/plan.json --runs results/runs --out results/published/$(STUDY) --templates report_templates

@@ -94,7 +94,12 @@ def parser() -> argparse.ArgumentParser:
     report_.add_argument("--out", type=Path, metavar="PATH", help="where it goes; by default the folder of the one study")
     command(summary, study="results/studies/<study>")
     command(publish, plan="plan.json", runs="results/runs", out="results/published/<study>", templates="report_templates")
-    command(rebuild, published="results/published/<study>", templates="report_templates")
+    rebuild_ = command(rebuild, templates="report_templates")
+    headline_ = command(headline, readme="README.md")
+    for sub in (rebuild_, headline_):
+        sub.add_argument(
+            "--published", nargs="+", required=True, type=Path, metavar="PATH", help="results/published/<study> ..."
+        )
     command(schema, out="workflow/schemas")
     command(list_).add_argument("--variants", action="store_true", help="the variants, counted at a scale")
     match_ = command(match)
@@ -341,11 +346,20 @@ def publish(options: argparse.Namespace) -> None:
 
 
 def rebuild(options: argparse.Namespace) -> None:
-    """Make the report of a published study again from its records."""
-    from gt.publish import rebuild
+    """Make the reports of published studies again from their records, and one about all of them."""
+    from gt.publish import rebuild_all
 
-    rebuild(options.published, options.published, options.templates)
-    print(f"{options.published / 'report.html'}")
+    rebuild_all(options.published, options.templates)
+    for folder in options.published:
+        print(f"{folder / 'report.html'}")
+
+
+def headline(options: argparse.Namespace) -> None:
+    """Write the figure and the sentences at the top of the README anew from the published studies."""
+    from gt.publish import write_headline
+
+    write_headline(options.published, options.readme)
+    print(options.readme)
 
 
 def claims(options: argparse.Namespace) -> None:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from gt.analysis.aggregate import aggregate
-from gt.analysis.verdicts import judge
+from gt.analysis.verdicts import judge, overview
 from gt.errors import ConfigError
 from gt.records import atomic_write, read_json, write_json
 from gt.report.gallery import draw
+from gt.report.headline import headline, insert
+from gt.report.numbers import load
 from gt.report.render import render
 from gt.study import dumps
 
@@ -26,6 +28,8 @@ Json = dict[str, Any]
 DOCUMENTS = ("manifest.json", "evaluation.json", "probes.json", "failure.json")
 CURVES = "curves.parquet"
 CLAIMS = Path("config/claims")
+# Where the report of all published studies together stands, beside theirs.
+ALL = "all"
 REPORT = ("report.html", "report.md", "report.pdf", "tables", "figures", "claims")
 
 
@@ -43,21 +47,60 @@ def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:
 def rebuild(published: Path, out: Path, templates: Path) -> None:
     """Make the report of a published study again, into `out`. The same records and code give the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        runs, study = Path(folder) / "runs", Path(folder) / "study"
-        plan = unpack(published / "records", runs)
+        study = Path(folder) / published.name
+        _report(published, study, templates)
+        _copy(study, out)
+
+
+def rebuild_all(published: list[Path], templates: Path) -> None:
+    """Make the reports of published studies again, and beside them, in `all/`, one about all of them together."""
+    with tempfile.TemporaryDirectory() as folder:
+        studies = [Path(folder) / own.name for own in published]
+        for own, study in zip(published, studies, strict=True):
+            _report(own, study, templates)
+            _copy(study, own)
+        if len(studies) > 1:
+            render(studies, Path(folder) / ALL, templates, CLAIMS)
+            _copy(Path(folder) / ALL, published[0].parent / ALL)
+
+
+def write_headline(published: list[Path], readme: Path) -> None:
+    """Write the headline of the README anew from the records of the published studies. Its figure is one of their reports'."""
+    with tempfile.TemporaryDirectory() as folder:
+        studies = [Path(folder) / own.name for own in published]
+        for own, study in zip(published, studies, strict=True):
+            _tables(own, study)
+        rows = [row for row in overview(CLAIMS, studies) if row.judgement]
+        text = headline([load(study) for study in studies], rows, published[0].parent.as_posix())
+    with atomic_write(readme) as temporary:
+        temporary.write_text(insert(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+def _tables(published: Path, study: Path) -> None:
+    """A study's tables and verdicts, from the records that are kept."""
+    with tempfile.TemporaryDirectory() as runs:
+        plan = unpack(published / "records", Path(runs))
         study.mkdir()
         shutil.copyfile(published / "records/plan.json", study / "plan.json")
-        aggregate(plan, runs, study)
-        judge(study, CLAIMS)
-        draw(study, os.cpu_count() or 1)
-        render([study], study, templates, CLAIMS)
-        out.mkdir(parents=True, exist_ok=True)
-        for name in REPORT:
-            shutil.rmtree(out / name, ignore_errors=True)
-            if (study / name).is_dir():
-                shutil.copytree(study / name, out / name)
-            elif (study / name).exists():
-                shutil.copyfile(study / name, out / name)
+        aggregate(plan, Path(runs), study)
+    judge(study, CLAIMS)
+
+
+def _report(published: Path, study: Path, templates: Path) -> None:
+    _tables(published, study)
+    draw(study, os.cpu_count() or 1)
+    render([study], study, templates, CLAIMS)
+
+
+def _copy(study: Path, out: Path) -> None:
+    """What a reader sees."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in REPORT:
+        shutil.rmtree(out / name, ignore_errors=True)
+        if (study / name).is_dir():
+            shutil.copytree(study / name, out / name)
+        elif (study / name).exists():
+            shutil.copyfile(study / name, out / name)
 
 
 def pack(plan: Json, runs: Path, records: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import records
 from gt.analysis.aggregate import aggregate
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import REPORT, pack, rebuild, unpack
+from gt.publish import ALL, REPORT, pack, rebuild, rebuild_all, unpack, write_headline
 from gt.records import write_json
+from gt.report.headline import END, START
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "report_templates"
@@ -78,6 +82,51 @@ def test_nothing_to_publish_is_bad_input(plan: dict[str, Any], tmp_path: Path) -
     with pytest.raises(ConfigError, match="no run of synthetic has a record here"):
         pack(plan, tmp_path / "nowhere", tmp_path / "records")
     assert not (tmp_path / "records").exists()
+
+
+def test_several_studies_are_made_again_together(published: Path, tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(published / "records", tmp_path / name / "records")).parent for name in ("one", "two")]
+    plan = json.loads((folders[1] / "records/plan.json").read_text())
+    write_json(folders[1] / "records/plan.json", {**plan, "study": "two", "title": "The second"})
+    rebuild_all(folders, TEMPLATES)
+    assert (folders[0] / "report.md").read_bytes() == (published / "report.md").read_bytes()
+    text = (tmp_path / ALL / "report.md").read_text()
+    assert "## The second" in text
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert links
+    assert all((tmp_path / ALL / link).is_file() for link in links)
+
+
+def test_the_headline_is_between_its_marks_and_says_what_was_found(published: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "synthetic"))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Name\n\n{START}old\n{END}\n\nMore.\n")
+    write_headline([folder], readme)
+    text = readme.read_text()
+    write_headline([folder], readme)
+    assert readme.read_text() == text
+    assert text.startswith("# Name\n") and text.endswith(f"{END}\n\nMore.\n") and "old" not in text
+    (figure,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert Path(figure).is_file()
+    assert "Published: 15 runs of 1 study." in text
+    mean = sum(records.bits_per_byte("GF", "char", seed) for seed in range(3)) / 3
+    assert f"the lowest mean is that of GF: {mean:.4f} bits per byte" in text
+
+
+def test_a_readme_without_the_marks_is_bad_input(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Name\n")
+    with pytest.raises(ConfigError, match="headline"):
+        write_headline([published], tmp_path / "README.md")
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
+def test_the_readme_is_in_step_with_what_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it fails: `make headline`, and commit."""
+    monkeypatch.chdir(ROOT)
+    readme = tmp_path / "README.md"
+    readme.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    write_headline([folder.relative_to(ROOT) for folder in PUBLISHED], readme)
+    assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("study", PUBLISHED, ids=lambda folder: folder.name)

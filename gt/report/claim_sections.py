@@ -22,13 +22,18 @@ def counted(rows: Sequence[Row]) -> str:
     sentence = f"Of {text.plural(len(rows), 'claim')}, {text.listed(words)}."
     if late := sum(bool(row.judgement and row.judgement["exploratory"]) for row in rows):
         sentence += f" {text.plural(late, 'verdict')} {text.are(late)} exploratory."
-    if explained := [row for row in rows if row.explained_by]:
-        arms = Counter(arm for row in explained for arm in row.explained_by)
-        under = text.listed([f"{arm} ({n})" for arm, n in arms.most_common()])
-        n = len(explained)
-        fail, hold = ("fails", "holds") if n == 1 else ("fail", "hold")
-        sentence += f" {n} that {fail} with the mixers as published {hold} in another form of them: {under}."
-    return sentence
+    return f"{sentence} {explained(rows)}".strip()
+
+
+def explained(rows: Sequence[Row]) -> str:
+    """How many claims fail as published and hold under an arm, and under which; empty without any."""
+    found = [row for row in rows if row.explained_by]
+    if not found:
+        return ""
+    arms = Counter(arm for row in found for arm in row.explained_by)
+    under = text.listed([f"{arm} ({n})" for arm, n in arms.most_common()])
+    fail, hold = ("fails", "holds") if len(found) == 1 else ("fail", "hold")
+    return f"{len(found)} that {fail} with the mixers as published {hold} in another form of them: {under}."
 
 
 def claims_table(rows: Sequence[Row]) -> Table:

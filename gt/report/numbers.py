@@ -53,12 +53,17 @@ class Panel:
         """What was found here: the lowest cell, against the baseline, and how many contrasts are decided."""
         if not self.measured:
             return f"On {self.title} no run has completed."
+        return f"{self.lowest} {self.counted}".strip()
+
+    @property
+    def lowest(self) -> str:
+        """The lowest cell, and how it compares with the baseline; empty where nothing was measured."""
+        if not self.measured:
+            return ""
         best = self.measured[0]
         of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
         sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}."
-        if best["variant"] != self.baseline:
-            sentence += f" {_contrast(best, self.baseline)}"
-        return f"{sentence} {self.counted}".strip()
+        return sentence if best["variant"] == self.baseline else f"{sentence} {_contrast(best, self.baseline)}"
 
     @property
     def contrasts(self) -> list[Row]:

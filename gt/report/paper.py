@@ -123,9 +123,11 @@ def compared(results: Results) -> list[Block | None]:
     tables = [Tabular(table) for table in evaluation_tables(results)]
     drawn = [picture(results, drawing) for drawing in EVALUATION_DRAWINGS]
     there = bool(tables) or any(drawn)
+    figures = [figure(results, made) for drawing in FIGURES if (made := picture(results, drawing))]
+    colours = Text("A variant has one colour, one kind of line and one marker in all figures of a study.")
     return [
         section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels)),
-        section(f"{own}-figures", "Figures", *(figure(results, picture(results, drawing)) for drawing in FIGURES)),
+        section(f"{own}-figures", "Figures", *([colours, *figures] if figures else [])),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn) if there else None,
     ]
 
@@ -140,9 +142,9 @@ def comparison(results: Results, panel: Panel) -> Section | None:
     return section(f"{results.study}-results-{panel.id}", panel.title, *about, table)
 
 
-def figure(results: Results, drawn: Picture | None) -> Section | None:
+def figure(results: Results, drawn: Picture) -> Section | None:
     """A figure under its title."""
-    return section(f"{results.study}-figure-{drawn.name}", drawn.title, drawn) if drawn else None
+    return section(f"{results.study}-figure-{drawn.name}", drawn.title, drawn)
 
 
 def inside(results: Results, cells: bool = False) -> Section | None:

@@ -34,17 +34,16 @@ class Sweep:
 def sweeps(results: Results, path: str) -> list[Sweep]:
     """The sweeps of a setting (a dotted path of a run's specification) that have two values with completed runs at least."""
     plan = {cell["id"]: cell for cell in results.plan["cells"]}
+    panels = {row["cell"]: panel for panel in results.panels for row in panel.measured}
     found: dict[str, Sweep] = {}
-    for panel in results.panels:
-        for row in panel.measured:
-            cell = plan[row["cell"]]
-            spec = deepcopy(results.plan["runs"][next(iter(cell["runs"].values()))])
-            value, spec["seed"] = _take(spec, path), sorted(cell["runs"])
-            if value is None:
-                continue
+    for row in results.cell_rows_in_order:
+        cell = plan[row["cell"]]
+        spec = deepcopy(results.plan["runs"][next(iter(cell["runs"].values()))])
+        value, spec["seed"] = _take(spec, path), sorted(cell["runs"])
+        if value is not None and row["cell"] in panels:
             others = {key: v for key, v in cell["factors"].items() if key != path}
-            sweep = found.setdefault(json.dumps(spec, sort_keys=True), Sweep(label({**cell, "factors": others}), panel, {}))
-            sweep.cells.setdefault(value, row)
+            own = Sweep(label({**cell, "factors": others}), panels[row["cell"]], {})
+            found.setdefault(json.dumps(spec, sort_keys=True), own).cells.setdefault(value, row)
     return [sweep for sweep in found.values() if len(sweep.cells) > 1]
 
 
