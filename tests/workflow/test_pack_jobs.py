@@ -125,7 +125,7 @@ def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(tmp_path: Path) 
     checkout.study()
     lines = checkout.snakemake("-n", "--profile", "workflow/profiles/gpu").stdout.splitlines()
     resources = [line for line in lines if "resources:" in line and "device=" in line]
-    assert len(resources) == 1 + 4 + 4
+    assert len(resources) == 1 + 3 * 4  # a pack; train, evaluate and probe
     assert all("device=cuda" in line for line in resources)
     assert sum("gpu=1" in line for line in resources) == 1
 
@@ -141,4 +141,4 @@ def test_no_more_jobs_have_a_gpu_than_there_are_gpus(
     assert result.returncode == 0
     assert f'Resource("gpu", {limit})' in result.stderr
     jobs = checkout.snakemake("-n").stdout
-    assert jobs.count("gpu=1, device=auto") == 8
+    assert jobs.count("gpu=1, device=auto") == 12
