@@ -19,10 +19,7 @@ from gt.report.figures import COLOURS, GREY, STYLE, save
 Json = dict[str, Any]
 OWN = "as published"
 COLOUR = {"supported": COLOURS[2], "refuted": COLOURS[1], "equivalent": COLOURS[0], "inconclusive": COLOURS[7]}
-CAPTION = (
-    "Each dot is a seed, the stroke the mean, the bar its 95 % interval; dotted, the bound of the claim. Green: it is "
-    "supported; orange: refuted; blue: equivalent; grey: inconclusive."
-)
+CAPTION = "Dots are seeds, the stroke their mean, the bar its 95 % interval; dotted, the claim’s bound; colours are verdicts."
 
 
 def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:

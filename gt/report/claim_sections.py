@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, finding, reasons
+from gt.report.claims import attribution, measured, reasons
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -37,7 +37,7 @@ def explained(rows: Sequence[Row]) -> str:
 
 
 def claims_table(rows: Sequence[Row]) -> Table:
-    """A row a claim: verdict, p values, and what was measured."""
+    """A row a claim: verdict, p values, and what each of its predicates was measured to be."""
     columns = (
         CLAIM,
         Column("title", "What it says", "left", wraps=True),
@@ -46,7 +46,7 @@ def claims_table(rows: Sequence[Row]) -> Table:
         Column("seeds", "Seeds", shown=text.count),
         Column("p", "p", shown=text.p_value),
         Column("p_adjusted", "Adjusted p", shown=text.p_value),
-        Column("measured", "What was measured [95 % interval]", "left", wraps=True),
+        Column("estimate", "Estimate [95 % interval]", "left", wraps=True),
     )
     caption = (
         "The claims and their verdicts. p: that the claim holds, or that it does not, whichever is smaller; adjusted by Holm "
@@ -67,7 +67,7 @@ def _claim_row(row: Row) -> dict[str, object]:
         "seeds": max((test["n"] for test in tests), default=None),
         "p": own.get("p"),
         "p_adjusted": own.get("p_adjusted"),
-        "measured": "; ".join(finding(test) for test in tests),
+        "estimate": "; ".join(measured(test) for test in tests),
     }
 
 

@@ -24,12 +24,15 @@ def number(value: float | None, figures: int = 4) -> str:
     return text.NOTHING if value is None else f"{value:.{figures}g}".replace("-", "−")
 
 
-def finding(test: Json) -> str:
-    """One predicate's sentence and what was measured: the estimate with its 95 % interval."""
+def measured(test: Json) -> str:
+    """A predicate's estimate with its 95 % interval."""
     shown = number(test["estimate"])
-    if test["lower"] is not None:
-        shown += f" [{number(test['lower'])}, {number(test['upper'])}]"
-    return f"{test['words']}: {shown}, {text.plural(test['n'], 'seed')}"
+    return shown if test["lower"] is None else f"{shown} [{number(test['lower'])}, {number(test['upper'])}]"
+
+
+def finding(test: Json) -> str:
+    """One predicate's sentence and what was measured."""
+    return f"{test['words']}: {measured(test)}, {text.plural(test['n'], 'seed')}"
 
 
 def reasons(judgement: Json) -> list[str]:

@@ -25,10 +25,12 @@ from gt.report.figures import INK
 from gt.report.tables import Table, markdown_words
 
 Json = dict[str, Any]
-# A table of more lines than this does not fit on a page.
-PAGE = 45
-# Letters that fit into a column of words.
-WIDTH = 30
+# A table of more lines than this would fill a page, and stands in the appendix.
+MOST_LINES = 32
+# Letters that fit into a column of words, and into all columns together.
+LETTERS, PAGE_LETTERS = 30, 120
+# Centimetres of a page that a picture may have: of height, and of width in one column or two.
+HEIGHT, WIDTHS = 21.0, (8.4, 17.6)
 
 
 def write(document: Document, folder: Path, templates: Path) -> None:
@@ -157,24 +159,25 @@ class _Plain:
                 own = {"source": source}
             case Tabular(table, appendix):
                 own = _table(table)
-                if appendix or _lines(own) > PAGE:
+                if appendix or _lines(own) > MOST_LINES:
                     self.appendix.append(own)
                     return None
             case Picture():
                 name = f"{len(list(self.folder.iterdir()))}.svg"
                 shutil.copyfile(block.file, self.folder / name)
-                own = {
-                    "file": name,
-                    "title": block.title,
-                    "alt": block.alt,
-                    "caption": spans(block.caption),
-                    "wide": block.wide,
-                }
+                own = {"file": name, "title": block.title, "alt": block.alt, "caption": spans(block.caption)}
+                own |= {"wide": block.wide, "share": _share(block)}
             case Section():
                 if block.folded or not (inner := self.blocks(block.blocks)):
                     return None
                 own = {"title": spans(block.title), "blocks": inner}
         return {"kind": block.kind, **own}
+
+
+def _share(picture: Picture) -> float:
+    """How much of the width that it has a picture may take, in per cent, to be no higher than a page."""
+    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', picture.file.read_text()[:1000])[:2])
+    return min(100.0, 100 * HEIGHT / (WIDTHS[picture.wide] * height / width))
 
 
 def _table(table: Table) -> Json:
@@ -186,6 +189,7 @@ def _table(table: Table) -> Json:
 def _lines(table: Json) -> int:
     """About how many lines a table takes."""
     wraps = [column["wraps"] for column in table["columns"]]
-    return sum(
-        max(-(-len(cell) // WIDTH) if wrap else 1 for cell, wrap in zip(row, wraps, strict=True)) for row in table["rows"]
-    )
+    lines = sum(max(len(cell) // LETTERS + 1 if w else 1 for cell, w in zip(row, wraps, strict=True)) for row in table["rows"])
+    cells = zip(*([column["header"] for column in table["columns"]], *table["rows"]), strict=True)
+    wide = sum(min(max(map(len, own)), LETTERS if wrap else PAGE_LETTERS) for own, wrap in zip(cells, wraps, strict=True))
+    return lines if wide <= PAGE_LETTERS else 2 * lines

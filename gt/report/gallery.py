@@ -38,13 +38,12 @@ def draw(study_dir: Path, jobs: int = 1) -> None:
 def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
     """Every so-manieth figure. Returns the names of the files."""
     results = load(study_dir)
-    drawings = [(own, ("svg", "png")) for own in (*FIGURES, *EVALUATION_DRAWINGS)]
-    drawings += [(own, ("svg",)) for own in inside_drawings(results)]
+    whole, single = [*FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
     names = set()
-    for drawing, suffixes in drawings[part::jobs]:
+    for drawing in (whole + single)[part::jobs]:
         with matplotlib.rc_context(STYLE):
             if (figure := drawing.draw(results)) is not None:
-                for suffix in suffixes:
+                for suffix in ("svg", "png") if drawing in whole else ("svg",):
                     names.add(f"{drawing.name}.{suffix}")
                     save(figure, study_dir / "figures" / f"{drawing.name}.{suffix}", suffix)
     return names

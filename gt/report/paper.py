@@ -36,7 +36,7 @@ def paper(studies: Sequence[Results], claims: Sequence[Claim], pictures: dict[st
     sections = [
         section("abstract", "Abstract", *abstract(studies, judged)),
         section("claims", "Claims", *claimed(claims, judged, pictures)),
-        section("reading", "How to read this", reading(studies)),
+        section("reading", "How to read this", reading(studies, bool(pictures))),
         *each(of_several if several else findings),
         section("coverage", "Coverage and deviations from the plan", *coverage(studies), *each(coverage_tables)),
         section("models", "The models", *each(models)),
@@ -78,10 +78,11 @@ def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str
     ]
 
 
-def reading(studies: Sequence[Results]) -> Terms:
-    """What the words and signs of the tables mean."""
+def reading(studies: Sequence[Results], claims: bool) -> Terms:
+    """What the words, signs and colours mean. claims: whether there are figures of claims."""
     own = studies[0]
     baseline = own.baseline if len(studies) == 1 else "the study's baseline"
+    colours = "green is supported, orange refuted, blue equivalent and grey inconclusive"
     return Terms(
         (
             (
@@ -102,6 +103,7 @@ def reading(studies: Sequence[Results]) -> Terms:
                 f"{own.margin} of one; within margin where both hold; else it cannot be decided with the seeds there are, "
                 "which is not the same as no difference.",
             ),
+            *([("Verdict of a claim", f"In the figures of claims, {colours}.")] if claims else []),
         )
     )
 
@@ -121,14 +123,15 @@ def compared(results: Results) -> list[Block | None]:
     own = results.study
     about = Text("Measured on the trained models; `gt/evals` says how. Each number in the tables is a mean over seeds.")
     tables = [Tabular(table) for table in evaluation_tables(results)]
-    drawn = [picture(results, drawing) for drawing in EVALUATION_DRAWINGS]
-    there = bool(tables) or any(drawn)
-    figures = [figure(results, made) for drawing in FIGURES if (made := picture(results, drawing))]
+    figures, drawn = (
+        [figure(results, made) for drawing in drawings if (made := picture(results, drawing))]
+        for drawings in (FIGURES, EVALUATION_DRAWINGS)
+    )
     colours = Text("A variant has one colour, one kind of line and one marker in all figures of a study.")
     return [
         section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels)),
         section(f"{own}-figures", "Figures", *([colours, *figures] if figures else [])),
-        section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn) if there else None,
+        section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn) if tables or drawn else None,
     ]
 
 
