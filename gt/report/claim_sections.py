@@ -12,7 +12,7 @@ from gt.report.claims import attribution, measured, reasons
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
-CLAIM = Column("id", "Claim", "left")
+CLAIM = Column("id", "Claim", "left", link="claim-")
 
 
 def counted(rows: Sequence[Row]) -> str:

@@ -57,10 +57,12 @@ class Panel:
 
     @property
     def lowest(self) -> str:
-        """The lowest cell, and how it compares with the baseline; empty where nothing was measured."""
+        """The lowest cell that is compared with the baseline, and how; empty where nothing was measured."""
         if not self.measured:
             return ""
-        best = self.measured[0]
+        # Cells of other seeds than the baseline's, as those that tune a rate have, are in the table alone.
+        paired = [row for row in self.measured if row["variant"] == self.baseline or not text.absent(row["difference"])]
+        best = (paired or self.measured)[0]
         of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
         sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}."
         return sentence if best["variant"] == self.baseline else f"{sentence} {_contrast(best, self.baseline)}"

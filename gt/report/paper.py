@@ -61,7 +61,7 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
     if judged:
         blocks.append(Text(counted(judged)))
     for own in studies:
-        found = own.findings if not several else own.findings[:1]
+        found = [f"`{own.study}`: {own.findings[0]}"] if several else own.findings
         blocks += [Text(finding) for finding in found]
     warnings = tuple(f"{own.study}: {w}" if several else w for own in studies for w in own.warnings)
     blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)

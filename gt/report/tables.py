@@ -25,7 +25,7 @@ Row = dict[str, Any]
 class Column:
     """key: of the CSV file, and of the row where `shown` is of one value. header: what the reader sees, with its unit.
 
-    wraps: the text may take several lines in HTML.
+    wraps: the text may take several lines in HTML. link: in HTML, to the section whose id is this and the value.
     """
 
     key: str
@@ -34,6 +34,7 @@ class Column:
     shown: Callable[[Any], str] | None = None
     whole_row: Callable[[Row], str] | None = None
     wraps: bool = False
+    link: str = ""
 
     def text(self, row: Row) -> str:
         """A cell as a reader sees it."""
@@ -43,6 +44,11 @@ class Column:
         if text.absent(value) or value == "":
             return text.NOTHING
         return self.shown(value) if self.shown else str(value)
+
+    def html(self, row: Row) -> str:
+        """The same in HTML."""
+        words = html.escape(self.text(row))
+        return f'<a href="#{html.escape(self.link + str(row[self.key]))}">{words}</a>' if self.link else words
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Table:
         head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.columns)
         rows = []
         for row in self.rows:
-            first, *rest = ((c.align + " wrap" * c.wraps, e(c.text(row))) for c in self.columns)
+            first, *rest = ((c.align + " wrap" * c.wraps, c.html(row)) for c in self.columns)
             cells = "".join(f'<td class="{align}">{cell}</td>' for align, cell in rest)
             rows.append(f'<tr><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')
         label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
