@@ -69,14 +69,14 @@ def write_headline(published: list[Path], readme: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         studies = [Path(folder) / own.name for own in published]
         for own, study in zip(published, studies, strict=True):
-            _tables(own, study)
+            restore(own, study)
         rows = [row for row in overview(CLAIMS, studies) if row.judgement]
         text = headline([load(study) for study in studies], rows, published[0].parent.as_posix())
     with atomic_write(readme) as temporary:
         temporary.write_text(insert(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
-def _tables(published: Path, study: Path) -> None:
+def restore(published: Path, study: Path) -> None:
     """A study's tables and verdicts, from the records that are kept."""
     with tempfile.TemporaryDirectory() as runs:
         plan = unpack(published / "records", Path(runs))
@@ -87,7 +87,7 @@ def _tables(published: Path, study: Path) -> None:
 
 
 def _report(published: Path, study: Path, templates: Path) -> None:
-    _tables(published, study)
+    restore(published, study)
     draw(study, os.cpu_count() or 1)
     render([study], study, templates, CLAIMS)
 

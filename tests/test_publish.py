@@ -15,9 +15,10 @@ import records
 from gt.analysis.aggregate import aggregate
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import ALL, REPORT, pack, rebuild, rebuild_all, unpack, write_headline
+from gt.publish import ALL, CLAIMS, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
 from gt.records import write_json
 from gt.report.headline import END, START
+from gt.report.render import render
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "report_templates"
@@ -132,7 +133,8 @@ def test_the_readme_is_in_step_with_what_is_published(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("study", PUBLISHED, ids=lambda folder: folder.name)
 def test_the_numbers_of_a_published_study_are_those_of_its_records(study: Path, tmp_path: Path) -> None:
     """Where it fails because a table has changed its columns: `make report`, and commit."""
-    rebuild(study, tmp_path, TEMPLATES)
+    restore(study, tmp_path / study.name)
+    render([tmp_path / study.name], tmp_path, TEMPLATES, CLAIMS)  # without the figures of the study, which take long
     committed, again = numbers(study), numbers(tmp_path)
     assert committed
     assert committed.keys() == again.keys()

@@ -135,9 +135,9 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     runs = made(studies)
     found = []
     if len(runs):
-        small, large = (text.significant(float(f(runs["n_params"]))) for f in (min, max))
+        small, large = (text.count(float(f(runs["n_params"]))) for f in (min, max))
         sizes = f"{small} parameters" if small == large else f"{small} to {large} parameters"
-        few, many = (text.significant(float(f(runs["tokens"]))) for f in (min, max))
+        few, many = (text.count(float(f(runs["tokens"]))) for f in (min, max))
         tokens = f"{few} tokens" if few == many else f"{few} to {many} tokens"
         found.append(f"Models of {sizes}, trained on {tokens}: what holds at this size and budget need not hold at others.")
     corpora = sorted({str(name) for own in studies for name in own.plan["corpora"]})

@@ -22,13 +22,13 @@ from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
 from gt.report.figures import INK
-from gt.report.tables import Table, markdown_words
+from gt.report.tables import PLACE, Table, markdown_words
 
 Json = dict[str, Any]
 # A table of more lines than this would fill a page, and stands in the appendix.
 MOST_LINES = 32
 # Letters that fit into a column of words, and into all columns together.
-LETTERS, PAGE_LETTERS = 30, 120
+LETTERS, PAGE_LETTERS = 30, 140
 # Centimetres of a page that a picture may have: of height, and of width in one column or two.
 HEIGHT, WIDTHS = 21.0, (8.4, 17.6)
 
@@ -181,8 +181,10 @@ def _share(picture: Picture) -> float:
 
 
 def _table(table: Table) -> Json:
-    columns = [{"header": c.header, "align": c.align, "wraps": c.wraps} for c in table.columns]
-    rows = [[" ".join(column.text(row).split()) for column in table.columns] for row in table.rows]
+    """Paper is narrow: a corpus or tokenizer that all rows have has no column."""
+    shown = [c for c in table.columns if c not in PLACE or len({c.text(row) for row in table.rows}) > 1]
+    columns = [{"header": c.header, "align": c.align, "wraps": c.wraps} for c in shown]
+    rows = [[" ".join(column.text(row).split()) for column in shown] for row in table.rows]
     return {"caption": table.caption, "columns": columns, "rows": rows}
 
 
