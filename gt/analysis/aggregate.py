@@ -31,7 +31,8 @@ MAIN = "val/bits_per_byte"
 # What a cell's mean and interval are given of.
 METRICS = (
     *(MAIN, "val/loss", "val/perplexity", "test/bits_per_byte", "test/loss", "gate/final"),
-    *("tokens_per_second", "seconds", "peak_memory_bytes", "tokens_per_dollar", "north_star", "compute_efficiency"),
+    *("tokens_per_second", "seconds", "device_seconds", "energy_joules", "peak_memory_bytes"),
+    *("tokens_per_dollar", "north_star", "compute_efficiency"),
 )
 # The columns of a contrast, also where a study has none.
 CONTRAST = (

@@ -253,14 +253,16 @@ def costs_table(results: Results) -> Table:
         *PLACE,
         Column("completed", "Runs", shown=text.count),
         Column("tokens_per_second_mean", "Tokens/s", shown=text.count),
-        Column("seconds_mean", "Time a run", shown=text.duration),
+        Column("device_seconds_mean", "Device time a run", shown=text.duration),
+        Column("energy_joules_mean", "Energy a run (kJ)", shown=lambda joules: text.significant(joules / 1000)),
         Column("peak_memory_bytes_mean", "Peak memory", shown=text.mebibytes),
         Column("tokens_per_dollar_mean", "Tokens/$", shown=text.count),
         Column("north_star_mean", "N*", shown=text.count),
         Column("compute_efficiency_mean", "1/(PPL*GFLOP)", shown=text.decimals),
     )
     caption = (
-        "What training cost: means over the completed runs of a cell, all attempts of a run counted. At "
+        "What training cost: means over the completed runs of a cell; runs that shared a device have its time and energy in "
+        "equal parts. Tokens/s are of one run, beside those that it shared with. At "
         f"${results.plan['dollars_per_hour']:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
         "column: 1 over the perplexity times the forward GFLOPs of a token. More is better in all three, under one tokenizer."
     )
