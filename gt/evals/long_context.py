@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from gt.data.batches import EVALUATION_TOKENS
@@ -75,6 +74,8 @@ def useful_window(losses: dict[int, Tensor]) -> int | None:
 
 def _is_positive(gain: np.ndarray) -> bool:
     """Whether the mean is above zero beyond chance; the same gain in every window is certain."""
+    from scipy import stats
+
     return bool(np.ptp(gain) == 0 or stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue < 0.05)
 
 

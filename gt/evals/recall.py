@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from gt.data.tasks import HELD_OUT, Episodes, draw
 from gt.data.tokenizers import load_tokenizer
@@ -58,6 +57,8 @@ def recall(subject: Subject) -> Json:
 def share(right: np.ndarray) -> Json:
     """The share of true values, with Wilson's 95 % interval and their number. right: bool (n,), n > 0."""
     k, n = int(right.sum()), len(right)
+    from scipy import stats
+
     interval = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     return {"accuracy": k / n, "lower": float(interval.low), "upper": float(interval.high), "n": n}
 

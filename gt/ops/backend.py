@@ -13,7 +13,6 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gt.ops.kernels import serves, tiles
@@ -25,7 +24,6 @@ _forced: list[str] = []
 _chosen: dict[str, str] = {}
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
     """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
 
@@ -43,6 +41,10 @@ def select(op: str, device_type: str, double: bool, keys: int, values: int) -> s
     _chosen[f"{op} {keys}x{values}"] = f"{name}: {tiles(keys, values)}" if name == "positions" else name
     implementation(op, name)  # imported now, not while a compiler looks on
     return name
+
+
+# What `torch.compiler.assume_constant_result` does; calling it would load the compiler, which takes a second.
+select._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def chosen() -> dict[str, str]:
