@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gt.ops.kernels import tiles
+from gt.ops.kernels.launch import folded
 
 WEAK = -0.5  # of log w
 SMALLEST = 1e-37  # in place of a decay that is 0 in float32
@@ -136,14 +137,7 @@ recurrence.register_autograd(_differentiate, setup_context=_setup)
 def _(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     """Runs become part of the batch; each keeps its own u."""
     *tensors, decay = inputs
-
-    def folded(x: Tensor | None, dim: int | None) -> Tensor | None:
-        if x is None:
-            return None
-        runs = x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)
-        return runs.flatten(0, 1)
-
-    y, final = recurrence(*(folded(x, dim) for x, dim in zip(tensors, dims[:-1], strict=True)), decay)
+    y, final = recurrence(*(folded(x, dim, info.batch_size) for x, dim in zip(tensors, dims[:-1], strict=True)), decay)
     return (y.unflatten(0, (info.batch_size, -1)), final.unflatten(0, (info.batch_size, -1))), (0, 0)
 
 

@@ -7,14 +7,12 @@ sums over what lies between them (Dao and Gu 2024, listing 1), each sum taken fo
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, folded, warps
+from gt.ops.kernels.launch import CHUNK, register, warps
 
 STRONGEST = tl.constexpr(-1e30)  # as in gt.ops.kernels.wkv6
 ROWS = 32  # of a program
@@ -175,27 +173,7 @@ def _(
     return dx, dlog_w, db, dc, torch.empty_like(states[:, :, 0]).contiguous()
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, start = inputs
-    ctx.save_for_backward(*tensors, output[2])
-    ctx.has_start = start is not None
-
-
-def _differentiate(ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, states = ctx.saved_tensors
-    dy = torch.zeros_like(inputs[0]) if dy is None else dy
-    dlast = torch.zeros_like(states[:, :, 0]) if dlast is None else dlast
-    *gradients, dstart = ssd_backward(*inputs, states, dy, dlast)
-    return (*gradients, dstart if ctx.has_start else None)
-
-
-ssd_forward.register_autograd(_differentiate, setup_context=_remember)
-
-
-@torch.library.register_vmap(ssd_forward)
-def _(info: Any, in_dims: Any, *inputs: Tensor | None) -> Any:
-    outputs = ssd_forward(*(folded(x, dim, info.batch_size) for x, dim in zip(inputs, in_dims, strict=True)))
-    return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0, 0)
+register(ssd_forward, ssd_backward, written=0)
 
 
 def ssd_chunks(

@@ -11,14 +11,12 @@ first. No two programs add to one place: what several share leaves the kernel in
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, folded, warps
+from gt.ops.kernels.launch import CHUNK, register, warps
 
 # No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
 STRONGEST = tl.constexpr(-1e30)
@@ -210,27 +208,7 @@ def _(
     return dr, dk, dv, dlog_w, du, torch.empty_like(states[:, :, 0]).contiguous()
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, start = inputs
-    ctx.save_for_backward(*tensors, output[2])
-    ctx.has_start = start is not None
-
-
-def _differentiate(ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    *inputs, states = ctx.saved_tensors
-    dy = torch.zeros_like(inputs[2]) if dy is None else dy
-    dlast = torch.zeros_like(states[:, :, 0]) if dlast is None else dlast
-    *gradients, dstart = wkv6_backward(*inputs, states, dy, dlast)
-    return (*gradients, dstart if ctx.has_start else None)
-
-
-wkv6_forward.register_autograd(_differentiate, setup_context=_remember)
-
-
-@torch.library.register_vmap(wkv6_forward)
-def _(info: Any, in_dims: Any, *inputs: Tensor | None) -> Any:
-    outputs = wkv6_forward(*(folded(x, dim, info.batch_size) for x, dim in zip(inputs, in_dims, strict=True)))
-    return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0, 0)
+register(wkv6_forward, wkv6_backward, written=2)
 
 
 def wkv6_chunks(
