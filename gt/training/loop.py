@@ -18,7 +18,6 @@ from tqdm import tqdm
 from gt.data.tokens import Tokens
 from gt.models.lm import audit
 from gt.ops.backend import chosen
-from gt.records import RECORD as RECORD
 from gt.records import atomic_write, write_json
 from gt.spec import RunSpec
 from gt.training import checkpoint

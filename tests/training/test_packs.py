@@ -9,16 +9,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
+from corpus import words
 
-from gt.data import corpora, ngram, tokenizers
+from gt.data import ngram
 from gt.data.tokens import Tokens
 from gt.grouping import OWN_TRAINING, cohort_key
 from gt.records import read_json, write_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec
 from gt.training.cohort import Cohort
 from gt.training.loop import Attempt, Job, Settings
 from gt.training.packs import folder_name, train_pack
@@ -42,16 +42,9 @@ OTHER: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tokens of a small text with structure to learn."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(30)]
-    text = folder / "words.txt"
-    text.write_text(" ".join(rng.choice(words, 5000)))
-    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
-    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
-    ngram.prepare(folder / "char")
-    return folder / "char"
+    folder = words(tmp_path_factory.mktemp("data"))
+    ngram.prepare(folder)
+    return folder
 
 
 def run_spec(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> RunSpec:

@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from corpus import words
 from safetensors.torch import load_file
 
-from gt.data import corpora, tokenizers
 from gt.data.tokens import Tokens
-from gt.records import read_json, write_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.records import RECORD, read_json, write_json
+from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import Cohort
 from gt.training.flat import parameter_groups
-from gt.training.loop import RECORD, Job, Settings, train
+from gt.training.loop import Job, Settings, train
 from gt.training.optimizer import decays, learning_rate
 from gt.training.regions import Regions
 
@@ -33,15 +33,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tokens of a small text with structure to learn."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(30)]
-    text = folder / "words.txt"
-    text.write_text(" ".join(rng.choice(words, 5000)))
-    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
-    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
-    return folder / "char"
+    return words(tmp_path_factory.mktemp("data"))
 
 
 def run_spec(variant: str = "GF", seed: int = 0, **training: Any) -> RunSpec:
