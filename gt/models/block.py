@@ -73,12 +73,19 @@ class Block(nn.Module):
         """x: (batch, time, d_model). state: None, or what the previous piece of the sequence returned."""
         n = x if self.post else _through(self.mixer_norm, x)
         mixed, states = self._mix(n, x, state)
-        x = self._add(x, mixed, "mixer")
+        x, last = self.finish(x, mixed, n, state["feed_forward"] if state and self.feed_forward is not None else None)
         if self.feed_forward is not None:
-            inner = n if self.beside else x if self.post else _through(self.feed_forward_norm, x)
-            y, states["feed_forward"] = self.feed_forward(inner, state["feed_forward"] if state else None)
-            x = self._add(x, y, "feed_forward")
+            states["feed_forward"] = last
         return x, states
+
+    def finish(self, x: Tensor, mixed: Tensor, n: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """What comes after the mixers: x with mix(n), and the feed-forward layer. Returns that layer's state beside."""
+        x = self._add(x, mixed, "mixer")
+        if self.feed_forward is None:
+            return x, None
+        inner = n if self.beside else x if self.post else _through(self.feed_forward_norm, x)
+        y, state = self.feed_forward(inner, state)
+        return self._add(x, y, "feed_forward"), state
 
     def _add(self, x: Tensor, y: Tensor, sublayer: str) -> Tensor:
         """The residual stream x with the output y of a sublayer, `mixer` or `feed_forward`."""

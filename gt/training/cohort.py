@@ -31,7 +31,7 @@ from gt.spec import RunSpec
 from gt.training import engine
 from gt.training.auxiliary import BranchDropper, BranchWatch, auxiliary_loss
 from gt.training.carried import Carried
-from gt.training.curves import Curves, GateWatch
+from gt.training.curves import Curves, GateWatch, mean_gate
 from gt.training.distributed import World
 from gt.training.flat import Flat
 from gt.training.losses import losses_and_state, mean_loss, token_losses
@@ -100,10 +100,6 @@ class Cohort:
         self.plan = StepPlan(specs, tokens, self.flat.groups, self.dropper, device)
         self.gradient_scales = self.flat.by_block(self.plan.gradient_scales(device))
         self.token_bytes = torch.from_numpy(np.asarray(tokens.token_bytes)).to(device)
-        windows = evaluation_windows(tokens.marked("val"), self.training.sequence_length, self.training.evaluation_tokens)
-        self.windows = torch.from_numpy(windows).to(device)
-        counted = windows[:, 1:][windows[:, 1:] >= 0]
-        self.validation_targets, self.validation_bytes = counted.size, int(np.asarray(tokens.token_bytes)[counted].sum())
         self.gated = list(self.model.fusions())
         self.columns = [
             "train/loss",
@@ -113,6 +109,7 @@ class Cohort:
         ]
         self.log = torch.zeros(HORIZON, len(specs), len(self.columns), dtype=self.dtype, device=device)
         self.validation = torch.zeros(len(specs), 1 + len(self.gated), dtype=torch.float64, device=device)
+        self.piece = torch.zeros(1, dtype=torch.int64, device=device)
         if self.training.auxiliary is not None and self.world.size > 1:
             raise ConfigError("training.auxiliary: these terms look at a whole batch, so such a run trains in one process.")
         if self.training.carry_state and self.world.size > 1:
@@ -123,6 +120,26 @@ class Cohort:
         self.compiled = self.compiled and plain and divisible(self.model)
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
         self.update = torch.compile(self._update, dynamic=False) if self.compiled else self._update
+        windows = evaluation_windows(tokens.marked("val"), self.training.sequence_length, self.training.evaluation_tokens)
+        counted = windows[:, 1:][windows[:, 1:] >= 0]
+        self.validation_targets, self.validation_bytes = counted.size, int(np.asarray(tokens.token_bytes)[counted].sum())
+        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows))
+
+    def _in_pieces(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows (n, time + 1) in pieces that are measured at once, (piece, rows, time + 1), and each row's share in a mean
+        over all windows, (piece, rows). Rows that fill up the last piece have no target that counts, and no share.
+
+        Compiled code is made for one shape: there a piece is as large as a piece of a batch.
+        """
+        n, time = len(windows), self.training.sequence_length
+        if self.compiled:
+            rows = self.training.batch_size // self.training.grad_accumulation // self.world.size
+        else:
+            rows = -(-n // -(-n // max(1, min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // time)))
+        filling = -n % rows
+        windows = torch.cat([windows, windows.new_full((filling, time + 1), ~0)])
+        shares = torch.cat([torch.full((n,), 1 / n, dtype=torch.float64), torch.zeros(filling, dtype=torch.float64)])
+        return windows.view(-1, rows, time + 1).to(self.device), shares.view(-1, rows).to(self.device)
 
     def _scalars(self) -> list[str]:
         gates = ["gate/mean", *(f"gate/layer_{i}" for i in self.gated)] if self.gated else []
@@ -330,23 +347,38 @@ class Cohort:
         return self.flat.by_part(buffer.square()).sqrt()
 
     def _validate(self) -> None:
-        self.model.eval()
-        self.engine("validate", self._measure, [self.validation])
-        self.model.train()
+        """Measure the losses and the mean gates of every run on the validation slice."""
+        self.validation.zero_()
+        self.piece.zero_()
+        for _ in self.pieces:
+            self.engine("validate", self._measure, [self.validation, self.piece])
+
+    def _measure(self) -> None:
+        """Add what a piece of the slice has to it, (run, nats and gates), and go on to the next."""
+        windows, shares = (table.index_select(0, self.piece)[0] for table in (self.pieces, self.shares))
+        if self.regions is not None:
+            nats, gates = self._of_regions(windows, shares)
+        else:
+            nats, gates = self._map(self._losses_and_gates, (windows, shares), shared=True)
+        self.validation.add_(torch.cat([nats.unsqueeze(1), gates], dim=1))
+        self.piece.add_(1)
+
+    def _of_regions(self, windows: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+        """By the code that was compiled for training, as which it runs: with gradients that nobody asks for."""
+        assert self.regions is not None
+        runs = len(self.specs)
+        loss = self.regions(windows.repeat(runs, 1, 1) if runs > 1 else windows).detach().view(runs)
+        nats = loss.double() * (windows[:, 1:] >= 0).sum()
+        mean = torch.func.vmap(mean_gate, in_dims=(0, None)) if runs > 1 else lambda gate, shares: mean_gate(gate, shares).view(1)
+        means = [nats.new_full((runs,), math.nan) if gate is None else mean(gate, shares) for gate in self.regions.gates()]
+        return nats, torch.stack(means, dim=1) if means else nats.new_zeros(runs, 0)
 
     @torch.no_grad()
-    def _measure(self) -> None:
-        """The sum of the losses on the validation slice, and the mean gates there, of every run."""
-        at_once = min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // self.training.sequence_length
-        measured = []
-        for piece in self.windows.split(max(1, at_once)):
-            nats, gates = self._map(self._losses_and_gates, (piece,), shared=True)
-            measured.append(torch.cat([nats.unsqueeze(1), gates * (len(piece) / len(self.windows))], dim=1))
-        self.validation.copy_(torch.stack(measured).sum(0))
-
-    def _losses_and_gates(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        with GateWatch(self.model) as gates:
+    def _losses_and_gates(self, windows: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+        self.model.eval()
+        with GateWatch(self.model, shares) as gates:
             losses = token_losses(self.model, windows, self.training.precision)
+        self.model.train()
         return losses.double().sum(), gates.means(losses)
 
     def _map(self, function: Callable[..., Any], inputs: tuple[Tensor, ...], shared: bool = False) -> tuple[Tensor, ...]:

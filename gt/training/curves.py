@@ -51,13 +51,13 @@ class Curves:
 
 
 class GateWatch:
-    """Reads the mean gate of each fusion while a model runs, through hooks.
+    """Reads the mean gate of each fusion while a model runs, through hooks. shares: (row,), each row's share in the mean.
 
-    with GateWatch(model) as gates: model(tokens); gates.means(like) -> (fusion,) float64, NaN for one without a gate.
+    with GateWatch(model, shares) as gates: model(tokens); gates.means(like) -> (fusion,) float64, NaN for one without a gate.
     """
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.model = model
+    def __init__(self, model: LanguageModel, shares: Tensor) -> None:
+        self.model, self.shares = model, shares
         self.seen: dict[int, Tensor] = {}
 
     def __enter__(self) -> GateWatch:
@@ -73,10 +73,16 @@ class GateWatch:
 
     def _read(self, layer: int, output: Fused) -> None:
         if output.gate is not None:
-            self.seen[layer] = output.gate.double().mean()
+            self.seen[layer] = mean_gate(output.gate, self.shares)
 
     def means(self, like: Tensor) -> Tensor:
         """The mean weight of the first branch in each fusion, on the device of `like`."""
         nothing = like.new_full((), math.nan, dtype=torch.float64)
         means = [self.seen.get(layer, nothing) for layer in self.model.fusions()]
         return torch.stack(means) if means else like.new_zeros(0, dtype=torch.float64)
+
+
+def mean_gate(gate: Tensor, shares: Tensor) -> Tensor:
+    """The mean of a gate (row, time, channel), or of one that all rows have, with the shares (row,) of the rows: float64."""
+    of_rows = gate.double().flatten(1).mean(1) if gate.ndim > 1 else gate.double().mean()
+    return (of_rows * shares).sum()

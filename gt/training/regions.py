@@ -1,4 +1,4 @@
-"""A language model's loss in regions that a compiler takes one at a time: each norm, mixer, fusion and feed-forward layer.
+"""A language model's loss in regions that a compiler takes one at a time: each norm, mixer and fusion, and what follows them.
 
 Compiling fuses what stands between matrix products and recurrences, which is most of a small model's kernels. A region is
 compiled once for all layers, and for all models of a process, that have it with the same shapes: a deep model compiles as
@@ -22,6 +22,8 @@ from gt.models.lm import LanguageModel, Stack
 from gt.training.losses import autocast, cross_entropies, inputs, mean_loss
 
 Weights = dict[str, Tensor]
+# The parts of a layer that are regions each; the rest of it, its sums and feed-forward layer, is one.
+REGIONS = ("mixer_norm", "mixers", "branch_norms", "fusion")
 # By what they compute. Kept for as long as the process lives: compiling takes seconds, a function little memory.
 _compiled: dict[str, Callable[..., Any]] = {}
 
@@ -52,21 +54,28 @@ class Regions:
             loss: Tensor = self.head(self.outer, x, batch[..., 1:])
         return loss
 
-    def _in_regions(self, block: Block, prefix: str) -> nn.Module:
-        """A layer whose parts are regions with weights of their own; what is left of it are sums, which any shape suits."""
+    def gates(self) -> list[Tensor | None]:
+        """Of each fusion the gate in the last call, ([run,] batch, time, channel) or ([run,] 1); None where it has none."""
+        return [layer.fusion.gate for layer in self.layers if layer.fusion is not None]
+
+    def _in_regions(self, block: Block, prefix: str) -> Block:
+        """A layer whose parts are regions with weights of their own. It keeps no states."""
         layer = copy.copy(block)
         layer._modules = dict(block._modules)
         for name, part in block.named_children():
             if isinstance(part, nn.ModuleDict):
                 parts = {letter: self._region(child, f"{prefix}{name}.{letter}.") for letter, child in part.items()}
                 layer._modules[name] = nn.ModuleDict(parts)
-            else:
+            elif name in REGIONS:
                 layer._modules[name] = self._region(part, f"{prefix}{name}.")
+        rest = copy.copy(block)
+        rest._modules = {name: part for name, part in block._modules.items() if name not in REGIONS}
+        vars(layer)["finish"] = self._region(rest, prefix, _finished)
         return layer
 
-    def _region(self, part: nn.Module, prefix: str) -> Region:
+    def _region(self, part: nn.Module, prefix: str, function: Callable[..., Any] | None = None) -> Region:
         weights = {f"subject.{name}": self.weights[prefix + name] for name, _ in part.named_parameters()}
-        return Region(part, self._compiled(self._of_all(part, _output), structure(part)), weights)
+        return Region(part, self._compiled(self._of_all(part, function or _output), structure(part)), weights)
 
     def _of_all(self, subject: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
         """function(subject, ...) of weights and inputs, for all runs."""
@@ -85,17 +94,21 @@ class Regions:
 
 
 class Region(nn.Module):
-    """Stands in for a part of a layer: a function of the part's weights, and no states."""
+    """Stands in for a part of a layer: a function of the part's weights, and no states. `gate`: that of a fusion's last call."""
 
     def __init__(self, part: nn.Module, function: Callable[..., Any], weights: Weights) -> None:
         super().__init__()
         self.function, self.weights = function, weights
-        self.is_fusion = isinstance(part, Fusion)
-        self.is_plain = isinstance(part, (nn.RMSNorm, nn.LayerNorm)) or not hasattr(part, "state_size")
+        self.is_fusion, self.is_norm = isinstance(part, Fusion), isinstance(part, (nn.RMSNorm, nn.LayerNorm))
+        self.gate: Tensor | None = None
 
     def forward(self, *inputs: Tensor | None) -> Any:
         y = self.function(self.weights, *(x for x in inputs if x is not None))
-        return Fused(y, None) if self.is_fusion else y if self.is_plain else (y, None)
+        if not self.is_fusion:
+            return y if self.is_norm else (y, None)
+        y, *gate = y
+        self.gate = gate[0].detach() if gate else None
+        return Fused(y, None)
 
 
 class Applied(nn.Module):
@@ -139,11 +152,17 @@ def _about_outer(model: LanguageModel) -> str:
     return f"outer {parts} {model.spec.logit_softcap}"
 
 
-def _output(part: nn.Module, *inputs: Tensor) -> Tensor:
-    """What a part gives, without its state or gate."""
+def _output(part: nn.Module, *inputs: Tensor) -> Any:
+    """What a part gives, without its state; of a fusion a tuple of what it has, y and the gate."""
     output = part(*inputs)
-    first: Tensor = output[0] if isinstance(output, tuple) else output
-    return first
+    if isinstance(output, Fused):
+        return tuple(x for x in output[:2] if x is not None)
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _finished(rest: Any, x: Tensor, mixed: Tensor, n: Tensor) -> Tensor:
+    y: Tensor = rest.finish(x, mixed, n, None)[0]
+    return y
 
 
 def _loss(model: LanguageModel, x: Tensor, targets: Tensor) -> Tensor:

@@ -19,12 +19,15 @@ from corpus import words
 from safetensors.torch import load_file
 
 from gt.data.tokens import Tokens
+from gt.models.lm import LanguageModel
 from gt.records import RECORD, read_json, write_json
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import Cohort
+from gt.training.curves import GateWatch
 from gt.training.flat import parameter_groups
 from gt.training.loop import Job, Settings, train
+from gt.training.losses import token_losses
 from gt.training.optimizer import decays, learning_rate
 from gt.training.regions import Regions
 
@@ -39,7 +42,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_spec(variant: str = "GF", seed: int = 0, **training: Any) -> RunSpec:
     mixers = {"r": {"name": "rwkv6", "head_size": 8}, "m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}
     models: dict[str, Any] = {
-        "GF": {"layers": "r+m", "mixers": mixers, "fusion": {"name": "gated"}, "feed_forward": {"name": "mlp"}},
+        **{
+            name: {"layers": "r+m", "mixers": mixers, "fusion": {"name": fusion}, "feed_forward": {"name": "mlp"}}
+            for name, fusion in {"GF": "gated", "WS": "weighted", "HY": "gains"}.items()
+        },
         "GPT-2": {"layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}, "feed_forward": {"name": "mlp"}},
     }
     return RunSpec.model_validate(
@@ -275,6 +281,32 @@ def test_the_model_cut_into_regions_is_the_model(data: Path) -> None:
         torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
         for a, b in zip(cohort._gradient(cut.sum()), cohort._gradient(whole.sum()), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["GF", "WS", "HY", "GPT-2"])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_validation_in_pieces_is_one_of_the_whole_slice(data: Path, variant: str, runs: int) -> None:
+    """In regions, in pieces that the slice does not fill, and against the model itself on all windows at once."""
+    specs = [run_spec(variant, seed=seed, batch_size=5) for seed in range(runs)]
+    cohort = Cohort(specs, Tokens.open(data), CPU, torch.float64)
+    windows, shares = cohort.pieces.flatten(0, 1), cohort.shares.flatten()
+    cohort._validate()
+    whole = cohort.validation.clone()
+    for run in range(runs):
+        model = LanguageModel(specs[run].model, cohort.tokens.vocab_size).double()
+        model.load_state_dict(cohort.parameters(run))
+        with GateWatch(model, shares) as gates, torch.no_grad():
+            losses = token_losses(model, windows, "float32")
+        expected = torch.cat([losses.sum().view(1), gates.means(losses)])
+        torch.testing.assert_close(whole[run], expected, rtol=1e-9, atol=0, equal_nan=True)
+    cohort.regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
+    cohort.compiled = True
+    n = int((shares > 0).sum())
+    cohort.pieces, cohort.shares = cohort._in_pieces(windows[:n])
+    assert cohort.pieces.shape[1] == 5
+    assert n % 5  # so that the last piece is filled up
+    cohort._validate()
+    torch.testing.assert_close(cohort.validation, whole, rtol=1e-9, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("runs", [1, 2])
