@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         """
         x = self.embedding(tokens)
         if self.position is not None:
-            x = x + self.position(torch.arange(past, past + tokens.shape[1], device=tokens.device))
+            x = x + self.position.weight[past : past + tokens.shape[1]]
         if self.segment is not None:
             x = x + self.segment(self.segments(tokens, segment))
         return x if self.embedding_norm is None else self.embedding_norm(x)

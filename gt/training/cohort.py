@@ -280,12 +280,12 @@ class Cohort:
         """One optimizer step of every run. Reads and writes tensors on the device alone."""
         accumulation = self.training.grad_accumulation
         batch, coins, rates = self.plan.now()
-        gradient = nats = torch.zeros((), dtype=self.dtype, device=self.device)
+        gradient = nats = torch.empty(0)
         for i, piece in enumerate(batch.chunk(accumulation, dim=1)):
             own_coins = coins[:, i] if coins.shape[-1] <= 1 else self.world.share(coins[:, i], dim=2)
             loss, objective, state = self._losses(self.world.share(piece, dim=1), own_coins)
-            gradient = gradient + self._gradient((objective / accumulation).sum())
-            nats = nats + loss.detach() / accumulation
+            own, loss = self._gradient((objective / accumulation).sum()), loss.detach() / accumulation
+            gradient, nats = (own, loss) if i == 0 else (gradient + own, nats + loss)
         if self.carried is not None:
             self.carried.keep(state)
         gradient, nats = self.world.mean(gradient), self.world.mean(nats)

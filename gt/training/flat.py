@@ -57,13 +57,11 @@ class Flat:
                 self.starts[name] = start
                 start += -(-prod(self.shapes[name]) // ALIGNMENT) * ALIGNMENT
             group_of_block += [i] * (-(-start // BLOCK) - len(group_of_block))
+        self.shapes_in_order = [self.shapes[name] for name in self.starts]
         self.shape = (n_runs, len(group_of_block), BLOCK)
         self.device, self.dtype = device, dtype
         self.group_of_block = torch.tensor(group_of_block, device=device)
         part_of_block = torch.tensor([self.parts.index(self.groups[i].part) for i in group_of_block])
-        ends = [*list(self.starts.values())[1:], BLOCK * len(group_of_block)]
-        gaps = [end - start - prod(self.shapes[name]) for (name, start), end in zip(self.starts.items(), ends, strict=True)]
-        self.padding = [torch.zeros(n_runs, gap, device=device, dtype=dtype) for gap in gaps]
         self.in_part = torch.nn.functional.one_hot(part_of_block, len(self.parts)).to(device=device, dtype=dtype)
 
     def zeros(self) -> Tensor:
@@ -78,8 +76,13 @@ class Flat:
 
     def joined(self, pieces: list[Tensor]) -> Tensor:
         """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`."""
-        columns = [x for piece, gap in zip(pieces, self.padding, strict=True) for x in (piece.reshape(self.shape[0], -1), gap)]
-        return torch.cat(columns, dim=1).view(self.shape)
+        buffer = self.zeros()
+        n_runs = self.shape[0]
+        places = [place for view in self.views(buffer).values() for place in view.unbind(0)]
+        # Of tensors that are contiguous one launch serves hundreds.
+        rows = [piece.contiguous().view(n_runs, *shape) for piece, shape in zip(pieces, self.shapes_in_order, strict=True)]
+        torch._foreach_copy_(places, [row for piece in rows for row in piece.unbind(0)])
+        return buffer
 
     def by_block(self, values: Tensor) -> Tensor:
         """A value a run and group, (run, group), as one a block that goes with a buffer: (run, block, 1)."""

@@ -122,6 +122,20 @@ class Applied(nn.Module):
         return self.function(self.subject, *inputs)
 
 
+class ContiguousGradient(torch.autograd.Function):
+    """x itself, whose gradient is contiguous: a mapped matrix product gives that of its weights transposed, and a compiler
+    turns it while it casts it, where a copy later would be a pass of its own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
+
+
 def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
     """module(*inputs) for each run: weights, inputs and results have a leading dimension of runs; `shared` inputs have none."""
 
@@ -129,6 +143,7 @@ def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
         return functional_call(module, weights, inputs)
 
     def of_all(weights: Weights, *inputs: Tensor) -> Any:
+        weights = {name: ContiguousGradient.apply(w) for name, w in weights.items()}  # type: ignore[no-untyped-call]
         return torch.func.vmap(of_one, in_dims=(0, *(None if shared else 0 for _ in inputs)))(weights, *inputs)
 
     return of_all
