@@ -22,7 +22,7 @@ from gt.seeds import numpy_stream
 
 Json = dict[str, Any]
 # Targets in all: what a context costs grows with its length.
-TARGETS = {"cpu": 512, "cuda": 1024}
+TARGETS = 512
 # The window of a model is where it has so much of what any context gives.
 ENOUGH = 0.95
 # A perplexity that is higher by no more than this counts as held (claim C-D-03).
@@ -45,10 +45,9 @@ def long_context(subject: Subject) -> Json:
         raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
     # The same for every model, also where one has no positions for the longest.
     last = min(len(text), max(possible) + EVALUATION_TOKENS) - n
-    targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
-    fitting = [c for c in possible if subject.fits(c)]
-    losses = {c: _losses(subject, text, targets, n, c, in_order=c) for c in fitting}
-    shuffled = {c: _losses(subject, text, targets, n, c, in_order=shortest) for c in fitting}
+    targets = np.unique(np.linspace(max(possible), last, TARGETS // n, dtype=np.int64))
+    both = {c: _losses(subject, text, targets, n, c, shortest) for c in possible if subject.fits(c)}
+    losses, shuffled = ({c: pair[i] for c, pair in both.items()} for i in (0, 1))
     return {
         "trained_length": length,
         "targets": len(targets) * n,
@@ -92,11 +91,14 @@ def held_to(losses: dict[int, float], length: int) -> float | None:
 
 
 def _losses(subject: Subject, text: np.ndarray, targets: np.ndarray, n: int, context: int, in_order: int) -> Tensor:
-    """The mean loss of the n tokens from each place of `targets`, (windows,), read in windows of `context` tokens."""
+    """The mean loss of the n tokens from each place of `targets`, read in windows of `context` tokens, and in the same windows
+    with all but the last `in_order` tokens in random order: (2, windows).
+    """
     windows = text[targets[:, None] + np.arange(n - 1 - context, n)].astype(np.int64)
     order = numpy_stream(0, "long_context", context).random((len(windows), context - in_order)).argsort(1)
-    windows[:, : context - in_order] = np.take_along_axis(windows, order, axis=1)
-    return subject.last_losses(torch.from_numpy(windows), n).mean(1)
+    shuffled = windows.copy()
+    shuffled[:, : context - in_order] = np.take_along_axis(windows, order, axis=1)
+    return subject.last_losses(torch.from_numpy(np.concatenate([windows, shuffled])), n).mean(1).view(2, -1)
 
 
 def _row(context: int, losses: Tensor | None, shuffled: Tensor | None, shortest: Tensor) -> Json:

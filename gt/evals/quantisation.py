@@ -11,23 +11,27 @@ for a tensor of one sequence (per tensor, as the seed has it): x -> s round(x / 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gt.data.batches import evaluation_windows
 from gt.evals.subject import Subject
+from gt.models.lm import audit
 from gt.models.mixers.mamba2 import Mamba2
 from gt.models.mixers.rwkv6 import RWKV6
+from gt.training.engine import Engine
 from gt.training.losses import autocast, cross_entropies
 
 Json = dict[str, Any]
 # Of the val split. A state that is rounded after every token is read token by token.
 TARGETS = {"cpu": 2048, "cuda": 32_768}
+STATES: dict[str, type[nn.Module]] = {"mamba2": Mamba2, "rwkv6": RWKV6}
 Rounding = Callable[[Tensor], Tensor]
 
 
@@ -36,13 +40,18 @@ def quantisation(subject: Subject) -> Json:
     standard error over windows, and the ratio of perplexities.
     """
     n_targets = TARGETS[subject.device.type]
-    windows = torch.from_numpy(evaluation_windows(subject.tokens.val, subject.length, n_targets)).to(subject.device)
+    windows = torch.from_numpy(evaluation_windows(subject.tokens.val, subject.length, n_targets))
     plain = _whole(subject, windows)
+    groups = {
+        f"state/{name}/int8": mixers
+        for name, kind in STATES.items()
+        if (mixers := [m for m in subject.model.modules() if type(m) is kind])
+    }
     cases: dict[str, Tensor] = {}
-    for name, kind in (("mamba2", Mamba2), ("rwkv6", RWKV6)):
-        if mixers := [m for m in subject.model.modules() if type(m) is kind]:
-            with rounded_states(mixers, int8):
-                cases[f"state/{name}/int8"] = _token_by_token(subject, windows)
+    if groups:
+        with rounded_states(list(groups.values()), int8):
+            side_by_side = _token_by_token(subject, windows.repeat(len(groups), 1))
+        cases |= zip(groups, side_by_side.chunk(len(groups)), strict=True)
     if layers := [m for m in subject.model.modules() if type(m) is RWKV6]:
         for name, rounding in DECAYS.items():
             with rounded_decays(layers, rounding):
@@ -79,14 +88,20 @@ DECAYS: dict[str, Rounding] = {
 
 
 @contextmanager
-def rounded_states(mixers: list[Any], rounding: Rounding) -> Iterator[None]:
-    """Meanwhile the matrix states that these mixers return, each the last part of a state, are rounded."""
+def rounded_states(groups: Sequence[Sequence[nn.Module]], rounding: Rounding) -> Iterator[None]:
+    """Meanwhile a batch is of as many equal parts as there are groups of mixers, and in the i-th part the matrix states that
+    the i-th group returns, each the last part of a state, are rounded.
+    """
+    with ExitStack() as stack:
+        for i, mixers in enumerate(groups):
 
-    def after(_module: Any, _inputs: Any, output: Any) -> Any:
-        y, (*others, memory) = output
-        return y, (*others, rounding(memory))
+            def after(_module: Any, _inputs: Any, output: Any, i: int = i) -> Any:
+                y, (*others, memory) = output
+                parts = list(memory.chunk(len(groups)))
+                parts[i] = rounding(parts[i])
+                return y, (*others, torch.cat(parts))
 
-    with _hooked(mixers, after):
+            stack.enter_context(_hooked(mixers, after))
         yield
 
 
@@ -98,7 +113,7 @@ def rounded_decays(layers: list[RWKV6], rounding: Rounding) -> Iterator[None]:
 
 
 @contextmanager
-def _hooked(modules: list[Any], hook: Callable[..., Any]) -> Iterator[None]:
+def _hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
     with ExitStack() as stack:
         for module in modules:
             stack.callback(module.register_forward_hook(hook).remove)
@@ -112,13 +127,38 @@ def _whole(subject: Subject, windows: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _token_by_token(subject: Subject, windows: Tensor) -> Tensor:
-    """The same, with a call for each token."""
-    losses, state = [], None
-    for t in range(windows.shape[1] - 1):
+    """The same, with a call for each token: on a GPU one CUDA graph, but where the state grows."""
+    model = subject.model
+    grows = model.position is not None or audit(model, 1).state_size != audit(model, 2).state_size
+    engine = Engine(subject.device, "eager" if grows else None)
+    state: Any = None
+
+    def read() -> None:
+        nonlocal state
         with autocast(subject.device, subject.spec.training.precision):
-            logits, state = subject.model(windows[:, t : t + 1], state)
-        losses.append(cross_entropies(logits, windows[:, t + 1 : t + 2]))
-    return torch.stack(losses, dim=1).double().mean(1).cpu()
+            logits, after = model(pair[:, :1], state)
+        loss.copy_(cross_entropies(logits, pair[:, 1:]))
+        if state is None or grows:
+            state = after
+        else:
+            for old, new in zip(_tensors(state), _tensors(after), strict=True):
+                old.copy_(new)
+
+    with engine.stream():
+        windows = windows.to(subject.device)
+        pair = windows[:, :2].clone()
+        loss = torch.empty(len(windows), dtype=torch.float64, device=subject.device)
+        read()
+        total = loss.clone()
+        for t in range(1, windows.shape[1] - 1):
+            pair.copy_(windows[:, t : t + 2])
+            engine("read", read, [loss, *_tensors(state)])
+            total += loss
+        return (total / (windows.shape[1] - 1)).cpu()
+
+
+def _tensors(state: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
 def _row(name: str, losses: Tensor, plain: Tensor) -> Json:

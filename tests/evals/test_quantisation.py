@@ -48,7 +48,7 @@ def test_without_rounding_nothing_changes(text: Path) -> None:
     here = subject(text, specification())
     mixers = [m for m in here.model.modules() if isinstance(m, (RWKV6, Mamba2))]
     plain = q._whole(here, windows(here))
-    with q.rounded_states(mixers, lambda x: x):
+    with q.rounded_states([mixers], lambda x: x):
         torch.testing.assert_close(q._token_by_token(here, windows(here)), plain, rtol=1e-5, atol=1e-6)
     with q.rounded_decays([m for m in mixers if isinstance(m, RWKV6)], lambda x: x):
         torch.testing.assert_close(q._whole(here, windows(here)), plain, rtol=0, atol=0)
@@ -59,7 +59,7 @@ def test_a_state_that_is_rounded_to_nothing_is_no_state(text: Path) -> None:
     here = subject(text, specification("m"))
     batch = windows(here)
     mixers = [m for m in here.model.modules() if isinstance(m, Mamba2)]
-    with q.rounded_states(mixers, torch.zeros_like):
+    with q.rounded_states([mixers], torch.zeros_like):
         rounded = q._token_by_token(here, batch)
     losses, state = [], None
     with torch.inference_mode():
