@@ -37,8 +37,8 @@ def inputs(op: str, time: int, head_size: int, device: torch.device, batch: int 
         return [r, k, v, -(draw(*shape) - 3).exp(), draw(heads, head_size)]
     if op == "ssd":
         heads = 2 * D_MODEL // head_size
-        x, dt = draw(batch, time, heads, head_size), F.softplus(draw(batch, time, heads) - 4)
-        B, C = (draw(batch, time, 1, D_STATE) for _ in range(2))
+        x, dt = draw(batch, time, heads, head_size, dtype=half), F.softplus(draw(batch, time, heads) - 4)
+        B, C = (draw(batch, time, 1, D_STATE, dtype=half) for _ in range(2))
         return [x, dt, -draw(heads).exp(), B, C, draw(heads)]
     k, log_w = draw(batch, time, D_MODEL), -(draw(batch, time, D_MODEL) - 3).exp()
     return [k, log_w, *(draw(batch, time, head_size) for _ in range(2))]

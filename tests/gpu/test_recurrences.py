@@ -29,6 +29,8 @@ DECAYS = {"mixed": None, "none": -1e-6, "total": -30.0}
 KERNELS = [("wkv6", "chunks"), ("wkv6", "positions"), ("ssd", "chunks"), ("ssd", "positions"), ("selective", "positions")]
 # A and D of Mamba-2: torch sums their gradients over all sequences, in an order that depends on how many there are.
 SUMMED = {"ssd": (4, 7)}
+# Inputs that are bfloat16 where a model is: r, k, v; x, B, C.
+ACTIVATIONS = {"wkv6": (0, 1, 2), "ssd": (0, 3, 4)}
 REFERENCES: dict[str, Callable[..., Any]] = {"wkv6": wkv6_reference, "ssd": ssd_reference, "selective": selective_reference}
 
 
@@ -84,12 +86,15 @@ def test_a_kernel_is_its_recurrence(op: str, backend: str, time: int, size: int,
 
 
 @pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("backend", ["chunks", "positions"])
-def test_wkv6_of_bfloat16_activations(backend: str, decay: str) -> None:
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("op", "backend"), [kernel for kernel in KERNELS if kernel[0] in ACTIVATIONS])
+def test_a_kernel_of_bfloat16_activations(op: str, backend: str, size: int, decay: str) -> None:
     """What the kernel is given is rounded already, so the reference gets the rounded numbers too."""
-    given = [x.bfloat16() if i < 3 else x for i, x in enumerate(inputs("wkv6", LENGTHS[-1], SIZES[0], DECAYS[decay]))]
-    exact = with_gradients(wkv6_reference, [x.double() for x in given])
-    found = with_gradients(implementation("wkv6", backend), given)
+    given = [
+        x.bfloat16() if i in ACTIVATIONS[op] else x for i, x in enumerate(inputs(op, LENGTHS[-1], size, DECAYS[decay]))
+    ]
+    exact = with_gradients(REFERENCES[op], [x.double() for x in given])
+    found = with_gradients(implementation(op, backend), given)
     errors = [relative(a, b) for a, b in zip(found, exact, strict=True)]
     assert max(errors) <= BFLOAT16, errors
 

@@ -87,7 +87,7 @@ class Mamba2(Mixer):
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
             dt = F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias)
-            inner, B, C = (t.to(dt.dtype) for t in (inner, B, C))
+            inner, B, C = (t.to(z.dtype) for t in (inner, B, C))  # activations, as in mamba_ssm; decays are float32
             y, memory = self._recur(
                 inner.unflatten(-1, (self.n_head, self.head_dim)),
                 dt,
@@ -103,6 +103,7 @@ class Mamba2(Mixer):
         if self.state_norm is None:
             return ssd(x, dt, A, B, C, self.D, memory)
         # The same recurrence with B as keys, dt x as values and C as queries; its state is h transposed.
+        x, B, C = (t.to(dt.dtype) for t in (x, B, C))
         B, C = (t.repeat_interleave(self.n_head // self.n_groups, dim=2) for t in (B, C))
         h = x.new_zeros(x.shape[0], self.n_head, self.head_dim, self.d_state) if memory is None else memory
         log_decay = (dt * A).unsqueeze(-1).expand_as(B)

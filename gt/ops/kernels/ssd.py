@@ -12,16 +12,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, register, warps
+from gt.ops.kernels.launch import CHUNK, contiguous, one_pass, register, warps
 
 STRONGEST = tl.constexpr(-1e30)  # as in gt.ops.kernels.wkv6
-ROWS = 32  # of a program
+ROWS = 64  # of a program
 
 
 @triton.jit
-def _dot(a, b):
-    # Float32 in three parts, 2^-22 or so; at d_state 64 a quarter of the time of exact float32.
-    return tl.dot(a, b, input_precision="tf32x3")
+def _dot(a, b, PRECISION: tl.constexpr):
+    return tl.dot(a, b, input_precision=PRECISION)
 
 
 @triton.jit
@@ -31,154 +30,172 @@ def _segments(w, t, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def _forward(
+def ssd_forward_kernel(
     x, log_w, bb, cc, start, y, last, states, T, H, heads_a_group,
-    P: tl.constexpr, N: tl.constexpr, BP: tl.constexpr, CHUNK: tl.constexpr, HAS_START: tl.constexpr,
+    P: tl.constexpr, N: tl.constexpr, BP: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     batch, head = program // H, program % H
     groups = H // heads_a_group
-    p0 = tl.program_id(1) * BP
-    rows, columns, t = p0 + tl.arange(0, BP), tl.arange(0, N), tl.arange(0, CHUNK)
+    rows, columns, t = tl.program_id(1) * BP + tl.arange(0, BP), tl.arange(0, N), tl.arange(0, CHUNK)
     tile = rows[:, None] * N + columns[None, :]
-    if HAS_START:
-        S = tl.load(start + program * P * N + tile)
-    else:
-        S = tl.zeros([BP, N], tl.float32)
+    S = tl.zeros([BP, N], tl.float32)
+    if start is not None:
+        S += tl.load(start + program * P * N + tile)
     n_chunks = tl.cdiv(T, CHUNK)
     states += program * n_chunks * P * N
+    first = batch * T * H + head  # row of position 0, among (batch, time, head)
+    shared = (batch * T * groups + head // heads_a_group) * N
+    x, y, log_w, bb, cc = x + first * P, y + first * P, log_w + first, bb + shared, cc + shared
     for c in range(n_chunks):
         tl.store(states + c * P * N + tile, S)
-        at = (c * CHUNK + t).to(tl.int64)
+        at = c * CHUNK + t
         there = at < T
-        ox = (batch * T * H + head + at * H)[:, None] * P + rows[None, :]
-        ob = (batch * T * groups + head // heads_a_group + at * groups)[:, None] * N + columns[None, :]
+        ox, ob = (at * H)[:, None] * P + rows[None, :], (at * groups)[:, None] * N + columns[None, :]
         x_c = tl.load(x + ox, mask=there[:, None], other=0.0).to(tl.float32)
         b_c = tl.load(bb + ob, mask=there[:, None], other=0.0).to(tl.float32)
         c_c = tl.load(cc + ob, mask=there[:, None], other=0.0).to(tl.float32)
-        w_c = tl.maximum(tl.load(log_w + batch * T * H + head + at * H, mask=there, other=0.0).to(tl.float32), STRONGEST)
+        w_c = tl.maximum(tl.load(log_w + at * H, mask=there, other=0.0).to(tl.float32), STRONGEST)
         L = tl.where(t[None, :] <= t[:, None], tl.exp(_segments(w_c, t, CHUNK)), 0.0)
-        A = _dot(c_c, tl.trans(b_c)) * L
+        A = _dot(c_c, tl.trans(b_c), PRECISION) * L
         E = tl.exp(tl.cumsum(w_c, axis=0))
         F = tl.exp(tl.sum(tl.where(t[None, :] > t[:, None], w_c[None, :], 0.0), axis=1))
-        y_c = _dot(A, x_c) + E[:, None] * _dot(c_c, tl.trans(S))
+        y_c = _dot(A, x_c, PRECISION) + E[:, None] * _dot(c_c, tl.trans(S), PRECISION)
         tl.store(y + ox, y_c.to(y.dtype.element_ty), mask=there[:, None])
-        S = tl.exp(tl.sum(w_c, axis=0)) * S + _dot(tl.trans(x_c), F[:, None] * b_c)
+        S = tl.exp(tl.sum(w_c, axis=0)) * S + _dot(tl.trans(x_c), F[:, None] * b_c, PRECISION)
     tl.store(last + program * P * N + tile, S)
 
 
 @triton.jit
-def _backward(
+def ssd_backward_kernel(
     x, log_w, bb, cc, states, dy, dlast, dx, dlog_w, db, dc, dstart, T, H, heads_a_group, heads,
-    P: tl.constexpr, N: tl.constexpr, BP: tl.constexpr, CHUNK: tl.constexpr,
+    P: tl.constexpr, N: tl.constexpr, BP: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     batch, head = program // H, program % H
     groups = H // heads_a_group
-    part = tl.program_id(1).to(tl.int64)
+    part = tl.program_id(1)
     rows, columns, t = part * BP + tl.arange(0, BP), tl.arange(0, N), tl.arange(0, CHUNK)
     tile = rows[:, None] * N + columns[None, :]
     n_chunks = tl.cdiv(T, CHUNK)
     states += program * n_chunks * P * N
-    G = tl.load(dlast + program * P * N + tile)
+    first = batch * T * H + head
+    shared = (batch * T * groups + head // heads_a_group) * N
+    of_part = part.to(tl.int64) * heads * T + first
+    x, dy, dx, log_w, bb, cc = x + first * P, dy + first * P, dx + first * P, log_w + first, bb + shared, cc + shared
+    dlog_w, db, dc = dlog_w + of_part, db + of_part * N, dc + of_part * N
+    G = tl.zeros([BP, N], tl.float32)
+    if dlast is not None:
+        G += tl.load(dlast + program * P * N + tile)
     for done in range(n_chunks):
         c = n_chunks - 1 - done
         S = tl.load(states + c * P * N + tile)
-        at = (c * CHUNK + t).to(tl.int64)
+        at = c * CHUNK + t
         there = at < T
-        own = batch * T * H + head + at * H
-        ox = own[:, None] * P + rows[None, :]
-        ob = (batch * T * groups + head // heads_a_group + at * groups)[:, None] * N + columns[None, :]
-        od = (part * heads * T + own)[:, None] * N + columns[None, :]
+        ox, ob = (at * H)[:, None] * P + rows[None, :], (at * groups)[:, None] * N + columns[None, :]
+        od = (at * H)[:, None] * N + columns[None, :]
         x_c = tl.load(x + ox, mask=there[:, None], other=0.0).to(tl.float32)
         b_c = tl.load(bb + ob, mask=there[:, None], other=0.0).to(tl.float32)
         c_c = tl.load(cc + ob, mask=there[:, None], other=0.0).to(tl.float32)
         dy_c = tl.load(dy + ox, mask=there[:, None], other=0.0).to(tl.float32)
-        w_c = tl.maximum(tl.load(log_w + own, mask=there, other=0.0).to(tl.float32), STRONGEST)
+        w_c = tl.maximum(tl.load(log_w + at * H, mask=there, other=0.0).to(tl.float32), STRONGEST)
         L = tl.where(t[None, :] <= t[:, None], tl.exp(_segments(w_c, t, CHUNK)), 0.0)
         E = tl.exp(tl.cumsum(w_c, axis=0))
         F = tl.exp(tl.sum(tl.where(t[None, :] > t[:, None], w_c[None, :], 0.0), axis=1))
         total = tl.exp(tl.sum(w_c, axis=0))
-        A = _dot(c_c, tl.trans(b_c)) * L
-        dA = _dot(dy_c, tl.trans(x_c))
+        A = _dot(c_c, tl.trans(b_c), PRECISION) * L
+        dA = _dot(dy_c, tl.trans(x_c), PRECISION)
         dG = dA * L
-        c_S, x_G = E[:, None] * _dot(dy_c, S), F[:, None] * _dot(x_c, G)
-        tl.store(
-            dx + ox,
-            (_dot(tl.trans(A), dy_c) + F[:, None] * _dot(b_c, tl.trans(G))).to(dx.dtype.element_ty),
-            mask=there[:, None],
-        )
-        tl.store(dc + od, _dot(dG, b_c) + c_S, mask=there[:, None])
-        tl.store(db + od, _dot(tl.trans(dG), c_c) + x_G, mask=there[:, None])
+        c_S, x_G = E[:, None] * _dot(dy_c, S, PRECISION), F[:, None] * _dot(x_c, G, PRECISION)
+        dx_c = _dot(tl.trans(A), dy_c, PRECISION) + F[:, None] * _dot(b_c, tl.trans(G), PRECISION)
+        tl.store(dx + ox, dx_c.to(dx.dtype.element_ty), mask=there[:, None])
+        tl.store(dc + od, _dot(dG, b_c, PRECISION) + c_S, mask=there[:, None])
+        tl.store(db + od, _dot(tl.trans(dG), c_c, PRECISION) + x_G, mask=there[:, None])
         # w_j acts on pairs s < j <= t, on what is read at t >= j and on what was written at s < j
         between = tl.where(t[None, :] < t[:, None], dA * A, 0.0)  # (t, s)
         e, f = tl.sum(c_S * c_c, axis=1), tl.sum(x_G * b_c, axis=1)
         reached = tl.cumsum(between, axis=0, reverse=True)  # (j, s): sum over t >= j
         dw = tl.sum(tl.where(t[None, :] < t[:, None], reached, 0.0), axis=1) + tl.cumsum(e, axis=0, reverse=True)
         dw += tl.sum(tl.where(t[None, :] < t[:, None], f[None, :], 0.0), axis=1) + total * tl.sum(S * G)
-        tl.store(dlog_w + part * heads * T + own, dw, mask=there)
-        G = total * G + _dot(tl.trans(E[:, None] * dy_c), c_c)
+        tl.store(dlog_w + at * H, dw, mask=there)
+        G = total * G + _dot(tl.trans(E[:, None] * dy_c), c_c, PRECISION)
     tl.store(dstart + program * P * N + tile, G)
+
+
+def _results(x: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for y, the last state and the states before each chunk."""
+    B, T, H, P = x.shape
+    last = x.new_empty(B, H, P, columns, dtype=torch.float32)
+    return torch.empty_like(x), last, x.new_empty(B, H, -(-T // CHUNK), P, columns, dtype=torch.float32)
+
+
+def _gradients(x: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Room for those of x, log_w, b, c and start; of log_w, b and c in parts that are to be summed."""
+    (B, T, H, P), (groups, N) = x.shape, b.shape[2:]
+    parts = P // min(P, ROWS)
+    of_b = (parts, B, T, groups, H // groups, N)
+    shapes = [(parts, B, T, H), of_b, of_b, (B, H, P, N)]
+    dlog_w, db, dc, dstart = (x.new_empty(shape, dtype=torch.float32) for shape in shapes)
+    return torch.empty_like(x), dlog_w, db, dc, dstart
 
 
 @torch.library.custom_op("gt::ssd", mutates_args=())
 def ssd_forward(x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """x (B, T, H, P), log_w (B, T, H), b, c (B, T, group, N), start (B, H, P, N) or None.
+    """x (B, T, H, P), log_w (B, T, H), b, c (B, T, group, N), start (B, H, P, N) or None, all contiguous.
 
     Returns y like x, the last state (B, H, P, N) in float32, and the states before each chunk (B, H, chunk, P, N).
     """
-    (B, T, H, P), (groups, N) = x.shape, b.shape[2:]
-    x, log_w, b, c = (t.contiguous() for t in (x, log_w, b, c))
-    y, last = torch.empty_like(x), x.new_empty(B, H, P, N, dtype=torch.float32)
-    states = x.new_empty(B, H, triton.cdiv(T, CHUNK), P, N, dtype=torch.float32)
-    begin = last if start is None else start.contiguous()
+    (B, T, H, P), (groups, N), rounded = x.shape, b.shape[2:], one_pass(b)
+    results = _results(x, N)
     own = min(P, ROWS)
-    _forward[(B * H, P // own)](
-        x, log_w, b, c, begin, y, last, states, T, H, H // groups, P, N, own, CHUNK, start is not None, num_warps=warps(own, N)
+    ssd_forward_kernel[(B * H, P // own)](
+        x, log_w, b, c, start, *results, T, H, H // groups, P, N, own, CHUNK, "tf32" if rounded else "tf32x3",
+        num_warps=warps(own * N, rounded), num_stages=2,
     )  # fmt: skip
-    return y, last, states
+    return results
 
 
 @torch.library.custom_op("gt::ssd_backward", mutates_args=())
 def ssd_backward(
-    x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, states: Tensor, dy: Tensor, dlast: Tensor
+    x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, log_w, b, c and start."""
-    (B, T, H, P), (groups, N) = x.shape, b.shape[2:]
-    x, log_w, b, c, dy, dlast = (t.contiguous() for t in (x, log_w, b, c, dy, dlast))
+    """The gradients of x, log_w, b, c and start.
+
+    Those of log_w (part, B, T, H), b and c (part, B, T, group, head of it, N) in float32, each the sum of what it has there.
+    """
+    (B, T, H, P), (groups, N), rounded = x.shape, b.shape[2:], one_pass(b)
+    gradients = _gradients(x, b)
     own = min(P, ROWS)
-    parts = P // own
-    dx, dstart = torch.empty_like(x), torch.empty_like(states[:, :, 0]).contiguous()
-    dlog_w = x.new_empty(parts, B, T, H, dtype=torch.float32)
-    db, dc = (x.new_empty(parts, B, T, groups, H // groups, N, dtype=torch.float32) for _ in range(2))
-    _backward[(B * H, parts)](
-        x, log_w, b, c, states, dy, dlast, dx, dlog_w, db, dc, dstart, T, H, H // groups, B * H, P, N, own, CHUNK,
-        num_warps=warps(own, N),
+    ssd_backward_kernel[(B * H, P // own)](
+        x, log_w, b, c, states, dy, dlast, *gradients, T, H, H // groups, B * H, P, N, own, CHUNK,
+        "tf32" if rounded else "tf32x3", num_warps=warps(own * N, rounded), num_stages=2,
     )  # fmt: skip
-    return dx, dlog_w.sum(0).to(log_w.dtype), db.sum((0, 4)).to(b.dtype), dc.sum((0, 4)).to(c.dtype), dstart
+    return gradients
 
 
 @ssd_forward.register_fake
 def _(x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    (B, T, H, P), N = x.shape, b.shape[-1]
-    last = x.new_empty(B, H, P, N, dtype=torch.float32)
-    return torch.empty_like(x.contiguous()), last, x.new_empty(B, H, -(-T // CHUNK), P, N, dtype=torch.float32)
+    return _results(x, b.shape[-1])
 
 
 @ssd_backward.register_fake
 def _(
-    x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, states: Tensor, dy: Tensor, dlast: Tensor
+    x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dx, dlog_w, db, dc = (torch.empty_like(t.contiguous()) for t in (x, log_w, b, c))
-    return dx, dlog_w, db, dc, torch.empty_like(states[:, :, 0]).contiguous()
+    return _gradients(x, b)
 
 
-register(ssd_forward, ssd_backward, written=0)
+def _differentiated(x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
+    dx, dlog_w, db, dc, dstart = ssd_backward(x, log_w, b, c, *others)
+    return dx, dlog_w.sum(0).to(log_w.dtype), db.sum((0, 4)).to(b.dtype), dc.sum((0, 4)).to(c.dtype), dstart
+
+
+register(ssd_forward, _differentiated, written=0)
 
 
 def ssd_chunks(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """As `gt.ops.ssd.ssd_reference`; computes in float32, y has x's dtype."""
-    y, last, _ = ssd_forward(x * dt.unsqueeze(-1), dt * A, B, C, state)
+    """As `gt.ops.ssd.ssd_reference`; computes in float32, y has x's dtype. Products are of TF32 where B is bfloat16."""
+    y, last, _ = ssd_forward(*(contiguous(m) for m in (x * dt.unsqueeze(-1), dt * A, B, C, state)))
     return (y if D is None else y + D[:, None] * x).to(x.dtype), last

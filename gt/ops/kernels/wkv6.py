@@ -16,86 +16,80 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, register, warps
+from gt.ops.kernels.launch import CHUNK, contiguous, one_pass, register, warps
 
 # No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
 STRONGEST = tl.constexpr(-1e30)
 # Halvings of a chunk of 16.
 LEVELS = tl.constexpr(4)
+LOG2_E = tl.constexpr(1.4426950408889634)
 VALUES = 32  # of a forward program
 
 
 @triton.jit
-def _dot(a, b):
-    # Small products of exact float32: on tensor cores in three parts they took 1.5 times as long.
-    return tl.dot(a, b, input_precision="ieee")
+def _dot(a, b, PRECISION: tl.constexpr):
+    return tl.dot(a, b, input_precision=PRECISION)
 
 
 @triton.jit
-def _to_middle(t, j, half):
-    """1 where position j lies between t and the middle of t's block of 2 half positions, the middle counted as after it."""
-    middle = t // (2 * half) * (2 * half) + half
-    late = t >= middle
-    return tl.where(late, (j >= middle) & (j < t), (j > t) & (j < middle)).to(tl.float32)
+def _separated(t, s, level):
+    """Where the middle of a block of 2^(level + 1) positions separates t and s: the highest bit in which they differ."""
+    return ((t ^ s) >> level) == 1
 
 
 @triton.jit
-def _pairs(t, s, half):
-    """Where s is before the middle of a block that t is in, and t is not."""
-    middle = t // (2 * half) * (2 * half) + half
-    same = middle == s // (2 * half) * (2 * half) + half
-    return same & (t >= middle) & (s < middle)
+def _to_middle(t, j, level):
+    """1 where position j lies between t and the middle of t's block, the middle counted as after it."""
+    same_half = ((t ^ j) >> level) == 0
+    return (same_half & (t != j) & ((j < t) == (((t >> level) & 1) == 1))).to(tl.float32)
 
 
 @triton.jit
-def _forward(
+def wkv6_forward_kernel(
     r, k, v, log_w, u, start, y, last, states, T, H, per_group,
-    K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, CHUNK: tl.constexpr, HAS_START: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H
-    v0 = tl.program_id(1) * BV
-    keys, values, t = tl.arange(0, K), v0 + tl.arange(0, BV), tl.arange(0, CHUNK)
+    keys, values, t = tl.arange(0, K), tl.program_id(1) * BV + tl.arange(0, BV), tl.arange(0, CHUNK)
     col, row = t[:, None], t[None, :]
     tile = keys[:, None] * V + values[None, :]
     bonus = tl.load(u + ((b // per_group) * H + h) * K + keys)
-    if HAS_START:
-        S = tl.load(start + program * K * V + tile)
-    else:
-        S = tl.zeros([K, BV], tl.float32)
+    S = tl.zeros([K, BV], tl.float32)
+    if start is not None:
+        S += tl.load(start + program * K * V + tile)
     n_chunks = tl.cdiv(T, CHUNK)
     states += program * n_chunks * K * V
-    base = b * T * H + h
-    until = (row < col).to(tl.float32)  # before t
-    after = (row > col).to(tl.float32)
+    first = b * T * H + h  # row of position 0, among (batch, time, head)
+    r, k, log_w = r + first * K, k + first * K, log_w + first * K
+    v, y = v + first * V, y + first * V
+    before, after = (row < col).to(tl.float32), (row > col).to(tl.float32)
     for c in range(n_chunks):
         tl.store(states + c * K * V + tile, S)
         at = c * CHUNK + t
         there = (at < T)[:, None]
-        ok = (base + at.to(tl.int64) * H)[:, None] * K + keys[None, :]
-        ov = (base + at.to(tl.int64) * H)[:, None] * V + values[None, :]
+        ok, ov = (at * H)[:, None] * K + keys[None, :], (at * H)[:, None] * V + values[None, :]
         r_c = tl.load(r + ok, mask=there, other=0.0).to(tl.float32)
         k_c = tl.load(k + ok, mask=there, other=0.0).to(tl.float32)
         v_c = tl.load(v + ov, mask=there, other=0.0).to(tl.float32)
-        w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST)
-        A = tl.zeros([CHUNK, CHUNK], tl.float32)
+        w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST) * LOG2_E
+        A = tl.where(col == row, tl.sum(r_c * bonus[None, :] * k_c, axis=1)[:, None], 0.0)
         for level in tl.static_range(LEVELS):
-            half = 1 << level
-            D = tl.exp(_dot(_to_middle(col, row, half), w_c))
-            A += tl.where(_pairs(col, row, half), _dot(r_c * D, tl.trans(k_c * D)), 0.0)
-        own = tl.sum(r_c * bonus[None, :] * k_c, axis=1)
-        E, F = tl.exp(_dot(until, w_c)), tl.exp(_dot(after, w_c))
-        y_c = _dot(A, v_c) + own[:, None] * v_c + _dot(r_c * E, S)
+            X = tl.where((col >> level) & 1 == 1, r_c, k_c)  # readers are late in their block, writers early
+            if level > 0:
+                X *= tl.exp2(_dot(_to_middle(col, row, level), w_c, PRECISION))
+            A += tl.where(_separated(col, row, level) & (row < col), _dot(X, tl.trans(X), PRECISION), 0.0)
+        E, F = tl.exp2(_dot(before, w_c, PRECISION)), tl.exp2(_dot(after, w_c, PRECISION))
+        y_c = _dot(A, v_c, PRECISION) + _dot(r_c * E, S, PRECISION)
         tl.store(y + ov, y_c.to(y.dtype.element_ty), mask=there)
-        kept = tl.exp(tl.sum(w_c, axis=0))
-        S = kept[:, None] * S + _dot(tl.trans(k_c * F), v_c)
+        S = tl.exp2(tl.sum(w_c, axis=0))[:, None] * S + _dot(tl.trans(k_c * F), v_c, PRECISION)
     tl.store(last + program * K * V + tile, S)
 
 
 @triton.jit
-def _backward(
+def wkv6_backward_kernel(
     r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, T, H, per_group,
-    K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H
@@ -105,55 +99,75 @@ def _backward(
     bonus = tl.load(u + ((b // per_group) * H + h) * K + keys)
     n_chunks = tl.cdiv(T, CHUNK)
     states += program * n_chunks * K * V
-    base = b * T * H + h
-    G = tl.load(dlast + program * K * V + tile)
-    du_sum = tl.zeros([K], tl.float32)
+    first = b * T * H + h
+    r, k, log_w, dr, dk, dlog_w = (
+        r + first * K, k + first * K, log_w + first * K, dr + first * K, dk + first * K, dlog_w + first * K,
+    )  # fmt: skip
+    v, dy, dv = v + first * V, dy + first * V, dv + first * V
+    G = tl.zeros([K, V], tl.float32)
+    if dlast is not None:
+        G += tl.load(dlast + program * K * V + tile)
+    du_sum = tl.zeros([CHUNK, K], tl.float32)
     before, after = (row < col).to(tl.float32), (row > col).to(tl.float32)
     for done in range(n_chunks):
         c = n_chunks - 1 - done
         S = tl.load(states + c * K * V + tile)
         at = c * CHUNK + t
         there = (at < T)[:, None]
-        ok = (base + at.to(tl.int64) * H)[:, None] * K + keys[None, :]
-        ov = (base + at.to(tl.int64) * H)[:, None] * V + values[None, :]
+        ok, ov = (at * H)[:, None] * K + keys[None, :], (at * H)[:, None] * V + values[None, :]
         r_c = tl.load(r + ok, mask=there, other=0.0).to(tl.float32)
         k_c = tl.load(k + ok, mask=there, other=0.0).to(tl.float32)
         v_c = tl.load(v + ov, mask=there, other=0.0).to(tl.float32)
         dy_c = tl.load(dy + ov, mask=there, other=0.0).to(tl.float32)
-        w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST)
-        dA = _dot(dy_c, tl.trans(v_c))
-        dA_t = _dot(v_c, tl.trans(dy_c))
-        own, d_own = tl.sum(r_c * bonus[None, :] * k_c, axis=1), tl.sum(dy_c * v_c, axis=1)
-        E, F = tl.exp(_dot(before, w_c)), tl.exp(_dot(after, w_c))
-        kept = tl.exp(tl.sum(w_c, axis=0))
+        w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST) * LOG2_E
+        dA = _dot(dy_c, tl.trans(v_c), PRECISION)
+        d_own = tl.sum(tl.where(col == row, dA, 0.0), axis=1)[:, None]
+        dA = tl.where(row < col, dA, _dot(v_c, tl.trans(dy_c), PRECISION))  # of a pair, whichever of the two comes first
+        E, F = tl.exp2(_dot(before, w_c, PRECISION)), tl.exp2(_dot(after, w_c, PRECISION))
+        kept = tl.exp2(tl.sum(w_c, axis=0))
         rE, kF = r_c * E, k_c * F
-        d_rE, d_kF = _dot(dy_c, tl.trans(S)), _dot(v_c, tl.trans(G))
-        dv_c = own[:, None] * dy_c + _dot(kF, G)
-        dr_c = d_own[:, None] * bonus[None, :] * k_c + E * d_rE
-        dk_c = d_own[:, None] * bonus[None, :] * r_c + F * d_kF
-        du_sum += tl.sum(d_own[:, None] * r_c * k_c, axis=0)
+        d_rE, d_kF = _dot(dy_c, tl.trans(S), PRECISION), _dot(v_c, tl.trans(G), PRECISION)
+        dr_c = d_own * bonus[None, :] * k_c + E * d_rE
+        dk_c = d_own * bonus[None, :] * r_c + F * d_kF
+        du_sum += d_own * r_c * k_c
         # w_j acts on what is read after j and written before: E_t for t > j, F_s for s < j
-        dw_c = _dot(after, rE * d_rE) + _dot(before, kF * d_kF) + (kept * tl.sum(S * G, axis=1))[None, :]
-        A_t = tl.zeros([CHUNK, CHUNK], tl.float32)
+        dw_c = _dot(after, rE * d_rE, PRECISION) + _dot(before, kF * d_kF, PRECISION)
+        dw_c += (kept * tl.sum(S * G, axis=1))[None, :]
+        A_t = tl.where(col == row, tl.sum(r_c * bonus[None, :] * k_c, axis=1)[:, None], 0.0)
         for level in tl.static_range(LEVELS):
-            half = 1 << level
-            D = tl.exp(_dot(_to_middle(col, row, half), w_c))
-            rD, kD = r_c * D, k_c * D
-            P, P_t = _pairs(col, row, half), _pairs(row, col, half)
-            A_t += tl.where(P_t, _dot(kD, tl.trans(rD)), 0.0)
-            d_rD = _dot(tl.where(P, dA, 0.0), kD)
-            d_kD = _dot(tl.where(P_t, dA_t, 0.0), rD)
-            dr_c += D * d_rD
-            dk_c += D * d_kD
-            dw_c += _dot(_to_middle(row, col, half), rD * d_rD + kD * d_kD)
-        dv_c += _dot(A_t, dy_c)
+            late, pair = (col >> level) & 1 == 1, _separated(col, row, level)
+            D = 1.0
+            if level > 0:
+                D = tl.exp2(_dot(_to_middle(col, row, level), w_c, PRECISION))
+            X = tl.where(late, r_c, k_c) * D
+            A_t += tl.where(pair & (row > col), _dot(X, tl.trans(X), PRECISION), 0.0)
+            dX = _dot(tl.where(pair, dA, 0.0), X, PRECISION)
+            dr_c += tl.where(late, D * dX, 0.0)
+            dk_c += tl.where(late, 0.0, D * dX)
+            if level > 0:
+                dw_c += _dot(_to_middle(row, col, level), X * dX, PRECISION)
+        dv_c = _dot(kF, G, PRECISION) + _dot(A_t, dy_c, PRECISION)
         tl.store(dr + ok, dr_c.to(dr.dtype.element_ty), mask=there)
         tl.store(dk + ok, dk_c.to(dk.dtype.element_ty), mask=there)
         tl.store(dv + ov, dv_c.to(dv.dtype.element_ty), mask=there)
         tl.store(dlog_w + ok, dw_c.to(dlog_w.dtype.element_ty), mask=there)
-        G = kept[:, None] * G + _dot(tl.trans(rE), dy_c)
-    tl.store(du + program * K + keys, du_sum)
+        G = kept[:, None] * G + _dot(tl.trans(rE), dy_c, PRECISION)
+    tl.store(du + program * K + keys, tl.sum(du_sum, axis=0))
     tl.store(dstart + program * K * V + tile, G)
+
+
+def _results(v: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for y, the last state and the states before each chunk."""
+    B, T, H, V = v.shape
+    last = v.new_empty(B, H, keys, V, dtype=torch.float32)
+    return torch.empty_like(v), last, v.new_empty(B, H, -(-T // CHUNK), keys, V, dtype=torch.float32)
+
+
+def _gradients(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor) -> tuple[Tensor, ...]:
+    """Room for those of r, k, v, log_w, u and start; that of u has a part for each sequence."""
+    (B, _, H, K), V = r.shape, v.shape[-1]
+    du, dstart = (v.new_empty(B, H, *shape, dtype=torch.float32) for shape in ((K,), (K, V)))
+    return *(torch.empty_like(t) for t in (r, k, v, log_w)), du, dstart
 
 
 @torch.library.custom_op("gt::wkv6", mutates_args=())
@@ -162,58 +176,56 @@ def wkv6_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """r, k, log_w (B, T, H, K), v (B, T, H, V), u (G, H, K), start (B, H, K, V) or None; row b has the u of run b // (B / G).
 
-    Returns y like v, the last state (B, H, K, V) in float32, and the states before each chunk (B, H, chunk, K, V).
+    All contiguous. Returns y like v, the last state (B, H, K, V) in float32, and the states before each chunk (B, H, chunk,
+    K, V).
     """
-    (B, T, H, K), V = r.shape, v.shape[-1]
-    r, k, v, log_w, u = (t.contiguous() for t in (r, k, v, log_w, u))
-    y, last = torch.empty_like(v), v.new_empty(B, H, K, V, dtype=torch.float32)
-    states = v.new_empty(B, H, triton.cdiv(T, CHUNK), K, V, dtype=torch.float32)
-    begin = last if start is None else start.contiguous()
+    (B, T, H, K), V, rounded = r.shape, v.shape[-1], one_pass(v)
+    results = _results(v, K)
     own = min(V, VALUES)
-    _forward[(B * H, V // own)](
-        r, k, v, log_w, u, begin, y, last, states, T, H, B // u.shape[0], K, V, own, CHUNK, start is not None,
-        num_warps=warps(K, own),
+    wkv6_forward_kernel[(B * H, V // own)](
+        r, k, v, log_w, u, start, *results, T, H, B // u.shape[0], K, V, own, CHUNK, "tf32" if rounded else "ieee",
+        num_warps=warps(K * own, rounded), num_stages=2,
     )  # fmt: skip
-    return y, last, states
+    return results
 
 
 @torch.library.custom_op("gt::wkv6_backward", mutates_args=())
 def wkv6_backward(
-    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of r, k, v, log_w, u and start."""
-    (B, T, H, K), V, runs = r.shape, v.shape[-1], u.shape[0]
-    r, k, v, log_w, u, dy, dlast = (t.contiguous() for t in (r, k, v, log_w, u, dy, dlast))
-    dr, dk, dv, dlog_w = (torch.empty_like(t) for t in (r, k, v, log_w))
-    du, dstart = v.new_empty(B, H, K, dtype=torch.float32), torch.empty_like(states[:, :, 0]).contiguous()
-    _backward[(B * H,)](
-        r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, T, H, B // runs, K, V, CHUNK,
-        num_warps=warps(K, V),
+    """The gradients of r, k, v, log_w, u and start; that of u has a part for each sequence, (B, H, K) in float32."""
+    (B, T, H, K), V, rounded = r.shape, v.shape[-1], one_pass(v)
+    gradients = _gradients(r, k, v, log_w)
+    wkv6_backward_kernel[(B * H,)](
+        r, k, v, log_w, u, states, dy, dlast, *gradients, T, H, B // u.shape[0], K, V, CHUNK, "tf32" if rounded else "ieee",
+        num_warps=warps(K * V, rounded), num_stages=2,
     )  # fmt: skip
-    return dr, dk, dv, dlog_w, du.view(runs, B // runs, H, K).sum(1).to(u.dtype), dstart
+    return gradients
 
 
 @wkv6_forward.register_fake
 def _(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    (B, T, H, K), V = r.shape, v.shape[-1]
-    last = v.new_empty(B, H, K, V, dtype=torch.float32)
-    return torch.empty_like(v.contiguous()), last, v.new_empty(B, H, -(-T // CHUNK), K, V, dtype=torch.float32)
+    return _results(v, r.shape[-1])
 
 
 @wkv6_backward.register_fake
 def _(
-    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dr, dk, dv, dlog_w, du = (torch.empty_like(t.contiguous()) for t in (r, k, v, log_w, u))
-    return dr, dk, dv, dlog_w, du, torch.empty_like(states[:, :, 0]).contiguous()
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
+) -> tuple[Tensor, ...]:
+    return _gradients(r, k, v, log_w)
 
 
-register(wkv6_forward, wkv6_backward, written=2)
+def _differentiated(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
+    *of_series, du, dstart = wkv6_backward(r, k, v, log_w, u, *others)
+    return *of_series, du.unflatten(0, (u.shape[0], -1)).sum(1).to(u.dtype), dstart
+
+
+register(wkv6_forward, _differentiated, written=2)
 
 
 def wkv6_chunks(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """As `gt.ops.wkv6.wkv6_reference`; computes in float32, y has v's dtype."""
-    y, last, _ = wkv6_forward(r, k, v, log_w, u.unsqueeze(0), state)
+    """As `gt.ops.wkv6.wkv6_reference`; computes in float32, y has v's dtype. Products of bfloat16 activations are of TF32."""
+    y, last, _ = wkv6_forward(*(contiguous(x) for x in (r, k, v, log_w, u.unsqueeze(0), state)))
     return y, last
