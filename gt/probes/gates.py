@@ -15,7 +15,7 @@ from gt.data.tokens import Tokens
 from gt.models.fusions.projected import Concatenated
 from gt.models.lm import LanguageModel
 from gt.probes.activity import Activity
-from gt.probes.hooks import Measures, by_layer, one
+from gt.probes.hooks import Measures, by_layer, fetched, one
 from gt.training.auxiliary import branch_losses
 from gt.training.losses import inputs
 
@@ -35,24 +35,24 @@ def gates(seen: Activity, classes: dict[str, Tensor]) -> Measures:
     if not found:
         return {}
     per_position = {layer: gate.mean(-1).double() for layer, gate in found.items()}
-    means = {layer: float(gate.mean()) for layer, gate in per_position.items()}
     several = {layer: gate for layer, gate in found.items() if gate.shape[-1] > 1}
-    result: Measures = {
-        "gate/mean": by_layer(means),
-        "gate/lowest_layer": one(min(means.values())),
-        "gate/highest_layer": one(max(means.values())),
-        "gate/std_positions": by_layer({layer: float(g.std(unbiased=False)) for layer, g in per_position.items()}),
-        "gate/outer_quarter": by_layer({layer: _share((g < OUTER) | (g > 1 - OUTER)) for layer, g in found.items()}),
+    bins = {layer: (gate * BINS).long().clamp(0, BINS - 1) for layer, gate in found.items()}
+    scalars = {
+        "gate/mean": {layer: gate.mean() for layer, gate in per_position.items()},
+        "gate/std_positions": {layer: gate.std(unbiased=False) for layer, gate in per_position.items()},
+        "gate/outer_quarter": {layer: _share((g < OUTER) | (g > 1 - OUTER)) for layer, g in found.items()},
+        "gate/std_channels": {layer: gate.std(-1, unbiased=False).mean() for layer, gate in several.items()},
     }
-    if several:
-        spread = {layer: float(g.std(-1, unbiased=False).mean()) for layer, g in several.items()}
-        result["gate/std_channels"] = by_layer(spread)
-    shares = {layer: _histogram(gate) for layer, gate in found.items()}
-    for i in range(BINS):
-        result[f"gate/histogram/{i}"] = by_layer({layer: share[i] for layer, share in shares.items()})
-    for name, members in classes.items():
-        if bool(members.any()):
-            result[f"gate/class/{name}"] = by_layer({layer: float(g[members].mean()) for layer, g in per_position.items()})
+    # Those outside [0, 1] are in the first or the last tenth.
+    scalars |= {f"gate/histogram/{i}": {layer: _share(b == i) for layer, b in bins.items()} for i in range(BINS)}
+    sums = {name: {layer: (g * own).sum() for layer, g in per_position.items()} for name, own in classes.items()}
+    values, totals, sizes = fetched((scalars, sums, {name: members.sum() for name, members in classes.items()}))
+    result: Measures = {name: by_layer(of_layers) for name, of_layers in values.items() if of_layers}
+    result["gate/lowest_layer"] = one(min(values["gate/mean"].values()))
+    result["gate/highest_layer"] = one(max(values["gate/mean"].values()))
+    for name, of_layers in totals.items():
+        if sizes[name]:
+            result[f"gate/class/{name}"] = by_layer({layer: total / sizes[name] for layer, total in of_layers.items()})
     return result
 
 
@@ -104,8 +104,8 @@ def projection_ratio(seen: Activity, model: LanguageModel) -> Measures:
     for layer, fusion in model.fusions().items():
         if isinstance(fusion, Concatenated):
             (r, m, _), (w_r, w_m) = seen.fused[layer], fusion.project.weight.chunk(2, dim=1)
-            ratios[layer] = float(w_m.norm() * m.float().std() / (w_r.norm() * r.float().std()).clamp(min=1e-30))
-    return {"fusion/projection_ratio": by_layer(ratios)} if ratios else {}
+            ratios[layer] = w_m.norm() * m.float().std() / (w_r.norm() * r.float().std()).clamp(min=1e-30)
+    return {"fusion/projection_ratio": by_layer(fetched(ratios))} if ratios else {}
 
 
 def _kind(text: str) -> str:
@@ -115,11 +115,5 @@ def _kind(text: str) -> str:
     return "letters" if bare.isalpha() else "digits" if bare.isdigit() else "punctuation"
 
 
-def _share(where: Tensor) -> float:
-    return float(where.double().mean())
-
-
-def _histogram(gate: Tensor) -> list[float]:
-    """The share of the gates in each tenth; those outside [0, 1] are in the first or the last."""
-    bins = (gate * BINS).long().clamp(0, BINS - 1)
-    return torch.stack([(bins == i).double().mean() for i in range(BINS)]).tolist()
+def _share(where: Tensor) -> Tensor:
+    return where.double().mean()

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gt.models.lm import LanguageModel, Stack, Towers
 
@@ -63,6 +65,12 @@ def hooked(modules: Iterable[nn.Module], hook: Callable[[int, Any, Any], Any]) -
     finally:
         for handle in handles:
             handle.remove()
+
+
+def fetched(scalars: Any) -> Any:
+    """A nested structure of tensors of one number, as numbers: from their device in one copy, for which it waits once."""
+    leaves, structure = tree_flatten(scalars)
+    return tree_unflatten(torch.stack([leaf.double() for leaf in leaves]).tolist() if leaves else [], structure)
 
 
 def one(value: float | None) -> Json:

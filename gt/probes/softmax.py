@@ -7,23 +7,23 @@ import math
 import torch
 from torch import Tensor
 
-from gt.probes.hooks import Measures, one
+from gt.probes.hooks import Measures, fetched, one
 
 SATURATED = 0.99
 
 
 def softmax(logits: Tensor) -> Measures:
     """logits: (n, time, vocab)."""
-    finite = logits.isfinite()
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    entropy = float(-(log_p.exp() * log_p).sum(-1).double().mean())
+    entropy = -(log_p.exp() * log_p).sum(-1).double().mean()
     largest = log_p.amax(-1).exp()
-    return {
-        "forward/finite": one(float(finite.double().mean())),
-        "softmax/entropy": one(entropy),
-        "softmax/entropy_ratio": one(entropy / math.log(logits.shape[-1])),
-        "softmax/max_probability": one(float(largest.double().mean())),
-        "softmax/saturated": one(float((largest > SATURATED).double().mean())),
-        "softmax/largest_logit": one(float(logits.abs().amax())),
-        "softmax/logit_range": one(float((logits.amax(-1) - logits.amin(-1)).double().mean())),
+    scalars = {
+        "forward/finite": logits.isfinite().double().mean(),
+        "softmax/entropy": entropy,
+        "softmax/entropy_ratio": entropy / math.log(logits.shape[-1]),
+        "softmax/max_probability": largest.double().mean(),
+        "softmax/saturated": (largest > SATURATED).double().mean(),
+        "softmax/largest_logit": logits.abs().amax(),
+        "softmax/logit_range": (logits.amax(-1) - logits.amin(-1)).double().mean(),
     }
+    return {name: one(value) for name, value in fetched(scalars).items()}

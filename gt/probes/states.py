@@ -8,6 +8,7 @@ which is no state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.attention import Attention
 from gt.models.mixers.record import RecordRWKV6
 from gt.models.mixers.wrap import unwrapped
-from gt.probes.hooks import Measures, Site, by_layer, hooked, one, ratio, sites
+from gt.probes.hooks import Measures, Site, by_layer, fetched, hooked, one, ratio, sites
 from gt.seeds import torch_stream
 from gt.training.losses import autocast, cross_entropies
 
@@ -29,6 +30,8 @@ from gt.training.losses import autocast, cross_entropies
 STOPS = (0.25, 0.5, 1, 2, 4)
 SEQUENCES = 10
 UNVARYING = 0.01  # an element that varies less over inputs, as a share of its mean square, is saturated
+# A number that is still on its device, or the two of which it is the fraction.
+Scalar = Tensor | tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -84,29 +87,32 @@ def _with_another_start(subject: Subject, tokens: Tensor) -> Tensor:
 def _measures(subject: Subject, model: LanguageModel, texts: Tensor, seen: Reading) -> Measures:
     n, length = len(texts), subject.length
     text, other, same, again = ({s: _rows(at, slice(i * n, (i + 1) * n)) for s, at in seen.memories.items()} for i in range(4))
-    values: dict[str, dict[Site, float | None]] = {}
+    of_sites: dict[str, dict[Site, Scalar]] = {}
     for site in seen.memories:
         for name, value in (
             *_of_state(text[site]),
             ("response", _distance(text[site][1], other[site][1])),
-            ("repeated_token_variance", float(same[site][1].var())),
+            ("repeated_token_variance", same[site][1].var()),
             *_retention(site, seen, n, subject.spec.training.precision),
         ):
-            values.setdefault(name, {})[site] = value
-    result = _by_branch(values)
-    differences = [float((text[s][1] - again[s][1]).abs().max()) for s in text]
+            of_sites.setdefault(name, {})[site] = value
+    of_model: dict[str, Scalar] = {}
+    for name, stop in (("response/logits", 1), ("response/logits_4x", 4)):
+        if stop in seen.logits:
+            logits = seen.logits[stop]
+            of_model[name] = _distance(logits[:n], logits[n : 2 * n])
+    of_model |= _long_range(subject, model, seen.stream[:n], texts)
+    differences = [(text[s][1] - again[s][1]).abs().max() for s in text]
+    by_site, by_name, apart = fetched((of_sites, of_model, differences))
+
+    result = _by_branch({name: {s: _number(v) for s, v in values.items()} for name, values in by_site.items()})
     declared = audit(model, length).state_size
-    result["state/repeat_difference"] = one(max(differences, default=None))
+    result["state/repeat_difference"] = one(max(apart, default=None))
     result["state/size_ratio"] = one(seen.floats / declared if declared else None)
     for measure in ("rms", "variance"):
         if ratio_ := _branch_ratio(result, f"state/{measure}"):
             result[f"state/{measure}_ratio"] = ratio_
-    for name, stop in (("response/logits", 1), ("response/logits_4x", 4)):
-        if stop in seen.logits:
-            logits = seen.logits[stop]
-            result[name] = one(_distance(logits[:n], logits[n : 2 * n]))
-    result |= _long_range(subject, model, seen.stream[:n], texts)
-    return result
+    return result | {name: one(_number(value)) for name, value in by_name.items()}
 
 
 def _as_recorded(initial: LanguageModel, seen: Reading, recorded: slice) -> Measures:
@@ -121,16 +127,16 @@ def _as_recorded(initial: LanguageModel, seen: Reading, recorded: slice) -> Meas
     first, second = _rows(seen.memories[last[letters[0]]], recorded), _rows(seen.outputs[last[letters[1]]], recorded)
     first, second = (_rows(at, slice(SEQUENCES)) for at in (first, second))
     norms = [_norm(first[1]), _norm(second[1])]
-    result = {"record/state_norm_share": one(ratio(norms[1], sum(norms)))}
+    result: dict[str, Scalar] = {"record/state_norm_share": (norms[1], norms[0] + norms[1])}
     for letter, at, norm in ((letters[0], first, norms[0]), (letters[1], second, norms[1])):
-        result[f"record/state_norm/{letter}"] = one(norm)
-        result[f"record/input_variance/{letter}"] = one(float(at[1].var(0).mean()))
+        result[f"record/state_norm/{letter}"] = norm
+        result[f"record/input_variance/{letter}"] = at[1].var(0).mean()
         if 4 in at and 0.5 in at:
-            result[f"record/state_growth/{letter}"] = one(ratio(_norm(at[4]), _norm(at[0.5])))
+            result[f"record/state_growth/{letter}"] = (_norm(at[4]), _norm(at[0.5]))
     logits = seen.logits[1][recorded]
-    result["record/state_variance_ratio"] = one(ratio(float(first[1].var()), float(second[1].var())))
-    result["record/response"] = one(_distance(logits[:SEQUENCES], logits[SEQUENCES:]))
-    return result
+    result["record/state_variance_ratio"] = (first[1].var(), second[1].var())
+    result["record/response"] = _distance(logits[:SEQUENCES], logits[SEQUENCES:])
+    return {name: one(_number(value)) for name, value in fetched(result).items()}
 
 
 def held_out_texts(subject: Subject) -> Tensor:
@@ -194,19 +200,20 @@ def _with_memory(site: Site, state: Any, new: Tensor) -> Any:
     return (new, *state[1:]) if isinstance(unwrapped(site.module), RecordRWKV6) else (*state[:-1], new)
 
 
-def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, float | None]]:
+def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, Scalar]]:
     """Name and value of what a state (n, ...) at each stop says."""
     s = at[1]
     for stop, state in at.items():
         yield f"norm/{stop:g}", _norm(state)
-    mean_square = float(s.square().mean())
-    yield "rms", mean_square**0.5
-    yield "variance", float(s.var(unbiased=False))
+    mean_square = s.square().mean()
+    yield "rms", mean_square.sqrt()
+    yield "variance", s.var(unbiased=False)
     if 0.5 in at:
-        yield "change", float((s - at[0.5]).flatten(1).norm(dim=1).mean())
+        yield "change", _norm(s - at[0.5])
     if 4 in at:
-        yield "growth", ratio(_norm(at[4]), _norm(s))
-        yield "growth_8x", ratio(_norm(at[4]), _norm(at[0.5])) if 0.5 in at else None
+        yield "growth", (_norm(at[4]), _norm(s))
+    if 4 in at and 0.5 in at:
+        yield "growth_8x", (_norm(at[4]), _norm(at[0.5]))
     yield "entropy", entropy(s)
     if s.ndim > 2:
         rank, size = effective_rank(s), min(s.shape[-2:])
@@ -214,14 +221,14 @@ def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, float | None]]:
         yield "rank_share", rank / size
     if len(s) > 1:
         varies = s.var(0)
-        yield "input_variance", float(varies.mean())
-        yield "input_share", ratio(float(varies.mean()), mean_square)
-        yield "saturation", float((varies < UNVARYING * s.square().mean(0)).double().mean())
+        yield "input_variance", varies.mean()
+        yield "input_share", (varies.mean(), mean_square)
+        yield "saturation", (varies < UNVARYING * s.square().mean(0)).double().mean()
         yield "cosine", mean_cosine(s.flatten(1))
 
 
 @torch.inference_mode()
-def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tuple[str, float | None]]:
+def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tuple[str, Scalar]]:
     """What is left of a state after one token from T, and a token on average over T: of its difference to an empty one."""
     if site not in seen.taken:
         return
@@ -234,12 +241,12 @@ def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tu
             for x, state in ((taken[:, :1], whole), (taken[:, :1], empty), (taken, empty))
         )
     norm = _norm(start.double())
-    yield "retention_1", ratio(_norm(full_1 - empty_1), norm)
-    left = ratio(_norm(seen.memories[site][2][:n] - empty_T), norm)
-    yield "retention", None if left is None else left ** (1 / taken.shape[1])
+    yield "retention_1", (_norm(full_1 - empty_1), norm)
+    root = 1 / taken.shape[1]
+    yield "retention", (_norm(seen.memories[site][2][:n] - empty_T) ** root, norm**root)
 
 
-def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: Tensor) -> Measures:
+def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: Tensor) -> dict[str, Scalar]:
     """Perplexity of the last T of 4 T tokens over that of the first T."""
     length = subject.length
     if stream.shape[1] < 4 * length:
@@ -250,7 +257,7 @@ def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: T
         for piece in (slice(length), slice(-length, None)):
             rows = zip(stream[:, piece].split(at_once), targets[:, piece].split(at_once), strict=True)
             losses.append(torch.cat([cross_entropies(model.read_out(x), y) for x, y in rows]).double().mean())
-    return {"long_range/perplexity_ratio": one(float((losses[1] - losses[0]).exp()))}
+    return {"long_range/perplexity_ratio": (losses[1] - losses[0]).exp()}
 
 
 def _by_branch(values: dict[str, dict[Site, float | None]]) -> Measures:
@@ -283,35 +290,40 @@ def _rows(at: dict[float, Tensor], rows: slice) -> dict[float, Tensor]:
     return {stop: tensor[rows] for stop, tensor in at.items()}
 
 
-def _norm(s: Tensor) -> float:
+def _number(value: float | tuple[float, float]) -> float | None:
+    """What a scalar that was fetched is; nothing where it divides by zero."""
+    return ratio(*value) if isinstance(value, tuple) else value
+
+
+def _norm(s: Tensor) -> Tensor:
     """The L2 norm of (n, ...), averaged over n."""
-    return float(s.flatten(1).norm(dim=1).mean())
+    return s.flatten(1).norm(dim=1).mean()
 
 
-def _distance(a: Tensor, b: Tensor) -> float | None:
+def _distance(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """|a - b| / |a| over everything but the first dimension, averaged over it."""
-    return ratio(_norm(a.double() - b.double()), _norm(a.double()))
+    return _norm(a.double() - b.double()), _norm(a.double())
 
 
-def effective_rank(s: Tensor) -> float:
+def effective_rank(s: Tensor) -> Tensor:
     """(sum of s_i^2)^2 / sum of s_i^4 over the singular values of matrices (..., a, b), averaged; of zero, zero."""
     gram = s @ s.transpose(-1, -2) if s.shape[-2] <= s.shape[-1] else s.transpose(-1, -2) @ s
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return float((trace.square() / gram.square().sum((-1, -2)).clamp(min=1e-300)).mean())
+    return (trace.square() / gram.square().sum((-1, -2)).clamp(min=1e-300)).mean()
 
 
-def entropy(s: Tensor) -> float:
+def entropy(s: Tensor) -> Tensor:
     """The entropy of the squared elements' shares of their sum, over that of equal shares: (n, ...), averaged over n."""
     energy = s.flatten(1).square()
     shares = energy / energy.sum(1, keepdim=True).clamp(min=1e-300)
-    return float(torch.special.entr(shares).sum(1).mean() / np.log(shares.shape[1])) if shares.shape[1] > 1 else 0.0
+    return torch.special.entr(shares).sum(1).mean() / (math.log(shares.shape[1]) or 1.0)  # the shares of one are certain
 
 
-def mean_cosine(rows: Tensor) -> float:
+def mean_cosine(rows: Tensor) -> Tensor:
     """The mean cosine of two different rows."""
     unit = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
     n = len(rows)
-    return float((unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1)))
+    return (unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1))
 
 
 def _tensors(state: Any) -> Iterator[Tensor]:

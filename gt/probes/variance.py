@@ -13,7 +13,7 @@ from torch import Tensor
 from gt.models.lm import LanguageModel
 from gt.models.mixers.wrap import unwrapped
 from gt.probes.activity import Activity
-from gt.probes.hooks import Measures, branches, by_layer, one, ratio, sites
+from gt.probes.hooks import Measures, branches, by_layer, fetched, one, ratio, sites
 from gt.seeds import torch_stream
 
 NOISE = (4, 64)  # sequences and tokens of N(0, 1)
@@ -21,27 +21,37 @@ NOISE = (4, 64)  # sequences and tokens of N(0, 1)
 
 def variance(seen: Activity, letters: list[str]) -> Measures:
     """Variances and root mean squares over windows, positions and channels."""
-    residual = {layer: _variance(*parts) for layer, parts in seen.residual.items()}
-    first, last, embedding = residual[0], residual[max(residual)], _variance(seen.embedding)
-    over_embedding, over_first = ratio(last, embedding), ratio(last, first)
-    rms = {layer: _rms(*parts) for layer, parts in seen.residual.items()}
-    of_branch = {b: {layer: _variance(y) for (letter, layer), y in seen.branches.items() if letter == b} for b in letters}
+    outputs = {b: {layer: y for (letter, layer), y in seen.branches.items() if letter == b} for b in letters}
+    values = fetched(
+        {
+            "embedding": _variance(seen.embedding),
+            "residual": {layer: _variance(*parts) for layer, parts in seen.residual.items()},
+            "rms": {layer: _rms(*parts) for layer, parts in seen.residual.items()},
+            "feed_forward": {layer: _variance(*parts) for layer, parts in seen.feed_forward.items()},
+            "fused": {layer: _variance(fused.y) for layer, (_, _, fused) in seen.fused.items()},
+            "cosine": {layer: _cosine(r, m) for layer, (r, m, _) in seen.fused.items()},
+            "branch": {letter: {layer: _variance(y) for layer, y in own.items()} for letter, own in outputs.items()},
+            "branch_rms": {letter: {layer: _rms(y) for layer, y in own.items()} for letter, own in outputs.items()},
+        }
+    )
+    residual, rms, of_branch = values["residual"], values["rms"], values["branch"]
+    first, last = residual[0], residual[max(residual)]
+    over_embedding, over_first = ratio(last, values["embedding"]), ratio(last, first)
     result: Measures = {
-        "variance/embedding": one(embedding),
+        "variance/embedding": one(values["embedding"]),
         "variance/residual": by_layer(residual, last),
         "variance/over_embedding": one(over_embedding),
         "variance/over_first": one(over_first),
         "std/over_embedding": one(None if over_embedding is None else over_embedding**0.5),
         "std/over_first": one(None if over_first is None else over_first**0.5),
         "rms/residual": by_layer(rms, rms[max(rms)]),
-        "variance/feed_forward": by_layer({layer: _variance(*parts) for layer, parts in seen.feed_forward.items()}),
-        "variance/fused": by_layer({layer: _variance(fused.y) for layer, (_, _, fused) in seen.fused.items()}),
-        "branch/cosine": by_layer({layer: _cosine(r, m) for layer, (r, m, _) in seen.fused.items()}),
+        "variance/feed_forward": by_layer(values["feed_forward"]),
+        "variance/fused": by_layer(values["fused"]),
+        "branch/cosine": by_layer(values["cosine"]),
     }
     for letter in letters:
         result[f"variance/branch/{letter}"] = by_layer(of_branch[letter])
-        outputs = {layer: y for (b, layer), y in seen.branches.items() if b == letter}
-        result[f"rms/branch/{letter}"] = by_layer({layer: _rms(y) for layer, y in outputs.items()})
+        result[f"rms/branch/{letter}"] = by_layer(values["branch_rms"][letter])
     if len(letters) == 2:
         a, b = (of_branch[letter] for letter in letters)
         pairs = {layer: a[layer] / b[layer] for layer in a if b.get(layer)}
@@ -54,19 +64,19 @@ def variance(seen: Activity, letters: list[str]) -> Measures:
 def noise_gain(model: LanguageModel, device: torch.device) -> Measures:
     """The variance of each mixer's output where its input is N(0, 1): what the record took for a layer's amplification."""
     noise = torch.randn(*NOISE, model.spec.d_model, generator=torch_stream(0, "noise_gain")).to(device)
-    gains: dict[str, dict[int, float]] = {letter: {} for letter in branches(model)}
+    gains: dict[str, dict[int, Tensor]] = {letter: {} for letter in branches(model)}
     for site in sites(model):
         gains[site.branch][site.layer] = _variance(unwrapped(site.module)(noise)[0])
-    return {f"variance/noise_gain/{letter}": by_layer(values) for letter, values in gains.items()}
+    return {f"variance/noise_gain/{letter}": by_layer(values) for letter, values in fetched(gains).items()}
 
 
-def _variance(*parts: Tensor) -> float:
-    return float(torch.cat([part.flatten() for part in parts]).double().var(unbiased=False))
+def _variance(*parts: Tensor) -> Tensor:
+    return torch.cat([part.flatten() for part in parts]).double().var(unbiased=False)
 
 
-def _rms(*parts: Tensor) -> float:
-    return float(torch.cat([part.flatten() for part in parts]).double().square().mean().sqrt())
+def _rms(*parts: Tensor) -> Tensor:
+    return torch.cat([part.flatten() for part in parts]).double().square().mean().sqrt()
 
 
-def _cosine(r: Tensor, m: Tensor) -> float:
-    return float(F.cosine_similarity(r.float(), m.float(), dim=-1).mean())
+def _cosine(r: Tensor, m: Tensor) -> Tensor:
+    return F.cosine_similarity(r.float(), m.float(), dim=-1).mean()
