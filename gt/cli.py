@@ -16,6 +16,8 @@ from gt import __version__
 from gt.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from gt.training.loop import Settings
@@ -79,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     )
     pack_.add_argument("--plans", nargs="+", required=True, type=Path, metavar="PATH", help="plan.json files")
     pack_.add_argument("--run", nargs="+", required=True, metavar="RUN", help="runs that are trained on the same data")
+    measuring_help = "processes that evaluate and probe what is trained; 1: this one, after the training"
+    pack_.add_argument("--measuring", type=int, default=1, metavar="N", help=measuring_help)
     for sub in (train_, pack_):
         sub.add_argument("--checkpoint-seconds", type=float, default=60.0, help="how often to save what a kill would lose")
         sub.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
@@ -204,15 +208,11 @@ def evaluate(options: argparse.Namespace) -> None:
     from gt import stage
     from gt.records import EVALUATION
 
-    if options.staged is not None and stage.is_evaluated(options.staged, options.further):
-        stage.bring(options.staged, options.run, EVALUATION)
-    else:
+    if not _fetched(options, EVALUATION, lambda staged: stage.is_evaluated(staged, options.further)):
         device = _device(options)
         from gt.evals.evaluation import evaluate
 
         evaluate(options.run, options.data, device, options.further)
-    if options.staged is not None:
-        stage.release(options.staged, EVALUATION)
     print(f"{options.run / EVALUATION}")
 
 
@@ -221,15 +221,11 @@ def probe(options: argparse.Namespace) -> None:
     from gt import stage
     from gt.records import PROBES
 
-    if options.staged is not None and stage.is_probed(options.staged):
-        stage.bring(options.staged, options.run, PROBES)
-    else:
+    if not _fetched(options, PROBES, stage.is_probed):
         device = _device(options)
         from gt.probes.probe import probe
 
         probe(options.run, options.data, device)
-    if options.staged is not None:
-        stage.release(options.staged, PROBES)
     print(f"{options.run / PROBES}")
 
 
@@ -255,10 +251,13 @@ def sample(options: argparse.Namespace) -> None:
 
 
 def pack(options: argparse.Namespace) -> None:
-    """Train, evaluate and probe many runs in one process. What is finished of them already is kept.
+    """Train many runs in one process, and evaluate and probe them. What is finished of them already is kept.
 
-    What came of each run goes into --out. A run that fails stops no other; its own `gt train` will try it again, alone.
+    What came of each run, and how long all of them took, goes into --out. A run that fails stops no other; its own `gt train`,
+    `gt evaluate` or `gt probe` will try it again, alone.
     """
+    import time
+
     from gt import stage
     from gt.records import write_json
     from gt.spec import RunSpec
@@ -271,31 +270,35 @@ def pack(options: argparse.Namespace) -> None:
         for run, spec in specs.items()
         if stage.set_aside(options.runs / run, options.staged / run, spec, options.data)
     }
-    if len(became) < len(specs):
+    further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
+    records = {run: options.staged / run for run in specs}
+    todo = {run for run in became if not (stage.is_evaluated(records[run], further[run]) and stage.is_probed(records[run]))}
+    seconds = dict.fromkeys(("train", "evaluate", "probe"), 0.0)
+    if todo or len(became) < len(specs):
         settings = _settings(options)
+        from gt.measuring import measuring
         from gt.training.loop import Job
         from gt.training.packs import train_pack
 
-        jobs = [Job(spec, options.data, options.staged / run) for run, spec in specs.items()]
-        for job, status in train_pack(jobs, set(became), options.checkpoints, settings):
-            became[job.spec.run_id] = status
-            print(f"{job.spec.run_id}: {status}", flush=True)
-    further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
-    trained = {run: options.staged / run for run, status in became.items() if status != "failed"}
-    if any(not stage.is_evaluated(record, further[run]) or not stage.is_probed(record) for run, record in trained.items()):
-        device = _device(options)
-        from gt.evals.evaluation import evaluate
-        from gt.probes.probe import probe
-
-        for run, record in trained.items():
-            try:
-                if not stage.is_evaluated(record, further[run]):
-                    evaluate(record, options.data, device, further[run])
-                if not stage.is_probed(record):
-                    probe(record, options.data, device)
-            except Exception:  # its own `gt evaluate` or `gt probe` will say so, and stop no other
-                traceback.print_exc()
-    write_json(options.out, became)
+        with measuring(options.measuring, settings.device, options.threads) as hand:
+            results = {run: hand(records[run], options.data, settings.device, further[run]) for run in sorted(todo)}
+            start = time.perf_counter()
+            jobs = [Job(spec, options.data, records[run]) for run, spec in specs.items()]
+            for job, status in train_pack(jobs, set(became), options.checkpoints, settings):
+                run = job.spec.run_id
+                became[run] = status
+                print(f"{run}: {status}", flush=True)
+                if status != "failed":
+                    results[run] = hand(records[run], options.data, settings.device, further[run])
+            seconds["train"] = time.perf_counter() - start
+            for result in results.values():
+                try:
+                    for part, took in result().items():
+                        seconds[part] += took
+                except Exception:
+                    traceback.print_exc()
+        print(", ".join(f"{part} {took:.1f} s" for part, took in seconds.items()))
+    write_json(options.out, {"runs": became, "seconds": seconds})
 
 
 def track(options: argparse.Namespace) -> None:
@@ -593,6 +596,19 @@ def _device(options: argparse.Namespace) -> torch.device:
     if options.device == "cuda" and not has_gpu:
         raise ConfigError("--device cuda: this machine has no usable GPU. Allowed here: auto, cpu.")
     return torch.device(f"cuda:{local_rank or 0}" if has_gpu and options.device != "cpu" else "cpu")
+
+
+def _fetched(options: argparse.Namespace, name: str, is_there: Callable[[Path], bool]) -> bool:
+    """Whether a pack has left this measurement of a run, which is then with its record; what it has left is given up."""
+    from gt import stage
+
+    if options.staged is None:
+        return False
+    found = is_there(options.staged)
+    if found:
+        stage.bring(options.staged, options.run, name)
+    stage.release(options.staged, name)
+    return found
 
 
 def _note_failure(path: Path, error: Exception) -> None:

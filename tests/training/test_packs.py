@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from corpus import words
 
 from gt.data import ngram
 from gt.data.tokens import Tokens
+from gt.errors import ConfigError
 from gt.grouping import OWN_TRAINING, cohort_key
+from gt.measuring import measuring
 from gt.records import read_json, write_json
 from gt.spec import RunSpec
+from gt.stage import is_evaluated, is_probed
 from gt.training.cohort import Cohort
 from gt.training.loop import Attempt, Job, Settings
 from gt.training.packs import folder_name, train_pack
@@ -115,7 +119,8 @@ def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_ch
     assert not list(train_pack(jobs, {job.spec.run_id for job in jobs}, checkpoints, Settings(CPU, 1e9)))
 
 
-def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("measuring", [1, 2])
+def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measuring: int, data: Path, tmp_path: Path) -> None:
     short, long = run_spec(steps=2), run_spec(steps=200)
     runs = {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}
     write_json(tmp_path / "plan.json", {"study": "two", "runs": runs, "evaluations": []})
@@ -123,19 +128,43 @@ def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(data: Pa
     options = {"plans": str(tmp_path / "plan.json"), "data": str(data), "out": str(tmp_path / "pack.json"), **folders}
     command = [sys.executable, "-m", "gt", "pack", "--device", "cpu", "--checkpoint-seconds", "0"]
     command += [text for name, value in options.items() for text in (f"--{name}", value)]
-    command += ["--run", short.run_id, long.run_id]
+    command += ["--measuring", str(measuring), "--run", short.run_id, long.run_id]
     staged = tmp_path / "staged" / short.run_id / "manifest.json"
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not staged.exists() or not list((tmp_path / "checkpoints").rglob("*.safetensors")):
         assert first.poll() is None, "the pack ended before it could be killed"
         time.sleep(0.01)
+    others = psutil.Process(first.pid).children()
+    assert len(others) >= measuring - 1
     first.send_signal(signal.SIGKILL)
     first.wait()
+    assert not psutil.wait_procs(others, timeout=60)[1], "processes are left behind"
     before = staged.read_bytes()
     assert not (tmp_path / "staged" / long.run_id / "manifest.json").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert staged.read_bytes() == before
-    assert read_json(tmp_path / "pack.json") == {short.run_id: "kept", long.run_id: "completed"}
+    assert read_json(tmp_path / "pack.json")["runs"] == {short.run_id: "kept", long.run_id: "completed"}
+    assert all(seconds > 0 for seconds in read_json(tmp_path / "pack.json")["seconds"].values())
     assert read_json(tmp_path / "staged" / long.run_id / "manifest.json")["resumed_from"]
-    assert all((tmp_path / "staged" / spec.run_id / "evaluation.json").exists() for spec in (short, long))
+    assert all(is_evaluated(tmp_path / "staged" / spec.run_id) for spec in (short, long))
+    assert all(is_probed(tmp_path / "staged" / spec.run_id) for spec in (short, long))
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_runs_are_measured_side_by_side_and_one_that_cannot_be_hurts_no_other(data: Path, tmp_path: Path) -> None:
+    jobs = [Job(run_spec(seed, steps=1), data, tmp_path / f"{seed}") for seed in range(3)]
+    assert len(list(train_pack(jobs, set(), tmp_path / "checkpoints", Settings(CPU, 1e9)))) == 3
+    (jobs[0].out / "model.safetensors").write_bytes(b"no weights")
+    with measuring(2, CPU, 1) as hand:
+        first, *others = [hand(job.out, data, CPU, []) for job in jobs]
+        with pytest.raises(ConfigError, match="not readable as weights"):
+            first()
+        assert all(set(result()) == {"evaluate", "probe"} for result in others)
+    for job in jobs[1:]:
+        names = ("evaluation.json", "probes.json")
+        beside = [(job.out / name).read_bytes() for name in names]
+        for name in names:
+            (job.out / name).unlink()
+        with measuring(1, CPU, 1) as hand:
+            hand(job.out, data, CPU, [])()
+        assert [(job.out / name).read_bytes() for name in names] == beside

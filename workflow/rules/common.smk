@@ -23,8 +23,12 @@ from gt.grouping import packs
 from gt.records import atomic_write
 from gt.study import NAME_PATTERN, checked_plan, dumps
 
-SETTINGS = {"study", "device", "pack_size", "jobs_per_gpu", "mlflow_uri"}
-COUNTS = {"pack_size": "runs one job trains", "jobs_per_gpu": "jobs share a GPU"}
+COUNTS = {
+    "pack_size": "runs one job trains",
+    "jobs_per_gpu": "jobs share a GPU",
+    "measuring_jobs": "processes measure what a pack has trained",
+}
+SETTINGS = {"study", "device", "mlflow_uri", *COUNTS}
 DEVICES = ["auto", "cpu", "cuda"]
 
 

@@ -1,7 +1,8 @@
 # Tokens -> run records. A run's name contains the hash of its specification, so a changed study retrains only what changed.
 #
-# With pack_size above 1, a pack trains and evaluates many runs in one process on one GPU and leaves them in results/staged/;
-# `train` and `evaluate` then fetch them from there. Nothing finished is lost if one of these jobs is killed.
+# With pack_size above 1, a pack trains many runs in one process on one GPU, evaluates and probes them, in `measuring_jobs`
+# processes, and leaves them in results/staged/; `train`, `evaluate` and `probe` then fetch them from there. Nothing finished is
+# lost if one of these jobs is killed.
 
 
 rule pack:
@@ -21,14 +22,14 @@ rule pack:
     resources:
         gpu=GPU_PER_JOB,
         device=config["device"],
-        mem_mb=8000,
+        mem_mb=8000 + 2000 * (config["measuring_jobs"] - 1),
     params:
         code=fingerprint(*TRAINING_PARTS, "evals", "probes"),
         data=folder_of_tokens,
         runs=runs_of_pack,
     shell:
         "python -m gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
-        " --staged results/staged --checkpoints results/checkpoints --out {output:q}"
+        " --staged results/staged --checkpoints results/checkpoints --out {output:q} --measuring {config[measuring_jobs]}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 

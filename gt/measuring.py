@@ -1,0 +1,74 @@
+"""Evaluating and probing trained records, in this process or in some of their own while others are still trained."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from threading import Thread
+
+import torch
+
+from gt import stage
+from gt.evals.evaluation import evaluate
+from gt.probes.probe import probe
+
+Seconds = dict[str, float]
+# Takes what `measure` takes. Gives what waits for its result, and raises what it raised.
+Hand = Callable[[Path, Path, torch.device, Sequence[str]], Callable[[], Seconds]]
+
+
+def measure(record: Path, data: Path, device: torch.device, further: Sequence[str]) -> Seconds:
+    """Evaluate and probe a trained record, if this version of the code has not yet. Returns how long each took."""
+    start = time.perf_counter()
+    if not stage.is_evaluated(record, further):
+        evaluate(record, data, device, further)
+    evaluated = time.perf_counter()
+    if not stage.is_probed(record):
+        probe(record, data, device)
+    return {"evaluate": evaluated - start, "probe": time.perf_counter() - evaluated}
+
+
+@contextmanager
+def measuring(jobs: int, device: torch.device, threads: int) -> Iterator[Hand]:
+    """What takes records to be measured: by so many processes at once, or, with one job, by this one when it is waited for.
+
+    A small model's measurements are more of launches than of computation, so that several share a GPU well.
+    """
+    here = partial(partial, measure)
+    if jobs == 1:
+        yield here
+        return
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (device, threads))
+
+    def beside(record: Path, data: Path, device: torch.device, further: Sequence[str]) -> Callable[[], Seconds]:
+        try:
+            return pool.submit(measure, record, data, device, further).result
+        except BrokenExecutor:  # one of them was killed
+            return here(record, data, device, further)
+
+    try:
+        for _ in range(jobs):
+            pool.submit(int)  # a process is started with its first task; now, while others are trained
+        yield beside
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(device: torch.device, threads: int) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    torch.zeros(1, device=device)  # CUDA takes seconds to begin
+
+
+def _end_with_parent() -> None:
+    """A pool's process waits for its next task for ever where its parent was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
