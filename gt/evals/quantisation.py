@@ -95,11 +95,9 @@ def rounded_states(groups: Sequence[Sequence[nn.Module]], rounding: Rounding) ->
     with ExitStack() as stack:
         for i, mixers in enumerate(groups):
 
-            def after(_module: Any, _inputs: Any, output: Any, i: int = i) -> Any:
-                y, (*others, memory) = output
-                parts = list(memory.chunk(len(groups)))
-                parts[i] = rounding(parts[i])
-                return y, (*others, torch.cat(parts))
+            def after(_module: Any, _inputs: Any, output: Any, i: int = i) -> None:
+                part = output[1][-1].chunk(len(groups))[i]
+                part.copy_(rounding(part))
 
             stack.enter_context(_hooked(mixers, after))
         yield
