@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gt.ops.kernels import tiles
-from gt.ops.kernels.launch import folded
+from gt.ops.kernels.launch import assert_contiguous, contiguous, folded
 
 WEAK = -0.5  # of log w
 SMALLEST = 1e-37  # in place of a decay that is 0 in float32
@@ -67,9 +67,11 @@ def recurrence(
     q, k: (batch, time, group, key), where a group serves head / group heads; v: (batch, time, head, value), all three in
     float32 or bfloat16; e: encoded decays, by `decay` a "key", a "value" or a "head" (batch, time, head, key | value | 1);
     u: (runs, head, key), where a run has batch / runs sequences, or None; state: (batch, head, key, value) or None for zeros.
+    All contiguous.
     """
     from gt.ops.kernels.recurrence import forward
 
+    assert_contiguous(q, k, v, e, u, state)
     results = _results(q, v)
     forward(q, k, v, e, u, state, *results, decay)
     return results
@@ -95,6 +97,7 @@ def recurrence_backward(
     """Gradients of q, k, v, e, u and state in float32; all but the last have a leading dimension of parts to be summed."""
     from gt.ops.kernels.recurrence import backward
 
+    assert_contiguous(q, k, v, e, u, state, dy, dfinal)
     gradients = _gradients(q, v, e, u, decay)
     backward(q, k, v, e, u, state, dy, dfinal, *gradients, decay)
     return gradients
@@ -123,7 +126,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, e, u, state = ctx.saved_tensors
-    dy = torch.zeros_like(v) if dy is None else dy
+    dy, dfinal = torch.zeros_like(v) if dy is None else dy.contiguous(), contiguous(dfinal)
     dq, dk, dv, de, du, dstate = recurrence_backward(q, k, v, e, u, state, dy, dfinal, ctx.decay)
     dq, dk = (d.sum(0).unflatten(2, (x.shape[2], -1)).sum(3).to(x.dtype) for d, x in ((dq, q), (dk, k)))
     of_u = du.sum(0).unflatten(0, (u.shape[0], -1)).sum(1) if u is not None else None
@@ -137,15 +140,25 @@ recurrence.register_autograd(_differentiate, setup_context=_setup)
 def _(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     """Runs become part of the batch; each keeps its own u."""
     *tensors, decay = inputs
-    y, final = recurrence(*(folded(x, dim, info.batch_size) for x, dim in zip(tensors, dims[:-1], strict=True)), decay)
+    tensors = [contiguous(folded(x, dim, info.batch_size)) for x, dim in zip(tensors, dims[:-1], strict=True)]
+    y, final = recurrence(*tensors, decay)
     return (y.unflatten(0, (info.batch_size, -1)), final.unflatten(0, (info.batch_size, -1))), (0, 0)
+
+
+def _contiguous_recurrence(
+    q: Tensor, k: Tensor, v: Tensor, e: Tensor, u: Tensor | None, state: Tensor | None, decay: str
+) -> tuple[Tensor, Tensor]:
+    """The recurrence, of inputs as they come."""
+    state = state if state is None else state.float()
+    y, last = recurrence(*(contiguous(x) for x in (q, k, v, e, u, state)), decay)
+    return y, last
 
 
 def wkv6_positions(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """As `gt.ops.wkv6.wkv6_reference`."""
-    y, state = recurrence(r, k, v, encoded(log_w.float()), u.float().unsqueeze(0), _full(state), "key")
+    y, state = _contiguous_recurrence(r, k, v, encoded(log_w.float()), u.float().unsqueeze(0), state, "key")
     return y, state
 
 
@@ -154,18 +167,14 @@ def ssd_positions(
 ) -> tuple[Tensor, Tensor]:
     """As `gt.ops.ssd.ssd_reference`."""
     e = encoded((dt * A).float().unsqueeze(-1))
-    state = _full(state.transpose(-1, -2) if state is not None else None)
-    y, state = recurrence(C, B, (x * dt.unsqueeze(-1)).float(), e, None, state, "head")
+    state = state.transpose(-1, -2) if state is not None else None
+    y, state = _contiguous_recurrence(C, B, (x * dt.unsqueeze(-1)).float(), e, None, state, "head")
     return (y if D is None else y + D.unsqueeze(-1) * x).to(x.dtype), state.transpose(-1, -2)
 
 
 def selective_positions(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """As `gt.ops.selective.selective_reference`: one head, its channels as values."""
     B, C, k, log_w = (x.unsqueeze(2) for x in (B, C, k, log_w))
-    state = _full(state.transpose(-1, -2).unsqueeze(1) if state is not None else None)
-    y, state = recurrence(C, B, k, encoded(log_w.float()), None, state, "value")
+    state = state.transpose(-1, -2).unsqueeze(1) if state is not None else None
+    y, state = _contiguous_recurrence(C, B, k, encoded(log_w.float()), None, state, "value")
     return y.squeeze(2), state.squeeze(1).transpose(-1, -2)
-
-
-def _full(state: Tensor | None) -> Tensor | None:
-    return state if state is None else state.float()

@@ -90,9 +90,7 @@ def test_a_kernel_is_its_recurrence(op: str, backend: str, time: int, size: int,
 @pytest.mark.parametrize(("op", "backend"), [kernel for kernel in KERNELS if kernel[0] in ACTIVATIONS])
 def test_a_kernel_of_bfloat16_activations(op: str, backend: str, size: int, decay: str) -> None:
     """What the kernel is given is rounded already, so the reference gets the rounded numbers too."""
-    given = [
-        x.bfloat16() if i in ACTIVATIONS[op] else x for i, x in enumerate(inputs(op, LENGTHS[-1], size, DECAYS[decay]))
-    ]
+    given = [x.bfloat16() if i in ACTIVATIONS[op] else x for i, x in enumerate(inputs(op, LENGTHS[-1], size, DECAYS[decay]))]
     exact = with_gradients(REFERENCES[op], [x.double() for x in given])
     found = with_gradients(implementation(op, backend), given)
     errors = [relative(a, b) for a, b in zip(found, exact, strict=True)]
@@ -115,6 +113,20 @@ def test_stacked_runs_have_the_bits_of_each_alone(op: str, backend: str) -> None
                 assert relative(a[run], b) <= FLOAT32
             else:
                 assert torch.equal(a[run], b), i
+
+
+@pytest.mark.parametrize(("op", "backend"), KERNELS)
+def test_a_compiler_sees_what_surrounds_a_kernel(op: str, backend: str) -> None:
+    """Runs traced, with inputs that are slices of a wider tensor as mixers cut them, give the bits of untraced ones."""
+    runs = [inputs(op, LENGTHS[0], SIZES[0], None, seed=100 * run) for run in range(2)]
+    stacked = [torch.stack(x) for x in zip(*runs, strict=True)]
+    given = [torch.cat([x, x], dim=-1)[..., : x.shape[-1]].requires_grad_() for x in stacked]
+    kernel = torch.func.vmap(implementation(op, backend))
+    results = []
+    for function in (kernel, torch.compile(kernel, backend="aot_eager", dynamic=False)):
+        y, last = function(*given)
+        results.append([y, last, *torch.autograd.grad(y.square().sum() + last.square().sum(), given)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize(("op", "backend"), KERNELS)

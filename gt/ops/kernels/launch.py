@@ -66,3 +66,8 @@ def register(forward: Any, gradients: Any, written: int) -> None:
 def contiguous(x: Tensor | None) -> Tensor | None:
     """As kernels address their inputs."""
     return x if x is None else x.contiguous()
+
+
+def assert_contiguous(*inputs: Tensor | None) -> None:
+    """Of what a kernel gets: it would read other numbers than were meant."""
+    assert all(x is None or x.is_contiguous() for x in inputs)

@@ -62,7 +62,7 @@ def _decayed(state, e):
 
 
 @triton.jit
-def _forward(
+def positions_forward_kernel(
     q, k, v, e, u, initial, y, final, T, H, batch_per_u,
     SHARED: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, DECAY: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -130,7 +130,7 @@ def _position_back(
 
 
 @triton.jit
-def _backward(
+def positions_backward_kernel(
     q, k, v, e, u, initial, dy, dfinal, kept, dq, dk, dv, dw, du, dinitial, T, H, batch_per_u,
     SHARED: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr, DECAY: tl.constexpr,
     STRIDE: tl.constexpr, STAGES: tl.constexpr,
@@ -233,12 +233,10 @@ def forward(
     decay: str,
 ) -> None:
     """Fills y and final. Arguments as in `gt.ops.recurrence.recurrence`."""
-    q, k, v, e = (x.contiguous() for x in (q, k, v, e))
-    u, state = (x if x is None else x.contiguous() for x in (u, state))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
-    _forward[(values // cut.forward_values, batch * heads)](
+    positions_forward_kernel[(values // cut.forward_values, batch * heads)](
         q, k, v, e, u, state, y, final, time, heads, batch if u is None else batch // u.shape[0],
         heads // q.shape[2], keys, values, cut.forward_values, decay, cut.stages, num_warps=cut.warps,
     )  # fmt: skip
@@ -265,14 +263,12 @@ def backward(
 
     In float32, each the sum of its parts; dq and dk are of each head, also where heads share q and k.
     """
-    q, k, v, e, dy = (x.contiguous() for x in (q, k, v, e, dy))
-    u, state, dfinal = (x if x is None else x.contiguous() for x in (u, state, dfinal))
     batch, time, heads, values = v.shape
     keys = q.shape[-1]
     cut = tiles(keys, values)
     n_tiles = keys // cut.keys * (values // cut.values)
     kept = dstate.new_empty(batch * heads, triton.cdiv(time, STRIDE), keys, values)
-    _backward[(n_tiles, batch * heads)](
+    positions_backward_kernel[(n_tiles, batch * heads)](
         q, k, v, e, u, state, dy, dfinal, kept, dq, dk, dv, de, du, dstate,
         time, heads, batch if u is None else batch // u.shape[0],
         heads // q.shape[2], keys, values, cut.keys, cut.values, decay, STRIDE, cut.stages, num_warps=cut.warps,

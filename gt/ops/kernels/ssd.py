@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, contiguous, one_pass, register, warps
+from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, warps
 
 STRONGEST = tl.constexpr(-1e30)  # as in gt.ops.kernels.wkv6
 ROWS = 64  # of a program
@@ -146,6 +146,7 @@ def ssd_forward(x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, start: Tensor | 
     Returns y like x, the last state (B, H, P, N) in float32, and the states before each chunk (B, H, chunk, P, N).
     """
     (B, T, H, P), (groups, N), rounded = x.shape, b.shape[2:], one_pass(b)
+    assert_contiguous(x, log_w, b, c, start)
     results = _results(x, N)
     own = min(P, ROWS)
     ssd_forward_kernel[(B * H, P // own)](
@@ -164,6 +165,7 @@ def ssd_backward(
     Those of log_w (part, B, T, H), b and c (part, B, T, group, head of it, N) in float32, each the sum of what it has there.
     """
     (B, T, H, P), (groups, N), rounded = x.shape, b.shape[2:], one_pass(b)
+    assert_contiguous(x, log_w, b, c, states, dy, dlast)
     gradients = _gradients(x, b)
     own = min(P, ROWS)
     ssd_backward_kernel[(B * H, P // own)](

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, contiguous, one_pass, register, warps
+from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, warps
 
 # No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
 STRONGEST = tl.constexpr(-1e30)
@@ -173,11 +173,12 @@ def _results(v: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(v), last, v.new_empty(B, H, -(-T // CHUNK), keys, V, dtype=torch.float32)
 
 
-def _gradients(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor) -> tuple[Tensor, ...]:
+def _gradients(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Room for those of r, k, v, log_w, u and start; that of u has a part for each sequence."""
     (B, _, H, K), V = r.shape, v.shape[-1]
     du, dstart = (v.new_empty(B, H, *shape, dtype=torch.float32) for shape in ((K,), (K, V)))
-    return *(torch.empty_like(t) for t in (r, k, v, log_w)), du, dstart
+    dr, dk, dv, dlog_w = (torch.empty_like(t) for t in (r, k, v, log_w))
+    return dr, dk, dv, dlog_w, du, dstart
 
 
 @torch.library.custom_op("gt::wkv6", mutates_args=())
@@ -190,6 +191,7 @@ def wkv6_forward(
     K, V).
     """
     (B, T, H, K), V, rounded = r.shape, v.shape[-1], one_pass(v)
+    assert_contiguous(r, k, v, log_w, u, start)
     results = _results(v, K)
     own = min(V, VALUES)
     wkv6_forward_kernel[(B * H, V // own)](
@@ -205,6 +207,7 @@ def wkv6_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of r, k, v, log_w, u and start; that of u has a part for each sequence, (B, H, K) in float32."""
     (B, T, H, K), V, rounded = r.shape, v.shape[-1], one_pass(v)
+    assert_contiguous(r, k, v, log_w, u, states, dy, dlast)
     gradients = _gradients(r, k, v, log_w)
     wkv6_backward_kernel[(B * H,)](
         r, k, v, log_w, u, states, dy, dlast, *gradients, T, H, B // u.shape[0], K, V, CHUNK, "tf32" if rounded else "ieee",
@@ -221,7 +224,7 @@ def _(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, start: Tensor |
 @wkv6_backward.register_fake
 def _(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _gradients(r, k, v, log_w)
 
 
