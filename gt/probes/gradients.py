@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gt.evals.subject import Subject
 from gt.models.lm import LanguageModel
-from gt.probes.hooks import Measures, branches, hooked, one, ratio, whole
+from gt.probes.hooks import Measures, branches, fetched, hooked, one, ratio, whole
 from gt.seeds import torch_stream
 from gt.training.flat import part
 from gt.training.losses import autocast, cross_entropies, inputs, mean_loss, token_losses
@@ -96,21 +96,21 @@ def over_batches(found: list[Gradients]) -> Measures:
         noise = sum(s[name] for s in squares) / len(found) - signal[name]
         result[f"gradient/snr/{name}"] = one(ratio(signal[name], noise))
     names = [name for name in mean if part(name) != "embedding"]
-    idle = torch.stack([torch.stack([g[name] == 0 for g in found]).all(0).sum() for name in names]).sum()
+    idle = torch.stack([torch.cat([g[name].flatten() for name in names]) == 0 for g in found]).all(0).sum()
     result["flag/unused_parameters"] = one(int(idle) / sum(mean[name].numel() for name in names))
     return result
 
 
 def _independence(model: LanguageModel, full: Gradients, batch: Tensor, precision: str, letters: list[str]) -> Measures:
     """The cosine of each branch's gradients with and without the other branch's output."""
-    result: Measures = {}
+    cosines = {}
     for letter, other in (letters, letters[::-1]):
         with hooked(whole(model, other), lambda _i, _inputs, output: (torch.zeros_like(output[0]), output[1])):
             alone = of_loss(model, batch, precision)
         own = [name for name in full if part(name) == f"mixers.{letter}"]
         a, b = (torch.cat([g[name].flatten() for name in own]).double() for g in (full, alone))
-        result[f"gradient/independence/{letter}"] = one(float(a @ b / (a.norm() * b.norm()).clamp(min=1e-300)))
-    return result
+        cosines[f"gradient/independence/{letter}"] = a @ b / (a.norm() * b.norm()).clamp(min=1e-300)
+    return {name: one(value) for name, value in fetched(cosines).items()}
 
 
 def of_loss(model: LanguageModel, batch: Tensor, precision: str) -> Gradients:
