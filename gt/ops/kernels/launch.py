@@ -27,6 +27,11 @@ def warps(elements: int, rounded: bool) -> int:
     return max(1, elements // 1024) if rounded else 4 if elements <= 2048 else 8
 
 
+def stages(rounded: bool) -> int:
+    """Chunks that are on their way at a time: exact products leave no registers for the next one."""
+    return 2 if rounded else 1
+
+
 def folded(x: Tensor | None, dim: int | None, n: int) -> Tensor | None:
     """An input of n runs as one of a batch n times as large: (n, batch, ...) -> (n * batch, ...)."""
     if x is None:

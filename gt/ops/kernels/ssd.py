@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, warps
+from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, stages, warps
 
 STRONGEST = tl.constexpr(-1e30)  # as in gt.ops.kernels.wkv6
 ROWS = 64  # of a program
@@ -151,7 +151,7 @@ def ssd_forward(x: Tensor, log_w: Tensor, b: Tensor, c: Tensor, start: Tensor | 
     own = min(P, ROWS)
     ssd_forward_kernel[(B * H, P // own)](
         x, log_w, b, c, start, *results, T, H, H // groups, P, N, own, CHUNK, "tf32" if rounded else "tf32x3",
-        num_warps=warps(own * N, rounded), num_stages=2,
+        num_warps=warps(own * N, rounded), num_stages=stages(rounded),
     )  # fmt: skip
     return results
 
@@ -170,7 +170,7 @@ def ssd_backward(
     own = min(P, ROWS)
     ssd_backward_kernel[(B * H, P // own)](
         x, log_w, b, c, states, dy, dlast, *gradients, T, H, H // groups, B * H, P, N, own, CHUNK,
-        "tf32" if rounded else "tf32x3", num_warps=warps(own * N, rounded), num_stages=2,
+        "tf32" if rounded else "tf32x3", num_warps=warps(own * N, rounded), num_stages=stages(rounded),
     )  # fmt: skip
     return gradients
 

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, warps
+from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, stages, warps
 
 # No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
 STRONGEST = tl.constexpr(-1e30)
@@ -196,7 +196,7 @@ def wkv6_forward(
     own = min(V, VALUES)
     wkv6_forward_kernel[(B * H, V // own)](
         r, k, v, log_w, u, start, *results, T, H, B // u.shape[0], K, V, own, CHUNK, "tf32" if rounded else "ieee",
-        num_warps=warps(K * own, rounded), num_stages=2,
+        num_warps=warps(K * own, rounded), num_stages=stages(rounded),
     )  # fmt: skip
     return results
 
@@ -211,7 +211,7 @@ def wkv6_backward(
     gradients = _gradients(r, k, v, log_w)
     wkv6_backward_kernel[(B * H,)](
         r, k, v, log_w, u, states, dy, dlast, *gradients, T, H, B // u.shape[0], K, V, CHUNK, "tf32" if rounded else "ieee",
-        num_warps=warps(K * V, rounded), num_stages=2,
+        num_warps=warps(K * V, rounded), num_stages=stages(rounded),
     )  # fmt: skip
     return gradients
 
