@@ -280,7 +280,7 @@ def pack(options: argparse.Namespace) -> None:
         from gt.training.loop import Job
         from gt.training.packs import train_pack
 
-        with measuring(options.measuring, settings.device, options.threads) as hand:
+        with measuring(min(options.measuring, len(specs)), settings.device, options.threads) as hand:
             results = {run: hand(records[run], options.data, settings.device, further[run]) for run in sorted(todo)}
             start = time.perf_counter()
             jobs = [Job(spec, options.data, records[run]) for run, spec in specs.items()]
