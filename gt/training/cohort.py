@@ -37,7 +37,7 @@ from gt.training.flat import Flat
 from gt.training.losses import losses_and_state, mean_loss, token_losses
 from gt.training.optimizer import Optimizer, learning_rate
 from gt.training.plan import HORIZON, StepPlan
-from gt.training.regions import Applied, Regions, divisible, mapped
+from gt.training.regions import Applied, Regions, compile_static, divisible, mapped
 
 # cuBLAS has one way of adding up products only if its workspace is fixed; it reads this when it is first used.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -119,7 +119,7 @@ class Cohort:
         plain = self.training.auxiliary is None and self.dropper is None and self.carried is None
         self.compiled = self.compiled and plain and divisible(self.model)
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
-        self.update = torch.compile(self._update, dynamic=False) if self.compiled else self._update
+        self.update = compile_static(self._update) if self.compiled else self._update
         windows = evaluation_windows(tokens.marked("val"), self.training.sequence_length, self.training.evaluation_tokens)
         counted = windows[:, 1:][windows[:, 1:] >= 0]
         self.validation_targets, self.validation_bytes = counted.size, int(np.asarray(tokens.token_bytes)[counted].sum())
@@ -369,8 +369,9 @@ class Cohort:
         runs = len(self.specs)
         loss = self.regions(windows.repeat(runs, 1, 1) if runs > 1 else windows).detach().view(runs)
         nats = loss.double() * (windows[:, 1:] >= 0).sum()
-        mean = torch.func.vmap(mean_gate, in_dims=(0, None)) if runs > 1 else lambda gate, shares: mean_gate(gate, shares).view(1)
-        means = [nats.new_full((runs,), math.nan) if gate is None else mean(gate, shares) for gate in self.regions.gates()]
+        mean, nothing = torch.func.vmap(mean_gate, in_dims=(0, None)), nats.new_full((runs,), math.nan)
+        gates = [gate if runs > 1 or gate is None else gate.unsqueeze(0) for gate in self.regions.gates()]
+        means = [nothing if gate is None else mean(gate, shares) for gate in gates]
         return nats, torch.stack(means, dim=1) if means else nats.new_zeros(runs, 0)
 
     @torch.no_grad()

@@ -56,7 +56,7 @@ class Regions:
 
     def gates(self) -> list[Tensor | None]:
         """Of each fusion the gate in the last call, ([run,] batch, time, channel) or ([run,] 1); None where it has none."""
-        return [layer.fusion.gate for layer in self.layers if layer.fusion is not None]
+        return [layer.fusion.gate for layer in self.layers if isinstance(layer.fusion, Region)]
 
     def _in_regions(self, block: Block, prefix: str) -> Block:
         """A layer whose parts are regions with weights of their own. It keeps no states."""
@@ -89,12 +89,12 @@ class Regions:
         key = f"{self.stacked} {self.precision} {about}"
         if key not in _compiled:
             _allow_many_regions()
-            _compiled[key] = torch.compile(function, dynamic=False)
+            _compiled[key] = compile_static(function)
         return _compiled[key]
 
 
 class Region(nn.Module):
-    """Stands in for a part of a layer: a function of the part's weights, and no states. `gate`: that of a fusion's last call."""
+    """Stands in for a part of a layer: a function of the part's weights, and no states. gate: of a fusion, the last call's."""
 
     def __init__(self, part: nn.Module, function: Callable[..., Any], weights: Weights) -> None:
         super().__init__()
@@ -147,6 +147,13 @@ def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
         return torch.func.vmap(of_one, in_dims=(0, *(None if shared else 0 for _ in inputs)))(weights, *inputs)
 
     return of_all
+
+
+def compile_static(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for shapes that do not change. Kernels that do not depend on each other, as the casts of a layer's weights,
+    are launched as one: an eighth of a small model's step.
+    """
+    return torch.compile(function, dynamic=False, options={"combo_kernels": True})
 
 
 def structure(part: nn.Module) -> str:
