@@ -22,7 +22,7 @@ from gt.seeds import numpy_stream
 
 Json = dict[str, Any]
 # Targets in all: what a context costs grows with its length.
-TARGETS = 512
+TARGETS = {"cpu": 512, "cuda": 1024}
 # The window of a model is where it has so much of what any context gives.
 ENOUGH = 0.95
 # A perplexity that is higher by no more than this counts as held (claim C-D-03).
@@ -45,7 +45,7 @@ def long_context(subject: Subject) -> Json:
         raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
     # The same for every model, also where one has no positions for the longest.
     last = min(len(text), max(possible) + EVALUATION_TOKENS) - n
-    targets = np.unique(np.linspace(max(possible), last, TARGETS // n, dtype=np.int64))
+    targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
     both = {c: _losses(subject, text, targets, n, c, shortest) for c in possible if subject.fits(c)}
     losses, shuffled = ({c: pair[i] for c, pair in both.items()} for i in (0, 1))
     return {

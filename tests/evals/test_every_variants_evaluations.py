@@ -19,7 +19,7 @@ from gt.spec import ModelSpec, RunSpec
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_context, "TARGETS", 4)
+    monkeypatch.setattr(long_context, "TARGETS", {"cpu": 4})
     monkeypatch.setattr(quantisation, "TARGETS", {"cpu": 64})
     monkeypatch.setattr(needle, "TRIALS", 2)
     monkeypatch.setattr(needle, "DEPTHS", (0.5,))
