@@ -100,8 +100,9 @@ def _train(spec: RunSpec, data: Path, device: torch.device, moved: int = 0) -> T
         attempt = Attempt([job], Path(folder) / "checkpoints", Settings(device, checkpoint_seconds=float("inf")))
         if moved:
             _move(attempt.cohort.weights, roundoff(spec), moved)
-        for _ in together([attempt]):
-            pass
+        for _, error in together([attempt]):
+            if error is not None:
+                raise error
         return Trained.read(job.out)
 
 

@@ -45,6 +45,12 @@ class Engine:
             self.graphs[name] = self._capture(function, list(state))
         self.graphs[name].replay()
 
+    def release(self) -> None:
+        """Forget the graphs, and give the memory between their kernels back to the device: other processes train there too."""
+        self.graphs.clear()
+        if self.queue is not None:
+            torch.cuda.empty_cache()
+
     def _capture(self, function: Callable[[], None], state: list[Tensor]) -> torch.cuda.CUDAGraph:
         before = [tensor.clone() for tensor in state]
         for _ in range(REHEARSALS):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,10 @@ from gt.training import checkpoint
 from gt.training.cohort import ALONE, Cohort
 from gt.training.distributed import World
 from gt.training.provenance import energy, provenance
+
+# Cohorts of one process on the device: while one is compiled or measured by the host, the other trains. More would only end
+# later, all at the same time.
+AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -52,32 +57,32 @@ def train(job: Job, checkpoints: Path, settings: Settings) -> str:
     removed on success. Raises ConfigError where the data cannot serve the specification.
     """
     attempt = Attempt([job], checkpoints, settings)
-    for _ in together([attempt]):
-        pass
+    for _, error in together([attempt]):
+        if error is not None:
+            raise error
     return attempt.cohort.status[0]
 
 
-def together(attempts: list[Attempt]) -> Iterator[Attempt | tuple[Attempt, Exception]]:
-    """Train cohorts side by side, each on a stream of its own; yields each when its records are written.
+def together(attempts: Iterable[Attempt]) -> Iterator[tuple[Attempt, Exception | None]]:
+    """Train cohorts side by side, some at a time, each on a stream of its own.
 
-    One that fails is yielded with its error, and the others go on; a lone one raises it.
+    Yields each when its records are written, or with the error that it ended with, while the others go on. The next of
+    `attempts` is asked for when there is room for it.
     """
-    running = list(attempts)
-    for attempt in attempts:
-        attempt.sharing = len(attempts)
-    while running:
+    waiting, running = iter(attempts), list[Attempt]()
+    while running := [*running, *itertools.islice(waiting, AT_ONCE - len(running))]:
+        for attempt in running:
+            attempt.sharing = max(attempt.sharing, len(running))
         for phase in (Attempt.advance, Attempt.collect):
             for attempt in list(running):
                 try:
                     phase(attempt)
                 except Exception as error:
-                    if len(attempts) == 1:
-                        raise
                     running.remove(attempt)
                     yield attempt, error
         for attempt in [a for a in running if a.cohort.done]:
             running.remove(attempt)
-            yield attempt
+            yield attempt, None
 
 
 class Attempt:
@@ -93,7 +98,7 @@ class Attempt:
         self.before = self._resume()
         self.first = self.cohort.step
         self.report = Reporter(self.cohort)
-        self.sharing = 1  # cohorts on the device
+        self.sharing = 1  # cohorts of this process on the device, at most
 
     def _resume(self) -> checkpoint.Progress:
         found = checkpoint.load(self.checkpoints, self.cohort)
@@ -120,6 +125,7 @@ class Attempt:
             for run in range(len(self.jobs)):
                 self._write_record(run)
             checkpoint.remove(self.checkpoints)
+            self.cohort.engine.release()
         elif now - self.last_save >= self.settings.checkpoint_seconds:
             progress = checkpoint.Progress(self.before.seconds + now - self.clock, self.before.resumed_from)
             checkpoint.save(self.checkpoints, self.cohort, progress)

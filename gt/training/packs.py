@@ -31,20 +31,24 @@ def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings:
             checkpoint.remove(checkpoints / folder_name(members))
         if not (checkpoints / folder_name(members)).exists():
             cohorts[i] = todo
-    attempts = []
-    for members in filter(None, cohorts):
-        try:
-            attempts.append(Attempt(members, checkpoints / folder_name(members), settings))
-        except Exception as error:
-            yield from _failed(members, error)
-    try:
-        for outcome in together(attempts):
-            if isinstance(outcome, Attempt):
-                yield from zip(outcome.jobs, outcome.cohort.status, strict=True)
+    unbegun: list[tuple[list[Job], Exception]] = []
+
+    def attempts() -> Iterator[Attempt]:
+        for members in filter(None, cohorts):
+            try:
+                attempt = Attempt(members, checkpoints / folder_name(members), settings)
+            except Exception as error:
+                unbegun.append((members, error))
             else:
-                yield from _failed(outcome[0].jobs, outcome[1])
-    except Exception as error:  # of the only attempt
-        yield from _failed(attempts[0].jobs, error)
+                yield attempt
+
+    for attempt, error in together(attempts()):
+        if error is None:
+            yield from zip(attempt.jobs, attempt.cohort.status, strict=True)
+        else:
+            yield from _failed(attempt.jobs, error)
+    for members, error in unbegun:
+        yield from _failed(members, error)
 
 
 def stacks(jobs: list[Job]) -> list[list[Job]]:
