@@ -60,16 +60,16 @@ class Regions:
 
     def _in_regions(self, block: Block, prefix: str) -> Block:
         """A layer whose parts are regions with weights of their own. It keeps no states."""
-        layer = copy.copy(block)
-        layer._modules = dict(block._modules)
+        layer, rest = copy.copy(block), copy.copy(block)
+        layer._modules, rest._modules = dict(block._modules), {}
         for name, part in block.named_children():
-            if isinstance(part, nn.ModuleDict):
+            if name not in REGIONS or (name == "mixer_norm" and block.post):  # a norm that comes after the mixers
+                rest._modules[name] = part
+            elif isinstance(part, nn.ModuleDict):
                 parts = {letter: self._region(child, f"{prefix}{name}.{letter}.") for letter, child in part.items()}
                 layer._modules[name] = nn.ModuleDict(parts)
-            elif name in REGIONS:
+            else:
                 layer._modules[name] = self._region(part, f"{prefix}{name}.")
-        rest = copy.copy(block)
-        rest._modules = {name: part for name, part in block._modules.items() if name not in REGIONS}
         vars(layer)["finish"] = self._region(rest, prefix, _finished)
         return layer
 

@@ -271,16 +271,31 @@ def test_a_run_that_diverges_leaves_its_neighbours_as_they_were(data: Path) -> N
     assert diverging.weights.isfinite().all()
 
 
-def test_the_model_cut_into_regions_is_the_model(data: Path) -> None:
-    for variant in ("GF", "GPT-2"):
-        cohort = Cohort([run_spec(variant), run_spec(variant, seed=1)], Tokens.open(data), CPU, torch.float64)
-        batch, coins, _ = cohort.plan.now()
-        whole = cohort._losses(batch, coins[:, 0])[0]
-        cohort.regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
-        cut = cohort._losses(batch, coins[:, 0])[0]
-        torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
-        for a, b in zip(cohort._gradient(cut.sum()), cohort._gradient(whole.sum()), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+LAYERS: list[dict[str, Any]] = [
+    {},
+    {"norm_position": "output"},
+    {"norm_position": "both", "residual_gain": 0.1},
+    {"norm_position": "post"},
+    {"norm_position": "post", "layers": "m r", "fusion": None},
+    {"feed_forward_place": "beside", "norm": "layer"},
+    {"branch_norm": "rms", "wraps": {"r": "identity_ffn"}},
+    {"feed_forward": None, "layers": "m r+m"},
+]
+
+
+@pytest.mark.parametrize("change", LAYERS, ids=str)
+def test_the_model_cut_into_regions_is_the_model(data: Path, change: dict[str, Any]) -> None:
+    document = run_spec().model_dump(mode="json")
+    document["model"] |= change
+    specs = [RunSpec.model_validate({**document, "seed": seed}) for seed in range(2)]
+    cohort = Cohort(specs, Tokens.open(data), CPU, torch.float64)
+    batch, coins, _ = cohort.plan.now()
+    whole = cohort._losses(batch, coins[:, 0])[0]
+    cohort.regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
+    cut = cohort._losses(batch, coins[:, 0])[0]
+    torch.testing.assert_close(cut, whole, rtol=1e-12, atol=0)
+    for a, b in zip(cohort._gradient(cut.sum()), cohort._gradient(whole.sum()), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("variant", ["GF", "WS", "HY", "GPT-2"])
