@@ -43,17 +43,7 @@ def select(op: str, device_type: str, double: bool, keys: int, values: int) -> s
     return name
 
 
-def select_convolution(device_type: str, double: bool) -> str:
-    """What computes the convolution in front of a recurrence: a "kernel", or torch code with the "chunked" recurrences."""
-    has_kernel = device_type == "cuda" and not double and _has_triton() and _forced[-1:] != ["chunked"]
-    if has_kernel:
-        import gt.ops.kernels.conv  # noqa: F401  (now, as above)
-    _chosen["convolution"] = "kernel" if has_kernel else "chunked"
-    return _chosen["convolution"]
-
-
 # What `torch.compiler.assume_constant_result` does; calling it would load the compiler, which takes a second.
-select_convolution._dynamo_marked_constant = True  # type: ignore[attr-defined]
 select._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -13,7 +13,7 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
-from gt.ops.conv import silu_convolution
+from gt.ops.conv import short_convolution
 from gt.ops.ssd import ssd
 from gt.seeds import Streams
 
@@ -80,13 +80,14 @@ class Mamba2(Mixer):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         z, channels, dt = self.in_proj(x).split([self.d_inner, self.conv_channels, self.n_head], dim=-1)
         last, memory = state if state is not None else (None, None)
-        # x, B and C are activations, as in mamba_ssm; decays and what follows the recurrence are float32
-        channels, last = silu_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
+        channels, last = short_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
+        channels = F.silu(channels)
         inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
         if memory is None and self.initial_state is not None:
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
             dt = F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias)
+            inner, B, C = (t.to(z.dtype) for t in (inner, B, C))  # activations, as in mamba_ssm; decays are float32
             y, memory = self._recur(
                 inner.unflatten(-1, (self.n_head, self.head_dim)),
                 dt,
