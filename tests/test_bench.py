@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gt.bench import measure
+from gt.bench import measure, measuring
 from gt.bench.candidates import COMPARISONS, Candidate, affordable, candidates
 from gt.bench.report import table
 from gt.bench.starts import starts
@@ -107,3 +107,22 @@ def test_starts_are_those_of_new_processes_with_a_cache_of_their_own(monkeypatch
     assert os.environ["TRITON_CACHE_DIR"] == "mine"
     assert "cold s" in table([row])
     assert "quartiles" not in table([row])
+
+
+def test_without_its_curves_a_run_learns_the_same() -> None:
+    """What is left out of the update is what it measures for curves."""
+    candidate = candidates("curves", STUDY, quick=True)[0]
+    weights = []
+    for followed in (True, False):
+        trainer = Cohorts(replace(candidate, followed=followed), noise(65), torch.device("cpu"))
+        trainer.take(4)
+        weights.append(trainer.cohorts[0].weights)
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-6, atol=1e-8)
+
+
+def test_measuring_is_timed_beside_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "FURTHER", ())
+    monkeypatch.setattr(measuring, "TURNS", 1)
+    (row,) = measuring.measuring(candidates("measuring", STUDY, quick=True)[1:], torch.device("cpu"))
+    assert row["probe_share"] == row["probe_seconds"] / row["training_seconds"] > 0
+    assert row["evaluate_seconds"] > 0

@@ -40,6 +40,7 @@ class Candidate:
     compiled: bool | None = None
     backend: str | None = None  # of the recurrences
     familiar: bool = False
+    followed: bool = True  # whether each step measures the norms that curves show
 
     def specs(self) -> list[list[RunSpec]]:
         """Those of each cohort; the runs differ in their seeds."""
@@ -88,12 +89,25 @@ def _familiar(specs: Specs) -> list[Candidate]:
     return [Candidate(HYBRID, specs[HYBRID]), known, Candidate(TRANSFORMER, specs[TRANSFORMER]), plain]
 
 
+def _curves(specs: Specs) -> list[Candidate]:
+    return [
+        Candidate(f"{name}, {n} stacked, {'with' if followed else 'without'} curves", specs[name], stacked=n, followed=followed)
+        for name in (HYBRID, TRANSFORMER)
+        for n in (1, 5)
+        for followed in (True, False)
+    ]
+
+
 def _variants(specs: Specs) -> list[Candidate]:
     return [Candidate(name, spec) for name, spec in specs.items()]
 
 
 def _starts(specs: Specs) -> list[Candidate]:
     return [Candidate(f"{HYBRID}, 16 runs", specs[HYBRID], stacked=16), Candidate(HYBRID, specs[HYBRID])]
+
+
+def _measuring(specs: Specs) -> list[Candidate]:
+    return [Candidate(name, specs[name]) for name in (HYBRID, TRANSFORMER)]
 
 
 COMPARISONS: dict[str, Callable[[Specs], list[Candidate]]] = {
@@ -103,8 +117,10 @@ COMPARISONS: dict[str, Callable[[Specs], list[Candidate]]] = {
     "stacks": _stacks,
     "cohorts": _cohorts,
     "familiar": _familiar,
+    "curves": _curves,
     "variants": _variants,
     "starts": _starts,
+    "measuring": _measuring,
 }
 NAMES = (*COMPARISONS, "ops")  # the recurrences alone: gt/bench/recurrences.py
 
@@ -112,7 +128,8 @@ NAMES = (*COMPARISONS, "ops")  # the recurrences alone: gt/bench/recurrences.py
 def candidates(comparison: str, study: Path, quick: bool) -> list[Candidate]:
     """Those of a comparison, at the sizes of a study. ConfigError where the study lacks a variant that it needs."""
     plan = load_study(study).plan()
-    changes: Any = merge(QUICK if quick else {}, {"training": ENDLESS})
+    training = ({"steps": 8} if quick else {}) if comparison == "measuring" else ENDLESS
+    changes: Any = merge(QUICK if quick else {}, {"training": training})
     specs: Specs = {}
     for cell in plan["cells"]:
         first_run = plan["runs"][next(iter(cell["runs"].values()))]

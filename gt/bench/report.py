@@ -11,6 +11,7 @@ import torch
 
 from gt.bench.candidates import affordable, candidates
 from gt.bench.measure import compare
+from gt.bench.measuring import measuring
 from gt.bench.recurrences import recurrences
 from gt.bench.starts import starts
 from gt.records import write_json
@@ -33,6 +34,10 @@ COLUMNS = {
     "warm_seconds": ("warm s", "{:.1f}"),
     "cold_training_seconds": ("cold s, imports apart", "{:.1f}"),
     "warm_training_seconds": ("warm s, imports apart", "{:.1f}"),
+    "training_seconds": ("training s", "{:.1f}"),
+    "evaluate_seconds": ("evaluate s", "{:.1f}"),
+    "probe_seconds": ("probe s", "{:.1f}"),
+    "probe_share": ("probe / training", "{:.0%}"),
     "error": ("error", "{}"),
 }
 
@@ -63,7 +68,10 @@ def bench(
                 write_json(out, {**about, "results": results})
             continue
         entrants = [c for c in candidates(comparison, study, quick) if affordable(c, device.type == "cuda")]
-        results[comparison] = starts(entrants, device) if comparison == "starts" else compare(entrants, device, rounds, seconds)
+        if special := {"starts": starts, "measuring": measuring}.get(comparison):
+            results[comparison] = special(entrants, device)
+        else:
+            results[comparison] = compare(entrants, device, rounds, seconds)
         write_json(out, {**about, "results": results})
         print(table(results[comparison]), flush=True)
     print(f"\n{out}")

@@ -53,8 +53,9 @@ class Cohorts:
         if self.backend is not None:
             forget_compiled()
         with self._backend():
+            kind = Cohort if candidate.followed else Unfollowed
             self.cohorts = [
-                Cohort(specs, tokens, device, engine_name=candidate.engine, compiled=candidate.compiled)
+                kind(specs, tokens, device, engine_name=candidate.engine, compiled=candidate.compiled)
                 for specs in candidate.specs()
             ]
         self.model = self.cohorts[0].model
@@ -79,6 +80,22 @@ class Cohorts:
 
     def _backend(self) -> AbstractContextManager[None]:
         return use(self.backend) if self.backend is not None else nullcontext()
+
+
+class Unfollowed(Cohort):
+    """A cohort that clips and updates, and measures nothing else for its curves."""
+
+    @torch.no_grad()
+    def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, bytes_a_target: Tensor) -> Tensor:
+        gradient = gradient * self.gradient_scales
+        norm = gradient.square().sum((1, 2)).sqrt()
+        clip = self.training.clip_norm
+        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
+        self.alive &= nats.isfinite() & norm.isfinite()
+        clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
+        self.optimizer.step(clipped, rates)
+        known = torch.stack([nats, bytes_a_target, norm], dim=1).to(self.dtype)
+        return torch.nn.functional.pad(known, (0, len(self.columns) - known.shape[1]))
 
 
 def forget_compiled() -> None:
