@@ -19,7 +19,7 @@ from gt.analysis.verdicts import judge, overview
 from gt.errors import ConfigError
 from gt.records import atomic_write, read_json, write_json
 from gt.report.gallery import draw
-from gt.report.headline import headline, insert
+from gt.report.headline import ALL, headline, insert
 from gt.report.numbers import load
 from gt.report.render import render
 from gt.study import dumps
@@ -28,8 +28,8 @@ Json = dict[str, Any]
 DOCUMENTS = ("manifest.json", "evaluation.json", "probes.json", "failure.json")
 CURVES = "curves.parquet"
 CLAIMS = Path("config/claims")
-# Where the report of all published studies together stands, beside theirs.
-ALL = "all"
+# Paragraphs, in the folder of the published studies, on what deviates from the plan: of the report of all of them.
+NOTES = "deviations.txt"
 REPORT = ("report.html", "report.md", "report.pdf", "tables", "figures", "claims")
 
 
@@ -60,8 +60,10 @@ def rebuild_all(published: list[Path], templates: Path) -> None:
             _report(own, study, templates)
             _copy(study, own)
         if len(studies) > 1:
-            render(studies, Path(folder) / ALL, templates, CLAIMS)
-            _copy(Path(folder) / ALL, published[0].parent / ALL)
+            parent = published[0].parent
+            notes = (parent / NOTES).read_text(encoding="utf-8").strip() if (parent / NOTES).exists() else ""
+            render(studies, Path(folder) / ALL, templates, CLAIMS, notes.split("\n\n") if notes else ())
+            _copy(Path(folder) / ALL, parent / ALL)
 
 
 def write_headline(published: list[Path], readme: Path) -> None:
@@ -70,7 +72,7 @@ def write_headline(published: list[Path], readme: Path) -> None:
         studies = [Path(folder) / own.name for own in published]
         for own, study in zip(published, studies, strict=True):
             restore(own, study)
-        rows = [row for row in overview(CLAIMS, studies) if row.judgement]
+        rows = [row for row in overview(CLAIMS, studies) if row.judgement and row.judgement["tests"]]
         text = headline([load(study) for study in studies], rows, published[0].parent.as_posix())
     with atomic_write(readme) as temporary:
         temporary.write_text(insert(readme.read_text(encoding="utf-8"), text), encoding="utf-8")

@@ -15,7 +15,7 @@ import records
 from gt.analysis.aggregate import aggregate
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import ALL, CLAIMS, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
+from gt.publish import ALL, CLAIMS, NOTES, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
 from gt.records import write_json
 from gt.report.headline import END, START
 from gt.report.render import render
@@ -89,13 +89,20 @@ def test_several_studies_are_made_again_together(published: Path, tmp_path: Path
     folders = [Path(shutil.copytree(published / "records", tmp_path / name / "records")).parent for name in ("one", "two")]
     plan = json.loads((folders[1] / "records/plan.json").read_text())
     write_json(folders[1] / "records/plan.json", {**plan, "study": "two", "title": "The second"})
+    (tmp_path / NOTES).write_text("Cut short.\n\nIn two.\n")
     rebuild_all(folders, TEMPLATES)
     assert (folders[0] / "report.md").read_bytes() == (published / "report.md").read_bytes()
     text = (tmp_path / ALL / "report.md").read_text()
-    assert "## The second" in text
+    assert "## The second" in text and "\nCut short.\n" in text and "\nIn two.\n" in text
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert links
     assert all((tmp_path / ALL / link).is_file() for link in links)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{START}{END}")
+    write_headline(folders, readme)
+    links = re.findall(r"\]\(([^)]+)\)", readme.read_text())
+    assert f"{tmp_path}/{ALL}/report.md" in links
+    assert all(Path(link).is_file() for link in links)
 
 
 def test_the_headline_is_between_its_marks_and_says_what_was_found(published: Path, tmp_path: Path) -> None:

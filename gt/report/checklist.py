@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,33 +39,57 @@ def completion(studies: Sequence[Results]) -> str:
     return f"{done:,} of {text.plural(planned, 'planned run')} {'has' if planned == 1 else 'have'} completed{rest}."
 
 
+def warnings(studies: Sequence[Results]) -> list[str]:
+    """How some runs were made that others were not; of several studies, what is the same in them in one line."""
+    if len(studies) == 1:
+        return studies[0].warnings
+    found: dict[str, list[str]] = {}
+    for own in studies:
+        for warning in own.warnings:
+            where, n, how = re.findall(r"(.*?)(\d+) runs? (?:was|were) (.*)\.", warning)[0]
+            what = f"{where}{how}"
+            found.setdefault(what, []).append(f"{text.plural(int(n), 'run')} of `{own.study}`")
+    return [f"{what[0].upper()}{what[1:]}: {text.listed(runs)}." for what, runs in found.items()]
+
+
 def deviations(studies: Sequence[Results]) -> list[str]:
     """What was not as planned, but for runs that did not complete."""
-    found, several = [], len(studies) > 1
+    found, several = warnings(studies), len(studies) > 1
     for own in studies:
         about = f"{own.study}: " if several else ""
-        found += [about + warning for warning in own.warnings]
         short = [row for row in own.cell_rows_in_order if 0 < row["completed"] < row["planned"]]
         if short:
             n = text.plural(len(short), "cell")
-            found.append(f"{about}{n} {text.are(len(short))} judged with fewer seeds than planned: {_some(short)}.")
+            found.append(f"{about}{n} {text.are(len(short))} judged with fewer seeds than planned: {_some(own, short)}.")
         empty = [row for row in own.cell_rows_in_order if not row["completed"]]
         if empty:
             n = text.plural(len(empty), "cell")
-            found.append(f"{about}{n} {'has' if len(empty) == 1 else 'have'} no completed run: {_some(empty)}.")
+            found.append(f"{about}{n} {'has' if len(empty) == 1 else 'have'} no completed run: {_some(own, empty)}.")
         if resumed := int((own.runs["resumed"] > 0).sum()):
             were = "was" if resumed == 1 else "were"
             found.append(f"{about}{text.plural(resumed, 'run')} {were} killed and went on from a checkpoint.")
     return found
 
 
-def _some(rows: Sequence[dict[str, object]], most: int = 8) -> str:
-    names = [str(row["cell"]) for row in rows[:most]]
+def absent(studies: Sequence[Results], claims: Sequence[Claim]) -> list[str]:
+    """The studies that claims need and none of these is."""
+    known = {own.study for own in studies}
+    waiting = Counter(row.claim.study for row in claims if row.claim.study and row.claim.study not in known)
+    if not waiting:
+        return []
+    names = text.listed([f"`{study}` ({text.plural(n, 'claim')})" for study, n in waiting.items()])
+    return [f"{text.plural(len(waiting), 'study', 'studies')} {'was' if len(waiting) == 1 else 'were'} not run: {names}."]
+
+
+def _some(results: Results, rows: Sequence[dict[str, object]], most: int = 8) -> str:
+    """The names of the first cells, by their labels where these tell them apart."""
+    key = "label" if len(results.panels) == 1 else "cell"
+    names = [str(row[key]) for row in rows[:most]]
     return text.listed(names) if len(rows) <= most else f"{', '.join(names)} and {len(rows) - most} more"
 
 
 def incomplete_table(results: Results) -> Table:
-    """The runs that did not complete, and why."""
+    """The runs that diverged or failed, and why."""
     columns = (
         NAME,
         *PLACE,
@@ -71,7 +97,7 @@ def incomplete_table(results: Results) -> Table:
         Column("status", "Status", "left"),
         Column("reason", "Reason", "left", wraps=True),
     )
-    return Table("incomplete", "Runs that did not complete, and why.", columns, tuple(results.incomplete))
+    return Table("incomplete", "Runs that diverged or failed, and why.", columns, tuple(results.incomplete))
 
 
 def compute(studies: Sequence[Results]) -> str:

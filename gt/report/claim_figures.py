@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,27 @@ from gt.report.figures import COLOURS, GREY, STYLE, save
 Json = dict[str, Any]
 OWN = "as published"
 COLOUR = {"supported": COLOURS[2], "refuted": COLOURS[1], "equivalent": COLOURS[0], "inconclusive": COLOURS[7]}
+# The picture of all verdicts, beside those of the claims.
+VERDICTS = "verdicts"
 CAPTION = "Dots are seeds, the stroke their mean, the bar its 95 % interval; dotted, the claim’s bound; colours are verdicts."
 
 
 def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
-    """Write `<claim>.svg` for every claim that was tested, and remove those of others. Returns the pictures by claim."""
+    """Write `<claim>.svg` for every claim that was tested, and remove those of others. Returns the pictures by claim.
+
+    Where several studies tested them, `verdicts.svg` and `.png` count their verdicts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
+    tested = [row for row in rows if row.verdict in COLOUR]
+    if len({row.claim.study for row in tested}) > 1:
+        with matplotlib.rc_context(STYLE):
+            figure = _verdicts(tested)
+            for suffix in ("svg", "png"):
+                save(figure, folder / f"{VERDICTS}.{suffix}", suffix)
+        title, caption = "Verdicts at a glance", "How many claims each study tested, and what became of them."
+        alt = f"{title}: claims by study and verdict. The table of claims has them."
+        pictures[VERDICTS] = Picture(f"claim.{VERDICTS}", title, caption, alt, folder / f"{VERDICTS}.svg")
     for row in rows:
         judged = [(name, own) for name, own in ((OWN, row.judgement), *row.arms.items()) if own and own["tests"]]
         if judged:
@@ -38,6 +53,26 @@ def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
         if path not in {picture.file for picture in pictures.values()}:
             path.unlink()
     return pictures
+
+
+def _verdicts(tested: list[Row]) -> Figure:
+    """A bar a study, the longest on top; a colour a verdict, with its count."""
+    counts = Counter((row.claim.study, row.verdict) for row in tested)
+    studies = [study for study, _ in Counter(row.claim.study for row in tested).most_common()]
+    figure = Figure(figsize=(5.4, 0.34 * len(studies) + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    done = [0] * len(studies)
+    for verdict, colour in COLOUR.items():
+        n = [counts[study, verdict] for study in studies]
+        bars = ax.barh(studies, n, left=done, color=colour, height=0.72, label=f"{verdict} ({sum(n)})")
+        ax.bar_label(bars, [str(value or "") for value in n], label_type="center", color="white", fontweight="bold")
+        done = [before + own for before, own in zip(done, n, strict=True)]
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("claims")
+    figure.legend(loc="outside upper center", ncols=len(COLOUR), frameon=False, fontsize=8.5, columnspacing=1, handlelength=1)
+    return figure
 
 
 def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figure:

@@ -31,13 +31,15 @@ def explained(rows: Sequence[Row]) -> str:
     if not found:
         return ""
     arms = Counter(arm for row in found for arm in row.explained_by)
-    under = text.listed([f"{arm} ({n})" for arm, n in arms.most_common()])
+    under = text.listed([f"{arm} ({n})" if len(arms) > 1 else arm for arm, n in arms.most_common()])
     fail, hold = ("fails", "holds") if len(found) == 1 else ("fail", "hold")
-    return f"{len(found)} that {fail} with the mixers as published {hold} in another form of them: {under}."
+    return (
+        f"{text.plural(len(found), 'claim')} that {fail} with the mixers as published {hold} in another form of them: {under}."
+    )
 
 
 def claims_table(rows: Sequence[Row]) -> Table:
-    """A row a claim: verdict, p values, and what each of its predicates was measured to be."""
+    """A row a claim, those that were tested first: verdict, p values, and what each of its predicates was measured to be."""
     columns = (
         CLAIM,
         Column("title", "What it says", "left", wraps=True),
@@ -53,7 +55,12 @@ def claims_table(rows: Sequence[Row]) -> Table:
         "over its family. * exploratory: registered after the first run, edited since, or not at all; adjusted by Benjamini "
         "and Hochberg."
     )
-    return Table("claims", caption, columns, tuple(_claim_row(row) for row in rows))
+    return Table("claims", caption, columns, tuple(_claim_row(row) for row in sorted(rows, key=_untested)))
+
+
+def _untested(row: Row) -> int:
+    """Claims that were tested are 0, those that cannot be 1, and those without runs 2."""
+    return {"not testable": 1, "not yet run": 2}.get(row.verdict, 0)
 
 
 def _claim_row(row: Row) -> dict[str, object]:
@@ -72,9 +79,9 @@ def _claim_row(row: Row) -> dict[str, object]:
 
 
 def forms_table(rows: Sequence[Row]) -> Table:
-    """The verdicts by branch form: a row a claim that is judged under an arm, a column an arm."""
-    shown = [row for row in rows if row.arms]
-    arms = list(dict.fromkeys(arm for row in shown for arm in row.arms))
+    """The verdicts by branch form: a row a claim that was tested under an arm, a column an arm."""
+    shown = [row for row in rows if any(own["tests"] for own in row.arms.values())]
+    arms = list(dict.fromkeys(arm for row in shown for arm, own in row.arms.items() if own["tests"]))
     columns = (
         CLAIM,
         Column("title", "What it says", "left", wraps=True),
@@ -86,20 +93,33 @@ def forms_table(rows: Sequence[Row]) -> Table:
             "id": row.id,
             "title": row.claim.title,
             FAITHFUL: row.verdict if row.judgement else None,
-            **{arm: row.arms[arm]["verdict"] if arm in row.arms else None for arm in arms},
+            **{arm: row.arms[arm]["verdict"] if arm in row.arms and row.arms[arm]["tests"] else None for arm in arms},
         }
         for row in shown
     ]
     caption = (
         "Verdicts by branch form: the same claims with the mixers as published, and with one thing or all of what the record "
-        "had in their place."
+        "had in their place; a dash is where no run has tested it."
     )
     return Table("forms", caption, columns, tuple(made))
 
 
 def claim_sections(rows: Sequence[Row], pictures: dict[str, Picture]) -> list[Section | None]:
-    """What was claimed, what was run, the figure, the verdict and why, and what explains it: a section a claim."""
-    return [section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", pictures.get(row.id), _about(row)) for row in rows]
+    """What was claimed, what was run, the figure, the verdict and why, and what explains it: a section a claim.
+
+    Claims without runs stand at the end, folded: on paper they are in the table alone.
+    """
+    made = [
+        (row, section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", pictures.get(row.id), _about(row))) for row in rows
+    ]
+    later = [own for row, own in made if _waits(row)]
+    waiting = section("claims-not-run", f"{text.plural(len(later), 'claim')} not yet run", *later, folded=True)
+    return [*(own for row, own in made if not _waits(row)), waiting]
+
+
+def _waits(row: Row) -> bool:
+    """Whether no run has tested a claim, neither as published nor in another form."""
+    return row.verdict == "not yet run" and not any(own["tests"] for own in row.arms.values())
 
 
 def _about(row: Row) -> Terms:
@@ -119,12 +139,11 @@ def _about(row: Row) -> Terms:
     elif not row.arms:
         pairs.append(("Verdict", "Not yet run."))
     if row.arms:
-        under = [
-            f"under {arm} {own['verdict']} ({_p(own['p'])})" if own["p"] is not None else f"under {arm} {own['verdict']}"
-            for arm, own in row.arms.items()
-        ]
-        words = f"{text.listed(under)}."
-        pairs.append(("By branch form", f"{words[0].upper()}{words[1:]} {attribution(row)}".strip()))
+        by_form: dict[str, list[str]] = {}
+        for arm, own in row.arms.items():
+            by_form.setdefault(own["verdict"], []).append(arm if own["p"] is None else f"{arm} ({_p(own['p'])})")
+        words = "; ".join(f"{verdict} under {text.listed(arms)}" for verdict, arms in by_form.items())
+        pairs.append(("By branch form", f"{words[0].upper()}{words[1:]}. {attribution(row)}".strip()))
     return Terms(tuple(pairs))
 
 

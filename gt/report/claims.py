@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
@@ -26,8 +27,15 @@ def number(value: float | None, figures: int = 4) -> str:
 
 def measured(test: Json) -> str:
     """A predicate's estimate with its 95 % interval."""
-    shown = number(test["estimate"])
-    return shown if test["lower"] is None else f"{shown} [{number(test['lower'])}, {number(test['upper'])}]"
+    estimate, lower, upper = test["estimate"], test["lower"], test["upper"]
+    if lower is None or lower == upper:
+        return number(estimate)
+    # two figures of its half-width say how well it is known: more would be noise
+    places = 1 - math.floor(math.log10((upper - lower) / 2))
+    if max(abs(lower), abs(upper)) < 1e-3 or places < -3:
+        return f"{number(estimate, 3)} [{number(lower, 3)}, {number(upper, 3)}]"
+    shown = [text.decimals(round(value, places), max(0, places)) for value in (estimate, lower, upper)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def finding(test: Json) -> str:

@@ -156,7 +156,7 @@ def final_bits_per_byte(results: Results) -> Figure | None:
 def parameters(results: Results) -> Figure | None:
     """Bits per byte against parameters without embeddings."""
     known = [row for row in results.cell_rows if _number(row["mean"]) and _number(row[SIZE])]
-    panels = [panel for panel in results.panels if any(row in known for row in panel.rows)]
+    panels = [panel for panel in results.panels if sum(row in known for row in panel.rows) > 1]
     if not panels:
         return None
     figure, axes = frame(panels, height=max(3.4, 0.2 * len(results.labels)), width=4.8)

@@ -7,26 +7,28 @@ from collections.abc import Sequence
 
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.errors import ConfigError
-from gt.report import text
+from gt.report import claim_figures, text
 from gt.report.checklist import runs_of
 from gt.report.claim_sections import explained
 from gt.report.formats import markdown_text
 from gt.report.numbers import Results
 
-FIGURE = "final_bits_per_byte"
+# Where the report of all published studies together stands, beside theirs.
+ALL = "all"
 START, END = "<!-- headline: written by gt headline -->\n", "<!-- end of the headline -->"
 
 
 def leading(studies: Sequence[Results], rows: Sequence[Row]) -> Results:
-    """The study that the figure is of: which judges the most claims, and of those the one with the most runs."""
-    judged = Counter((row.judgement or {}).get("study") for row in rows)
-    return max(studies, key=lambda own: (judged[own.study], own.coverage["completed"], own.study))
+    """The study with the most completed runs, and of those the one that judges the most claims."""
+    judged = Counter(row.claim.study for row in rows)
+    return max(studies, key=lambda own: (own.coverage["completed"], judged[own.study], own.study))
 
 
 def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> str:
-    """The figure, and what was run and judged, what explains it or how many contrasts are decided, and what was lowest.
+    """A figure, and what was run and judged, what explains it or how many contrasts are decided, and what was lowest.
 
-    rows: of the claims that the studies judge. folder: of the published studies, seen from the README.
+    The figure is of the verdicts where several studies tested claims, else of one study's runs. rows: of the claims that were
+    tested. folder: of the published studies, seen from the README.
     """
     own = leading(studies, rows)
     panel = own.panels[0]
@@ -37,8 +39,12 @@ def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> st
     first = f"{of} put {text.plural(len(rows), 'claim')} to the test: {verdicts}." if rows else f"Published: {of}."
     second = explained(rows) or panel.counted
     words = " ".join(filter(None, (first, second, panel.lowest)))
-    figure = f"![{own.title}: {panel.title}]({folder}/{own.study}/figures/{FIGURE}.png)"
-    more = f"[The report]({folder}/{own.study}/report.md) has all of it; `make headline` writes this anew from the records."
+    if len({row.claim.study for row in rows}) > 1:
+        figure = f"![Verdicts by study]({folder}/{ALL}/claims/{claim_figures.VERDICTS}.png)"
+    else:
+        figure = f"![{own.title}: {panel.title}]({folder}/{own.study}/figures/final_bits_per_byte.png)"
+    report = f"{folder}/{ALL if len(studies) > 1 else own.study}/report.md"
+    more = f"[The report]({report}) has all of it; `make headline` writes this anew from the records."
     return f"{figure}\n\n{markdown_text(words)}\n{more}\n"
 
 

@@ -64,8 +64,8 @@ class Panel:
         paired = [row for row in self.measured if row["variant"] == self.baseline or not text.absent(row["difference"])]
         best = (paired or self.measured)[0]
         of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
-        sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}."
-        return sentence if best["variant"] == self.baseline else f"{sentence} {_contrast(best, self.baseline)}"
+        sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}"
+        return f"{sentence}." if best["variant"] == self.baseline else f"{sentence}; {_contrast(best, self.baseline)}"
 
     @property
     def contrasts(self) -> list[Row]:
@@ -146,6 +146,11 @@ class Results:
         return [_with_contrast(row, contrasts.get(row["cell"])) for row in _rows(self.cells)]
 
     @cached_property
+    def run_cells(self) -> list[Row]:
+        """Those of which a run has a record, at least. What was planned and never run is under Coverage alone."""
+        return [row for row in self.cell_rows_in_order if row["missing"] < row["planned"]]
+
+    @cached_property
     def cell_rows(self) -> list[Row]:
         """The same, panel by panel and the best first."""
         return [row for panel in self.panels for row in panel.rows]
@@ -162,7 +167,7 @@ class Results:
         return [self._panel(corpus, tokenizer) for corpus, tokenizer in places]
 
     def _panel(self, corpus: str, tokenizer: str) -> Panel:
-        here = [row for row in self.cell_rows_in_order if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)]
+        here = [row for row in self.run_cells if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)]
         here.sort(key=lambda row: (text.absent(row["mean"]), row["mean"] if not text.absent(row["mean"]) else 0.0))
         runs = self.runs[(self.runs["corpus"] == corpus) & (self.runs["tokenizer"] == tokenizer)]
         lines = {order: runs[f"ngram/{order}"].dropna() for order in ORDERS}
@@ -191,8 +196,8 @@ class Results:
 
     @property
     def incomplete(self) -> list[Row]:
-        """The runs that did not complete, with their reasons."""
-        return [row for row in self.run_rows if row["status"] != "completed"]
+        """The runs that diverged or failed, with their reasons."""
+        return [row for row in self.run_rows if row["status"] in ("diverged", "failed")]
 
     @property
     def decided(self) -> int:
@@ -320,10 +325,10 @@ def _measured(row: Row) -> str:
 
 
 def _contrast(row: Row, baseline: str) -> str:
-    """A sentence on a cell's difference to the baseline."""
+    """The second half of a sentence: a cell's difference to the baseline."""
     if text.absent(row["difference"]):
-        return f"It shares no completed seed with the baseline {baseline}, so the two are not compared."
-    sentence = f"Its difference to the baseline {baseline} is {text.signed(row['difference'])} bits per byte"
+        return f"it shares no completed seed with the baseline {baseline}, so the two are not compared."
+    sentence = f"its difference to the baseline {baseline} is {text.signed(row['difference'])} bits per byte"
     verdict = row["verdict"] if row["decided"] else f"a difference that {row['verdict']}"
     if text.absent(row["p"]):
         return f"{sentence}: {verdict}."

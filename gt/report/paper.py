@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
+from gt.report.claim_figures import VERDICTS
 from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, named, section
 from gt.report.figures import EVALUATION_DRAWINGS
@@ -20,8 +21,13 @@ from gt.report.numbers import Panel, Results
 from gt.report.tables import evaluation_tables, results_table, study_tables
 
 
-def paper(studies: Sequence[Results], claims: Sequence[Claim], pictures: dict[str, Picture]) -> Document:
-    """The report of a study, or of several together. claims: those to speak of; pictures: by claim."""
+def paper(
+    studies: Sequence[Results], claims: Sequence[Claim], pictures: dict[str, Picture], notes: Sequence[str] = ()
+) -> Document:
+    """The report of a study, or of several together.
+
+    claims: those to speak of; pictures: by claim, and of the verdicts; notes: paragraphs on what deviates from the plan.
+    """
     first, several = studies[0], len(studies) > 1
 
     def each(make: Callable[[Results], Sequence[Block | None]]) -> list[Block | None]:
@@ -38,7 +44,7 @@ def paper(studies: Sequence[Results], claims: Sequence[Claim], pictures: dict[st
         section("claims", "Claims", *claimed(claims, judged, pictures)),
         section("reading", "How to read this", reading(studies, bool(pictures))),
         *each(of_several if several else findings),
-        section("coverage", "Coverage and deviations from the plan", *coverage(studies), *each(coverage_tables)),
+        section("coverage", "Coverage and deviations from the plan", *coverage(studies, claims, notes), *each(coverage_tables)),
         section("models", "The models", *each(models)),
         section("costs", "Compute, energy and cost", Text(checklist.compute(studies)), *each(costs)),
         section("environment", "Environment", Tabular(checklist.environment_table(studies))),
@@ -63,15 +69,16 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
     for own in studies:
         found = [f"`{own.study}`: {own.findings[0]}"] if several else own.findings
         blocks += [Text(finding) for finding in found]
-    warnings = tuple(f"{own.study}: {w}" if several else w for own in studies for w in own.warnings)
+    warnings = tuple(checklist.warnings(studies))
     blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)
     return blocks
 
 
 def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str, Picture]) -> list[Block | None]:
-    """The table, the verdicts by branch form, and a section a claim."""
+    """The verdicts at a glance, their table, the verdicts by branch form, and a section a claim."""
     forms = forms_table(claims)
     return [
+        pictures.get(VERDICTS),
         Tabular(claims_table(judged)) if judged else None,
         Tabular(forms) if forms.rows else None,
         *claim_sections(claims, pictures),
@@ -169,20 +176,21 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     return section(f"{results.study}-inside", "Inside the networks", about, *main, everything, *(single if cells else []))
 
 
-def coverage(studies: Sequence[Results]) -> list[Block]:
-    """What became of the plan, and what else was not as planned."""
+def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequence[str]) -> list[Block]:
+    """What became of the plan, why, and what else was not as planned."""
     about = checklist.completion(studies)
     if any(own.coverage["diverged"] or own.coverage["failed"] for own in studies):
         about += " Runs that diverged are not in the means; a cell that lost seeds this way looks better than it is."
-    found = checklist.deviations(studies)
+    found = [*checklist.deviations(studies), *checklist.absent(studies, claims)]
     return [
         Text(about),
+        *map(Text, notes),
         Items(tuple(found), "Deviations from the plan:") if found else Text("Nothing else deviates from the plan."),
     ]
 
 
 def coverage_tables(results: Results) -> list[Block]:
-    """The runs that did not complete, and every cell."""
+    """The runs that diverged or failed, and every cell."""
     incomplete = checklist.incomplete_table(results)
     lost = [Tabular(incomplete)] if incomplete.rows else []
     return [*lost, Tabular(study_tables(results)["coverage"], appendix=True)]
@@ -220,7 +228,7 @@ def regenerate(studies: Sequence[Results]) -> list[Block]:
     several = len(studies) > 1
     out = " --out results/report" if several else ""
     lines.append(f"gt report --study {' '.join(folders)}{out} --templates report_templates")
-    names = ",".join(own.study for own in studies)
+    names = ", ".join(own.study for own in studies)
     whole = f"'study=[{names}]'" if several else f"study={names}"
     return [
         Text("From the run records, without training:"),

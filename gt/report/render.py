@@ -15,17 +15,18 @@ from gt.report.paper import paper
 from gt.report.tables import study_tables
 
 
-def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path) -> None:
+def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, notes: Sequence[str] = ()) -> None:
     """Write the report of the studies in these folders, which have been aggregated, judged and drawn, into `out`.
 
-    One study's is about the claims that it judges, that of several about all claims. ConfigError names a template that is
+    One study's is about the claims that it judges, that of several about all claims. notes: paragraphs on what deviates from
+    the plan. ConfigError names a template that is
     missing, is not a template, or asks for an unknown name, or a study that was not aggregated.
     """
     studies = [load(folder) for folder in folders]
     rows = overview(claims, folders)
     if len(studies) == 1:
         rows = [row for row in rows if row.judgement or row.arms]
-    document = paper(studies, rows, draw_claims(rows, out / "claims"))
+    document = paper(studies, rows, draw_claims(rows, out / "claims"), notes)
     tables = document.tables()
     if len(studies) == 1:  # and some that are for programs alone
         tables += [*study_tables(studies[0]).values(), *inside_tables(studies[0]).values()]

@@ -118,7 +118,7 @@ def contributions(results: Results) -> Figure | None:
     if results.probes.empty:
         return None
     known = {row["cell"]: _weaker(results, row["cell"]) for row in results.cell_rows}
-    panels = [panel for panel in results.panels if any(known[row["cell"]] is not None for row in panel.measured)]
+    panels = [panel for panel in results.panels if sum(known[row["cell"]] is not None for row in panel.measured) > 1]
     if not panels:
         return None
     style = looks(results.labels)

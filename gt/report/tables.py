@@ -184,7 +184,7 @@ def models_table(results: Results) -> Table:
         Column("flops_per_token", "FLOPs/token", shown=text.count),
     )
     caption = "The models. State: floats carried from one token to the next; for attention, its cache at the trained length."
-    return Table("models", caption, columns, tuple(results.cell_rows_in_order))
+    return Table("models", caption, columns, tuple(results.run_cells))
 
 
 def components_table(results: Results) -> Table:
@@ -266,7 +266,7 @@ def costs_table(results: Results) -> Table:
         f"${results.plan['dollars_per_hour']:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
         "column: 1 over the perplexity times the forward GFLOPs of a token. More is better in all three, under one tokenizer."
     )
-    return Table("costs", caption, columns, tuple(results.cell_rows_in_order))
+    return Table("costs", caption, columns, tuple(results.run_cells))
 
 
 def evaluation_tables(results: Results) -> list[Table]:

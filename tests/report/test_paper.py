@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import records
 import typst
-from shared import CLAIMS, TEMPLATES, make, report, write_claims
+from shared import CLAIMS, COMMON, TEMPLATES, make, report, write_claims
 
 from gt.analysis.verdicts import judge, overview
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.report import checklist
+from gt.report import checklist, claims
 from gt.report.claim_figures import draw_claims
 from gt.report.document import Document, Section, Tabular, Text, spans, walk
 from gt.report.formats import paper_json, pdf
@@ -64,7 +64,7 @@ def test_the_abstract_counts_the_verdicts(study: Path) -> None:
     abstract = (study / "report.md").read_text().split("## Claims")[0]
     assert "Of 3 claims, 1 supported, 1 refuted and 1 equivalent." in abstract
     assert "3 verdicts are exploratory." in abstract  # nobody registered them
-    assert "1 that fails with the mixers as published holds in another form of them: other (1)." in abstract
+    assert "1 claim that fails with the mixers as published holds in another form of them: other." in abstract
 
 
 def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Pat
     assert "flaw F-01" in own
     assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell; `val/loss`." in own
     assert "**Verdict: refuted**: val/loss of WS - that of GPT-2 \\< 0: " in own
-    assert "Under other supported" in own
+    assert "Supported under other (p" in own
     assert "holds under other" in own
 
 
@@ -201,10 +201,10 @@ def test_several_studies_have_one_report_about_all_claims(study: Path, tmp_path:
     other |= {"study": "other", "title": "Another *study*"}
     records.write_runs(other, tmp_path / "runs", troubled=False)
     second, out = make(tmp_path, other), tmp_path / "out"
-    claims = write_claims(tmp_path / "claims")
+    folder = write_claims(tmp_path / "claims")
     draw(second)
-    judge(second, claims)
-    render([study, second], out, TEMPLATES, claims)
+    judge(second, folder)
+    render([study, second], out, TEMPLATES, folder)
     text = (out / "report.md").read_text()
     assert "## Fusions \\<b\\>bold\\</b\\> \\& more" in text
     assert "## Another \\*study\\*" in text
@@ -216,6 +216,70 @@ def test_several_studies_have_one_report_about_all_claims(study: Path, tmp_path:
     assert len(ids) == len(set(ids))
     tables = {file.name for file in (out / "tables").glob("*.csv")}
     assert {"synthetic.results.embedded.char.csv", "other.results.embedded.char.csv", "claims.csv"} <= tables
+
+
+def test_what_was_not_run_is_said_once_and_claims_that_wait_for_it_are_folded(study: Path, tmp_path: Path) -> None:
+    other = records.plan(seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
+    other |= {"study": "other", "title": "Another"}
+    records.write_runs(other, tmp_path / "runs", troubled=False)
+    for run in other["cells"][1]["runs"].values():  # GF was planned and never run
+        shutil.rmtree(tmp_path / "runs" / run)
+    second, out = make(tmp_path, other), tmp_path / "out"
+    own = {**COMMON, "title": "GPT-2 learns", "seeds": 2, "study": "other"}
+    own |= {"predicate": [{"test": "threshold", "metric": "val/loss", "a": "GPT-2", "below": 100.0}]}
+    folder = write_claims(tmp_path / "claims")
+    documents = {"C-5": own, "C-6": {**own, "title": "It waits", "study": "elsewhere"}}
+    (folder / "more.yaml").write_text(json.dumps(documents))
+    judge(second, folder)
+    draw(second)
+    render([study, second], out, TEMPLATES, folder, ["There was no time."])
+
+    results = load(second)
+    assert [row["variant"] for row in results.panels[0].rows] == ["GPT-2"]
+    assert [row["variant"] for row in results.cell_rows_in_order] == ["GPT-2", "GF"]
+    text = (out / "report.md").read_text()
+    coverage = text.split("## Coverage and deviations")[1].split("\n## ")[0]
+    assert "There was no time." in coverage
+    assert "other: 1 cell has no completed run: GF." in coverage
+    assert "1 study was not run: `elsewhere` (1 claim)." in coverage
+    waiting = text.split("### 1 claim not yet run")[1].split("\n## ")[0]
+    assert "C-6: It waits" in waiting and "C-5" not in waiting
+    rows = overview(folder, [study, second])
+    on_paper = json.dumps(paper_json(paper([load(study), results], rows, {}), out))
+    assert on_paper.count("It waits") == 1  # in the table of claims
+    assert text.index("| C-5 |") < text.index("| C-4 |") < text.index("| C-6 |")  # tested, not testable, not run
+    assert (out / "claims/verdicts.png").is_file() and "(claims/verdicts.svg)" in text
+
+
+def test_the_same_warning_of_several_studies_is_one_line(tmp_path: Path) -> None:
+    studies = []
+    for name in ("one", "two"):
+        plan = records.plan(seeds=2, tokenizers=("char",)) | {"study": name}
+        records.write_runs(plan, tmp_path / name / "runs", troubled=False)
+        records.edit(tmp_path / name / "runs" / next(iter(plan["runs"])) / "manifest.json", git_dirty=True)
+        studies.append(load(make(tmp_path / name, plan)))
+    assert checklist.warnings(studies) == [
+        "Made from a working tree with uncommitted changes: 1 run of `one` and 1 run of `two`."
+    ]
+    assert checklist.warnings(studies[:1]) == ["1 run was made from a working tree with uncommitted changes."]
+
+
+@pytest.mark.parametrize(
+    ("lower", "estimate", "upper", "shown"),
+    [
+        (0.8144, 0.8199, 0.8256, "0.8199 [0.8144, 0.8256]"),
+        (2.151, 2.3449, 2.5388, "2.34 [2.15, 2.54]"),
+        (234.04, 278.18, 322.32, "278 [234, 322]"),
+        (-15580.0, -4699.0, 6178.0, "−5000 [−16000, 6000]"),
+        (-0.0002962, -0.0001858, -0.0000753, "−0.000186 [−0.000296, −7.53e−05]"),
+        (1.19713, 1.19713, 1.19713, "1.197"),
+        (None, 2.0, None, "2"),
+    ],
+)
+def test_an_estimate_has_the_digits_that_its_interval_supports(
+    lower: float | None, estimate: float, upper: float | None, shown: str
+) -> None:
+    assert claims.measured({"estimate": estimate, "lower": lower, "upper": upper}) == shown
 
 
 def test_several_studies_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
