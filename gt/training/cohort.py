@@ -133,7 +133,8 @@ class Cohort:
         """
         n, time = len(windows), self.training.sequence_length
         if self.compiled:
-            rows = self.training.batch_size // self.training.grad_accumulation // self.world.size
+            piece = self.plan.now()[0].chunk(self.training.grad_accumulation, dim=1)[0]
+            rows = self.world.share(piece, dim=1).shape[1]
         else:
             rows = -(-n // -(-n // max(1, min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // time)))
         filling = -n % rows

@@ -5,14 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from gt.data import corpora, tokenizers
+from gt.data.tokens import Tokens
+from gt.errors import ConfigError
 from gt.records import read_json, write_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.training.cohort import Cohort
 from gt.training.distributed import World
 
 
@@ -30,17 +34,30 @@ def test_every_process_has_an_equal_share_of_a_batch() -> None:
     assert torch.equal(torch.cat(shares, dim=1), batch)
 
 
-def test_two_processes_train_the_run_of_one(data: Path, tmp_path: Path) -> None:
-    """In float32: the sums of a gradient are the same terms in another order, which five small steps do not blow up."""
+def run_spec(**training: Any) -> RunSpec:
     mixers = {"r": {"name": "rwkv6", "head_size": 8}, "m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}
-    spec = RunSpec.model_validate(
+    return RunSpec.model_validate(
         {
             "corpus": {"name": "embedded"}, "tokenizer": {"name": "char"}, "seed": 0,
             "model": {"d_model": 16, "n_layer": 2, "layers": "r+m", "mixers": mixers, "fusion": {"name": "gated"}},
             "training": {"steps": 5, "batch_size": 4, "sequence_length": 32, "grad_accumulation": 2, "evaluation_tokens": 256,
-                         "optimizer": "sgd"},
+                         "optimizer": "sgd", **training},
         }
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("batch_size", [2, 6])
+def test_a_piece_of_a_batch_must_have_the_same_of_every_process(data: Path, batch_size: int, compiled: bool) -> None:
+    """One or three sequences over two processes."""
+    with pytest.raises(ConfigError, match=f"pieces of {batch_size // 2} cannot be divided over 2"):
+        specs = [run_spec(batch_size=batch_size)]
+        Cohort(specs, Tokens.open(data), torch.device("cpu"), compiled=compiled, world=World(0, 2))._step()
+
+
+def test_two_processes_train_the_run_of_one(data: Path, tmp_path: Path) -> None:
+    """In float32: the sums of a gradient are the same terms in another order, which five small steps do not blow up."""
+    spec = run_spec()
     plan = tmp_path / "plan.json"
     write_json(plan, {"study": "t", "runs": {spec.run_id: spec.model_dump(mode="json")}})
     launchers = {
