@@ -15,6 +15,7 @@ from threading import Thread
 import torch
 
 from gt import stage
+from gt.errors import ConfigError
 from gt.evals.evaluation import evaluate
 from gt.probes.probe import probe
 
@@ -38,8 +39,11 @@ def measure(record: Path, data: Path, device: torch.device, further: Sequence[st
 def measuring(jobs: int, device: torch.device, threads: int) -> Iterator[Hand]:
     """What takes records to be measured: by so many processes at once, or, with one job, by this one when it is waited for.
 
-    A small model's measurements are more of launches than of computation, so that several share a GPU well.
+    A small model's measurements are more of launches than of computation, so that several share a GPU well. ConfigError for a
+    number of jobs below 1.
     """
+    if jobs < 1:
+        raise ConfigError(f"--measuring {jobs} is not allowed. Allowed: 1 or more.")
     here = partial(partial, measure)
     if jobs == 1:
         yield here
