@@ -27,8 +27,8 @@ for entry in ${*:-kernels:150 ops:90 engine:120 models:60 stacks:60 cohorts:60};
     seconds=${seconds#:}
     seconds=${seconds:-90}
     case $name in
-    kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
-    engine) part engine "$seconds" "$python" -m pytest -q -m gpu tests/gpu/test_engine.py --durations=5 ;;
+    kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu --numprocesses 10 tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
+    engine) part engine "$seconds" "$python" -m pytest -q -m gpu --numprocesses 10 tests/gpu/test_engine.py --durations=5 ;;
     *)
         # two thirds of the time to start candidates, so that those which did can be measured
         part "$name" "$seconds" "$python" -m gt bench "$name" --device cuda --rounds 5 --seconds $((seconds * 2 / 3)) --out "$out/$name.json"

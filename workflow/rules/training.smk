@@ -22,6 +22,7 @@ rule pack:
     resources:
         gpu=GPU_PER_JOB,
         device=config["device"],
+        measuring_jobs=config["measuring_jobs"],
         mem_mb=8000 + 2000 * (config["measuring_jobs"] - 1),
     params:
         code=fingerprint(*TRAINING_PARTS, "evals", "probes"),
@@ -29,7 +30,7 @@ rule pack:
         runs=runs_of_pack,
     shell:
         "python -m gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
-        " --staged results/staged --checkpoints results/checkpoints --out {output:q} --measuring {config[measuring_jobs]}"
+        " --staged results/staged --checkpoints results/checkpoints --out {output:q} --measuring {resources.measuring_jobs}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
