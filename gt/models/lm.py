@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
         """
         x = self.embedding(tokens)
         if self.position is not None:
-            x = x + self.position.weight[past : past + tokens.shape[1]]
+            x = x + self.position.weight.narrow(0, past, tokens.shape[1])
         if self.segment is not None:
             x = x + self.segment(self.segments(tokens, segment))
         return x if self.embedding_norm is None else self.embedding_norm(x)
