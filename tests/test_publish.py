@@ -15,9 +15,9 @@ import records
 from gt.analysis.aggregate import aggregate
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import ALL, CLAIMS, NOTES, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
+from gt.publish import CLAIMS, NOTES, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
 from gt.records import write_json
-from gt.report.headline import END, START
+from gt.report.headline import ALL, END, START
 from gt.report.render import render
 
 ROOT = Path(__file__).parents[1]

@@ -57,8 +57,8 @@ def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
 
 def _verdicts(tested: list[Row]) -> Figure:
     """A bar a study, the longest on top; a colour a verdict, with its count."""
-    counts = Counter((row.claim.study, row.verdict) for row in tested)
-    studies = [study for study, _ in Counter(row.claim.study for row in tested).most_common()]
+    counts: Counter[tuple[str, str]] = Counter((str(row.claim.study), row.verdict) for row in tested)
+    studies = [study for study, _ in Counter(str(row.claim.study) for row in tested).most_common()]
     figure = Figure(figsize=(5.4, 0.34 * len(studies) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()
@@ -105,7 +105,7 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
         ax.set_yticks(range(len(judged)), [name for name, _ in judged])
         ax.set_ylim(len(judged) - 0.4, -0.6)
         ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
-        ax.set_xlabel("\n".join(textwrap.wrap(judged[0][1]["tests"][i]["words"], 74, max_lines=3, placeholder=" …")))
+        ax.set_xlabel("\n".join(textwrap.wrap(judged[0][1]["tests"][i]["words"], 58, max_lines=4, placeholder=" …")))
     return figure
 
 

@@ -70,15 +70,7 @@ def save(figure: Figure, path: Path, suffix: str) -> None:
     """Without dates or versions in the file; the SVG is transparent, the PNG white."""
     nameless: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
     with atomic_write(path) as temporary:
-        figure.savefig(
-            temporary,
-            format=suffix,
-            metadata=nameless,
-            dpi=160,
-            transparent=suffix == "svg",
-            bbox_inches="tight",
-            pad_inches=0.08,
-        )
+        figure.savefig(temporary, format=suffix, metadata=nameless, dpi=160, transparent=suffix == "svg")
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -88,7 +88,9 @@ def _lines(ax: Axes, rows: pd.DataFrame, x: str, xlabel: str, ylabel: str) -> No
     palette = dict(zip(kinds, COLOURS, strict=False))
     dashes = {kind: (3, 1.5) if kind == "initial" else "" for kind in kinds}
     common = {"data": rows, "x": x, "y": "value", "hue": "what", "style": "what", "dashes": dashes, "hue_order": kinds}
-    sns.lineplot(**common, units="seed", estimator=None, palette=palette, linewidth=0.7, alpha=0.45, legend=False, ax=ax)
+    for (kind, _), seed in rows.sort_values(x).groupby(["what", "seed"]):
+        line: dict[str, Any] = {"linestyle": (0, dashes[kind]) if dashes[kind] else "-", "linewidth": 0.7, "alpha": 0.45}
+        ax.plot(seed[x], seed["value"], color=palette[kind], **line)
     sns.lineplot(**common, errorbar=None, palette=palette, linewidth=2, marker="o", markersize=4, ax=ax)
     ax.legend(title=None, frameon=False, fontsize=7.5, handlelength=2)
     ax.grid(color=GREY, alpha=0.25, linewidth=0.6)

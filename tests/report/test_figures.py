@@ -11,9 +11,11 @@ import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from shared import make
 
-from gt.report import figures
+from gt.analysis.verdicts import overview
+from gt.report import claim_figures, figures
 from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, looks
 from gt.report.gallery import draw
 from gt.report.numbers import load
@@ -37,6 +39,29 @@ def test_files_say_nothing_of_when_or_with_what_they_were_made(study: Path) -> N
     for file in (study / "figures").glob("*.svg"):
         metadata = [element.text or "" for element in ElementTree.parse(file).iter() if "purl.org" in element.tag]
         assert not any("Matplotlib" in part or "202" in part for part in metadata), file.name
+
+
+def overhang(figure: Figure) -> float:
+    """By how many inches anything stands over the edges of a figure."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+
+
+@pytest.mark.parametrize("drawing", [*DRAWINGS, *EVALUATION_DRAWINGS], ids=lambda drawing: drawing.name)
+def test_nothing_of_a_figure_is_cut_off(study: Path, drawing: figures.Drawing) -> None:
+    figure = drawing.draw(load(study))
+    assert figure is not None
+    assert overhang(figure) < 1 / 72
+
+
+def test_a_long_predicate_is_not_cut_off(study: Path) -> None:
+    (row, *_) = overview(study.parent / "claims", [study])
+    assert row.judgement is not None
+    row.judgement["tests"][0]["words"] = (
+        "grad_norm/mixers.r of GF (gate_init=0.5) at 200 / grad_norm/mixers.m of GF in (0.4, 0.6)"
+    )
+    assert overhang(claim_figures._forest(row.claim.predicate, [("record-prototype", row.judgement)])) < 1 / 72
 
 
 def test_a_study_without_gates_has_no_figure_of_gates_and_loses_an_old_one(tmp_path: Path) -> None:
