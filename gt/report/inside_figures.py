@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gt.report.figures import COLOURS, GREY, Drawing
-from gt.report.inside import Measured, measured
+from gt.report.inside import measured
 from gt.report.numbers import Results
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ CAPTION = (
 
 def inside_drawings(results: Results) -> list[Drawing]:
     """One for each cell."""
-    return [Drawing(own.id, own.title, CAPTION, partial(_figure, own)) for own in measured(results)]
+    of_cell = dict(list(results.probes.groupby("cell")))
+    return [Drawing(own.id, own.title, CAPTION, partial(_figure, of_cell[own.cell["cell"]])) for own in measured(results)]
 
 
-def _figure(own: Measured, results: Results) -> Figure:
-    rows = results.probes[results.probes["cell"] == own.cell["cell"]]
+def _figure(rows: pd.DataFrame, _results: Results) -> Figure:
     panels = [(title, part, paint) for title, part, paint in _panels(rows) if not part.empty]
     n_rows = math.ceil(len(panels) / COLUMNS)
     figure = Figure(figsize=(PANEL[0] * min(COLUMNS, len(panels)), PANEL[1] * n_rows), layout="constrained")
