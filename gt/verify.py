@@ -35,7 +35,7 @@ from gt.errors import ConfigError
 from gt.records import RECORD, read_json
 from gt.seeds import torch_stream
 from gt.spec import RunSpec
-from gt.training.loop import Attempt, Job, Settings, together
+from gt.training.loop import Attempt, Job, Settings, finish
 
 # What decides the last bits of a run besides its specification and data.
 CONDITIONS = ("code", "versions", "device", "threads", "engine", "compiled", "backend", "stacked", "processes")
@@ -100,9 +100,7 @@ def _train(spec: RunSpec, data: Path, device: torch.device, moved: int = 0) -> T
         attempt = Attempt([job], Path(folder) / "checkpoints", Settings(device, checkpoint_seconds=float("inf")))
         if moved:
             _move(attempt.cohort.weights, roundoff(spec), moved)
-        for _, error in together([attempt]):
-            if error is not None:
-                raise error
+        finish(attempt)
         return Trained.read(job.out)
 
 

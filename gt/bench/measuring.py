@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ from gt.bench.candidates import Candidate
 from gt.bench.measure import in_a_line
 from gt.data import ngram, tokenizers
 from gt.data.corpora import prepare
-from gt.evals.evaluation import evaluate
-from gt.probes.probe import probe
+from gt.measuring import measure
 from gt.records import read_json
 from gt.spec import CorpusSpec, TokenizerSpec
 from gt.training.loop import Job, Settings, train
@@ -41,16 +38,9 @@ def measuring(candidates: list[Candidate], device: torch.device) -> list[dict[st
                     run = Path(folder) / f"{candidate.name}-{turn}"
                     train(Job(candidate.spec, data, run), Path(folder) / "checkpoints", Settings(device, float("inf")))
                     row["training_seconds"] = read_json(run / "manifest.json")["seconds"]
-                    row["evaluate_seconds"] = _seconds(lambda run=run: evaluate(run, data, device, FURTHER))  # type: ignore[misc]
-                    row["probe_seconds"] = _seconds(lambda run=run: probe(run, data, device))  # type: ignore[misc]
+                    row |= {f"{part}_seconds": took for part, took in measure(run, data, device, FURTHER).items()}
                 row["probe_share"] = row["probe_seconds"] / row["training_seconds"]
             except Exception as error:
                 row["error"] = in_a_line(error)
             rows.append(row)
     return rows
-
-
-def _seconds(function: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin

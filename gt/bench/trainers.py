@@ -89,11 +89,7 @@ class Unfollowed(Cohort):
     def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, bytes_a_target: Tensor) -> Tensor:
         gradient = gradient * self.gradient_scales
         norm = gradient.square().sum((1, 2)).sqrt()
-        clip = self.training.clip_norm
-        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
-        self.alive &= nats.isfinite() & norm.isfinite()
-        clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
-        self.optimizer.step(clipped, rates)
+        self._clip_and_step(gradient, norm, rates, nats)
         known = torch.stack([nats, bytes_a_target, norm], dim=1).to(self.dtype)
         return torch.nn.functional.pad(known, (0, len(self.columns) - known.shape[1]))
 

@@ -105,7 +105,12 @@ def sample(run: Path, data: Path, device: torch.device, prompt: str, length: int
 
 def state_bytes(state: Any) -> int:
     """What a state takes, as the sum of its tensors."""
-    return sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+    return sum(tensor.numel() * tensor.element_size() for tensor in state_tensors(state))
+
+
+def state_tensors(state: Any) -> list[Tensor]:
+    """All tensors of a model's state, or of a part of it."""
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
 def generation(subject: Subject) -> Json:

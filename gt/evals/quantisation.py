@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from gt.data.batches import evaluation_windows
+from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject
 from gt.models.lm import audit
 from gt.models.mixers.mamba2 import Mamba2
@@ -139,7 +139,7 @@ def _token_by_token(subject: Subject, windows: Tensor) -> Tensor:
         if state is None or grows:
             state = after
         else:
-            for old, new in zip(_tensors(state), _tensors(after), strict=True):
+            for old, new in zip(state_tensors(state), state_tensors(after), strict=True):
                 old.copy_(new)
 
     with engine.stream():
@@ -150,13 +150,9 @@ def _token_by_token(subject: Subject, windows: Tensor) -> Tensor:
         total = loss.clone()
         for t in range(1, windows.shape[1] - 1):
             pair.copy_(windows[:, t : t + 2])
-            engine("read", read, [loss, *_tensors(state)])
+            engine("read", read, [loss, *state_tensors(state)])
             total += loss
         return (total / (windows.shape[1] - 1)).cpu()
-
-
-def _tensors(state: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
 def _row(name: str, losses: Tensor, plain: Tensor) -> Json:

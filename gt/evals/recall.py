@@ -56,9 +56,9 @@ def recall(subject: Subject) -> Json:
 
 def share(right: np.ndarray) -> Json:
     """The share of true values, with Wilson's 95 % interval and their number. right: bool (n,), n > 0."""
-    k, n = int(right.sum()), len(right)
     from scipy import stats
 
+    k, n = int(right.sum()), len(right)
     interval = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     return {"accuracy": k / n, "lower": float(interval.low), "upper": float(interval.high), "n": n}
 

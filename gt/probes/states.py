@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject
 from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.attention import Attention
@@ -181,7 +182,7 @@ def read(model: LanguageModel, tokens: Tensor, subject: Subject) -> Reading:
             streams.append(x)
             seen.logits[stop] = model.read_out(x[:, -1]).float()
             if stop == 1:
-                seen.floats = sum(tensor.numel() for tensor in _tensors(body)) / len(tokens)
+                seen.floats = sum(tensor.numel() for tensor in state_tensors(body)) / len(tokens)
     seen.stream = torch.cat(streams, dim=1)
     return seen
 
@@ -324,15 +325,3 @@ def mean_cosine(rows: Tensor) -> Tensor:
     unit = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
     n = len(rows)
     return (unit.sum(0).square().sum() - unit.square().sum()) / (n * (n - 1))
-
-
-def _tensors(state: Any) -> Iterator[Tensor]:
-    """All tensors in a nested state."""
-    if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, dict):
-        for part in state.values():
-            yield from _tensors(part)
-    elif isinstance(state, (list, tuple)):
-        for part in state:
-            yield from _tensors(part)

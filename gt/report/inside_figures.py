@@ -30,11 +30,11 @@ CAPTION = (
 
 def inside_drawings(results: Results) -> list[Drawing]:
     """One for each cell."""
-    of_cell = dict(list(results.probes.groupby("cell")))
-    return [Drawing(own.id, own.title, CAPTION, partial(_figure, of_cell[own.cell["cell"]])) for own in measured(results)]
+    return [Drawing(own.id, own.title, CAPTION, partial(_figure, own.cell["cell"])) for own in measured(results)]
 
 
-def _figure(rows: pd.DataFrame, _results: Results) -> Figure:
+def _figure(cell: str, results: Results) -> Figure:
+    rows = results.probes_of_cell[cell]
     panels = [(title, part, paint) for title, part, paint in _panels(rows) if not part.empty]
     n_rows = math.ceil(len(panels) / COLUMNS)
     figure = Figure(figsize=(PANEL[0] * min(COLUMNS, len(panels)), PANEL[1] * n_rows), layout="constrained")

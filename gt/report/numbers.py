@@ -151,6 +151,11 @@ class Results:
         return [row for row in self.cell_rows_in_order if row["missing"] < row["planned"]]
 
     @cached_property
+    def probes_of_cell(self) -> dict[str, pd.DataFrame]:
+        """The rows of `probes`, by cell."""
+        return {str(cell): rows for cell, rows in self.probes.groupby("cell")}
+
+    @cached_property
     def cell_rows(self) -> list[Row]:
         """The same, panel by panel and the best first."""
         return [row for panel in self.panels for row in panel.rows]

@@ -152,8 +152,10 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _weaker(results: Results, cell: str) -> float | None:
     """The smaller of the shares of a cell's branches, means over seeds."""
-    probes = results.probes
-    own = probes[(probes["cell"] == cell) & probes["layer"].isna() & probes["name"].str.startswith(SHARE)]
+    if cell not in results.probes_of_cell:
+        return None
+    probes = results.probes_of_cell[cell]
+    own = probes[probes["layer"].isna() & probes["name"].str.startswith(SHARE)]
     means = own.groupby("name")["value"].mean()
     return float(np.min(means)) if len(means) else None
 

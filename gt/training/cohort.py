@@ -331,17 +331,21 @@ class Cohort:
         gradient = gradient * self.gradient_scales
         norms = self._norms(gradient)
         norm = norms.square().sum(1).sqrt()
-        clip = self.training.clip_norm
-        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
-        self.alive &= nats.isfinite() & norm.isfinite()
         weight_norms = self._norms(self.weights)
-        clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
-        update = self.optimizer.step(clipped, rates)
+        update = self._clip_and_step(gradient, norm, rates, nats)
         similar = self.flat.by_part(gradient * self.last_gradient)
         cosines = similar / (norms * self._norms(self.last_gradient)).clamp(min=1e-30)
         self.last_gradient.copy_(gradient)
         row = [nats, bytes_a_target, norm, norms, self._norms(update) / weight_norms.clamp(min=1e-30), cosines]
         return torch.cat([x.to(self.dtype).view(len(self.specs), -1) for x in row], dim=1)
+
+    def _clip_and_step(self, gradient: Tensor, norm: Tensor, rates: Tensor, nats: Tensor) -> Tensor:
+        """The update of the runs that are alive, whose gradients have these norms (run,). Returns what was subtracted."""
+        clip = self.training.clip_norm
+        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
+        self.alive &= nats.isfinite() & norm.isfinite()
+        clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
+        return self.optimizer.step(clipped, rates)
 
     def _norms(self, buffer: Tensor) -> Tensor:
         """The norm of each part of the model: (run, part)."""

@@ -57,7 +57,6 @@ class Flat:
                 self.starts[name] = start
                 start += -(-prod(self.shapes[name]) // ALIGNMENT) * ALIGNMENT
             group_of_block += [i] * (-(-start // BLOCK) - len(group_of_block))
-        self.shapes_in_order = [self.shapes[name] for name in self.starts]
         self.shape = (n_runs, len(group_of_block), BLOCK)
         self.device, self.dtype = device, dtype
         self.group_of_block = torch.tensor(group_of_block, device=device)
@@ -80,7 +79,7 @@ class Flat:
         n_runs = self.shape[0]
         places = [place for view in self.views(buffer).values() for place in view.unbind(0)]
         # Of tensors that are contiguous one launch serves hundreds.
-        rows = [piece.contiguous().view(n_runs, *shape) for piece, shape in zip(pieces, self.shapes_in_order, strict=True)]
+        rows = [piece.contiguous().view(n_runs, *self.shapes[name]) for name, piece in zip(self.starts, pieces, strict=True)]
         torch._foreach_copy_(places, [row for piece in rows for row in piece.unbind(0)])
         return buffer
 

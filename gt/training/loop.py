@@ -57,10 +57,15 @@ def train(job: Job, checkpoints: Path, settings: Settings) -> str:
     removed on success. Raises ConfigError where the data cannot serve the specification.
     """
     attempt = Attempt([job], checkpoints, settings)
+    finish(attempt)
+    return attempt.cohort.status[0]
+
+
+def finish(attempt: Attempt) -> None:
+    """Train a cohort alone, to its records. Raises what it fails with."""
     for _, error in together([attempt]):
         if error is not None:
             raise error
-    return attempt.cohort.status[0]
 
 
 def together(attempts: Iterable[Attempt]) -> Iterator[tuple[Attempt, Exception | None]]:
