@@ -11,8 +11,8 @@ for a tensor of one sequence (per tensor, as the seed has it): x -> s round(x / 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gt.data.batches import evaluation_windows
 from gt.evals.generation import state_tensors
-from gt.evals.subject import Subject
+from gt.evals.subject import Subject, hooked
 from gt.models.lm import audit
 from gt.models.mixers.mamba2 import Mamba2
 from gt.models.mixers.rwkv6 import RWKV6
@@ -92,29 +92,20 @@ def rounded_states(groups: Sequence[Sequence[nn.Module]], rounding: Rounding) ->
     """Meanwhile a batch is of as many equal parts as there are groups of mixers, and in the i-th part the matrix states that
     the i-th group returns, each the last part of a state, are rounded.
     """
-    with ExitStack() as stack:
-        for i, mixers in enumerate(groups):
+    placed = [(group, mixer) for group, mixers in enumerate(groups) for mixer in mixers]
 
-            def after(_module: Any, _inputs: Any, output: Any, i: int = i) -> None:
-                part = output[1][-1].chunk(len(groups))[i]
-                part.copy_(rounding(part))
+    def after(i: int, _inputs: Any, output: Any) -> None:
+        part = output[1][-1].chunk(len(groups))[placed[i][0]]
+        part.copy_(rounding(part))
 
-            stack.enter_context(_hooked(mixers, after))
+    with hooked([mixer for _, mixer in placed], after):
         yield
 
 
 @contextmanager
 def rounded_decays(layers: list[RWKV6], rounding: Rounding) -> Iterator[None]:
     """Meanwhile log(-log w) of these layers is rounded."""
-    with _hooked([layer.w_proj.linear for layer in layers], lambda _module, _inputs, output: rounding(output)):
-        yield
-
-
-@contextmanager
-def _hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for module in modules:
-            stack.callback(module.register_forward_hook(hook).remove)
+    with hooked([layer.w_proj.linear for layer in layers], lambda _i, _inputs, output: rounding(output)):
         yield
 
 

@@ -1,12 +1,15 @@
-"""A trained run as the evaluations see it, and the one way in which they read losses from it."""
+"""A trained run as evaluations and probes see it: the one way to read losses from it, and the one to hook its modules."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
@@ -77,3 +80,17 @@ class Subject:
         with autocast(self.device, self.spec.training.precision):
             x, _ = self.model.body(self.model.embed(tokens))
             return self.model.read_out(x[:, -n:])
+
+
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[[int, Any, Any], Any]) -> Iterator[None]:
+    """hook(i, inputs, output) is called after the i-th module; what it returns, if anything, is the module's output."""
+    handles = [
+        module.register_forward_hook(lambda _module, inputs, output, i=i: hook(i, inputs, output))
+        for i, module in enumerate(modules)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gt.evals.subject import Subject
-from gt.probes.hooks import Measures, branches, by_layer, hooked, one, ratio, sites, whole
+from gt.evals.subject import Subject, hooked
+from gt.probes.hooks import Measures, branches, by_layer, one, ratio, sites, whole
 from gt.training.losses import inputs, token_losses
 
 KINDS = ("zero", "mean", "shuffle")

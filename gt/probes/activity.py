@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gt.evals.subject import hooked
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel
-from gt.probes.hooks import Site, hooked, sites, stacks
+from gt.probes.hooks import Site, sites, stacks
 from gt.training.losses import autocast, inputs
 
 # Targets of the slice that such a pass is over; fewer where their logits would be more numbers than these, on any device.

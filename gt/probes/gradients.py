@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gt.evals.subject import Subject
+from gt.evals.subject import Subject, hooked
 from gt.models.lm import LanguageModel
-from gt.probes.hooks import Measures, branches, fetched, hooked, one, ratio, whole
+from gt.probes.hooks import Measures, branches, fetched, one, ratio, whole
 from gt.seeds import torch_stream
 from gt.training.flat import part
 from gt.training.losses import autocast, cross_entropies, inputs, mean_loss, token_losses

@@ -1,10 +1,8 @@
-"""Where a model is looked into, and how: the places of its branches, and hooks on them that go with the `with`."""
+"""Where a model is looked into: the places of its branches; and how a measure of them is written down."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -51,20 +49,6 @@ def whole(model: LanguageModel, branch: str) -> list[nn.Module]:
 def branches(model: LanguageModel) -> list[str]:
     """The letters of the mixers, in the order in which a fusion gets them, or of their first layers."""
     return list(dict.fromkeys(letter for layer in model.spec.layer_list() for letter in layer))
-
-
-@contextmanager
-def hooked(modules: Iterable[nn.Module], hook: Callable[[int, Any, Any], Any]) -> Iterator[None]:
-    """hook(i, inputs, output) is called after the i-th module; what it returns, if anything, is the module's output."""
-    handles = [
-        module.register_forward_hook(lambda _module, inputs, output, i=i: hook(i, inputs, output))
-        for i, module in enumerate(modules)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def fetched(scalars: Any) -> Any:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from gt.evals.generation import state_tensors
-from gt.evals.subject import Subject
+from gt.evals.subject import Subject, hooked
 from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.attention import Attention
 from gt.models.mixers.record import RecordRWKV6
 from gt.models.mixers.wrap import unwrapped
-from gt.probes.hooks import Measures, Site, by_layer, fetched, hooked, one, ratio, sites
+from gt.probes.hooks import Measures, Site, by_layer, fetched, one, ratio, sites
 from gt.seeds import torch_stream
 from gt.training.losses import autocast, cross_entropies
 
