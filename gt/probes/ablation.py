@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject, hooked
-from gt.probes.hooks import Measures, branches, by_layer, one, ratio, sites, whole
+from gt.probes.measures import Measures, by_layer, one, ratio
+from gt.probes.sites import branches, sites, whole
 from gt.training.losses import inputs, token_losses
 
 KINDS = ("zero", "mean", "shuffle")

@@ -10,7 +10,7 @@ from torch import Tensor
 from gt.evals.subject import hooked
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel
-from gt.probes.hooks import Site, sites, stacks
+from gt.probes.sites import Site, sites, stacks
 from gt.training.losses import autocast, inputs
 
 # Targets of the slice that such a pass is over; fewer where their logits would be more numbers than these, on any device.

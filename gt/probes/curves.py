@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gt.probes.gradients import over_odds
-from gt.probes.hooks import Measures, by_layer, one, ratio
+from gt.probes.measures import Measures, by_layer, one, ratio
 
 TENTH = 0.1
 # FLOP/s of dense matrix products in bfloat16, by a part of the card's name.

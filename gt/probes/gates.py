@@ -15,7 +15,7 @@ from gt.data.tokens import Tokens
 from gt.models.fusions.projected import Concatenated
 from gt.models.lm import LanguageModel
 from gt.probes.activity import Activity
-from gt.probes.hooks import Measures, by_layer, fetched, one
+from gt.probes.measures import Measures, by_layer, fetched, one
 from gt.training.auxiliary import branch_losses
 from gt.training.losses import inputs
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gt.evals.subject import Subject, hooked
 from gt.models.lm import LanguageModel
-from gt.probes.hooks import Measures, branches, fetched, one, ratio, whole
+from gt.probes.measures import Measures, fetched, one, ratio
+from gt.probes.sites import branches, whole
 from gt.seeds import torch_stream
 from gt.training.flat import part
 from gt.training.losses import autocast, cross_entropies, inputs, mean_loss, token_losses

@@ -16,8 +16,9 @@ from gt.probes.ablation import ablation, slice_size
 from gt.probes.activity import LOGITS, TOKENS, activity
 from gt.probes.curves import from_curves, utilisation
 from gt.probes.gates import advantage, gates, projection_ratio, token_classes
-from gt.probes.hooks import Measures, branches, one
+from gt.probes.measures import Measures, one
 from gt.probes.metrics import metric
+from gt.probes.sites import branches
 from gt.probes.softmax import softmax
 from gt.probes.variance import noise_gain, variance
 from gt.records import PROBES, read_json, write_json

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gt.probes.hooks import Measures, fetched, one
+from gt.probes.measures import Measures, fetched, one
 
 SATURATED = 0.99
 

@@ -23,7 +23,8 @@ from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.attention import Attention
 from gt.models.mixers.record import RecordRWKV6
 from gt.models.mixers.wrap import unwrapped
-from gt.probes.hooks import Measures, Site, by_layer, fetched, one, ratio, sites
+from gt.probes.measures import Measures, by_layer, fetched, one, ratio
+from gt.probes.sites import Site, sites
 from gt.seeds import torch_stream
 from gt.training.losses import autocast, cross_entropies
 

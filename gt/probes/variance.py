@@ -13,7 +13,8 @@ from torch import Tensor
 from gt.models.lm import LanguageModel
 from gt.models.mixers.wrap import unwrapped
 from gt.probes.activity import Activity
-from gt.probes.hooks import Measures, branches, by_layer, fetched, one, ratio, sites
+from gt.probes.measures import Measures, by_layer, fetched, one, ratio
+from gt.probes.sites import branches, sites
 from gt.seeds import torch_stream
 
 NOISE = (4, 64)  # sequences and tokens of N(0, 1)

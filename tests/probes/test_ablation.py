@@ -11,7 +11,7 @@ from probed import Constant, small_text, subject, windows
 from gt.evals.subject import TOKENS_AT_ONCE
 from gt.models.lm import output_projection
 from gt.probes.ablation import Case, ablation, increases, slice_size
-from gt.probes.hooks import sites, whole
+from gt.probes.sites import sites, whole
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from probed import Constant, small_text, subject
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject
-from gt.probes.hooks import sites
+from gt.probes.sites import sites
 from gt.probes.states import before_training, effective_rank, entropy, held_out_texts, mean_cosine, read, states
 
 
