@@ -189,9 +189,17 @@ def _last(curves: pa.Table | None, column: str) -> float | None:
     return values[-1] if values else None
 
 
-def _flag(rows: list[Json]) -> list[str]:
-    """Mark the runs that were not made like the others (`code_differs`, `data_differs`), and say so in words."""
-    warnings = []
+def _flag(rows: list[Json]) -> list[Json]:
+    """Mark the runs that were not made like the others (`code_differs`, `data_differs`), and count them.
+
+    A warning has the column of `runs.parquet` that tells, how many runs differ in it, and where, if that is not everywhere.
+    """
+    warnings: list[Json] = []
+
+    def warn(column: str, runs: int, where: str = "") -> None:
+        if runs:
+            warnings.append({"column": column, "runs": runs, "where": where})
+
     made = [row for row in rows if row["finished"] is not None]
     parts = sorted({key for row in made for key in row if key.startswith("code/")})
     for row in rows:
@@ -200,19 +208,15 @@ def _flag(rows: list[Json]) -> list[str]:
         odd = _odd_ones([row for row in made if row.get(part) is not None], part)
         for row in odd:
             row["code_differs"] = True
-        if odd:
-            warnings.append(f"{_runs(len(odd))} made with another version of gt.{part.removeprefix('code/')} than the others.")
+        warn(part, len(odd))
     for corpus, tokenizer in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in made):
         odd = _odd_ones([row for row in made if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)], "data_sha256")
         for row in odd:
             row["data_differs"] = True
-        if odd:
-            warnings.append(f"{corpus}, {tokenizer}: {_runs(len(odd))} trained on other data than the others.")
-    for column, what in (("device", "on another device"), ("version/torch", "with another version of torch")):
-        if odd := _odd_ones(made, column):
-            warnings.append(f"{_runs(len(odd))} made {what} than the others.")
-    if dirty := sum(row["git_dirty"] is True for row in made):
-        warnings.append(f"{_runs(dirty)} made from a working tree with uncommitted changes.")
+        warn("data_sha256", len(odd), f"{corpus}, {tokenizer}")
+    for column in ("device", "version/torch"):
+        warn(column, len(_odd_ones(made, column)))
+    warn("git_dirty", sum(row["git_dirty"] is True for row in made))
     return warnings
 
 
@@ -220,10 +224,6 @@ def _odd_ones(rows: list[Json], column: str) -> list[Json]:
     """The rows whose value is not the most common one (of equally common ones, the first)."""
     counts = Counter(row.get(column) for row in rows)
     return [row for row in rows if row.get(column) != counts.most_common(1)[0][0]]
-
-
-def _runs(n: int) -> str:
-    return f"{n} run was" if n == 1 else f"{n} runs were"
 
 
 def _cell_row(cell: Json, rows: list[Json]) -> Json:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +16,13 @@ if TYPE_CHECKING:
     from gt.report.numbers import Results
 
 JOULES_PER_KWH = 3.6e6
+# How runs were made that differ in a column of the runs' table.
+UNLIKE = {
+    "data_sha256": "trained on other data than the others",
+    "device": "made on another device than the others",
+    "version/torch": "made with another version of torch than the others",
+    "git_dirty": "made from a working tree with uncommitted changes",
+}
 
 
 def runs_of(studies: Sequence[Results]) -> pd.DataFrame:
@@ -42,14 +48,20 @@ def completion(studies: Sequence[Results]) -> str:
 def warnings(studies: Sequence[Results]) -> list[str]:
     """How some runs were made that others were not; of several studies, what is the same in them in one line."""
     if len(studies) == 1:
-        return studies[0].warnings
+        own = studies[0].warnings
+        return [f"{text.plural(w['runs'], 'run')} {'was' if w['runs'] == 1 else 'were'} {_how(w)}." for w in own]
     found: dict[str, list[str]] = {}
-    for own in studies:
-        for warning in own.warnings:
-            where, n, how = re.findall(r"(.*?)(\d+) runs? (?:was|were) (.*)\.", warning)[0]
-            what = f"{where}{how}"
-            found.setdefault(what, []).append(f"{text.plural(int(n), 'run')} of `{own.study}`")
-    return [f"{what[0].upper()}{what[1:]}: {text.listed(runs)}." for what, runs in found.items()]
+    for study in studies:
+        for w in study.warnings:
+            found.setdefault(_how(w), []).append(f"{text.plural(w['runs'], 'run')} of `{study.study}`")
+    return [f"{how[0].upper()}{how[1:]}: {text.listed(runs)}." for how, runs in found.items()]
+
+
+def _how(warning: dict[str, Any]) -> str:
+    """How the runs of a warning were made."""
+    column, where = warning["column"], warning["where"]
+    code = f"made with another version of gt.{column.removeprefix('code/')} than the others"
+    return UNLIKE.get(column, code) + (f" of {where}" if where else "")
 
 
 def deviations(studies: Sequence[Results]) -> list[str]:

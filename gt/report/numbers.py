@@ -196,7 +196,8 @@ class Results:
         return f"{c['completed']:,} of {text.plural(c['planned'], 'planned run')} {verb} completed{rest}."
 
     @property
-    def warnings(self) -> list[str]:
+    def warnings(self) -> list[Row]:
+        """How many runs were not made like the others (runs), by what tells (column) and in which panel (where)."""
         return list(self.coverage["warnings"])
 
     @property

@@ -163,8 +163,10 @@ def test_other_code_and_other_data_are_flagged(tmp_path: Path) -> None:
     assert found.index[found["code_differs"]].tolist() == [ids[0]]
     assert found.index[found["data_differs"]].tolist() == [ids[1]]
     warnings = json.loads((out / "coverage.json").read_text())["warnings"]
-    assert any("gt.ops" in warning for warning in warnings)
-    assert any("embedded, char" in warning for warning in warnings)
+    assert warnings == [
+        {"column": "code/ops", "runs": 1, "where": ""},
+        {"column": "data_sha256", "runs": 1, "where": "embedded, char"},
+    ]
 
 
 def test_factors_are_matched_with_the_baseline_of_the_same_factors(tmp_path: Path) -> None:

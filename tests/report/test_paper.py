@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,11 +258,32 @@ def test_the_same_warning_of_several_studies_is_one_line(tmp_path: Path) -> None
         plan = records.plan(seeds=2, tokenizers=("char",)) | {"study": name}
         records.write_runs(plan, tmp_path / name / "runs", troubled=False)
         records.edit(tmp_path / name / "runs" / next(iter(plan["runs"])) / "manifest.json", git_dirty=True)
+        if name == "two":
+            for run in list(plan["runs"])[1:3]:
+                records.edit(tmp_path / name / "runs" / run / "manifest.json", data_sha256="0" * 64)
         studies.append(load(make(tmp_path / name, plan)))
     assert checklist.warnings(studies) == [
-        "Made from a working tree with uncommitted changes: 1 run of `one` and 1 run of `two`."
+        "Made from a working tree with uncommitted changes: 1 run of `one` and 1 run of `two`.",
+        "Trained on other data than the others of embedded, char: 2 runs of `two`.",
     ]
-    assert checklist.warnings(studies[:1]) == ["1 run was made from a working tree with uncommitted changes."]
+    assert checklist.warnings(studies[1:]) == [
+        "2 runs were trained on other data than the others of embedded, char.",
+        "1 run was made from a working tree with uncommitted changes.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("code/ops", "3 runs were made with another version of gt.ops than the others."),
+        ("version/torch", "3 runs were made with another version of torch than the others."),
+        ("device", "3 runs were made on another device than the others."),
+    ],
+)
+def test_a_warning_says_what_differs(study: Path, column: str, said: str) -> None:
+    own = load(study)
+    warned = replace(own, coverage={**own.coverage, "warnings": [{"column": column, "runs": 3, "where": ""}]})
+    assert checklist.warnings([warned]) == [said]
 
 
 @pytest.mark.parametrize(
