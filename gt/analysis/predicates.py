@@ -32,6 +32,7 @@ from gt.analysis.claims import (
     cells_of,
     title,
 )
+from gt.analysis.phrases import phrase
 from gt.analysis.statistics import (
     EXACT_SEEDS,
     Estimate,
@@ -98,7 +99,7 @@ class Judge:
             raise Undecidable(f"the arm has no cell for {title(cell)}")
         found = self.values.of(place)
         if not found:
-            raise NotMeasured(f"{place.cell['id']} has no {place.metric}")
+            raise NotMeasured(f"{place.cell['id']} has no {phrase(place.metric)}")
         if len(found) == 1 and _is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         return found
@@ -124,7 +125,7 @@ class Judge:
             if done < self.claim.seeds:
                 found.append(f"{place.cell['id']}: {done} of {self.claim.seeds} seeds")
             elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and not self.values.measured(place):
-                found.append(f"{place.cell['id']}: {place.metric} of {have} of {self.claim.seeds} seeds")
+                found.append(f"{place.cell['id']}: {have} of {self.claim.seeds} seeds with {phrase(place.metric)}")
         return list(dict.fromkeys(found))
 
     def test(self, predicate: Predicate) -> Test:
@@ -159,11 +160,11 @@ class Judge:
         left = self.read(a, metric)
         first, second = a.metric or metric, (b.metric or metric) if b else ""
         if b is None:
-            return f"{first} of {self.name(a)}", left, False
+            return f"{phrase(first)}: {self.name(a)}", left, False
         right = self.read(b, metric)
         seeds = sorted(set(left) & set(right))
-        joined = f"{first} of {self.name(a)} {'/' if scale == 'ratio' else '-'} "
-        joined += f"{'that' if first == second else second} of {self.name(b)}"
+        sign = "/" if scale == "ratio" else "−"
+        joined = _side_by_side((first, self.name(a)), sign, (second, self.name(b)))
         if scale == "difference":
             return joined, {seed: left[seed] - right[seed] for seed in seeds}, False
         if any(left[seed] <= 0 or right[seed] <= 0 for seed in seeds):
@@ -193,7 +194,7 @@ class Judge:
         sd = e.sd or 0.0
         seen = detectable(sd, len(z), self.alpha)
         return _test(
-            f"{words} {'>' if above else '<'} {bound:g}",
+            f"{words} {'>' if above else '<'} {_bound(bound)}",
             values,
             log,
             e,
@@ -220,7 +221,7 @@ class Judge:
             needed = seeds_needed(sd, difference=min(abs(mean - bottom), abs(mean - top)), alpha=self.alpha)
         seen = detectable(sd, len(z), self.alpha)
         return _test(
-            f"{words} in ({low:g}, {high:g})",
+            f"{words} between {_bound(low)} and {_bound(high)}",
             values,
             log,
             e,
@@ -248,7 +249,7 @@ class Judge:
         names = ", ".join(self.name(predicate.cells[i]) for i in there)
         slopes = [float(np.polynomial.polynomial.polyfit(x, row, 1)[1]) for row in table]
         return _test(
-            f"{predicate.metric} is {predicate.is_} over {names}",
+            f"{phrase(predicate.metric)}: {predicate.is_} over {names}",
             dict(zip(seeds, slopes, strict=True)),
             False,
             found.slope,
@@ -263,7 +264,7 @@ class Judge:
             others, other, shared = self.rows(predicate, predicate.with_)
             keep = sorted(set(seeds) & set(shared))
             if others != there or len(keep) < 2:
-                raise Undecidable(f"{predicate.with_} is not there for all cells")
+                raise Undecidable(f"{phrase(predicate.with_)} is not there for all cells")
             table, other = table[[seeds.index(s) for s in keep]], other[[shared.index(s) for s in keep]]
             seeds = keep
         else:
@@ -276,9 +277,10 @@ class Judge:
             raise Undecidable(str(error)) from None
         p, sd = _p(found.p), found.sd or 0.0
         holds = found.mean > bound if above else found.mean < bound
-        partner = predicate.with_ if isinstance(predicate.with_, str) else "the order given"
+        partner = phrase(predicate.with_) if isinstance(predicate.with_, str) else "the order given"
+        words = f"{predicate.kind.title()}'s rank correlation of {phrase(predicate.metric)} with {partner}"
         return Test(
-            f"{predicate.kind} of {predicate.metric} with {partner} over {len(there)} cells {'>' if above else '<'} {bound:g}",
+            f"{words}: over {len(there)} cells {'>' if above else '<'} {_bound(bound)}",
             len(seeds),
             "correlation",
             found.mean,
@@ -298,6 +300,20 @@ def _is_count(metric: str) -> bool:
 
 def _p(value: float | None) -> float:
     return 1.0 if value is None else value
+
+
+def _side_by_side(left: tuple[str, str], sign: str, right: tuple[str, str]) -> str:
+    """Two metrics, each of a cell, in words: what is the same in both stands once."""
+    (first, a), (second, b) = left, right
+    if first == second:
+        return f"{phrase(first)}: {a} {sign} {b}"
+    if a == b:
+        return f"{phrase(first)} {sign} {phrase(second)}: {a}"
+    return f"{phrase(first)} ({a}) {sign} {phrase(second)} ({b})"
+
+
+def _bound(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def _enough(values: dict[int, float], words: str) -> list[float]:
@@ -322,18 +338,18 @@ def all_of(tests: Sequence[Test]) -> Test:
     """Several tests that must all hold, shown as the one that decides."""
     support, refute = max(tests, key=lambda test: test.p_support), min(tests, key=lambda test: test.p_refute)
     p = support.p_support, min(1.0, len(tests) * refute.p_refute)
-    return _joined(tests, refute if p[1] < p[0] else support, *p, "all")
+    return _joined(tests, refute if p[1] < p[0] else support, *p, "that must all hold")
 
 
 def one_of(tests: Sequence[Test]) -> Test:
     """Several tests of which one must hold, shown as the one that decides."""
     support, refute = min(tests, key=lambda test: test.p_support), max(tests, key=lambda test: test.p_refute)
     p = min(1.0, len(tests) * support.p_support), refute.p_refute
-    return _joined(tests, refute if p[1] < p[0] else support, *p, "one")
+    return _joined(tests, refute if p[1] < p[0] else support, *p, "of which one must hold")
 
 
-def _joined(tests: Sequence[Test], shown: Test, p_support: float, p_refute: float, how_many: str) -> Test:
+def _joined(tests: Sequence[Test], shown: Test, p_support: float, p_refute: float, needed: str) -> Test:
     if len(tests) == 1:
         return tests[0]
-    words = f"{how_many} of {len(tests)}: {shown.words}"
+    words = f"{shown.words} (the decisive one of {len(tests)} {needed})"
     return replace(shown, words=words, p_support=p_support, p_refute=p_refute, p_equivalent=None, p_sign_flip=None)

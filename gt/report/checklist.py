@@ -54,7 +54,7 @@ def warnings(studies: Sequence[Results]) -> list[str]:
     for study in studies:
         for w in study.warnings:
             found.setdefault(_how(w), []).append(f"{text.plural(w['runs'], 'run')} of `{study.study}`")
-    return [f"{how[0].upper()}{how[1:]}: {text.listed(runs)}." for how, runs in found.items()]
+    return [f"{text.capital(how)}: {text.listed(runs)}." for how, runs in found.items()]
 
 
 def _how(warning: dict[str, Any]) -> str:
@@ -182,7 +182,7 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     found.append(f"Text of {text.plural(len(corpora), 'corpus', 'corpora')} ({text.listed(corpora)}).")
     fewest, most = min(own.fewest_seeds for own in studies), max(own.most_seeds for own in studies)
     seeds = text.plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
-    found.append(f"{seeds[0].upper()}{seeds[1:]} a cell: small differences stay undecided, and intervals assume normal means.")
+    found.append(f"{text.capital(seeds)} a cell: small differences stay undecided, and intervals assume normal means.")
     fixed = [own.study for own in studies if not _tuned(own)]
     if fixed:
         where = "" if len(fixed) == len(studies) else f" in {text.listed(fixed)}"

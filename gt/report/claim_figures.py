@@ -77,10 +77,12 @@ def _verdicts(tested: list[Row]) -> Figure:
 
 def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figure:
     """A row an arm; axes below each other, one a predicate."""
-    height = 0.28 * len(judged) + 0.75
-    figure = Figure(figsize=(5.4, height * len(predicates)), layout="constrained")
+    labels = [textwrap.wrap(test["words"], 58) for test in judged[0][1]["tests"]]
+    heights = [0.28 * len(judged) + 0.45 + 0.17 * len(lines) for lines in labels]
+    figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    for ax, (i, predicate) in zip(figure.subplots(len(predicates), 1, squeeze=False).flat, enumerate(predicates), strict=True):
+    axes = figure.subplots(len(predicates), 1, squeeze=False, height_ratios=heights).flat
+    for ax, (i, predicate) in zip(axes, enumerate(predicates), strict=True):
         dots: dict[str, Any] = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
         seen: list[float] = []
         for y, (_, judgement) in enumerate(judged):
@@ -105,7 +107,7 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
         ax.set_yticks(range(len(judged)), [name for name, _ in judged])
         ax.set_ylim(len(judged) - 0.4, -0.6)
         ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
-        ax.set_xlabel("\n".join(textwrap.wrap(judged[0][1]["tests"][i]["words"], 58, max_lines=4, placeholder=" …")))
+        ax.set_xlabel("\n".join(labels[i]))
     return figure
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, measured, reasons
+from gt.report.claims import attribution, measured, measures, reasons
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -129,9 +129,9 @@ def _about(row: Row) -> Terms:
         pairs.append(("The record", claim.note))
     if claim.study:
         cells = dict.fromkeys(title(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))
-        metrics = dict.fromkeys(f"`{metric}`" for predicate in claim.predicate for _, metric in cells_of(predicate))
         seeds = f"at least {text.plural(claim.seeds, 'seed')} a cell"
-        pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}; {text.listed(list(metrics))}."))
+        pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}."))
+        pairs.append(("Measured", f"{measures(claim)}."))
     if claim.not_testable:
         pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
     elif judged:
@@ -143,7 +143,7 @@ def _about(row: Row) -> Terms:
         for arm, own in row.arms.items():
             by_form.setdefault(own["verdict"], []).append(arm if own["p"] is None else f"{arm} ({_p(own['p'])})")
         words = "; ".join(f"{verdict} under {text.listed(arms)}" for verdict, arms in by_form.items())
-        pairs.append(("By branch form", f"{words[0].upper()}{words[1:]}. {attribution(row)}".strip()))
+        pairs.append(("By branch form", f"{text.capital(words)}. {attribution(row)}".strip()))
     return Terms(tuple(pairs))
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from gt.analysis.aggregate import label
-from gt.analysis.claims import Place
+from gt.analysis.claims import Claim, Place, cells_of
+from gt.analysis.phrases import phrase
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
 from gt.analysis.verdicts import VERDICTS, Row
@@ -40,7 +41,13 @@ def measured(test: Json) -> str:
 
 def finding(test: Json) -> str:
     """One predicate's sentence and what was measured."""
-    return f"{test['words']}: {measured(test)}, {text.plural(test['n'], 'seed')}"
+    return f"{text.capital(test['words'])}; measured {measured(test)}, {text.plural(test['n'], 'seed')}"
+
+
+def measures(claim: Claim) -> str:
+    """What a claim is about: its metrics as sentences have them, each with the name that tables and files have."""
+    metrics = dict.fromkeys(metric for predicate in claim.predicate for _, metric in cells_of(predicate))
+    return text.capital(text.listed([f"{phrase(metric)} (`{metric}`)" for metric in metrics]))
 
 
 def reasons(judgement: Json) -> list[str]:
@@ -109,6 +116,7 @@ def why(row: Row) -> str:
         blocks.append(f"Verdict: not yet run. `snakemake --config study={claim.study}` runs it.")
     else:
         blocks.append(f"Study: {row.judgement['study']}; at least {text.plural(claim.seeds, 'seed')} a cell.")
+        blocks.append(f"Measured: {measures(claim)}.")
         blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
     for arm, judged in row.arms.items():
         p = f" (p {text.p_equation(judged['p'])})" if judged["p"] is not None else ""

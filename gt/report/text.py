@@ -84,6 +84,11 @@ def mebibytes(n_bytes: float | None) -> str:
     return NOTHING if n_bytes is None or absent(n_bytes) else f"{n_bytes / 2**20:,.0f} MiB"
 
 
+def capital(words: str) -> str:
+    """The words with a capital at the start."""
+    return words[:1].upper() + words[1:]
+
+
 def plural(n: int, noun: str, nouns: str = "") -> str:
     """1 run, 2 runs; or 1 study, 2 studies"""
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"

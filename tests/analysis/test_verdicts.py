@@ -198,6 +198,51 @@ def test_two_metrics_of_a_cell_can_be_set_against_each_other(tmp_path: Path) -> 
     assert own.verdict == "supported"
 
 
+@pytest.mark.parametrize(
+    ("predicate", "words"),
+    [
+        (compare("GF", "HY"), "held-out loss in nats per token: GF − HY < 0"),
+        (compare("GF", "HY", scale="ratio", by=0.05), "held-out loss in nats per token: GF / HY < 0.95"),
+        (compare("GF", "HY", by=0.05), "held-out loss in nats per token: GF − HY < −0.05"),
+        (
+            compare("GF", ["HY", "WS"]),
+            "held-out loss in nats per token: GF − HY < 0 (the decisive one of 2 that must all hold)",
+        ),
+        (
+            {"test": "interval", "metric": "val/loss", "a": "GF", "low": 2, "high": 3},
+            "held-out loss in nats per token: GF between 2 and 3",
+        ),
+        (
+            compare("GF", "x", metric="ablation/zero/r") | {"b": {"variant": "GF", "metric": "ablation/zero/m"}},
+            "loss added by zeroing the RWKV branch − loss added by zeroing the Mamba branch: GF < 0",
+        ),
+        (
+            compare("GF", "x", metric="ablation/zero/r") | {"b": {"variant": "HY", "metric": "ablation/zero/m"}},
+            "loss added by zeroing the RWKV branch (GF) − loss added by zeroing the Mamba branch (HY) < 0",
+        ),
+        (
+            {"test": "trend", "metric": "val/loss", "cells": ["GF", "HY", "WS"], "is": "rising"},
+            "held-out loss in nats per token: rising over GF, HY, WS",
+        ),
+        (
+            {
+                "test": "rank_correlation",
+                "metric": "ablation/zero/r",
+                "with": "val/loss",
+                "cells": ["GF", "HY", "WS"],
+                "above": 0.5,
+            },
+            "Spearman's rank correlation of loss added by zeroing the RWKV branch with held-out loss in nats per token: "
+            "over 3 cells > 0.5",
+        ),
+    ],
+)
+def test_what_is_compared_stands_in_words(tmp_path: Path, predicate: dict[str, Any], words: str) -> None:
+    probes = {f"ablation/zero/{letter}": {name: losses(i) for i, name in enumerate(CELLS)} for letter in "rm"}
+    (test,) = verdicts(tmp_path, write_study(tmp_path / "s", **probes), C=predicate)["C"].tests
+    assert test.words == words
+
+
 def test_a_ratio_is_compared_in_logarithms_and_shown_as_it_is(tmp_path: Path) -> None:
     (test,) = verdicts(tmp_path, C=compare("GF", "HY", scale="ratio"))["C"].tests
     ratios = np.log(np.divide(CELLS["GF"], CELLS["HY"]))
@@ -233,13 +278,14 @@ def test_holm_over_the_family_with_what_has_not_run_as_one(tmp_path: Path) -> No
 
 def test_what_was_not_measured_is_missing(tmp_path: Path) -> None:
     own = verdicts(tmp_path, C={"test": "threshold", "metric": "gate/mean", "a": "GF", "above": 0.5})["C"]
-    assert (own.verdict, own.missing) == ("not yet run", ["GF.c.char: gate/mean of 0 of 5 seeds"])
+    assert (own.verdict, own.missing) == ("not yet run", ["GF.c.char: 0 of 5 seeds with mean gate weight of the first branch"])
 
 
 def test_what_a_model_does_not_have_is_not_testable(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", **{"variance/residual": dict.fromkeys(CELLS, [1.0] * SEEDS)})
     own = verdicts(tmp_path, study, C={"test": "threshold", "metric": "gate/mean", "a": "GF", "above": 0.5})["C"]
-    assert (own.verdict, own.missing, own.reason) == ("not testable", [], "GF.c.char has no gate/mean")
+    assert (own.verdict, own.missing) == ("not testable", [])
+    assert own.reason == "GF.c.char has no mean gate weight of the first branch"
 
 
 def test_a_diverged_seed_has_no_value_and_is_not_missing(tmp_path: Path) -> None:
@@ -359,7 +405,10 @@ def test_verdicts_are_written_as_plain_data_and_as_a_table(tmp_path: Path) -> No
     table = pd.read_parquet(tmp_path / "s/verdicts.parquet").set_index("claim")
     assert table.loc["A", "p"] == pytest.approx(own["A"].p)
     assert table.loc["A", "estimate"] == pytest.approx(own["A"].tests[0].estimate)
-    assert (table.loc["B", "verdict"], table.loc["B", "missing"]) == ("not yet run", "GF.c.char: gate/mean of 0 of 5 seeds")
+    assert (table.loc["B", "verdict"], table.loc["B", "missing"]) == (
+        "not yet run",
+        "GF.c.char: 0 of 5 seeds with mean gate weight of the first branch",
+    )
     first = (tmp_path / "s/claims.json").read_bytes(), (tmp_path / "s/verdicts.parquet").read_bytes()
     judge(tmp_path / "s", tmp_path / "claims")
     assert first == ((tmp_path / "s/claims.json").read_bytes(), (tmp_path / "s/verdicts.parquet").read_bytes())
@@ -404,6 +453,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["why", "C", *folders]) == 0
     said = capsys.readouterr().out
     assert "Verdict: refuted." in said
+    assert "Measured: Held-out loss in nats per token (`val/loss`)." in said
     assert "Under record: supported" in said
     assert "holds under record" in said
     assert main(["why", "V", *folders]) == 0

@@ -74,8 +74,9 @@ def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Pat
     assert "**Claimed**: \\<i\\>So\\</i\\> it is." in own
     assert "**By**: seed 003 L1-5" in own
     assert "flaw F-01" in own
-    assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell; `val/loss`." in own
-    assert "**Verdict: refuted**: val/loss of WS - that of GPT-2 \\< 0: " in own
+    assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell." in own
+    assert "**Measured**: Held-out loss in nats per token (`val/loss`)." in own
+    assert "**Verdict: refuted**: Held-out loss in nats per token: WS − GPT-2 \\< 0; measured " in own
     assert "Supported under other (p" in own
     assert "holds under other" in own
 
