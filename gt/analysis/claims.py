@@ -410,6 +410,12 @@ def title(cell: Cell) -> str:
     return f"{cell.variant} ({factors})" if factors else cell.variant
 
 
+def on(cell: Cell) -> str:
+    """What follows its title in a sentence, where the claim sets corpora or tokenizers against each other."""
+    given = ", ".join(name for name in (cell.corpus, cell.tokenizer) if name)
+    return f" on {given}" if given else ""
+
+
 def cells_of(predicate: Predicate) -> Iterator[tuple[Cell, str]]:
     """The cells that a predicate reads, each with its metric."""
     for part in ("a", "b", "cells"):

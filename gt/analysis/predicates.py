@@ -30,6 +30,7 @@ from gt.analysis.claims import (
     Threshold,
     Trend,
     cells_of,
+    on,
     title,
 )
 from gt.analysis.phrases import phrase
@@ -107,7 +108,7 @@ class Judge:
     def name(self, cell: Cell) -> str:
         place = self.place(cell, "val/loss")
         own = label(place.cell) if place else title(cell)
-        return own + (f" at {cell.at:g}" if cell.at is not None else "")
+        return own + on(cell) + (f" at {cell.at:g}" if cell.at is not None else "")
 
     def places_read(self) -> list[Place]:
         """All that the claim reads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from gt.analysis.claims import FAITHFUL, cells_of, title
+from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
 from gt.report.claims import attribution, measured, measures, reasons
@@ -128,7 +128,7 @@ def _about(row: Row) -> Terms:
     if claim.note:
         pairs.append(("The record", claim.note))
     if claim.study:
-        cells = dict.fromkeys(title(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))
+        cells = dict.fromkeys(title(cell) + on(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))
         seeds = f"at least {text.plural(claim.seeds, 'seed')} a cell"
         pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}."))
         pairs.append(("Measured", f"{measures(claim)}."))

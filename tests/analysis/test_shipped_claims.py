@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_every_claim_comes_to_a_verdict(studies: list[Path]) -> None:
     assert {row.id for row in rows if row.verdict == "not testable"} == {
         name for name, claim in load_claims(CLAIMS).items() if claim.not_testable
     }
+
+
+def test_a_sentence_tells_what_it_compares_apart(studies: list[Path]) -> None:
+    """Not: GF-MH − GF-MH > 0, of two corpora."""
+    words = [test["words"] for row in overview(CLAIMS, studies) if row.judgement for test in row.judgement["tests"]]
+    assert len(words) > 100
+    assert [own for own in words if re.search(r": (.+) [−/] \1 (?:[<>]|between)", own)] == []
+    assert any("GF-MH on tinyshakespeare − GF-MH on wikitext-2 > 0" in own for own in words)
 
 
 def test_every_arm_of_a_claim_is_judged(studies: list[Path]) -> None:
