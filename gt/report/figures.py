@@ -5,6 +5,7 @@ A figure whose data a study does not have is not drawn.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from gt.analysis.aggregate import MAIN
 from gt.records import atomic_write
 from gt.report.numbers import Panel, Results, Row, interval_of
+from gt.report.svg import small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK = "#24292f"
 STYLE: Any = {
     "svg.hashsalt": "groundthink",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -49,12 +51,13 @@ SIZE = "n_params_non_embedding"
 
 @dataclass(frozen=True)
 class Drawing:
-    """A kind of figure. `draw` returns None where the study has no data for it."""
+    """A kind of figure. `draw` returns None where the study has no data for it. wide: also of a study with a single panel."""
 
     name: str
     title: str
     caption: str
     draw: Callable[[Results], Figure | None]
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,15 @@ class Look:
 
 def save(figure: Figure, path: Path, suffix: str) -> None:
     """Without dates or versions in the file; the SVG is transparent, the PNG white."""
-    nameless: dict[str, Any] = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=suffix, metadata=nameless, dpi=160, transparent=suffix == "svg")
+        if suffix == "svg":
+            source = io.StringIO()
+            figure.savefig(source, format="svg", metadata={"Date": None}, transparent=True)
+            temporary.write_text(small(source.getvalue()), encoding="utf-8")
+        else:
+            figure.savefig(temporary, format=suffix, metadata={"Software": None}, dpi=160)
+    # What has been laid out stays so in the next format.
+    figure.set_layout_engine("none")
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib
 from markupsafe import Markup, escape
 
 from gt.errors import ConfigError
@@ -29,6 +30,8 @@ Json = dict[str, Any]
 MOST_LINES = 32
 # Letters that fit into a column of words, and into all columns together.
 LETTERS, PAGE_LETTERS = 30, 140
+# Of the figures, whose text is text.
+FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 # Centimetres of a page that a picture may have: of height, and of width in one column or two.
 HEIGHT, WIDTHS = 21.0, (8.4, 17.6)
 
@@ -86,18 +89,9 @@ def markdown_text(words: str) -> str:
 
 
 def inline_svg(picture: Picture) -> Markup:
-    """An SVG as a part of an HTML page: its ids are unique to it, its ink is the page's text colour, and it is small.
-
-    Ids that nothing names, comments, indentation and what is beyond hundredths of a point are left out.
-    """
-    source = picture.file.read_text(encoding="utf-8")
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", source[source.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' d="[^"]*"', lambda path: " ".join(re.sub(r"(\.\d\d)\d+", r"\1", path[0]).split("\n")), svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
-    named, own = set(re.findall(r'(?:href="|url\()#([^")]+)', svg)), f"{zlib.crc32(picture.name.encode()):x}"
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in named else "", svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{own}-", svg)
-    svg = svg.replace(INK, "currentColor")
+    """An SVG as a part of an HTML page: its ids are unique to it, and its ink is the page's text colour."""
+    svg, own = picture.file.read_text(encoding="utf-8").strip(), f"{zlib.crc32(picture.name.encode()):x}"
+    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{own}-", svg).replace(INK, "currentColor")
     opening = Markup('<svg role="img" aria-label="{}"').format(picture.alt)
     return Markup(svg.replace("<svg", opening, 1))
 
@@ -119,7 +113,7 @@ def pdf(document: Document, templates: Path) -> bytes:
         content = _unbroken(json.dumps(paper_json(document, folder), ensure_ascii=False))
         (folder / "report.json").write_text(content, encoding="utf-8")
         try:
-            return bytes(typst.compile(folder / "report.typ", root=folder, ignore_system_fonts=True))
+            return bytes(typst.compile(folder / "report.typ", root=folder, font_paths=[FONTS], ignore_system_fonts=True))
         except RuntimeError as error:
             raise ConfigError(f"{templates / 'report.typ'}: {error}") from None
 

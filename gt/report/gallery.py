@@ -40,8 +40,8 @@ def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
     results = load(study_dir)
     whole, single = [*FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
     names = set()
-    for drawing in (whole + single)[part::jobs]:
-        with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
+        for drawing in (whole + single)[part::jobs]:
             if (figure := drawing.draw(results)) is not None:
                 for suffix in ("svg", "png") if drawing in whole else ("svg",):
                     names.add(f"{drawing.name}.{suffix}")
@@ -56,4 +56,4 @@ def picture(results: Results, drawing: Drawing, alt: str = "") -> Picture | None
         return None
     places = "; ".join(panel.title for panel in results.panels)
     shown = alt or f"{drawing.title} for {places}. The values are in the tables."
-    return Picture(drawing.name, drawing.title, drawing.caption, shown, file, wide=len(results.panels) > 1)
+    return Picture(drawing.name, drawing.title, drawing.caption, shown, file, drawing.wide or len(results.panels) > 1)

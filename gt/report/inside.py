@@ -82,7 +82,7 @@ class Measured:
     def tests(self) -> Table:
         """S0-S4, G1-G4 and D1-D4: what the record said, what its own form of the test says here, and the trained networks."""
         caption = f"The record's tests on {self.title}. {VALUES}"
-        return Table(f"{self.id}.tests", caption, JUDGED, tuple(self.judged(TESTS)))
+        return Table(f"{self.id}.tests", caption, JUDGED, self.judged[: len(TESTS)], part=True)
 
     @cached_property
     def flags(self) -> Table:
@@ -93,12 +93,14 @@ class Measured:
             Column("trained", "Value", "left"),
             Column("verdict", "Verdict", "left", wraps=True),
         )
-        return Table(f"{self.id}.flags", "Red flags of seed 001.", columns, tuple(self.judged(RED_FLAGS)))
+        return Table(f"{self.id}.flags", "Red flags of seed 001.", columns, self.judged[len(TESTS) :], part=True)
 
-    def judged(self, checks: Sequence[Check]) -> list[Row]:
-        """A row for each check, over the seeds."""
+    @cached_property
+    def judged(self) -> tuple[Row, ...]:
+        """A row for each of the record's tests, then for each red flag, over the seeds."""
+        checks = (*TESTS, *RED_FLAGS)
         outcomes = [judge(checks, values) for values in self.seeds.values()]
-        return [_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks)]
+        return tuple(_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks))
 
 
 def _judged_row(check: Check, outcomes: list[Outcome]) -> Row:
@@ -152,7 +154,7 @@ def measured(results: Results) -> list[Measured]:
 
 def inside_tables(results: Results) -> dict[str, Table]:
     """The study's tables: inside.branches, .substitutes, .variance, .states, .softmax, .tests; those that have rows."""
-    cells = measured(results)
+    cells = results.inside
     made = (
         *(branches_table(cells), substitutes_table(cells), variance_table(cells)),
         *(states_table(cells), softmax_table(cells), tests_table(cells)),
@@ -303,7 +305,7 @@ def softmax_table(cells: list[Measured]) -> Table:
 
 def tests_table(cells: list[Measured]) -> Table:
     """The record's tests and the red flags on every cell."""
-    rows = [{**own.cell, **row} for own in cells for row in own.judged((*TESTS, *RED_FLAGS))]
+    rows = [{**own.cell, **row} for own in cells for row in own.judged]
     return Table("inside.tests", f"The record's tests on every cell. {VALUES}", (NAME, *PLACE, *JUDGED), tuple(rows))
 
 

@@ -17,6 +17,7 @@ from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.errors import ConfigError
 from gt.records import read_json
 from gt.report import text
+from gt.report.inside import Measured, measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,6 +155,11 @@ class Results:
     def probes_of_cell(self) -> dict[str, pd.DataFrame]:
         """The rows of `probes`, by cell."""
         return {str(cell): rows for cell, rows in self.probes.groupby("cell")}
+
+    @cached_property
+    def inside(self) -> list[Measured]:
+        """The cells whose networks were looked into, in the plan's order."""
+        return measured(self)
 
     @cached_property
     def cell_rows(self) -> list[Row]:

@@ -15,7 +15,7 @@ from gt.report.claim_sections import claim_sections, claims_table, counted, form
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, named, section
 from gt.report.figures import EVALUATION_DRAWINGS
 from gt.report.gallery import FIGURES, picture
-from gt.report.inside import inside_tables, measured
+from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import Panel, Results
 from gt.report.tables import evaluation_tables, results_table, study_tables
@@ -159,7 +159,7 @@ def figure(results: Results, drawn: Picture) -> Section | None:
 
 def inside(results: Results, cells: bool = False) -> Section | None:
     """What the probes found: over all cells, and cell by cell."""
-    tables, known = inside_tables(results), measured(results)
+    tables, known = inside_tables(results), results.inside
     if not known:
         return None
     about = Text(

@@ -53,13 +53,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """raw: further keys that the CSV file has, after those of the columns."""
+    """raw: further keys that the CSV file has, after those of the columns. part: its rows are those of a longer table too."""
 
     name: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     raw: tuple[str, ...] = ()
+    part: bool = False
 
     def csv(self) -> str:
         """Full precision, nothing for what is absent: for programs."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import records
+from matplotlib.figure import Figure
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge
@@ -53,3 +54,10 @@ def report(folder: Path, claims: Path | None = None) -> None:
     if claims is not None:
         judge(folder, claims)
     render([folder], folder, TEMPLATES, claims or folder / "none")
+
+
+def overhang(figure: Figure) -> float:
+    """By how many inches anything stands over the edges of a figure."""
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)

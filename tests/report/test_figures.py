@@ -11,8 +11,7 @@ import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
-from shared import make
+from shared import make, overhang
 
 from gt.analysis.verdicts import overview
 from gt.report import claim_figures, figures
@@ -39,13 +38,6 @@ def test_files_say_nothing_of_when_or_with_what_they_were_made(study: Path) -> N
     for file in (study / "figures").glob("*.svg"):
         metadata = [element.text or "" for element in ElementTree.parse(file).iter() if "purl.org" in element.tag]
         assert not any("Matplotlib" in part or "202" in part for part in metadata), file.name
-
-
-def overhang(figure: Figure) -> float:
-    """By how many inches anything stands over the edges of a figure."""
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
 
 
 @pytest.mark.parametrize("drawing", [*DRAWINGS, *EVALUATION_DRAWINGS], ids=lambda drawing: drawing.name)

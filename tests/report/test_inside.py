@@ -6,13 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 import records
-from shared import make, report
+from shared import make, overhang, report
 
+from gt.report.figures import STYLE
 from gt.report.gallery import draw
 from gt.report.inside import inside_tables, measured
+from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import load
 
 SEEDS = 3
@@ -133,6 +137,36 @@ def test_every_cell_has_a_figure_and_a_section_of_its_own(study: Path) -> None:
     assert (study / "figures" / f"{own.id}.svg").exists()
     assert f"figures/{own.id}.svg" in markdown
     assert page.count("What it looks at") == 1
+
+
+def test_nothing_of_a_cell_s_figure_is_cut_off(study: Path) -> None:
+    results = load(study)
+    (drawing,) = inside_drawings(results)
+    with matplotlib.rc_context(STYLE):
+        figure = drawing.draw(results)
+        assert figure is not None
+        assert len(figure.axes) == 6
+        assert overhang(figure) < 1 / 72
+
+
+def test_the_lines_of_a_cell_s_figure_are_its_measures(study: Path) -> None:
+    results = load(study)
+    (drawing,) = inside_drawings(results)
+    figure = drawing.draw(results)
+    assert figure is not None
+    axes = {ax.get_title(loc="left") or ax.get_title(): ax for ax in figure.axes}
+    trained, mean, *_ = axes["Gate"].lines
+    assert mean.get_ydata() == pytest.approx([0.11, 0.11])
+    x, y = trained.get_data()
+    assert np.isfinite(y).sum() == 2 * SEEDS  # two layers
+    assert y == pytest.approx([0.1, 0.1, np.nan, 0.11, 0.11, np.nan, 0.12, 0.12, np.nan], nan_ok=True)
+    assert x == pytest.approx([0, 1, np.nan] * SEEDS, nan_ok=True)
+    assert [label.get_text() for label in axes["Gate by kind of token"].get_yticklabels()] == ["letters"]
+    norm = axes["Norm of the state"].lines[1]
+    assert (list(norm.get_xdata()), list(norm.get_ydata())) == ([1, 4], [30, 60])
+    without = {line.get_label(): line.get_ydata() for line in axes["Loss without a branch"].lines}
+    assert without["m"] == pytest.approx([0.4, 0.5])
+    assert without["r"] == pytest.approx([0.055, 0.055])
 
 
 def test_labels_are_text(study: Path) -> None:

@@ -174,15 +174,13 @@ def test_a_study_that_was_not_aggregated_says_what_to_do(tmp_path: Path) -> None
 
 
 def test_an_inlined_picture_takes_the_pages_ink_and_own_ids(tmp_path: Path) -> None:
-    shape = (
-        '<g id="g">\n  <path id="p" d="M 1.23456 2" stroke="#24292f"/><!-- p -->\n  <use href="#p" clip-path="url(#p)"/></g>'
-    )
-    (tmp_path / "gates.svg").write_text(f'<?xml version="1.0"?><svg><metadata>x</metadata>{shape}</svg>')
+    shape = '<style>.s1{fill:#24292f}</style><path id="i0" class="s1" d="M1 2"/><use href="#i0" clip-path="url(#i0)"/>'
+    (tmp_path / "gates.svg").write_text(f"<svg>{shape}</svg>\n")
     svg = inline_svg(Picture("gates", "Gates", "", 'say "cheese"', tmp_path / "gates.svg"))
-    (own,) = set(re.findall(r"([0-9a-f]+)-p", svg))
+    (own,) = set(re.findall(r"([0-9a-f]+)-i0", svg))
     assert svg == (
-        '<svg role="img" aria-label="say &#34;cheese&#34;"><g>\n'
-        f'<path id="{own}-p" d="M 1.23 2" stroke="currentColor"/>\n<use href="#{own}-p" clip-path="url(#{own}-p)"/></g></svg>'
+        '<svg role="img" aria-label="say &#34;cheese&#34;"><style>.s1{fill:currentColor}</style>'
+        f'<path id="{own}-i0" class="s1" d="M1 2"/><use href="#{own}-i0" clip-path="url(#{own}-i0)"/></svg>'
     )
 
 

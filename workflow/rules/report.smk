@@ -47,7 +47,7 @@ rule figures:
     threads: 2
     params:
         code=fingerprint(
-            *("report/gallery", "report/figures", "report/sweeps"),
+            *("report/gallery", "report/figures", "report/sweeps", "report/svg"),
             *("report/inside", "report/inside_figures"),
             *("report/numbers", "report/text"),
         ),
