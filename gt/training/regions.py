@@ -24,6 +24,14 @@ from gt.training.losses import autocast, cross_entropies, inputs, mean_loss
 Weights = dict[str, Tensor]
 # The parts of a layer that are regions each; the rest of it, its sums and feed-forward layer, is one.
 REGIONS = ("mixer_norm", "mixers", "branch_norms", "fusion")
+# Kernels that do not depend on each other are launched as one, as the casts of a layer's weights: an eighth of a small model's
+# step. Which configuration of a kernel is fastest is found by timing it, so it differs from process to process: only where it
+# decides no bit, and not that of sums, alone or among the kernels launched as one.
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
+    "combo_kernels": True,
+    "combo_kernels_pointwise_only": True,
+    "deterministic": True,
+}
 # By what they compute. Kept for as long as the process lives: compiling takes seconds, a function little memory.
 _compiled: dict[str, Callable[..., Any]] = {}
 
@@ -150,10 +158,8 @@ def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
 
 
 def compile_static(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function for shapes that do not change. Kernels that do not depend on each other, as the casts of a layer's weights,
-    are launched as one: an eighth of a small model's step.
-    """
-    return torch.compile(function, dynamic=False, options={"combo_kernels": True})
+    """The function for shapes that do not change, with the same bits in every process."""
+    return torch.compile(function, dynamic=False, options=OPTIONS)
 
 
 def structure(part: nn.Module) -> str:

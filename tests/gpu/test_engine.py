@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,13 +109,15 @@ def test_steps_of_several_kinds_have_a_graph_each(data: Path, tmp_path: Path, wa
 
 
 def test_the_same_run_in_two_processes_has_the_same_bits(data: Path, tmp_path: Path) -> None:
+    """Which share no compiled code, and so no choice that one of them made."""
     spec = run_spec()
     train(Job(spec, data, tmp_path / "here"), tmp_path / "c", Settings(GPU, 1e9))
     plan = tmp_path / "plan.json"
     write_json(plan, {"study": "t", "runs": {spec.run_id: spec.model_dump(mode="json")}})
     paths = {"plan": plan, "run": spec.run_id, "data": data, "out": tmp_path / "there", "checkpoints": tmp_path / "c"}
     options = [text for key, value in paths.items() for text in (f"--{key}", str(value))]
-    subprocess.run([sys.executable, "-m", "gt", "train", *options, "--device", "cuda"], check=True)
+    caches = {name: str(tmp_path / name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
+    subprocess.run([sys.executable, "-m", "gt", "train", *options, "--device", "cuda"], check=True, env=os.environ | caches)
     here, there = Trained.read(tmp_path / "here"), Trained.read(tmp_path / "there")
     assert here.manifest["engine"] == "graph"
     assert here.manifest["compiled"]
