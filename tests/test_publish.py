@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import records
 
 from gt.analysis.aggregate import aggregate
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import CLAIMS, NOTES, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
+from gt.publish import CLAIMS, DOCUMENTS, NOTES, REPORT, pack, rebuild, rebuild_all, restore, unpack, write_headline
 from gt.records import write_json
 from gt.report.headline import ALL, END, START
 from gt.report.render import render
@@ -62,13 +66,62 @@ def test_the_kept_records_aggregate_to_the_same_tables(
     assert files(tmp_path / "original") == files(tmp_path / "kept")
 
 
+def test_what_is_kept_loses_nothing(plan: dict[str, Any], runs: Path, published: Path, tmp_path: Path) -> None:
+    unpack(published / "records", tmp_path)
+    for run in plan["runs"]:
+        for name in DOCUMENTS:
+            assert (runs / run / name).exists() == (tmp_path / run / name).exists()
+            if (runs / run / name).exists():
+                assert json.loads((runs / run / name).read_text()) == json.loads((tmp_path / run / name).read_text())
+        if (runs / run / "curves.parquet").exists():
+            original, again = (pd.read_parquet(folder / run / "curves.parquet") for folder in (runs, tmp_path))
+            pd.testing.assert_frame_equal(original, again, check_exact=True)
+
+
+def test_numbers_are_kept_in_float32_where_they_lose_nothing(tmp_path: Path) -> None:
+    exact, inexact = pa.array([0.5, np.nan, float(np.float32(0.1))]), pa.array([0.5, np.nan, 0.1])
+    plan = {"study": "one", "runs": {"run": {}}}
+    write_json(tmp_path / "runs/run/manifest.json", {})
+    pq.write_table(pa.table({"step": [1, 2, 3], "exact": exact, "inexact": inexact}), tmp_path / "runs/run/curves.parquet")
+    pack(plan, tmp_path / "runs", tmp_path / "records")
+    kept = pq.read_table(tmp_path / "records/curves.parquet")
+    assert [str(kept.schema.field(name).type) for name in ("step", "exact", "inexact")] == ["int64", "float", "double"]
+    unpack(tmp_path / "records", tmp_path / "again")
+    original, again = (pd.read_parquet(tmp_path / folder / "run/curves.parquet") for folder in ("runs", "again"))
+    pd.testing.assert_frame_equal(original, again, check_exact=True)
+
+
+def test_records_of_before_they_were_compressed_are_read(plan: dict[str, Any], published: Path, tmp_path: Path) -> None:
+    old = tmp_path / "records"
+    shutil.copytree(published / "records", old)
+    for path in old.glob("*.xz"):
+        path.with_suffix("").write_bytes(lzma.decompress(path.read_bytes()))
+        path.unlink()
+    assert unpack(old, tmp_path / "old") == unpack(published / "records", tmp_path / "new") == plan
+    assert files(tmp_path / "old") == files(tmp_path / "new")
+
+
+@pytest.mark.parametrize("content", [b"no xz", lzma.compress(b"no JSON")])
+def test_a_kept_file_that_is_damaged_is_named(published: Path, tmp_path: Path, content: bytes) -> None:
+    folder = Path(shutil.copytree(published / "records", tmp_path / "records"))
+    (folder / "probes.json.xz").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"probes\.json\.xz: not compressed JSON"):
+        unpack(folder, tmp_path / "runs")
+
+
+def test_of_figures_the_svg_is_kept_and_one_png(published: Path) -> None:
+    figures = {path.name for path in (published / "figures").iterdir()}
+    assert {name for name in figures if name.endswith(".png")} == {"final_bits_per_byte.png"}
+    assert {"final_bits_per_byte.svg", "learning_curves.svg"} <= figures
+
+
 def test_no_weights_are_kept_and_few_files(published: Path) -> None:
     assert sorted(f.name for f in (published / "records").iterdir()) == [
         "curves.parquet",
-        "evaluation.json",
-        "failure.json",
-        "manifest.json",
-        "plan.json",
+        "evaluation.json.xz",
+        "failure.json.xz",
+        "manifest.json.xz",
+        "plan.json.xz",
     ]
 
 
@@ -85,10 +138,10 @@ def test_nothing_to_publish_is_bad_input(plan: dict[str, Any], tmp_path: Path) -
     assert not (tmp_path / "records").exists()
 
 
-def test_several_studies_are_made_again_together(published: Path, tmp_path: Path) -> None:
+def test_several_studies_are_made_again_together(plan: dict[str, Any], published: Path, tmp_path: Path) -> None:
     folders = [Path(shutil.copytree(published / "records", tmp_path / name / "records")).parent for name in ("one", "two")]
-    plan = json.loads((folders[1] / "records/plan.json").read_text())
-    write_json(folders[1] / "records/plan.json", {**plan, "study": "two", "title": "The second"})
+    renamed = {**plan, "study": "two", "title": "The second"}
+    (folders[1] / "records/plan.json.xz").write_bytes(lzma.compress(json.dumps(renamed).encode()))
     (tmp_path / NOTES).write_text("Cut short.\n\nIn two.\n")
     rebuild_all(folders, TEMPLATES)
     assert (folders[0] / "report.md").read_bytes() == (published / "report.md").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ def draw(study_dir: Path, jobs: int = 1) -> None:
 def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
     """Every so-manieth figure. Returns the names of the files."""
     results = load(study_dir)
+    gc.freeze()  # figures are full of cycles, and each search for them would go through all that was loaded
     whole, single = [*FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
     names = set()
     with matplotlib.rc_context(STYLE):

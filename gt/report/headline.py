@@ -15,6 +15,8 @@ from gt.report.numbers import Results
 
 # Where the report of all published studies together stands, beside theirs.
 ALL = "all"
+# The figures that it may show: of the verdicts, and of one study's runs.
+SHOWN = (f"{claim_figures.VERDICTS}.png", "final_bits_per_byte.png")
 START, END = "<!-- headline: written by gt headline -->\n", "<!-- end of the headline -->"
 
 
@@ -40,9 +42,9 @@ def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> st
     second = explained(rows) or panel.counted
     words = " ".join(filter(None, (first, second, panel.lowest)))
     if len({row.claim.study for row in rows}) > 1:
-        figure = f"![Verdicts by study]({folder}/{ALL}/claims/{claim_figures.VERDICTS}.png)"
+        figure = f"![Verdicts by study]({folder}/{ALL}/claims/{SHOWN[0]})"
     else:
-        figure = f"![{own.title}: {panel.title}]({folder}/{own.study}/figures/final_bits_per_byte.png)"
+        figure = f"![{own.title}: {panel.title}]({folder}/{own.study}/figures/{SHOWN[1]})"
     report = f"{folder}/{ALL if len(studies) > 1 else own.study}/report.md"
     more = f"[The report]({report}) has all of it; `make headline` writes this anew from the records."
     return f"{figure}\n\n{markdown_text(words)}\n{more}\n"

@@ -82,7 +82,7 @@ class Measured:
     def tests(self) -> Table:
         """S0-S4, G1-G4 and D1-D4: what the record said, what its own form of the test says here, and the trained networks."""
         caption = f"The record's tests on {self.title}. {VALUES}"
-        return Table(f"{self.id}.tests", caption, JUDGED, self.judged[: len(TESTS)], part=True)
+        return Table(f"{self.id}.tests", caption, JUDGED, self.judged[: len(TESTS)], formats=())
 
     @cached_property
     def flags(self) -> Table:
@@ -93,7 +93,7 @@ class Measured:
             Column("trained", "Value", "left"),
             Column("verdict", "Verdict", "left", wraps=True),
         )
-        return Table(f"{self.id}.flags", "Red flags of seed 001.", columns, self.judged[len(TESTS) :], part=True)
+        return Table(f"{self.id}.flags", "Red flags of seed 001.", columns, self.judged[len(TESTS) :], formats=())
 
     @cached_property
     def judged(self) -> tuple[Row, ...]:
@@ -304,9 +304,10 @@ def softmax_table(cells: list[Measured]) -> Table:
 
 
 def tests_table(cells: list[Measured]) -> Table:
-    """The record's tests and the red flags on every cell."""
+    """The record's tests and the red flags on every cell: for programs, since a reader has them cell by cell."""
     rows = [{**own.cell, **row} for own in cells for row in own.judged]
-    return Table("inside.tests", f"The record's tests on every cell. {VALUES}", (NAME, *PLACE, *JUDGED), tuple(rows))
+    caption = f"The record's tests on every cell. {VALUES}"
+    return Table("inside.tests", caption, (NAME, *PLACE, *JUDGED), tuple(rows), formats=("csv",))
 
 
 def _exp(value: float | None) -> float | None:

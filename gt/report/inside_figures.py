@@ -53,7 +53,7 @@ def _figure(cell: str, results: Results) -> Figure:
         ax = figure.add_axes((left / width, bottom / height, size[0] / width, size[1] / height))
         ax.set_title(title, y=1 + 0.2 / size[1], pad=0)
         ax.tick_params(length=0, labelsize=8)
-        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        ax.grid(color=GREY, alpha=0.25, linewidth=0.6, clip_on=False)
         ax.xaxis.set_label_coords(0.5, -0.22 / size[1])
         ax.yaxis.set_label_coords(-LABEL / size[0], 0.5)
         paint(ax, kinds)

@@ -30,7 +30,7 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
     tables = document.tables()
     if len(studies) == 1:  # and some that are for programs alone
         tables += [*study_tables(studies[0]).values(), *inside_tables(studies[0]).values()]
-    for table in {table.name: table for table in tables if not table.part}.values():
+    for table in {table.name: table for table in tables}.values():
         table.write(out / "tables")
     write(document, out, templates)
 

@@ -53,14 +53,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """raw: further keys that the CSV file has, after those of the columns. part: its rows are those of a longer table too."""
+    """raw: further keys that the CSV file has, after those of the columns. formats: of the files beside the report."""
 
     name: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     raw: tuple[str, ...] = ()
-    part: bool = False
+    formats: tuple[Literal["csv", "md", "tex"], ...] = ("csv", "md", "tex")
 
     def csv(self) -> str:
         """Full precision, nothing for what is absent: for programs."""
@@ -115,10 +115,11 @@ class Table:
         )
 
     def write(self, folder: Path) -> None:
-        """`<name>.csv`, `.md` and `.tex`."""
-        for suffix, content in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
+        """`<name>.csv`, `.md` and `.tex`, or those of them that it has."""
+        contents = {"csv": self.csv, "md": self.markdown, "tex": self.latex}
+        for suffix in self.formats:
             with atomic_write(folder / f"{self.name}.{suffix}") as temporary:
-                temporary.write_text(content, encoding="utf-8")
+                temporary.write_text(contents[suffix](), encoding="utf-8")
 
 
 def study_tables(results: Results) -> dict[str, Table]:

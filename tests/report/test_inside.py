@@ -139,6 +139,13 @@ def test_every_cell_has_a_figure_and_a_section_of_its_own(study: Path) -> None:
     assert page.count("What it looks at") == 1
 
 
+def test_the_record_s_tests_of_all_cells_are_one_file(study: Path) -> None:
+    (own,) = measured(load(study))
+    table = pd.read_csv(study / "tables/inside.tests.csv")
+    assert list(table["test"]) == [r["test"] for r in (*own.tests.rows, *own.flags.rows)]
+    assert [file.name for file in (study / "tables").glob("inside.*tests*")] == ["inside.tests.csv"]
+
+
 def test_nothing_of_a_cell_s_figure_is_cut_off(study: Path) -> None:
     results = load(study)
     (drawing,) = inside_drawings(results)
