@@ -28,10 +28,20 @@ def uniform_(parameter: Tensor, bound: float, streams: Streams, name: str) -> No
 
 @torch.no_grad()
 def orthogonal_(parameter: Tensor, gain: float, streams: Streams, name: str) -> None:
-    """A (semi-)orthogonal matrix times gain (Saxe et al. 2014)."""
-    values = torch.empty(parameter.shape, dtype=torch.float32)
-    nn.init.orthogonal_(values, gain, generator=streams.generator(name))
-    parameter.copy_(values)
+    """A (semi-)orthogonal matrix times gain (Saxe et al. 2014), as `nn.init.orthogonal_`, but the same on every machine.
+
+    How a decomposition is rounded depends on the processor and on how many threads share it: hence one, in float64.
+    """
+    values = torch.empty(parameter.shape, dtype=torch.float32).normal_(generator=streams.generator(name)).double()
+    wide = values.shape[0] < values.shape[1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        q, r = torch.linalg.qr(values.T if wide else values)
+    finally:
+        torch.set_num_threads(threads)
+    q = gain * q * r.diagonal().sign()
+    parameter.copy_(q.T if wide else q)
 
 
 @torch.no_grad()
