@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What a GPU has to show: tests of the kernels and of the engine, and how fast they are, in at most nine minutes.
+# What a GPU has to show: tests of the kernels and of the engine, and how fast they are, in at most nine minutes on 16 cores.
 # Run from the repository root, in an environment that has what `gt` needs: OUT=some/folder benchmarks/gpu.sh [PART[:SECONDS] ...]
-# Each part has a time of its own (PART:SECONDS gives another) and writes a log; what is cut off has left what it had measured.
+# Other parts are the other comparisons of `gt bench`. Each has a time of its own (PART:SECONDS gives another) and writes a log; what is cut off has left what it had measured.
 set -u
 out=${OUT:-results/gpu}
 python=${PYTHON:-python3}
@@ -21,14 +21,14 @@ part() { # name, seconds, command ...
     tail -n 40 "$out/$name.log"
 }
 
-for entry in ${*:-kernels:150 ops:90 engine:120 models:60 stacks:60 cohorts:60}; do
+for entry in ${*:-kernels:180 engine:150 models:100 stacks:110}; do
     name=${entry%%:*}
     seconds=${entry#"$name"}
     seconds=${seconds#:}
     seconds=${seconds:-90}
     case $name in
-    kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu --numprocesses 10 tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
-    engine) part engine "$seconds" "$python" -m pytest -q -m gpu --numprocesses 10 tests/gpu/test_engine.py --durations=5 ;;
+    kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu --numprocesses 12 tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
+    engine) part engine "$seconds" "$python" -m pytest -q -m gpu --numprocesses 12 tests/gpu/test_engine.py --durations=5 ;;
     *)
         # two thirds of the time to start candidates, so that those which did can be measured
         part "$name" "$seconds" "$python" -m gt bench "$name" --device cuda --rounds 5 --seconds $((seconds * 2 / 3)) --out "$out/$name.json"
