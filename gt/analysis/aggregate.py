@@ -241,21 +241,23 @@ def _cell_row(cell: Json, rows: list[Json]) -> Json:
 def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
-    p values are adjusted by Holm over the contrasts of one corpus and tokenizer (the family) for which there is a test.
+    A cell of other seeds, as those have that tune a rate, has no baseline. p values are adjusted by Holm over the contrasts of
+    one corpus and tokenizer (the family) for which there is a test.
     """
     place = {
         cell["id"]: (cell["corpus"], cell["tokenizer"], json.dumps(cell["factors"], sort_keys=True)) for cell in plan["cells"]
     }
-    baselines = {place[cell["id"]]: cell["id"] for cell in plan["cells"] if cell["variant"] == plan["baseline"]}
+    baselines = {place[cell["id"]]: cell for cell in plan["cells"] if cell["variant"] == plan["baseline"]}
+
+    def baseline(cell: Json) -> str | None:
+        other = baselines.get(place[cell["id"]])
+        return other["id"] if other and other["runs"].keys() & cell["runs"].keys() else None
+
     values: dict[str, dict[int, float]] = {cell_id: {} for cell_id in place}
     for row in rows:
         if row["status"] == "completed":
             values[row["cell"]][row["seed"]] = row[MAIN]
-    result = [
-        _contrast(cell, baselines.get(place[cell["id"]]), values)
-        for cell in plan["cells"]
-        if cell["variant"] != plan["baseline"]
-    ]
+    result = [_contrast(cell, baseline(cell), values) for cell in plan["cells"] if cell["variant"] != plan["baseline"]]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
         members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["p"] is not None]
         for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):

@@ -179,7 +179,7 @@ def _table(table: Table) -> Json:
     shown = [c for c in table.columns if c not in PLACE or len({c.text(row) for row in table.rows}) > 1]
     columns = [{"header": c.header, "align": c.align, "wraps": c.wraps} for c in shown]
     rows = [[" ".join(column.text(row).split()) for column in shown] for row in table.rows]
-    return {"caption": table.caption, "columns": columns, "rows": rows}
+    return {"caption": table.caption, "columns": columns, "rows": rows, "breaks": table.breaks()}
 
 
 def _lines(table: Json) -> int:

@@ -5,10 +5,12 @@ The templates take every number from here, so a number in the text cannot differ
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,10 @@ ORDERS = ("unigram", "bigram", "trigram")
 
 @dataclass(frozen=True)
 class Panel:
-    """One corpus under one tokenizer: what may be compared in every measure. rows: its cells, the best first."""
+    """One corpus under one tokenizer: what may be compared in every measure.
+
+    rows: its cells, those of the same settings together, which have one baseline, and of these the best first.
+    """
 
     corpus: str
     tokenizer: str
@@ -50,6 +55,26 @@ class Panel:
         return [row for row in self.rows if not text.absent(row["mean"])]
 
     @property
+    def best(self) -> Row:
+        """The measured cell with the lowest mean."""
+        return min(self.measured, key=lambda row: float(row["mean"]))
+
+    @property
+    def groups(self) -> list[list[Row]]:
+        """The cells of each settings."""
+        return [list(rows) for _, rows in groupby(self.rows, key=lambda row: str(row["factors"]))]
+
+    @property
+    def varied(self) -> list[str]:
+        """The settings that its cells differ in, such as learning_rate."""
+        return list(dict.fromkeys(name for row in self.rows for name in settings(row)))
+
+    @property
+    def against(self) -> str:
+        """What cells are compared with: GF, or GF at the same gate_init."""
+        return f"{self.baseline} at the same {text.listed(self.varied)}" if len(self.groups) > 1 else self.baseline
+
+    @property
     def finding(self) -> str:
         """What was found here: the lowest cell, against the baseline, and how many contrasts are decided."""
         if not self.measured:
@@ -63,10 +88,10 @@ class Panel:
             return ""
         # Cells of other seeds than the baseline's, as those that tune a rate have, are in the table alone.
         paired = [row for row in self.measured if row["variant"] == self.baseline or not text.absent(row["difference"])]
-        best = (paired or self.measured)[0]
+        best = min(paired or self.measured, key=lambda row: float(row["mean"]))
         of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
         sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}"
-        return f"{sentence}." if best["variant"] == self.baseline else f"{sentence}; {_contrast(best, self.baseline)}"
+        return f"{sentence}." if best["variant"] == self.baseline else f"{sentence}; {_contrast(best)}"
 
     @property
     def contrasts(self) -> list[Row]:
@@ -88,7 +113,7 @@ class Panel:
         open_ = n - len(decided)
         rest = f"; {open_} cannot be decided with the seeds there are" if open_ else ""
         return (
-            f"Of {text.plural(n, 'contrast')} with {self.baseline}, {len(decided)} {text.are(len(decided))} decided{how}{rest}."
+            f"Of {text.plural(n, 'contrast')} with {self.against}, {len(decided)} {text.are(len(decided))} decided{how}{rest}."
         )
 
     @property
@@ -142,9 +167,10 @@ class Results:
 
     @cached_property
     def cell_rows_in_order(self) -> list[Row]:
-        """The cells in the plan's order, each with its contrast with the baseline."""
-        contrasts = {row["cell"]: row for row in _rows(self.contrasts)}
-        return [_with_contrast(row, contrasts.get(row["cell"])) for row in _rows(self.cells)]
+        """The cells in the plan's order, each with its contrast with the baseline of its settings."""
+        contrasts, cells = {row["cell"]: row for row in _rows(self.contrasts)}, _rows(self.cells)
+        labels = {row["cell"]: row["label"] for row in cells}
+        return [_with_contrast(row, contrasts.get(row["cell"]), labels) for row in cells]
 
     @cached_property
     def run_cells(self) -> list[Row]:
@@ -163,7 +189,7 @@ class Results:
 
     @cached_property
     def cell_rows(self) -> list[Row]:
-        """The same, panel by panel and the best first."""
+        """The same, panel by panel in their order."""
         return [row for panel in self.panels for row in panel.rows]
 
     @cached_property
@@ -179,7 +205,9 @@ class Results:
 
     def _panel(self, corpus: str, tokenizer: str) -> Panel:
         here = [row for row in self.run_cells if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)]
-        here.sort(key=lambda row: (text.absent(row["mean"]), row["mean"] if not text.absent(row["mean"]) else 0.0))
+        group = {factors: i for i, factors in enumerate(dict.fromkeys(row["factors"] for row in here))}
+        unknown = {row["cell"]: text.absent(row["mean"]) for row in here}
+        here.sort(key=lambda row: (group[row["factors"]], unknown[row["cell"]], 0.0 if unknown[row["cell"]] else row["mean"]))
         runs = self.runs[(self.runs["corpus"] == corpus) & (self.runs["tokenizer"] == tokenizer)]
         lines = {order: runs[f"ngram/{order}"].dropna() for order in ORDERS}
         return Panel(corpus, tokenizer, self.baseline, here, {order: float(v.iloc[0]) for order, v in lines.items() if len(v)})
@@ -312,8 +340,16 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
 CONTRAST = ("difference", "p", "p_holm", "p_sign_flip", "p_equivalence_holm", "verdict", "decided")
 
 
-def _with_contrast(cell: Row, contrast: Row | None) -> Row:
-    """A cell's row with its estimate of the main measure under short names, and its contrast if it is not the baseline."""
+def settings(row: Row) -> dict[str, Any]:
+    """The settings of a cell that its study varies, by their short names."""
+    return {path.rsplit(".", 1)[-1]: value for path, value in json.loads(row["factors"]).items()}
+
+
+def _with_contrast(cell: Row, contrast: Row | None, labels: dict[str, str]) -> Row:
+    """A cell's row with its estimate of the main measure under short names, and its contrast if it is not the baseline.
+
+    labels: of all cells, by their ids.
+    """
     own = {name: cell[f"{MAIN}_{name}"] for name in ("n", "mean", "sd", "lower", "upper")}
     if contrast is None:
         other = {
@@ -321,11 +357,13 @@ def _with_contrast(cell: Row, contrast: Row | None) -> Row:
             "difference_lower": None,
             "difference_upper": None,
             "pairs": None,
+            "against": None,
             "verdict": "baseline",
         }
     else:
         other = {name: contrast[name] for name in CONTRAST}
         other |= {"difference_lower": contrast["lower"], "difference_upper": contrast["upper"], "pairs": contrast["n"]}
+        other["against"] = labels.get(contrast["baseline"])
     return {**cell, **own, **other}
 
 
@@ -336,8 +374,9 @@ def _measured(row: Row) -> str:
     return f"{text.decimals(row['mean'])} bits per byte ({inside})"
 
 
-def _contrast(row: Row, baseline: str) -> str:
-    """The second half of a sentence: a cell's difference to the baseline."""
+def _contrast(row: Row) -> str:
+    """The second half of a sentence: a cell's difference to the baseline of its settings."""
+    baseline = row["against"]
     if text.absent(row["difference"]):
         return f"it shares no completed seed with the baseline {baseline}, so the two are not compared."
     sentence = f"its difference to the baseline {baseline} is {text.signed(row['difference'])} bits per byte"

@@ -143,10 +143,9 @@ def compared(results: Results) -> list[Block | None]:
 
 
 def comparison(results: Results, panel: Panel) -> Section | None:
-    """One corpus and tokenizer: the best first."""
-    caption = (
-        f"Validation bits per byte on {panel.title}, the lowest first; differences are to {panel.baseline}, paired by seed."
-    )
+    """One corpus and tokenizer."""
+    order = "the lowest first" if len(panel.groups) == 1 else f"by {text.listed(panel.varied)}, and of each the lowest first"
+    caption = f"Validation bits per byte on {panel.title}, {order}; differences are to {panel.against}, paired by seed."
     table = Tabular(results_table(f"results.{panel.id}", caption, panel.rows))
     about = [Text(words) for words in (panel.finding, panel.ngrams) if words]
     return section(f"{results.study}-results-{panel.id}", panel.title, *about, table)

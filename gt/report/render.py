@@ -41,7 +41,7 @@ def summary(study_dir: Path) -> str:
     lines = [f"{results.study}: {results.completion}"]
     for panel in results.panels:
         if panel.measured:
-            best = panel.measured[0]
+            best = panel.best
             shown = text.plus_minus(best["mean"], best["lower"], best["upper"])
             lines.append(f"  {panel.title}: lowest {best['label']}, {shown} bits/byte ({text.plural(best['n'], 'seed')})")
         else:

@@ -53,7 +53,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """raw: further keys that the CSV file has, after those of the columns. formats: of the files beside the report."""
+    """raw: further keys that the CSV file has, after those of the columns. formats: of the files beside the report.
+
+    groups: the key of which rows that stand together have one value; a line is drawn between them.
+    """
 
     name: str
     caption: str
@@ -61,6 +64,12 @@ class Table:
     rows: tuple[Row, ...]
     raw: tuple[str, ...] = ()
     formats: tuple[Literal["csv", "md", "tex"], ...] = ("csv", "md", "tex")
+    groups: str = ""
+
+    def breaks(self) -> list[int]:
+        """The rows that begin a group, but for the first."""
+        found = [row[self.groups] for row in self.rows] if self.groups else []
+        return [i for i in range(1, len(found)) if found[i] != found[i - 1]]
 
     def csv(self) -> str:
         """Full precision, nothing for what is absent: for programs."""
@@ -86,6 +95,8 @@ class Table:
             " & ".join(_latex(cell) for cell in line) + r" \\"
             for line in [[c.header for c in self.columns], *([c.text(row) for c in self.columns] for row in self.rows)]
         ]
+        for i in reversed(self.breaks()):
+            body.insert(i, r"\midrule")
         lines = [
             r"\begin{table}",
             r"  \centering",
@@ -102,11 +113,12 @@ class Table:
         """A table that scrolls inside its own box, the first column naming the rows."""
         e = html.escape
         head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.columns)
-        rows = []
-        for row in self.rows:
+        rows, breaks = [], self.breaks()
+        for i, row in enumerate(self.rows):
             first, *rest = ((c.align + " wrap" * c.wraps, c.html(row)) for c in self.columns)
             cells = "".join(f'<td class="{align}">{cell}</td>' for align, cell in rest)
-            rows.append(f'<tr><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')
+            group = ' class="group"' if i in breaks else ""
+            rows.append(f'<tr{group}><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')
         label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
         return (
             f'<figure class="table"><figcaption>{e(self.caption)}</figcaption>\n'
@@ -142,7 +154,9 @@ NAME = Column("label", "Variant", "left")
 
 
 def results_table(name: str, caption: str, rows: list[Row], with_place: bool = False) -> Table:
-    """Cells, the best first: size, bits per byte, difference to the baseline, and verdict."""
+    """Cells, those of the same settings together and of these the best first: size, bits per byte, difference to the baseline
+    of their settings, and verdict.
+    """
     columns = (
         NAME,
         *(PLACE if with_place else ()),
@@ -168,7 +182,7 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         "p",
         "p_sign_flip",
     )
-    return Table(name, f"{caption} ¹ Without embeddings.", columns, tuple(rows), (*raw, "p_equivalence_holm"))
+    return Table(name, f"{caption} ¹ Without embeddings.", columns, tuple(rows), (*raw, "p_equivalence_holm"), groups="factors")
 
 
 def _difference_interval(row: Row) -> str:

@@ -179,6 +179,14 @@ def test_factors_are_matched_with_the_baseline_of_the_same_factors(tmp_path: Pat
     assert contrasts.loc["GF", "verdict"] == "no baseline to compare with"
 
 
+def test_a_cell_of_other_seeds_than_the_baselines_has_none(tmp_path: Path) -> None:
+    plan, runs, out = study(tmp_path, seeds=2, tokenizers=("bpe1024",))
+    plan["cells"][1]["runs"] = {str(100 + int(seed)): run for seed, run in plan["cells"][1]["runs"].items()}
+    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    assert contrasts.loc["RWKV-6", "verdict"] == "no baseline to compare with"
+    assert contrasts.loc["GF", "baseline"] == "GPT-2.embedded.bpe1024"
+
+
 def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
     plan = {**records.plan(seeds=1), "baseline": "GPT2"}
     with pytest.raises(ConfigError, match=r"'GPT2'.*GPT-2"):

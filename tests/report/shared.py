@@ -29,21 +29,40 @@ CLAIMS: dict[str, Any] = {
 ARMS = {"other": {"title": "GF in its place", "study": "synthetic", "cells": {"WS": "GF", "GF": "GF-MH", "GPT-2": "GPT-2"}}}
 
 
-def make(root: Path, plan: dict[str, Any]) -> Path:
-    """All that a report is made of, from records in `root/runs`. Returns the study's folder."""
+RATE = "training.learning_rate"
+
+
+def plan_of_rates(rates: tuple[float, ...] = (0.001, 0.01), seeds: int = 3) -> dict[str, Any]:
+    """GPT-2, GF and WS at several learning rates, and GF on seeds of its own, by which its rate is chosen."""
+    plan = records.plan(seeds, {"GPT-2": 0.0, "GF": -0.12, "WS": 0.05}, tokenizers=("char",))
+    tuned = {**plan["cells"][1], "id": "GF-tuning.embedded.char", "variant": "GF-tuning"}
+    tuned["runs"] = {str(100 + int(seed)): run for seed, run in tuned["runs"].items()}
+    cells, runs = [], {}
+    for cell in (*plan["cells"], tuned):
+        for rate in rates:
+            ids = {seed: f"{rate}.{seed}.{run}" for seed, run in cell["runs"].items()}
+            cells.append({**cell, "id": f"{cell['id']}.{rate}", "factors": {RATE: rate}, "runs": ids})
+            for seed, run in cell["runs"].items():
+                spec = plan["runs"][run]
+                runs[ids[seed]] = {**spec, "seed": int(seed), "training": {**spec["training"], "learning_rate": rate}}
+    return {**plan, "cells": cells, "runs": runs}
+
+
+def make(root: Path, plan: dict[str, Any], runs: Path | None = None) -> Path:
+    """All that a report is made of, from records in `runs`, or `root/runs`. Returns the study's folder."""
     folder = root / "study"
     records.write(folder / "plan.json", plan)
-    aggregate(plan, root / "runs", folder)
+    aggregate(plan, runs or root / "runs", folder)
     return folder
 
 
-def write_claims(folder: Path) -> Path:
+def write_claims(folder: Path, seeds: int = 3) -> Path:
     """The claims and the arm above."""
     folder.mkdir()
     documents = {}
     for name, own in CLAIMS.items():
         about = {} if "not_testable" in own else {"study": "synthetic", "where": {"tokenizer": "bpe1024"}}
-        documents[name] = {**COMMON, **about, **own}
+        documents[name] = {**COMMON, "seeds": seeds, **about, **own}
     (folder / "claims.yaml").write_text(json.dumps(documents))
     (folder / "arms.yaml").write_text(json.dumps(ARMS))
     return folder

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import records
+from shared import make, plan_of_rates
 
 from gt.report import text
 from gt.report.numbers import load
-from gt.report.tables import Column, Table, evaluation_tables, study_tables
+from gt.report.tables import Column, Table, evaluation_tables, results_table, study_tables
 
 TABLE = Table(
     "awkward",
@@ -97,10 +100,44 @@ def test_the_results_table_says_what_the_parquet_files_say(study: Path) -> None:
             assert row["verdict"] == contrasts.loc[key, "verdict"]
 
 
-def test_cells_are_sorted_with_the_best_first_in_each_panel(study: Path) -> None:
+def test_cells_of_the_same_settings_are_sorted_with_the_best_first(study: Path) -> None:
     for panel in load(study).panels:
         means = [row["mean"] for row in panel.measured]
         assert means == sorted(means)
+
+
+def test_cells_stand_by_settings_with_the_baseline_of_each(tmp_path: Path) -> None:
+    plan = plan_of_rates()
+    for i, cell in enumerate(plan["cells"][:-2]):  # the tuned cells have no records
+        for seed, run in cell["runs"].items():
+            records.write_run(tmp_path / "runs" / run, run, cell, int(seed), plan["runs"][run])
+            path = tmp_path / "runs" / run / "evaluation.json"
+            splits = json.loads(path.read_text())["splits"]
+            splits["val"]["bits_per_byte"] += 0.5 * (i % 2)  # the larger rate is worse for all
+            records.edit(path, splits=splits)
+    results = load(make(tmp_path, plan))
+    (panel,) = results.panels
+    assert [[row["label"].split(" ")[0] for row in rows] for rows in panel.groups] == [["GF", "GPT-2", "WS"]] * 2
+    table = results_table("results", "", panel.rows)
+    assert table.breaks() == [3]
+    assert [row["verdict"] for row in table.rows].count("baseline") == 2
+    assert table.rows[3]["difference"] == pytest.approx(table.rows[0]["difference"], abs=1e-9)  # to GPT-2 at its own rate
+    assert table.latex().count(r"\midrule") == 2
+    assert table.html().count('class="group"') == 1
+    assert panel.best["label"] == "GF (learning_rate=0.001)"
+    assert "to the baseline GPT-2 (learning_rate=0.001) is −0.1" in panel.finding
+    assert "Of 4 contrasts with GPT-2 at the same learning_rate, 4 are decided" in panel.finding
+
+
+def test_cells_of_other_seeds_are_in_no_contrast(tmp_path: Path) -> None:
+    plan = plan_of_rates()
+    for cell in plan["cells"]:
+        for seed, run in cell["runs"].items():
+            about = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
+            records.write_run(tmp_path / "runs" / run, run, about, int(seed), plan["runs"][run])
+    (panel,) = load(make(tmp_path, plan)).panels
+    assert {row["variant"]: row["verdict"] for row in panel.rows}["GF-tuning"] == "no baseline to compare with"
+    assert len(panel.contrasts) == 4
 
 
 def test_a_failed_run_is_in_the_runs_table_with_its_reason(study: Path) -> None:
