@@ -190,34 +190,33 @@ def _last(curves: pa.Table | None, column: str) -> float | None:
 
 
 def _flag(rows: list[Json]) -> list[Json]:
-    """Mark the runs that were not made like the others (`code_differs`, `data_differs`), and count them.
+    """Mark the runs that were not made like most (`code_differs`, `data_differs`), and count them.
 
     A warning has the column of `runs.parquet` that tells, how many runs differ in it, and where, if that is not everywhere.
     """
-    warnings: list[Json] = []
-
-    def warn(column: str, runs: int, where: str = "") -> None:
-        if runs:
-            warnings.append({"column": column, "runs": runs, "where": where})
-
-    made = [row for row in rows if row["finished"] is not None]
-    parts = sorted({key for row in made for key in row if key.startswith("code/")})
     for row in rows:
         row["code_differs"] = row["data_differs"] = False
-    for part in parts:
-        odd = _odd_ones([row for row in made if row.get(part) is not None], part)
+    warnings: list[Json] = []
+    for column, where, odd in unlike(rows):
         for row in odd:
-            row["code_differs"] = True
-        warn(part, len(odd))
-    for corpus, tokenizer in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in made):
-        odd = _odd_ones([row for row in made if (row["corpus"], row["tokenizer"]) == (corpus, tokenizer)], "data_sha256")
-        for row in odd:
-            row["data_differs"] = True
-        warn("data_sha256", len(odd), f"{corpus}, {tokenizer}")
-    for column in ("device", "version/torch"):
-        warn(column, len(_odd_ones(made, column)))
-    warn("git_dirty", sum(row["git_dirty"] is True for row in made))
+            row["code_differs"] |= column.startswith("code/")
+            row["data_differs"] |= column == "data_sha256"
+        warnings.append({"column": column, "runs": len(odd), "where": where})
     return warnings
+
+
+def unlike(rows: list[Json]) -> Iterator[tuple[str, str, list[Json]]]:
+    """The runs that were not made like most: by a column of `runs.parquet`, in a corpus and tokenizer or, "", anywhere."""
+    made = [row for row in rows if row["finished"] is not None]
+    parts = sorted({key for row in made for key in row if key.startswith("code/")})
+    places = dict.fromkeys((row["corpus"], row["tokenizer"]) for row in made)
+    found = [(part, "", _odd_ones([row for row in made if row.get(part) is not None], part)) for part in parts]
+    for place in places:
+        here = [row for row in made if (row["corpus"], row["tokenizer"]) == place]
+        found.append(("data_sha256", ", ".join(place), _odd_ones(here, "data_sha256")))
+    found += [(column, "", _odd_ones(made, column)) for column in ("device", "version/torch")]
+    found.append(("git_dirty", "", [row for row in made if row["git_dirty"] is True]))
+    return (own for own in found if own[2])
 
 
 def _odd_ones(rows: list[Json], column: str) -> list[Json]:

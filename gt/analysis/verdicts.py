@@ -26,7 +26,8 @@ Json = dict[str, Any]
 Word = Literal["supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run"]
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
-VERDICTS: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run")
+TESTED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
+VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 
 
 @dataclass
@@ -128,6 +129,11 @@ class Row:
     judgement: Json | None
     arms: dict[str, Json]
     explained_by: list[str]
+
+    @property
+    def tested(self) -> bool:
+        """Whether runs have given it a verdict."""
+        return self.verdict in TESTED
 
 
 def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from gt.analysis.aggregate import unlike
 from gt.analysis.verdicts import Row as Claim
+from gt.fingerprint import TRAINING_PARTS
 from gt.report import text
 from gt.report.tables import NAME, PLACE, Column, Table
 
@@ -16,11 +18,12 @@ if TYPE_CHECKING:
     from gt.report.numbers import Results
 
 JOULES_PER_KWH = 3.6e6
+CODE = [f"code/{part}" for part in TRAINING_PARTS]
 # How runs were made that differ in a column of the runs' table.
 UNLIKE = {
-    "data_sha256": "trained on other data than the others",
-    "device": "made on another device than the others",
-    "version/torch": "made with another version of torch than the others",
+    "data_sha256": "trained on other data than most",
+    "device": "made on another device than most",
+    "version/torch": "made with another version of torch than most",
     "git_dirty": "made from a working tree with uncommitted changes",
 }
 
@@ -46,22 +49,22 @@ def completion(studies: Sequence[Results]) -> str:
 
 
 def warnings(studies: Sequence[Results]) -> list[str]:
-    """How some runs were made that others were not; of several studies, what is the same in them in one line."""
-    if len(studies) == 1:
-        own = studies[0].warnings
-        return [f"{text.plural(w['runs'], 'run')} {'was' if w['runs'] == 1 else 'were'} {_how(w)}." for w in own]
-    found: dict[str, list[str]] = {}
-    for study in studies:
-        for w in study.warnings:
-            found.setdefault(_how(w), []).append(f"{text.plural(w['runs'], 'run')} of `{study.study}`")
-    return [f"{text.capital(how)}: {text.listed(runs)}." for how, runs in found.items()]
+    """How some runs were made that others were not, over all studies; of several, in which of them these runs are."""
+    runs = runs_of(studies)
+    found = []
+    for column, where, odd in unlike(runs.astype(object).where(runs.notna(), None).to_dict("records")):
+        ids = {row["run_id"] for row in odd}
+        inside = [f"`{own.study}`" for own in studies if not ids.isdisjoint(own.runs["run_id"])]
+        among = f", in {text.listed(inside)}" if len(studies) > 1 else ""
+        how = UNLIKE.get(column, f"made with another version of gt.{column.removeprefix('code/')} than most")
+        in_place = f" of {where}" if where else ""
+        found.append(f"{text.plural(len(ids), 'run')} {'was' if len(ids) == 1 else 'were'} {how}{in_place}{among}.")
+    return found
 
 
-def _how(warning: dict[str, Any]) -> str:
-    """How the runs of a warning were made."""
-    column, where = warning["column"], warning["where"]
-    code = f"made with another version of gt.{column.removeprefix('code/')} than the others"
-    return UNLIKE.get(column, code) + (f" of {where}" if where else "")
+def versions(runs: pd.DataFrame) -> list[int]:
+    """How many runs each version of the code has trained, the most common first."""
+    return sorted(runs.reindex(columns=CODE).groupby(CODE, dropna=False).size(), reverse=True)
 
 
 def deviations(studies: Sequence[Results]) -> list[str]:
@@ -205,23 +208,23 @@ def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
     """What a reader who wants to repeat this asks, and what the manifests answer."""
     runs, done = runs_of(studies), made(studies)
     everything: list[tuple[str, Callable[[], tuple[str, str]]]] = [
-        ("Every planned run is accounted for", lambda: _all(runs["status"] != "missing", "has a record")),
+        ("Every planned run has a result", lambda: _all(runs["status"] != "missing", "has one")),
         ("Seeds fix the weights and the batches", lambda: ("yes", f"seeds {text.listed(sorted_seeds(runs))}")),
-        ("The data are identified", lambda: _all(done["data_sha256"].notna(), "names the sha256 of its tokens")),
+        ("The data are identified", lambda: _all(done["data_sha256"].notna(), "names the sha256 of the tokens")),
         ("Runs on the same text saw the same data", lambda: _all(~done["data_differs"].astype(bool), "does")),
-        ("The code is identified", lambda: _all(done["git_commit"].notna(), "names its commit")),
-        ("The working tree was clean", lambda: _all(~done["git_dirty"].fillna(True).astype(bool), "is of a clean tree")),
-        ("All runs are of the same code", lambda: _all(~done["code_differs"].astype(bool), "has the code of the others")),
+        ("The code is recorded", lambda: _all(done.reindex(columns=CODE).notna().all(axis=1), "has the sha256 of each part")),
+        ("A commit holds the code", lambda: _all(_committed(done), "is of a commit without changes after it")),
+        ("All runs were trained by the same code", lambda: _same_code(done)),
         ("Versions of packages are recorded", lambda: _all(_versions(done), "has them")),
         ("The hardware is recorded", lambda: _all(done["device"].notna(), "names its device")),
         ("Time and memory are recorded", lambda: _all(done["seconds"].notna() & done["peak_memory_bytes"].notna(), "has both")),
         ("Energy is recorded", lambda: _all(done["energy_joules"].notna(), "has it")),
-        ("Failures are reported", lambda: ("yes", f"{int((runs['status'] != 'completed').sum())} under Coverage")),
+        ("Failures are reported", lambda: ("yes", _failures(runs))),
     ]
     answers = [(question, *answer()) for question, answer in everything]
-    tested = [row for row in judged if row.judgement]
+    tested = [row.judgement for row in judged if row.judgement and row.tested]
     if tested:
-        first, of = sum(not (row.judgement or {})["exploratory"] for row in tested), len(tested)
+        first, of = sum(not own["exploratory"] for own in tested), len(tested)
         answers.append(("Claims were registered before the runs", _word(first, of), f"{first} of {of} verdicts"))
     columns = (
         Column("question", "Question", "left", wraps=True),
@@ -234,6 +237,24 @@ def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
 
 def _versions(runs: pd.DataFrame) -> pd.Series:
     return runs["version/torch"].notna() if "version/torch" in runs else pd.Series(False, index=runs.index)
+
+
+def _committed(runs: pd.DataFrame) -> pd.Series:
+    return runs["git_commit"].notna() & ~runs["git_dirty"].fillna(True).astype(bool)
+
+
+def _same_code(runs: pd.DataFrame) -> tuple[str, str]:
+    counts = versions(runs)
+    if len(counts) < 2:
+        return _all(pd.Series(True, index=runs.index), "is of one version")
+    return "no", f"{len(counts)} versions trained {text.listed([f'{n:,}' for n in counts])} of {text.plural(len(runs), 'run')}"
+
+
+def _failures(runs: pd.DataFrame) -> str:
+    counts = runs["status"].value_counts()
+    return (
+        text.listed([f"{counts.get(status, 0)} {status}" for status in ("diverged", "failed", "missing")]) + ", under Coverage"
+    )
 
 
 def _all(holds: pd.Series, what: str) -> tuple[str, str]:

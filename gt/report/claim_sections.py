@@ -20,7 +20,7 @@ def counted(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
     words = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
     sentence = f"Of {text.plural(len(rows), 'claim')}, {text.listed(words)}."
-    if late := sum(bool(row.judgement and row.judgement["exploratory"]) for row in rows):
+    if late := sum(bool(row.tested and row.judgement and row.judgement["exploratory"]) for row in rows):
         sentence += f" {text.plural(late, 'verdict')} {text.are(late)} exploratory."
     return f"{sentence} {explained(rows)}".strip()
 

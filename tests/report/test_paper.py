@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from shared import CLAIMS, COMMON, TEMPLATES, make, report, write_claims
 from gt.analysis.verdicts import judge, overview
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.report import checklist, claims
+from gt.report import claims
 from gt.report.claim_figures import draw_claims
 from gt.report.document import Document, Section, Tabular, Text, spans, walk
 from gt.report.formats import paper_json, pdf
@@ -120,45 +119,6 @@ def test_every_number_in_the_text_is_one_of_the_studys_files(document: Document,
     assert checked > 20
 
 
-def test_deviations_are_said(study: Path) -> None:
-    found = " ".join(checklist.deviations([load(study)]))
-    assert "2 cells are judged with fewer seeds than planned: HY.embedded.char and WS.embedded.char." in found
-    text = (study / "report.md").read_text()
-    assert "33 of 36 planned runs have completed; 1 diverged, 1 failed and 1 missing" in text
-
-
-def test_the_checklist_is_filled_in_from_the_manifests(study: Path, tmp_path: Path) -> None:
-    def answers(folder: Path) -> dict[str, str]:
-        return {row["question"]: row["answer"] for row in checklist.table([load(folder)], []).rows}
-
-    before = answers(study)
-    assert before["The working tree was clean"] == "yes"
-    assert before["Energy is recorded"] == "no"
-    assert before["Every planned run is accounted for"] == "partly"
-    plan = records.plan(seeds=2, tokenizers=("char",))
-    records.write_runs(plan, tmp_path / "runs", troubled=False)
-    run = tmp_path / "runs" / next(iter(plan["runs"]))
-    records.edit(run / "manifest.json", git_dirty=True, energy_joules=7.2e6, data_sha256="0" * 64)
-    after = answers(make(tmp_path, plan))
-    assert after["The working tree was clean"] == "partly"
-    assert after["Energy is recorded"] == "partly"
-    assert after["Runs on the same text saw the same data"] == "partly"
-    assert after["Every planned run is accounted for"] == "yes"
-
-
-def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_path: Path) -> None:
-    plan = records.plan(seeds=2, variants={"GPT-2": 0.0}, tokenizers=("char",))
-    records.write_runs(plan, tmp_path / "runs", troubled=False)
-    for run in plan["runs"]:
-        half = {"seconds": 7200.0, "stacked": 2, "energy_joules": 1.8e6}
-        records.edit(tmp_path / "runs" / run / "manifest.json", tokens=10**6, flops_per_token=10**6, **half)
-    words = checklist.compute([load(make(tmp_path, plan))])
-    assert "2,000,000 tokens and 6.00e+12 FLOPs" in words
-    assert "in 2 h 00 min of the device" in words  # two runs of two hours, side by side
-    assert "used 1.00 kWh for the 2 runs" in words
-    assert "At $2 an hour that is $4.00." in words
-
-
 def test_a_study_without_claims_probes_and_evaluations_has_no_such_sections(tmp_path: Path) -> None:
     plan = records.plan(seeds=2, variants={"GPT-2": 0.0, "RWKV-6": 0.0}, tokenizers=("char",))
     records.write_runs(plan, tmp_path / "runs")
@@ -251,40 +211,6 @@ def test_what_was_not_run_is_said_once_and_claims_that_wait_for_it_are_folded(st
     assert on_paper.count("It waits") == 1  # in the table of claims
     assert text.index("| C-5 |") < text.index("| C-4 |") < text.index("| C-6 |")  # tested, not testable, not run
     assert (out / "claims/verdicts.png").is_file() and "(claims/verdicts.svg)" in text
-
-
-def test_the_same_warning_of_several_studies_is_one_line(tmp_path: Path) -> None:
-    studies = []
-    for name in ("one", "two"):
-        plan = records.plan(seeds=2, tokenizers=("char",)) | {"study": name}
-        records.write_runs(plan, tmp_path / name / "runs", troubled=False)
-        records.edit(tmp_path / name / "runs" / next(iter(plan["runs"])) / "manifest.json", git_dirty=True)
-        if name == "two":
-            for run in list(plan["runs"])[1:3]:
-                records.edit(tmp_path / name / "runs" / run / "manifest.json", data_sha256="0" * 64)
-        studies.append(load(make(tmp_path / name, plan)))
-    assert checklist.warnings(studies) == [
-        "Made from a working tree with uncommitted changes: 1 run of `one` and 1 run of `two`.",
-        "Trained on other data than the others of embedded, char: 2 runs of `two`.",
-    ]
-    assert checklist.warnings(studies[1:]) == [
-        "2 runs were trained on other data than the others of embedded, char.",
-        "1 run was made from a working tree with uncommitted changes.",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("column", "said"),
-    [
-        ("code/ops", "3 runs were made with another version of gt.ops than the others."),
-        ("version/torch", "3 runs were made with another version of torch than the others."),
-        ("device", "3 runs were made on another device than the others."),
-    ],
-)
-def test_a_warning_says_what_differs(study: Path, column: str, said: str) -> None:
-    own = load(study)
-    warned = replace(own, coverage={**own.coverage, "warnings": [{"column": column, "runs": 3, "where": ""}]})
-    assert checklist.warnings([warned]) == [said]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""How sound studies are, over all their runs: deviations, costs, and the checklist."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import records
+from shared import COMMON, make, write_claims
+
+from gt.analysis.verdicts import judge, overview
+from gt.report import checklist
+from gt.report.claim_sections import counted
+from gt.report.numbers import Results, load
+
+
+def written(root: Path, name: str = "one", **choice: Any) -> dict[str, Any]:
+    """The plan of a study whose runs have records in `root/runs`. choice: its variants or tokenizers."""
+    plan = records.plan(seeds=2, **{"tokenizers": ("char",), **choice}) | {"study": name}
+    records.write_runs(plan, root / "runs", troubled=False)
+    return plan
+
+
+def answers(*studies: Results) -> dict[str, tuple[str, str]]:
+    return {row["question"]: (row["answer"], row["evidence"]) for row in checklist.table(studies, []).rows}
+
+
+def test_deviations_are_said(study: Path) -> None:
+    found = " ".join(checklist.deviations([load(study)]))
+    assert "2 cells are judged with fewer seeds than planned: HY.embedded.char and WS.embedded.char." in found
+    text = (study / "report.md").read_text()
+    assert "33 of 36 planned runs have completed; 1 diverged, 1 failed and 1 missing" in text
+
+
+def test_the_checklist_is_filled_in_from_the_manifests(study: Path, tmp_path: Path) -> None:
+    before = answers(load(study))
+    assert before["A commit holds the code"][0] == "yes"
+    assert before["Energy is recorded"][0] == "no"
+    assert before["Every planned run has a result"][0] == "partly"
+    assert before["Failures are reported"] == ("yes", "1 diverged, 1 failed and 1 missing, under Coverage")
+    plan = written(tmp_path, "one")
+    run = tmp_path / "runs" / next(iter(plan["runs"]))
+    records.edit(run / "manifest.json", git_dirty=True, energy_joules=7.2e6, data_sha256="0" * 64)
+    after = answers(load(make(tmp_path, plan)))
+    n = len(plan["runs"])
+    assert after["A commit holds the code"] == ("partly", f"{n - 1} of {n} runs are of a commit without changes after it")
+    assert after["Energy is recorded"] == ("partly", f"1 of {n} runs has it")
+    assert after["Runs on the same text saw the same data"][0] == "partly"
+    assert after["Every planned run has a result"][0] == "yes"
+    assert after["All runs were trained by the same code"] == ("yes", f"{n} of {n} runs are of one version")
+
+
+def test_a_claim_that_waits_for_seeds_has_no_verdict_to_count(tmp_path: Path) -> None:
+    plan = written(tmp_path, "synthetic", tokenizers=("bpe1024",))
+    folder, claims = make(tmp_path, plan), write_claims(tmp_path / "claims", seeds=2)
+    waits = {**COMMON, "title": "It waits", "study": "synthetic", "seeds": 3}
+    waits["predicate"] = [{"test": "compare", "metric": "val/loss", "a": "GF", "b": "GPT-2", "is": "lower"}]
+    (claims / "more.yaml").write_text(json.dumps({"C-5": waits}))
+    judge(folder, claims)
+    rows = overview(claims, [folder])
+    assert [row.id for row in rows if row.tested] == ["C-1", "C-2", "C-3"]
+    (row,) = [row for row in checklist.table([load(folder)], rows).rows if "registered" in row["question"]]
+    assert (row["answer"], row["evidence"]) == ("no", "0 of 3 verdicts")
+    assert "3 verdicts are exploratory" in counted(rows)
+
+
+def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> None:
+    """Either study is of one version by itself. The second has two runs of the first as well."""
+    first, second = written(tmp_path), written(tmp_path, "two", variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("bpe1024",))
+    own = list(second["runs"])
+    code = json.loads((tmp_path / "runs" / own[0] / "manifest.json").read_text())["code"] | {"models": "f" * 16}
+    for run in own:
+        records.edit(tmp_path / "runs" / run / "manifest.json", code=code, git_dirty=True)
+    second["cells"].append(first["cells"][0])
+    second["runs"] |= {run: first["runs"][run] for run in first["cells"][0]["runs"].values()}
+    studies = [load(make(tmp_path / plan["study"], plan, tmp_path / "runs")) for plan in (first, second)]
+    same = "All runs were trained by the same code"
+    assert answers(*studies)[same] == ("no", "2 versions trained 12 and 4 of 16 runs")
+    assert answers(studies[0])[same] == ("yes", "12 of 12 runs are of one version")
+    assert checklist.warnings(studies) == [
+        "4 runs were made with another version of gt.models than most, in `two`.",
+        "4 runs were made from a working tree with uncommitted changes, in `two`.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"code": {"ops": "f" * 16}}, "1 run was made with another version of gt.ops than most."),
+        ({"versions": {"torch": "1.0"}}, "1 run was made with another version of torch than most."),
+        ({"device": "abacus"}, "1 run was made on another device than most."),
+        ({"data_sha256": "0" * 64}, "1 run was trained on other data than most of embedded, char."),
+        ({"git_dirty": True}, "1 run was made from a working tree with uncommitted changes."),
+    ],
+)
+def test_a_warning_says_what_differs(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    plan = written(tmp_path)
+    records.edit(tmp_path / "runs" / list(plan["runs"])[-1] / "manifest.json", **changes)
+    assert checklist.warnings([load(make(tmp_path, plan))]) == [said]
+
+
+def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_path: Path) -> None:
+    plan = written(tmp_path, variants={"GPT-2": 0.0})
+    for run in plan["runs"]:
+        half = {"seconds": 7200.0, "stacked": 2, "energy_joules": 1.8e6}
+        records.edit(tmp_path / "runs" / run / "manifest.json", tokens=10**6, flops_per_token=10**6, **half)
+    words = checklist.compute([load(make(tmp_path, plan))])
+    assert "2,000,000 tokens and 6.00e+12 FLOPs" in words
+    assert "in 2 h 00 min of the device" in words  # two runs of two hours, side by side
+    assert "used 1.00 kWh for the 2 runs" in words
+    assert "At $2 an hour that is $4.00." in words
