@@ -56,6 +56,8 @@ CONTRAST = (
 )
 # The columns of a probe's measure, also where no run was looked into.
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
+# The n-gram models whose loss a network is set against, the weakest first.
+ORDERS = ("unigram", "bigram", "trigram")
 SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 
@@ -141,9 +143,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         "status": run.record.status,
         "reason": run.record.reason,
         **{f"{split}/{name}": splits.get(split, {}).get(name) for split in ("val", "test") for name in measured},
-        **{
-            f"ngram/{order}": lines.get(order, {}).get("bits_per_byte") for order in ("uniform", "unigram", "bigram", "trigram")
-        },
+        **{f"ngram/{order}": lines.get(order, {}).get("bits_per_byte") for order in ("uniform", *ORDERS)},
         "gate/final": _last(run.record.curves, "gate/mean"),
         **{name: manifest.get(name, run.cell.get(name)) for name in SIZES},
         **{

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gt.analysis.aggregate import SIZES, label
+from gt.analysis.aggregate import label
 from gt.analysis.claims import (
     Cell,
     Claim,
@@ -47,7 +47,7 @@ from gt.analysis.statistics import (
     trend,
     within,
 )
-from gt.analysis.values import Values
+from gt.analysis.values import Values, is_count
 
 
 class Undecidable(Exception):  # noqa: N818 - not an error
@@ -101,7 +101,7 @@ class Judge:
         found = self.values.of(place)
         if not found:
             raise NotMeasured(f"{place.cell['id']} has no {phrase(place.metric)}")
-        if len(found) == 1 and _is_count(place.metric):  # the same in every seed
+        if len(found) == 1 and is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         return found
 
@@ -110,10 +110,14 @@ class Judge:
         own = label(place.cell) if place else title(cell)
         return own + on(cell) + (f" at {cell.at:g}" if cell.at is not None else "")
 
+    def compared(self) -> list[list[Place]]:
+        """What each predicate of the claim reads."""
+        pairs = [list(cells_of(predicate)) for predicate in self.claim.predicate]
+        return [[place for cell, metric in own if (place := self.place(cell, metric)) is not None] for own in pairs]
+
     def places_read(self) -> list[Place]:
         """All that the claim reads."""
-        pairs = [pair for predicate in self.claim.predicate for pair in cells_of(predicate)]
-        return [place for cell, metric in pairs if (place := self.place(cell, metric)) is not None]
+        return [place for places in self.compared() for place in places]
 
     def missing(self) -> list[str]:
         """The cells that have not enough completed seeds, or not the metric."""
@@ -293,10 +297,6 @@ class Judge:
             needed=seeds_needed(sd, difference=abs(found.mean - bound), alpha=self.alpha),
             by_seed=dict(zip(seeds, found.by_seed, strict=True)),
         )
-
-
-def _is_count(metric: str) -> bool:
-    return metric in SIZES or metric.startswith("parameters/")
 
 
 def _p(value: float | None) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
 from gt.errors import ConfigError
 from gt.probes.metrics import metric as registered
@@ -23,6 +25,11 @@ def is_registered(name: str) -> bool:
         return bool(registered(name))
     except ConfigError:
         return False
+
+
+def is_count(name: str) -> bool:
+    """Whether a metric is counted on the model's definition, the same in every seed."""
+    return name in SIZES or name.startswith("parameters/")
 
 
 class Values:
@@ -49,6 +56,18 @@ class Values:
         if key not in self._known:
             self._known[key] = self._read(*key)
         return self._known[key]
+
+    def completed(self, cell: str) -> list[Json]:
+        """The rows of `runs.parquet` of a cell's completed runs."""
+        return self._completed.get(cell, [])
+
+    @cached_property
+    def _completed(self) -> dict[str, list[Json]]:
+        found: dict[str, list[Json]] = {}
+        for row in self.tables["runs"].to_dict("records"):
+            if row["status"] == "completed":
+                found.setdefault(row["cell"], []).append(row)
+        return found
 
     def measured(self, place: Place) -> bool:
         """Whether every completed run of a cell is in the table that has the metric, with a value of it or without."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from gt.analysis import registration
 from gt.analysis.aggregate import as_table, write_table
+from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
 from gt.analysis.predicates import Judge, NotMeasured, Test, Undecidable, all_of
 from gt.analysis.statistics import benjamini_hochberg, holm
@@ -26,6 +27,8 @@ Json = dict[str, Any]
 Word = Literal["supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run"]
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
+# What `claims.json` alone has.
+NESTED = ("cells", "cautions", "tests", "missing")
 TESTED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
 VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 
@@ -34,9 +37,9 @@ VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 class Judgement:
     """A claim under one arm.
 
-    has_margin: whether it can be found equivalent. missing: cells without seeds enough. exploratory: why it is, None if it was
-    registered first. reason: why there is no test although nothing is missing. p, p_equivalent: unadjusted, None where
-    there is no test; leaning: what p speaks for.
+    has_margin: whether it can be found equivalent. cells: the ids of those that it reads. missing: cells without seeds
+    enough. exploratory: why it is, None if it was registered first. reason: why there is no test although nothing is missing.
+    p, p_equivalent: unadjusted, None where there is no test; leaning: what p speaks for.
     """
 
     claim: str
@@ -45,6 +48,8 @@ class Judgement:
     family: str
     alpha: float
     has_margin: bool
+    cells: list[str]
+    cautions: Cautions
     tests: list[Test]
     missing: list[str]
     exploratory: str | None
@@ -73,11 +78,13 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
         # The power is given at the first step of Holm's procedure.
         judge = Judge(places, claim, values, claim.alpha / families.count(family))
-        started = [time for place in judge.places_read() for time in values.started.get(place.cell["id"], [])]
+        cells = list(dict.fromkeys(place.cell["id"] for place in judge.places_read()))
+        started = [time for cell in cells for time in values.started.get(cell, [])]
         late = registration.exploratory(name, claim, entries, started)
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
-        result = Judgement(name, arm, study, claim.group, claim.alpha, has_margin, [], judge.missing(), late)
+        warned = cautions(judge.compared(), values)
+        result = Judgement(name, arm, study, claim.group, claim.alpha, has_margin, cells, warned, [], judge.missing(), late)
         if not result.missing:
             _test(result, judge, claim)
         judged.append(result)
@@ -91,14 +98,14 @@ def judge(folder: Path, claims_folder: Path) -> list[Judgement]:
     write_json(folder / "claims.json", [_plain(asdict(own)) for own in judged])
     rows = [
         {
-            **{key: value for key, value in asdict(own).items() if key not in ("tests", "missing")},
+            **{key: value for key, value in asdict(own).items() if key not in NESTED},
             "missing": "; ".join(own.missing),
             "words": "; ".join(test.words for test in own.tests),
             **{name: getattr(own.tests[0], name) if len(own.tests) == 1 else None for name in SHOWN},
         }
         for own in judged
     ]
-    columns = (*(own.name for own in fields(Judgement) if own.name != "tests"), "words", *SHOWN)
+    columns = (*(own.name for own in fields(Judgement) if own.name not in NESTED), "missing", "words", *SHOWN)
     write_table(folder / "verdicts.parquet", as_table(rows, columns))
     return judged
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, measured, measures, reasons
+from gt.report.claims import attribution, cautions, measured, measures, reasons
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -136,6 +136,8 @@ def _about(row: Row) -> Terms:
         pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
     elif judged:
         pairs.append((f"Verdict: {row.verdict}", " ".join(reasons(judged))))
+        if careful := cautions(judged):
+            pairs.append(("Read with care", " ".join(careful)))
     elif not row.arms:
         pairs.append(("Verdict", "Not yet run."))
     if row.arms:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gt.analysis.aggregate import label
 from gt.analysis.claims import Claim, Place, cells_of
-from gt.analysis.phrases import phrase
+from gt.analysis.phrases import BRANCHES, phrase
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
 from gt.analysis.verdicts import VERDICTS, Row
@@ -70,6 +70,29 @@ def reasons(judgement: Json) -> list[str]:
     return lines
 
 
+def cautions(judgement: Json) -> list[str]:
+    """What to know of the cells behind a verdict; nothing of a claim that has none."""
+    if not judgement["tests"]:
+        return []
+    found: Json = judgement["cautions"]
+    lines: dict[tuple[str, str, str, float], list[Json]] = {}
+    for own in found["undertrained"]:
+        lines.setdefault((own["order"], own["corpus"], own["tokenizer"], own["line"]), []).append(own)
+    said = []
+    for (order, corpus, tokenizer, line), cells in lines.items():
+        names = text.listed([f"{own['cell']} ({text.decimals(own['mean'], 3)})" for own in cells])
+        do, ngram = "does" if len(cells) == 1 else "do", f"{order} model of {corpus}, {tokenizer}"
+        said.append(f"{names} {do} not beat a {ngram} ({text.decimals(line, 3)} bits per byte).")
+    for own in found["dead"]:
+        share = f"{number(100 * own['share'], 2)} % of what zeroing either branch costs"
+        said.append(f"{own['cell']}'s {BRANCHES[own['branch']]} branch does nothing: it has {share}.")
+    if found["versions"]:
+        made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
+        versions = f"{len(found['versions'])} versions of the code trained what is compared"
+        said.append(f"{versions}, {made}: a difference may be that of the code.")
+    return said
+
+
 def power(test: Json) -> str:
     """What a test's seeds could have seen, and how many would settle it."""
     more = "more than 10,000 seeds" if test["needed"] is None else text.plural(test["needed"], "seed")
@@ -118,6 +141,7 @@ def why(row: Row) -> str:
         blocks.append(f"Study: {row.judgement['study']}; at least {text.plural(claim.seeds, 'seed')} a cell.")
         blocks.append(f"Measured: {measures(claim)}.")
         blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
+        blocks += [f"Read with care: {words}" for words in cautions(row.judgement)]
     for arm, judged in row.arms.items():
         p = f" (p {text.p_equation(judged['p'])})" if judged["p"] is not None else ""
         blocks.append(f"Under {arm}: {judged['verdict']}{p}.")

@@ -1,0 +1,102 @@
+"""What a reader must know of a claim's cells beside its test: how little they learned, what is dead in them, what made them.
+
+None of it changes a verdict; each can make it say less than it seems to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from gt.analysis.aggregate import MAIN, ORDERS, label
+from gt.analysis.claims import Place
+from gt.analysis.phrases import BRANCHES
+from gt.analysis.values import Values, is_count
+from gt.fingerprint import TRAINING_PARTS
+
+Json = dict[str, Any]
+# A branch with less of what ablation costs than this does nothing.
+DEAD = 1e-3
+
+
+@dataclass(frozen=True)
+class Undertrained:
+    """A cell that does not beat an n-gram model of its own text, in bits per byte; order: the lowest that it does not beat."""
+
+    cell: str
+    corpus: str
+    tokenizer: str
+    mean: float
+    order: str
+    line: float
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A branch that does nothing in a cell, by its letter and its share of what zeroing either branch costs."""
+
+    cell: str
+    branch: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Cautions:
+    """versions: the cells of each version of the code that trained them, if one predicate sets several against each other."""
+
+    undertrained: list[Undertrained]
+    dead: list[Dead]
+    versions: list[list[str]]
+
+
+def cautions(compared: Sequence[Sequence[Place]], values: Values) -> Cautions:
+    """compared: what each predicate of a claim reads.
+
+    What is counted depends neither on training nor on its code; what is measured before training does not depend on training.
+    """
+    read = [[place for place in places if not is_count(place.metric)] for places in compared]
+    trained = _cells([place for places in read for place in places if not place.metric.startswith("initial/")])
+    mixed = [place for places in read for place in places if len(_versions(_cells(places), values)) > 1]
+    return Cautions(
+        [own for cell in trained if (own := _undertrained(cell, values))],
+        [own for cell in trained for own in _dead(cell, values)],
+        _versions(_cells(mixed), values),
+    )
+
+
+def _cells(places: Sequence[Place]) -> list[Json]:
+    """The cells of places, once each."""
+    return list({place.cell["id"]: place.cell for place in places}.values())
+
+
+def _undertrained(cell: Json, values: Values) -> Undertrained | None:
+    runs = values.completed(cell["id"])
+    mean = _mean(run.get(MAIN) for run in runs)
+    for order in ORDERS:
+        if mean >= (line := _mean(run.get(f"ngram/{order}") for run in runs)):
+            return Undertrained(label(cell), cell["corpus"], cell["tokenizer"], mean, order, line)
+    return None
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Of those that there are; of none it is not a number, and neither above nor below any."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return fmean(known) if known else math.nan
+
+
+def _dead(cell: Json, values: Values) -> list[Dead]:
+    shares = {letter: values.of(Place("", cell, f"ablation/share/{letter}", None)) for letter in BRANCHES}
+    means = {letter: fmean(own.values()) for letter, own in shares.items() if own}
+    return [Dead(label(cell), letter, mean) for letter, mean in means.items() if abs(mean) < DEAD]
+
+
+def _versions(cells: list[Json], values: Values) -> list[list[str]]:
+    """The cells by the version, or versions, of the code that trained them."""
+    found: dict[frozenset[tuple[str, ...]], list[str]] = {}
+    for cell in cells:
+        versions = {tuple(str(run.get(f"code/{part}")) for part in TRAINING_PARTS) for run in values.completed(cell["id"])}
+        found.setdefault(frozenset(versions), []).append(label(cell))
+    return list(found.values())
