@@ -33,15 +33,19 @@ def measured(test: Json) -> str:
         return number(estimate)
     # two figures of its half-width say how well it is known: more would be noise
     places = 1 - math.floor(math.log10((upper - lower) / 2))
-    if max(abs(lower), abs(upper)) < 1e-3 or places < -3:
+    if max(abs(lower), abs(upper)) < 1e-3 or places < -4:
         return f"{number(estimate, 3)} [{number(lower, 3)}, {number(upper, 3)}]"
-    shown = [text.decimals(round(value, places), max(0, places)) for value in (estimate, lower, upper)]
+    # a third before the decimal point, where a zero in its place would look like a figure
+    places += places < 0
+    shown = [f"{round(value, places) + 0.0:,.{max(0, places)}f}".replace("-", "−") for value in (estimate, lower, upper)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def finding(test: Json) -> str:
     """One predicate's sentence and what was measured."""
-    return f"{text.capital(test['words'])}; measured {measured(test)}, {text.plural(test['n'], 'seed')}"
+    seeds = text.plural(test["n"], "seed")
+    among = f" in each of {seeds}" if test["lower"] is not None and test["lower"] == test["upper"] else f", {seeds}"
+    return f"{text.capital(test['words'])}; measured {measured(test)}{among}"
 
 
 def measures(claim: Claim) -> str:
@@ -56,15 +60,14 @@ def reasons(judgement: Json) -> list[str]:
         return [f"Missing: {missing}." for missing in judgement["missing"]]
     if judgement["reason"]:
         return [f"No test: {judgement['reason']}."]
-    lines = [f"{finding(test)}." for test in judgement["tests"]]
-    how = "Benjamini and Hochberg" if judgement["exploratory"] else "Holm"
-    speaks = "for" if judgement["leaning"] == "supported" else "against"
-    adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
-    lines.append(f"p {text.p_equation(judgement['p'])} {speaks} the claim; {adjusted}.")
-    if judgement["p_equivalent_adjusted"] is not None:
-        lines.append(f"That the difference does not matter: p {text.p_equation(judgement['p_equivalent_adjusted'])}, adjusted.")
-    if judgement["verdict"] == "inconclusive":
-        lines += [power(test) for test in judgement["tests"] if test["detectable"] is not None]
+    open_ = judgement["verdict"] == "inconclusive"
+    lines = [f"{finding(test)}." + (f" {power(test)}" if open_ and unsettled(test) else "") for test in judgement["tests"]]
+    lines.append(certainty(judgement))
+    if (p := judgement["p_equivalent_adjusted"]) is not None:
+        if judgement["verdict"] in ("equivalent", "inconclusive"):
+            lines.append(f"That the difference does not matter: p {text.p_equation(p)}, adjusted.")
+        elif p < judgement["alpha"]:
+            lines.append(f"All the same it is too small to matter: within the margin, p {text.p_equation(p)}, adjusted.")
     if judgement["exploratory"]:
         lines.append(f"Exploratory: {judgement['exploratory']}.")
     return lines
@@ -93,11 +96,27 @@ def cautions(judgement: Json) -> list[str]:
     return said
 
 
+def certainty(judgement: Json) -> str:
+    """What the smaller of the two p values says, alone and in the family. One that is 1 speaks for neither side."""
+    if judgement["p"] > 0.9995:
+        return "No test decides: neither that the claim holds nor that it does not has a p below 1."
+    how = "Benjamini and Hochberg" if judgement["exploratory"] else "Holm"
+    speaks = "for" if judgement["leaning"] == "supported" else "against"
+    adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
+    return f"p {text.p_equation(judgement['p'])} {speaks} the claim; {adjusted}."
+
+
+def unsettled(test: Json) -> bool:
+    """Whether a test's seeds are too few to decide what was measured, if it is true."""
+    return test["detectable"] is not None and (test["needed"] is None or test["needed"] > test["n"])
+
+
 def power(test: Json) -> str:
     """What a test's seeds could have seen, and how many would settle it."""
     more = "more than 10,000 seeds" if test["needed"] is None else text.plural(test["needed"], "seed")
-    distance = f"{100 * test['detectable']:.3g} %" if test["scale"] == "ratio" else number(test["detectable"])
-    seen = f"{test['n']} seeds see a distance of {distance} from the bound with a power of 80 %"
+    far = test["detectable"]
+    distance = f"{text.significant(100 * far, 2)} %" if test["scale"] == "ratio" else number(far, 2)
+    seen = f"They see a distance of {distance} from the bound with a power of 80 %"
     return f"{seen}; what was measured, if it is true, would be settled by {more}."
 
 

@@ -12,7 +12,7 @@ from shared import COMMON, make
 
 from gt.analysis.verdicts import Row, judge, overview
 from gt.report.claim_sections import claim_sections
-from gt.report.claims import cautions, why
+from gt.report.claims import cautions, measured, reasons, why
 from gt.report.document import Terms, walk
 
 # Of the records' known answers in characters, bits per byte: GPT-2 2.30, GF 2.18, WS 2.35; the seeds' offsets are small.
@@ -81,3 +81,65 @@ def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_pat
     assert said(judged(tmp_path, plan, LOSS))[-1].startswith(words)
     alone = [{"test": "threshold", "metric": "val/loss", "a": name, "below": 9.0} for name in ("GF", "GPT-2")]
     assert not any("versions" in words for words in said(judged(tmp_path, plan, *alone)))
+
+
+@pytest.mark.parametrize(
+    ("lower", "estimate", "upper", "shown"),
+    [
+        (0.8144, 0.8199, 0.8256, "0.8199 [0.8144, 0.8256]"),
+        (2.151, 2.3449, 2.5388, "2.34 [2.15, 2.54]"),
+        (234.04, 278.18, 322.32, "278 [234, 322]"),
+        (-15580.0, -4699.0, 6178.0, "−4,700 [−15,600, 6,200]"),
+        (-0.0002962, -0.0001858, -0.0000753, "−0.000186 [−0.000296, −7.53e−05]"),
+        (18371.0, 18588.0, 18805.0, "18,588 [18,371, 18,805]"),
+        (-2.0e6, 1.0e6, 4.0e6, "1e+06 [−2e+06, 4e+06]"),
+        (-0.112, -0.0004, 0.111, "0.00 [−0.11, 0.11]"),
+        (1.19713, 1.19713, 1.19713, "1.197"),
+        (None, 2.0, None, "2"),
+    ],
+)
+def test_an_estimate_has_the_digits_that_its_interval_supports(
+    lower: float | None, estimate: float, upper: float | None, shown: str
+) -> None:
+    assert measured({"estimate": estimate, "lower": lower, "upper": upper}) == shown
+
+
+def judgement(*tests: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An inconclusive judgement of the family `f`, whose smaller p speaks for the claim."""
+    own = {"words": "a < b", "n": 5, "scale": "value", "estimate": 0.1, "lower": -0.1, "upper": 0.3, "needed": 40}
+    made = [{**own, "detectable": 0.3, **test} for test in tests]
+    shown = {"p": 0.2, "p_adjusted": 0.4, "leaning": "supported", "family": "f", "verdict": "inconclusive", "alpha": 0.05}
+    rest = {"missing": [], "reason": "", "exploratory": None, "p_equivalent_adjusted": None}
+    return {"tests": made, **shown, **rest, **more}
+
+
+def test_a_p_of_one_speaks_for_neither_side() -> None:
+    assert "p = 0.200 for the claim; Holm in the family f: p = 0.400." in reasons(judgement({}))
+    (said,) = [line for line in reasons(judgement({}, p=1.0, p_adjusted=1.0)) if "measured" not in line]
+    assert said == "No test decides: neither that the claim holds nor that it does not has a p below 1."
+
+
+def test_the_power_is_told_of_what_is_not_settled() -> None:
+    few = "would be settled by"
+    open_, settled, still = reasons(judgement({}, {"needed": 3}, {"needed": 2, "detectable": 0.0}))[:3]
+    assert open_.endswith(
+        f"They see a distance of 0.3 from the bound with a power of 80 %; what was measured, if it is true, {few} 40 seeds."
+    )
+    assert few not in settled + still
+    assert not any(few in line for line in reasons(judgement({}, verdict="refuted", leaning="refuted")))
+    assert "more than 10,000 seeds" in reasons(judgement({"needed": None}))[0]
+    assert "distance of 382 %" in reasons(judgement({"scale": "ratio", "detectable": 3.82}))[0]
+
+
+def test_what_is_the_same_in_every_seed_is_said_to_be() -> None:
+    assert "measured 0 in each of 5 seeds." in reasons(judgement({"estimate": 0.0, "lower": 0.0, "upper": 0.0}))[0]
+    assert "measured 0.10 [−0.10, 0.30], 5 seeds." in reasons(judgement({}))[0]
+
+
+def test_a_sure_difference_that_is_too_small_to_matter_is_said_to_be() -> None:
+    within = "All the same it is too small to matter: within the margin, p = 0.010, adjusted."
+    assert within in reasons(judgement({}, verdict="supported", p_equivalent_adjusted=0.01))
+    assert not any("matter" in line for line in reasons(judgement({}, verdict="supported", p_equivalent_adjusted=1.0)))
+    assert "That the difference does not matter: p = 0.010, adjusted." in reasons(
+        judgement({}, verdict="equivalent", p_equivalent_adjusted=0.01)
+    )

@@ -19,7 +19,6 @@ from shared import CLAIMS, COMMON, TEMPLATES, make, report, write_claims
 from gt.analysis.verdicts import judge, overview
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.report import claims
 from gt.report.claim_figures import draw_claims
 from gt.report.document import Document, Section, Tabular, Text, spans, walk
 from gt.report.formats import paper_json, pdf
@@ -211,24 +210,6 @@ def test_what_was_not_run_is_said_once_and_claims_that_wait_for_it_are_folded(st
     assert on_paper.count("It waits") == 1  # in the table of claims
     assert text.index("| C-5 |") < text.index("| C-4 |") < text.index("| C-6 |")  # tested, not testable, not run
     assert (out / "claims/verdicts.png").is_file() and "(claims/verdicts.svg)" in text
-
-
-@pytest.mark.parametrize(
-    ("lower", "estimate", "upper", "shown"),
-    [
-        (0.8144, 0.8199, 0.8256, "0.8199 [0.8144, 0.8256]"),
-        (2.151, 2.3449, 2.5388, "2.34 [2.15, 2.54]"),
-        (234.04, 278.18, 322.32, "278 [234, 322]"),
-        (-15580.0, -4699.0, 6178.0, "−5000 [−16000, 6000]"),
-        (-0.0002962, -0.0001858, -0.0000753, "−0.000186 [−0.000296, −7.53e−05]"),
-        (1.19713, 1.19713, 1.19713, "1.197"),
-        (None, 2.0, None, "2"),
-    ],
-)
-def test_an_estimate_has_the_digits_that_its_interval_supports(
-    lower: float | None, estimate: float, upper: float | None, shown: str
-) -> None:
-    assert claims.measured({"estimate": estimate, "lower": lower, "upper": upper}) == shown
 
 
 def test_several_studies_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
