@@ -25,6 +25,7 @@ TRAINING: dict[str, Any] = {
 # character matters; steps of Lion are all of one size.
 SLOW = {"steps": 300, "learning_rate": 0.003}
 OWN: dict[str, dict[str, Any]] = {
+    "RWKV-6-bare": SLOW,
     "RWKV-6-time-mix": SLOW,
     "GroundThink-V3": {"steps": 60, "learning_rate": 0.01},
     "RWKV-6-zero-ffn": SLOW,
