@@ -73,12 +73,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks and sections under a title. folded: on a screen it opens on demand; on paper it is left out."""
+    """Blocks and sections under a title.
+
+    folded: on a screen it opens on demand; on paper it is left out. wide: on paper it has pages of one column, where tables
+    stand in their place and may run over pages.
+    """
 
     id: str
     title: str
     blocks: tuple[Block, ...]
     folded: bool = False
+    wide: bool = False
     kind: ClassVar[str] = "section"
 
     @property
@@ -105,10 +110,10 @@ class Document:
         return [block for block in walk(self.sections) if isinstance(block, Picture)]
 
 
-def section(id: str, title: str, *blocks: Block | None, folded: bool = False) -> Section | None:
+def section(id: str, title: str, *blocks: Block | None, folded: bool = False, wide: bool = False) -> Section | None:
     """A section of the blocks that there are; None without any."""
     there = tuple(block for block in blocks if block is not None)
-    return Section(anchor(id), title, there, folded) if there else None
+    return Section(anchor(id), title, there, folded, wide) if there else None
 
 
 def walk(blocks: Iterable[Block]) -> Iterator[Block]:

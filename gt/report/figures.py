@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from gt.analysis.aggregate import MAIN
 from gt.records import atomic_write
+from gt.report import text
 from gt.report.numbers import Panel, Results, Row, interval_of
 from gt.report.svg import small
 
@@ -46,6 +47,7 @@ STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
 }
 GREY = "#8c8c8c"
+SHORT = FuncFormatter(lambda value, _: text.short(value))
 SIZE = "n_params_non_embedding"
 
 
@@ -175,7 +177,7 @@ def parameters(results: Results) -> Figure | None:
         else:
             ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.margins(x=0.08)
-        ax.xaxis.set_major_formatter(FuncFormatter(_short))
+        ax.xaxis.set_major_formatter(SHORT)
         ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
         ax.set_xlabel("parameters without embeddings")
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
@@ -288,7 +290,7 @@ def _draw_evaluation(
         if log:
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            ax.yaxis.set_major_formatter(FuncFormatter(_short))
+            ax.yaxis.set_major_formatter(SHORT)
             ax.yaxis.set_minor_formatter(NullFormatter())
         if axis is not None:
             axis(ax, panel)
@@ -413,7 +415,7 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, L
         ax.plot(mean.index, mean, color=look.colour, linewidth=2, linestyle=look.dashes)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(FuncFormatter(_short))
+    ax.xaxis.set_major_formatter(SHORT)
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
     ax.set_xlabel("tokens")
@@ -483,11 +485,3 @@ def _with_losses(row: Row) -> str:
 
 def _number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def _short(value: float, _position: object = None) -> str:
-    """20k, 1.5M"""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ from gt.report.figures import INK
 from gt.report.tables import PLACE, Table, markdown_words
 
 Json = dict[str, Any]
-# A table of more lines than this would fill a page, and stands in the appendix.
+# A table of more lines than this would fill a page, and stands in the appendix where it may not run over pages.
 MOST_LINES = 32
-# Letters that fit into a column of words, and into all columns together.
-LETTERS, PAGE_LETTERS = 30, 140
+# Letters that a column of words has, or has at least, and that fit into all columns of a table on an upright page together.
+LETTERS, FEWEST_LETTERS, PAGE_LETTERS = 30, 15, 150
 # Of the figures, whose text is text.
 FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 # Centimetres of a page that a picture may have: of height, and of width in one column or two.
@@ -122,24 +123,22 @@ def paper_json(document: Document, folder: Path) -> Json:
     """What the typst template reads. Pictures are copied into the folder; what is folded on a screen is left out."""
     abstract, *sections = [own for own in document.sections if not own.folded]
     plain = _Plain(folder)
-    result = {
-        "title": document.title,
-        "byline": spans(document.byline),
-        "abstract": plain.blocks(abstract.blocks),
-        "sections": plain.blocks(sections),
-    }
-    return {**result, "appendix": plain.appendix}
+    result = {"title": document.title, "byline": spans(document.byline), "abstract": plain.blocks(abstract.blocks)}
+    parts = [{"wide": wide, "sections": plain.blocks(own)} for wide, own in groupby(sections, key=lambda own: own.wide)]
+    return {**result, "parts": parts, "appendix": plain.appendix}
 
 
 class _Plain:
-    """Blocks as JSON; tables that are too long for a page are put by for the appendix."""
+    """Blocks as JSON; tables that are too large for where they stand are put by for the appendix."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.appendix: list[Json] = []
+        self.wide = False
 
     def blocks(self, blocks: Iterable[Block]) -> list[Json]:
-        return [made for block in blocks if (made := self.block(block)) is not None]
+        made = [own for block in blocks if (own := self.block(block)) is not None]
+        return paired(made) if self.wide else made
 
     def block(self, block: Block) -> Json | None:
         match block:
@@ -153,7 +152,7 @@ class _Plain:
                 own = {"source": source}
             case Tabular(table, appendix):
                 own = _table(table)
-                if appendix or _lines(own) > MOST_LINES:
+                if appendix or (_letters(own) > PAGE_LETTERS if self.wide else _lines(own) > MOST_LINES):
                     self.appendix.append(own)
                     return None
             case Picture():
@@ -162,10 +161,32 @@ class _Plain:
                 own = {"file": name, "title": block.title, "alt": block.alt, "caption": spans(block.caption)}
                 own |= {"wide": block.wide, "share": _share(block)}
             case Section():
-                if block.folded or not (inner := self.blocks(block.blocks)):
+                before, self.wide = self.wide, self.wide or block.wide
+                inner = [] if block.folded else self.blocks(block.blocks)
+                self.wide = before
+                if not inner:
                     return None
                 own = {"title": spans(block.title), "blocks": inner}
         return {"kind": block.kind, **own}
+
+
+def paired(blocks: list[Json]) -> list[Json]:
+    """Pictures that fit into a half of the page, and sections of nothing else, stand two by two: in a block `pictures`."""
+    result: list[Json] = []
+    for halves, own in groupby(blocks, key=lambda block: bool(_halves(block))):
+        found = list(own)
+        pictures = [picture for block in found for picture in _halves(block)]
+        rows = [{"kind": "pictures", "pictures": pictures[i : i + 2]} for i in range(0, len(pictures), 2)]
+        result += rows if halves else found
+    return result
+
+
+def _halves(block: Json) -> list[Json]:
+    """The pictures of half a page that are all of a block; none where it is anything else."""
+    if block["kind"] == "picture":
+        return [] if block["wide"] else [block]
+    inner = block["blocks"] if block["kind"] == "section" else []
+    return [picture for own in inner for picture in own["pictures"]] if all(own["kind"] == "pictures" for own in inner) else []
 
 
 def _share(picture: Picture) -> float:
@@ -186,6 +207,14 @@ def _lines(table: Json) -> int:
     """About how many lines a table takes."""
     wraps = [column["wraps"] for column in table["columns"]]
     lines = sum(max(len(cell) // LETTERS + 1 if w else 1 for cell, w in zip(row, wraps, strict=True)) for row in table["rows"])
-    cells = zip(*([column["header"] for column in table["columns"]], *table["rows"]), strict=True)
-    wide = sum(min(max(map(len, own)), LETTERS if wrap else PAGE_LETTERS) for own, wrap in zip(cells, wraps, strict=True))
-    return lines if wide <= PAGE_LETTERS else 2 * lines
+    return lines if _letters(table) <= PAGE_LETTERS else 2 * lines
+
+
+def _letters(table: Json) -> int:
+    """About how many letters wide a table is. Headers and columns of words may take several lines."""
+    widths = []
+    for i, column in enumerate(table["columns"]):
+        widest = max((len(row[i]) for row in table["rows"]), default=0)
+        header = max(map(len, column["header"].split()))
+        widths.append(2 + max(header, min(widest, FEWEST_LETTERS) if column["wraps"] else widest))
+    return sum(widths)

@@ -56,8 +56,10 @@ class Panel:
 
     @property
     def best(self) -> Row:
-        """The measured cell with the lowest mean."""
-        return min(self.measured, key=lambda row: float(row["mean"]))
+        """The cell with the lowest mean of those that are compared with a baseline; of all where none is."""
+        # Cells of other seeds than the baseline's, as those that tune a rate have, are in the table alone.
+        paired = [row for row in self.measured if row["variant"] == self.baseline or not text.absent(row["difference"])]
+        return min(paired or self.measured, key=lambda row: float(row["mean"]))
 
     @property
     def groups(self) -> list[list[Row]]:
@@ -86,9 +88,7 @@ class Panel:
         """The lowest cell that is compared with the baseline, and how; empty where nothing was measured."""
         if not self.measured:
             return ""
-        # Cells of other seeds than the baseline's, as those that tune a rate have, are in the table alone.
-        paired = [row for row in self.measured if row["variant"] == self.baseline or not text.absent(row["difference"])]
-        best = min(paired or self.measured, key=lambda row: float(row["mean"]))
+        best = self.best
         of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
         sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}"
         return f"{sentence}." if best["variant"] == self.baseline else f"{sentence}; {_contrast(best)}"

@@ -12,21 +12,28 @@ from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
 from gt.report.claim_figures import VERDICTS
 from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
-from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, named, section
+from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, named, section
+from gt.report.evaluation_tables import evaluation_tables
 from gt.report.figures import EVALUATION_DRAWINGS
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import Panel, Results
-from gt.report.tables import evaluation_tables, results_table, study_tables
+from gt.report.opening import asked, opening, reading
+from gt.report.study_tables import results_table, study_tables
 
 
 def paper(
-    studies: Sequence[Results], claims: Sequence[Claim], pictures: dict[str, Picture], notes: Sequence[str] = ()
+    studies: Sequence[Results],
+    claims: Sequence[Claim],
+    pictures: dict[str, Picture],
+    arms: dict[str, str],
+    notes: Sequence[str] = (),
 ) -> Document:
     """The report of a study, or of several together.
 
-    claims: those to speak of; pictures: by claim, and of the verdicts; notes: paragraphs on what deviates from the plan.
+    claims: those to speak of; pictures: by claim, and of the verdicts; arms: the titles of the branch forms; notes: paragraphs
+    on what deviates from the plan.
     """
     first, several = studies[0], len(studies) > 1
 
@@ -41,8 +48,10 @@ def paper(
     judged = [row for row in claims if several or row.judgement]
     sections = [
         section("abstract", "Abstract", *abstract(studies, judged)),
-        section("claims", "Claims", *claimed(claims, judged, pictures)),
-        section("reading", "How to read this", reading(studies, bool(pictures))),
+        section("opening", "What was run, and what names stand for", *opening(studies, judged, arms), wide=True),
+        section("reading", "How to read this", reading(studies, judged, bool(pictures)), wide=True),
+        section("claims", "The claims and their verdicts", *claimed(claims, judged, pictures), wide=True),
+        section("each-claim", "The claims one by one", *claim_sections(claims, pictures)),
         *each(of_several if several else findings),
         section("coverage", "Coverage and deviations from the plan", *coverage(studies, claims, notes), *each(coverage_tables)),
         section("models", "The models", *each(models)),
@@ -63,56 +72,32 @@ def paper(
 def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block | None]:
     """What was asked, what became of the claims, and what was found."""
     several = len(studies) > 1
-    blocks: list[Block | None] = [None if several else Text(studies[0].description)]
+    blocks: list[Block | None] = [Text(asked(studies, judged) if several else studies[0].description)]
     if judged:
         blocks.append(Text(counted(judged)))
-    for own in studies:
-        found = [f"`{own.study}`: {own.findings[0]}"] if several else own.findings
-        blocks += [Text(finding) for finding in found]
+    blocks += [Text(contrasts(studies))] if several else [Text(finding) for finding in studies[0].findings]
     warnings = tuple(checklist.warnings(studies))
     blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)
     return blocks
 
 
+def contrasts(studies: Sequence[Results]) -> str:
+    """How many contrasts of all studies are decided."""
+    n, decided = sum(own.n_contrasts for own in studies), sum(own.decided for own in studies)
+    return (
+        f"Beside the claims, each study compares its models with a baseline, paired by seed: {decided} of "
+        f"{text.plural(n, 'contrast')} {text.are(decided)} decided."
+    )
+
+
 def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str, Picture]) -> list[Block | None]:
-    """The verdicts at a glance, their table, the verdicts by branch form, and a section a claim."""
+    """The verdicts at a glance, their table, and the verdicts by branch form."""
     forms = forms_table(claims)
     return [
         pictures.get(VERDICTS),
         Tabular(claims_table(judged)) if judged else None,
         Tabular(forms) if forms.rows else None,
-        *claim_sections(claims, pictures),
     ]
-
-
-def reading(studies: Sequence[Results], claims: bool) -> Terms:
-    """What the words, signs and colours mean. claims: whether there are figures of claims."""
-    own = studies[0]
-    baseline = own.baseline if len(studies) == 1 else "the study's baseline"
-    colours = "green is supported, orange refuted, blue equivalent and grey inconclusive"
-    return Terms(
-        (
-            (
-                "Bits per byte",
-                "The cross-entropy on held-out text in bits, divided by the bytes that were predicted. Lower is better. It "
-                "does not depend on the tokenizer, so it is the only measure by which models with different tokenizers may be "
-                "compared; losses and perplexities per token may not.",
-            ),
-            ("± and brackets", "95 % Student-t intervals over seeds. One seed has no interval."),
-            (
-                "Δ baseline",
-                f"The mean difference to {baseline}, paired by seed; below zero is better. Its interval is for this one "
-                "contrast; the verdict is for all contrasts of the table together.",
-            ),
-            (
-                "Verdict of a contrast",
-                f"Better or worse where Holm’s p is below {own.alpha}; equivalent where the ratio to the baseline lies within "
-                f"{own.margin} of one; within margin where both hold; else it cannot be decided with the seeds there are, "
-                "which is not the same as no difference.",
-            ),
-            *([("Verdict of a claim", f"In the figures of claims, {colours}.")] if claims else []),
-        )
-    )
 
 
 def findings(results: Results) -> list[Block | None]:
@@ -122,23 +107,23 @@ def findings(results: Results) -> list[Block | None]:
 
 def of_several(results: Results) -> list[Block | None]:
     """The same as one section; what is of single cells stands in the study's own report."""
-    return [section(f"study-{results.study}", results.title, Text(results.description), *compared(results), inside(results))]
+    blocks = (Text(results.description), *compared(results), inside(results))
+    return [section(f"study-{results.study}", results.title, *blocks, wide=True)]
 
 
 def compared(results: Results) -> list[Block | None]:
     """Comparisons with the baseline, figures, and evaluations."""
     own = results.study
-    about = Text("Measured on the trained models; `gt/evals` says how. Each number in the tables is a mean over seeds.")
+    about = Text("Measured on the trained models; `gt/evals` says how. Numbers in tables are means over seeds.")
     tables = [Tabular(table) for table in evaluation_tables(results)]
     figures, drawn = (
         [figure(results, made) for drawing in drawings if (made := picture(results, drawing))]
         for drawings in (FIGURES, EVALUATION_DRAWINGS)
     )
-    colours = Text("A variant has one colour, one kind of line and one marker in all figures of a study.")
     return [
-        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels)),
-        section(f"{own}-figures", "Figures", *([colours, *figures] if figures else [])),
-        section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn) if tables or drawn else None,
+        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels), wide=True),
+        section(f"{own}-figures", "Figures", *figures, wide=True),
+        section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,
     ]
 
 
@@ -172,7 +157,8 @@ def inside(results: Results, cells: bool = False) -> Section | None:
         for own, drawing in zip(known, inside_drawings(results), strict=True)
     ]
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
-    return section(f"{results.study}-inside", "Inside the networks", about, *main, everything, *(single if cells else []))
+    blocks = (about, *main, everything, *(single if cells else []))
+    return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)
 
 
 def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequence[str]) -> list[Block]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gt.analysis.claims import load_arms
 from gt.analysis.verdicts import overview
 from gt.report import text
 from gt.report.claim_figures import draw_claims
@@ -12,7 +13,7 @@ from gt.report.formats import write
 from gt.report.inside import inside_tables
 from gt.report.numbers import load
 from gt.report.paper import paper
-from gt.report.tables import study_tables
+from gt.report.study_tables import study_tables
 
 
 def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, notes: Sequence[str] = ()) -> None:
@@ -26,7 +27,8 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
     rows = overview(claims, folders)
     if len(studies) == 1:
         rows = [row for row in rows if row.judgement or row.arms]
-    document = paper(studies, rows, draw_claims(rows, out / "claims"), notes)
+    arms = {name: arm.title for name, arm in load_arms(claims).items()}
+    document = paper(studies, rows, draw_claims(rows, out / "claims"), arms, notes)
     tables = document.tables()
     if len(studies) == 1:  # and some that are for programs alone
         tables += [*study_tables(studies[0]).values(), *inside_tables(studies[0]).values()]

@@ -41,6 +41,14 @@ def count(value: float | None) -> str:
     return NOTHING if value is None or absent(value) else f"{value:,.0f}".replace("-", "−")
 
 
+def short(value: float) -> str:
+    """20k, 1.5M, 3.12G: to three digits."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
 def plus_minus(mean: float | None, lower: float | None, upper: float | None, digits: int = 4) -> str:
     """1.8421 ± 0.0013: a mean and the half-width of its interval; the mean alone where there is no interval."""
     if absent(lower) or absent(upper) or lower is None or upper is None:

@@ -32,7 +32,7 @@ from gt.report.sweeps import GATE_INIT, pareto, sweeps
 @pytest.fixture
 def document(study: Path, tmp_path: Path) -> Document:
     rows = [row for row in overview(study.parent / "claims", [study]) if row.judgement or row.arms]
-    return paper([load(study)], rows, draw_claims(rows, tmp_path))
+    return paper([load(study)], rows, draw_claims(rows, tmp_path), {"other": "GF in its place"})
 
 
 def titles(document: Document) -> list[str]:
@@ -42,8 +42,10 @@ def titles(document: Document) -> list[str]:
 def test_sections_stand_in_the_order_of_a_paper(document: Document) -> None:
     assert titles(document) == [
         "Abstract",
-        "Claims",
+        "What was run, and what names stand for",
         "How to read this",
+        "The claims and their verdicts",
+        "The claims one by one",
         "Results",
         "Figures",
         "What the models can do",
@@ -60,7 +62,7 @@ def test_sections_stand_in_the_order_of_a_paper(document: Document) -> None:
 
 
 def test_the_abstract_counts_the_verdicts(study: Path) -> None:
-    abstract = (study / "report.md").read_text().split("## Claims")[0]
+    abstract = (study / "report.md").read_text().split("## What was run")[0]
     assert "Of 3 claims, 1 supported, 1 refuted and 1 equivalent." in abstract
     assert "3 verdicts are exploratory." in abstract  # nobody registered them
     assert "1 claim that fails with the mixers as published holds in another form of them: other." in abstract
@@ -131,7 +133,13 @@ def test_a_study_without_claims_probes_and_evaluations_has_no_such_sections(tmp_
     draw(folder)
     report(folder)
     headings = re.findall(r"^##+ (.*)$", (folder / "report.md").read_text(), re.MULTILINE)
-    for title in ("Claims", "Inside the networks", "What the models can do", "Gates of the fusions", "Loss and balance"):
+    for title in (
+        "The claims and their verdicts",
+        "Inside the networks",
+        "What the models can do",
+        "Gates of the fusions",
+        "Loss and balance",
+    ):
         assert title not in headings
     assert "Final bits per byte" in headings
 
@@ -169,6 +177,8 @@ def test_several_studies_have_one_report_about_all_claims(study: Path, tmp_path:
     text = (out / "report.md").read_text()
     assert "## Fusions \\<b\\>bold\\</b\\> \\& more" in text
     assert "## Another \\*study\\*" in text
+    assert text.startswith("# 2 studies of small language models\n")
+    assert f"Which of {len(CLAIMS) - 1} claims about small language models hold when they are put to the test?" in text
     assert f"Of {len(CLAIMS)} claims, 1 supported, 1 refuted, 1 equivalent and 1 not testable." in text
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert links
@@ -206,7 +216,7 @@ def test_what_was_not_run_is_said_once_and_claims_that_wait_for_it_are_folded(st
     waiting = text.split("### 1 claim not yet run")[1].split("\n## ")[0]
     assert "C-6: It waits" in waiting and "C-5" not in waiting
     rows = overview(folder, [study, second])
-    on_paper = json.dumps(paper_json(paper([load(study), results], rows, {}), out))
+    on_paper = json.dumps(paper_json(paper([load(study), results], rows, {}, {}), out))
     assert on_paper.count("It waits") == 1  # in the table of claims
     assert text.index("| C-5 |") < text.index("| C-4 |") < text.index("| C-6 |")  # tested, not testable, not run
     assert (out / "claims/verdicts.png").is_file() and "(claims/verdicts.svg)" in text
@@ -240,10 +250,11 @@ def test_a_backtick_without_its_partner_is_a_backtick() -> None:
     assert [part for _, part in spans("`")] == ["`"]
 
 
-def test_long_and_folded_tables_are_not_in_the_body_of_the_pdf(document: Document, tmp_path: Path) -> None:
+def test_tables_that_are_too_large_and_folded_ones_are_not_in_the_body_of_the_pdf(document: Document, tmp_path: Path) -> None:
     made = paper_json(document, tmp_path)
     captions = [table["caption"] for table in made["appendix"]]
     assert any(caption.startswith("Planned runs") for caption in captions)
+    assert not any(caption.startswith(("The claims and their verdicts", "Validation bits")) for caption in captions)
     assert "Every run." not in json.dumps(made)
     assert all(isinstance(own, Section) for own in document.sections)
     assert any(isinstance(block, Tabular) and block.table.name == "runs" for block in walk(document.sections))

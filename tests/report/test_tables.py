@@ -14,8 +14,10 @@ import records
 from shared import make, plan_of_rates
 
 from gt.report import text
+from gt.report.evaluation_tables import evaluation_tables
 from gt.report.numbers import load
-from gt.report.tables import Column, Table, evaluation_tables, results_table, study_tables
+from gt.report.study_tables import results_table, study_tables
+from gt.report.tables import Column, Table
 
 TABLE = Table(
     "awkward",
@@ -82,7 +84,7 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 
 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
-    names = ["results", "models", "components", "coverage", "runs", "costs"]
+    names = ["results", "models", "components", "coverage", "runs", "costs", "names"]
     names += ["results.embedded.char", "results.embedded.bpe1024", "context", "recall.mqar", "generation", "quantisation"]
     names += ["claims", "forms", "incomplete", "environment", "checklist"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}

@@ -1,0 +1,166 @@
+"""What a reader must know first: what was asked, what was run, what names and signs stand for, how a verdict is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gt.analysis.verdicts import VERDICTS
+from gt.analysis.verdicts import Row as Claim
+from gt.report import text
+from gt.report.checklist import made, runs_of
+from gt.report.document import Block, Tabular, Terms, Text
+from gt.report.models import names_table
+from gt.report.tables import Column, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gt.report.numbers import Results, Row
+
+
+def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
+    """The question of several studies, and what was run to answer it, in a paragraph."""
+    runs, done = runs_of(studies), made(studies)
+    n = int((runs["status"] == "completed").sum())
+    of = f"{text.plural(n, 'run')} of {text.plural(len(studies), 'study', 'studies')}"
+    claimed = [row for row in claims if row.claim.study]
+    question = f"Which of {text.plural(len(claimed), 'claim')} about small language models hold when they are put to the test? "
+    places = list(dict.fromkeys(panel.title for own in studies for panel in own.panels))
+    what = f"{of} train {text.plural(len({row['label'] for own in studies for row in own.run_cells}), 'model')}"
+    sizes = f", of {_range(done['n_params'])} parameters, on {_range(done['tokens'])} tokens" if len(done) else ""
+    return f"{question if claimed else ''}{what}{sizes}: {'; '.join(places)}."
+
+
+def _range(values: pd.Series) -> str:
+    few, many = text.short(float(values.min())), text.short(float(values.max()))
+    return few if few == many else f"{few} to {many}"
+
+
+def opening(studies: Sequence[Results], claims: Sequence[Claim], arms: dict[str, str]) -> list[Block | None]:
+    """The studies, where there are several, and what the names of models and forms stand for.
+
+    arms: what stands in a claim's cells under each branch form.
+    """
+    several = len(studies) > 1
+    used = dict.fromkeys(arm for row in claims for arm in row.arms)
+    forms = tuple((arm, f"{arms[arm]}.") for arm in arms if arm in used)
+    about = (
+        "A claim that fails is judged again with other models in place of its own, to find what explains it. These are the "
+        "forms of it:"
+    )
+    return [
+        Tabular(studies_table(studies, claims)) if several else None,
+        Tabular(names_table(studies)),
+        Text(about) if forms else None,
+        Terms(forms) if forms else None,
+    ]
+
+
+def studies_table(studies: Sequence[Results], claims: Sequence[Claim]) -> Table:
+    """A row a study: what it asks, what was run for it, and what was found."""
+    columns = (
+        Column("study", "Study", "left", link="study-"),
+        Column("title", "What it is about", "left", wraps=True),
+        Column("runs", "Runs"),
+        Column("seeds", "Seeds a cell", "left"),
+        Column("baseline", "Baseline", "left"),
+        Column("lowest", "Lowest mean (bits/byte)", "left", wraps=True),
+        Column("contrasts", "Contrasts decided", "left", wraps=True),
+        Column("claims", "Claims", "left", wraps=True),
+    )
+    caption = (
+        "The studies. A cell is a model with its settings on a corpus under a tokenizer, a run one seed of it; the lowest mean "
+        "is of the cells that are compared with a baseline. Claims: those that were judged by the study, as published."
+    )
+    return Table("studies", caption, columns, tuple(_study_row(own, claims) for own in studies))
+
+
+def _study_row(own: Results, claims: Sequence[Claim]) -> Row:
+    counts = Counter(row.verdict for row in claims if row.claim.study == own.study and row.judgement)
+    measured = [panel for panel in own.panels if panel.measured]
+    several = len(measured) > 1
+    lowest = [
+        f"{panel.best['label']}: {text.decimals(panel.best['mean'])}" + (f" ({panel.title})" if several else "")
+        for panel in measured
+    ]
+    return {
+        "study": own.study,
+        "title": own.title,
+        "runs": f"{own.coverage['completed']} of {own.coverage['planned']}",
+        "seeds": own.seeds.removesuffix(" seeds").removesuffix(" seed"),
+        "baseline": own.baseline,
+        "lowest": "; ".join(lowest),
+        "contrasts": f"{own.decided} of {own.n_contrasts}" if own.n_contrasts else "",
+        "claims": ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]),
+    }
+
+
+def reading(studies: Sequence[Results], claims: Sequence[Claim], pictures: bool) -> Terms:
+    """What the words, signs and colours mean. claims: those that the report is about; pictures: whether some have figures."""
+    own = studies[0]
+    baseline = "the study's baseline" if len(studies) > 1 else own.baseline
+    terms = [
+        (
+            "Bits per byte",
+            "The cross-entropy on held-out text in bits, divided by the bytes that were predicted. Lower is better. It "
+            "does not depend on the tokenizer, so it is the only measure by which models with different tokenizers may be "
+            "compared; losses and perplexities per token may not.",
+        ),
+        ("± and brackets", "95 % Student-t intervals over seeds. One seed has no interval."),
+        (
+            "Δ baseline",
+            f"The mean difference to {baseline} at the same settings, paired by seed; below zero is better. Its interval is "
+            "for this one contrast; the verdict is for all contrasts of the table together.",
+        ),
+        (
+            "Verdict of a contrast",
+            f"Better or worse where Holm’s p is below {own.alpha}; equivalent where the ratio to the baseline lies within "
+            f"{own.margin} of one; within margin where both hold; else it cannot be decided with the seeds there are, "
+            "which is not the same as no difference.",
+        ),
+    ]
+    if any(row.judgement for row in claims):
+        terms += _claims_terms(claims, pictures)
+    if any(known.branches("ablation/zero") for study in studies for known in study.inside):
+        terms += BRANCHES
+    terms.append(
+        ("Figures", "A variant has one colour in all figures of a study; settings of it differ in dashes and markers.")
+    )
+    return Terms(tuple(terms))
+
+
+BRANCHES = [
+    (
+        "Gate",
+        "The weight that a gated fusion gives to its first branch; the second has the rest. It says how outputs are mixed, not "
+        "what they contribute.",
+    ),
+    (
+        "Contribution",
+        "What the loss on held-out text rises by when the output of one branch is replaced by zero, as a share of what it "
+        "rises by for either.",
+    ),
+    ("R/M", "The gradient norm of the first branch, RWKV-6’s, over that of the second, Mamba-2’s."),
+]
+
+
+def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, str]]:
+    alpha = text.listed(sorted({f"{100 * row.claim.alpha:g} %" for row in claims if row.judgement}))
+    colours = " In figures green is supported, orange refuted, blue equivalent and grey inconclusive." if pictures else ""
+    return [
+        (
+            "Verdict of a claim",
+            "A claim says what runs must show: that one cell’s value is lower, that a number lies between two bounds. It is "
+            f"supported or refuted where the p that speaks for or against it, adjusted over its family, is below {alpha}; "
+            "equivalent where it asks for a difference and what there is lies within a margin set beforehand; inconclusive "
+            "where these seeds cannot tell; not testable where no run could; not yet run where cells are missing. A claim of "
+            f"several parts is supported where all hold, and refuted where one fails.{colours}",
+        ),
+        (
+            "The record",
+            "The documents and code that the claims were taken from, and what these report, for the most part of one run each. "
+            "Under By stands where: a document and its lines, or a path of its repository. Flaw and a number: a mistake in it.",
+        ),
+    ]

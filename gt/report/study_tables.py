@@ -1,0 +1,146 @@
+"""The tables of a study: results, models, components, coverage, runs, costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gt.catalogue import components
+from gt.report import text
+from gt.report.models import models_table
+from gt.report.tables import NAME, PLACE, Column, Row, Table
+
+if TYPE_CHECKING:
+    from gt.report.numbers import Results
+
+
+def study_tables(results: Results) -> dict[str, Table]:
+    """Every table of a study, by name: results, models, components, coverage, runs, costs."""
+    made = (
+        results_table(
+            "results", f"Validation bits per byte of every cell of {results.study}.", results.cell_rows, with_place=True
+        ),
+        models_table(results),
+        components_table(results),
+        coverage_table(results),
+        runs_table(results),
+        costs_table(results),
+    )
+    return {table.name: table for table in made}
+
+
+def results_table(name: str, caption: str, rows: list[Row], with_place: bool = False) -> Table:
+    """Cells, those of the same settings together and of these the best first: size, bits per byte, difference to the baseline
+    of their settings, and verdict.
+    """
+    columns = (
+        NAME,
+        *(PLACE if with_place else ()),
+        Column("n_params_non_embedding", "Parameters¹", shown=text.count),
+        Column("state_size", "State (floats)", shown=text.count),
+        Column("completed", "Seeds", whole_row=lambda r: f"{r['completed']} of {r['planned']}"),
+        Column("mean", "Bits/byte ± 95 %", whole_row=lambda r: text.plus_minus(r["mean"], r["lower"], r["upper"])),
+        Column("difference", "Δ baseline", shown=text.signed),
+        Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
+        Column("p_holm", "p (Holm)", shown=text.p_value),
+        Column("verdict", "Verdict", "left", wraps=True),
+    )
+    raw = (
+        "planned",
+        "n",
+        "mean",
+        "lower",
+        "upper",
+        "difference",
+        "difference_lower",
+        "difference_upper",
+        "pairs",
+        "p",
+        "p_sign_flip",
+    )
+    return Table(name, f"{caption} ¹ Without embeddings.", columns, tuple(rows), (*raw, "p_equivalence_holm"), groups="factors")
+
+
+def _difference_interval(row: Row) -> str:
+    return text.interval(row["difference_lower"], row["difference_upper"], sign=True)
+
+
+def components_table(results: Results) -> Table:
+    """Every mixer, fusion and feed-forward layer of the study's models, as the registry describes them (`gt list`)."""
+    columns = (
+        Column("name", "Component", "left"),
+        Column("kind", "Kind", "left"),
+        Column("formula", "Formula", "left", wraps=True),
+        Column("source", "Source", "left", wraps=True),
+        Column("parameters", "Parameters", shown=text.count),
+    )
+    models = [run["model"] for run in results.plan["runs"].values()]
+    used = {
+        "mixer": {mixer["name"] for model in models for mixer in model["mixers"].values()},
+        "fusion": {model["fusion"]["name"] for model in models if model["fusion"]},
+        "feed_forward": {model["feed_forward"]["name"] for model in models if model["feed_forward"]},
+    }
+    rows = [
+        {**vars(component), "kind": kind.replace("_", "-")}
+        for kind, names in used.items()
+        for component in components(kind).values()
+        if component.name in names
+    ]
+    caption = (
+        "What the models are made of. Parameters are those of one layer at d_model 128 with all options at their defaults."
+    )
+    return Table("components", caption, columns, tuple(rows))
+
+
+def coverage_table(results: Results) -> Table:
+    """What was planned, and what became of it."""
+    columns = (
+        NAME,
+        *PLACE,
+        *(Column(key, key.capitalize(), shown=text.count) for key in ("planned", "completed", "diverged", "failed", "missing")),
+    )
+    return Table("coverage", "Planned runs and what became of them.", columns, tuple(results.cell_rows_in_order))
+
+
+def runs_table(results: Results) -> Table:
+    """Every run of every seed."""
+    columns = (
+        NAME,
+        *PLACE,
+        Column("seed", "Seed", shown=text.count),
+        Column("status", "Status", "left"),
+        Column("val/bits_per_byte", "Bits/byte", shown=text.decimals),
+        Column("test/bits_per_byte", "Bits/byte (test)", shown=text.decimals),
+        Column("val/loss", "Loss (nats/token)", shown=text.decimals),
+        Column("gate/final", "Final gate", shown=lambda value: text.decimals(value, 3)),
+        Column("reason", "Reason", "left", wraps=True),
+        Column("run_id", "Run", "left"),
+    )
+    return Table(
+        "runs",
+        "Every run. Bits per byte and loss are on the validation split unless it says test.",
+        columns,
+        tuple(results.run_rows),
+    )
+
+
+def costs_table(results: Results) -> Table:
+    """Means over a cell's completed runs."""
+    columns = (
+        NAME,
+        *PLACE,
+        Column("completed", "Runs", shown=text.count),
+        Column("tokens_per_second_mean", "Tokens/s", shown=text.count),
+        Column("device_seconds_mean", "Device time a run", shown=text.duration),
+        Column("energy_joules_mean", "Energy a run (kJ)", shown=lambda joules: text.significant(joules / 1000)),
+        Column("peak_memory_bytes_mean", "Peak memory", shown=text.mebibytes),
+        Column("tokens_per_dollar_mean", "Tokens/$", shown=text.count),
+        Column("north_star_mean", "N*", shown=text.count),
+        Column("compute_efficiency_mean", "1/(PPL*GFLOP)", shown=text.decimals),
+    )
+    caption = (
+        "What training cost: means over the completed runs of a cell; runs that shared a device have its time and energy in "
+        "equal parts. Tokens/s are of one run, beside those that it shared with. At "
+        f"${results.plan['dollars_per_hour']:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
+        "column: 1 over the perplexity times the forward GFLOPs of a token. More is better in all three, under one tokenizer."
+    )
+    return Table("costs", caption, columns, tuple(results.run_cells))
