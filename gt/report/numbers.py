@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE
+from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
-ORDERS = ("unigram", "bigram", "trigram")
 
 
 @dataclass(frozen=True)
@@ -118,16 +117,20 @@ class Panel:
 
     @property
     def ngrams(self) -> str:
-        """The reference lines in words; empty where none was measured."""
+        """The reference lines in words, and the cells that do not beat the best; empty where none was measured."""
         known = [f"{order} {text.decimals(self.lines[order], 3)}" for order in ORDERS if order in self.lines]
         if not known:
             return ""
         order = next(order for order in reversed(ORDERS) if order in self.lines)
-        below = sum(row["mean"] < self.lines[order] for row in self.measured)
-        return (
-            f"n-gram models of the same text reach, in bits per byte: {text.listed(known)}. "
-            f"{below} of {text.plural(len(self.measured), 'cell')} {text.are(below)} below the {order}."
-        )
+        above, n = [row["label"] for row in self.measured if row["mean"] >= self.lines[order]], len(self.measured)
+        match n, len(above):
+            case 1, _:
+                said = f"The cell is {'not ' if above else ''}below the {order}"
+            case _, 0:
+                said = f"All {n} cells are below the {order}"
+            case _, k:
+                said = f"{k} of {n} cells {text.are(k)} not below the {order}: {text.listed(above)}"
+        return f"n-gram models of the same text reach, in bits per byte: {text.listed(known)}. {said}."
 
 
 @dataclass(frozen=True)
@@ -322,15 +325,14 @@ def load(study_dir: Path) -> Results:
 
 
 def interval_of(rows: pd.DataFrame) -> tuple[float, float] | None:
-    """The 95 % t interval of an evaluation over seeds; of one seed its own. None for what is no share, and has none."""
+    """The 95 % t interval of an evaluation over seeds, of a share between 0 and 1; of one seed its own, None without one."""
     lower, upper = float(rows["lower"].iloc[0]), float(rows["upper"].iloc[0])
-    if math.isnan(lower):
-        return None
-    if len(rows) > 1:
-        estimate = mean_interval(rows["value"].tolist())
-        assert estimate.lower is not None and estimate.upper is not None
-        lower, upper = max(0.0, estimate.lower), min(1.0, estimate.upper)
-    return lower, upper
+    share = not math.isnan(lower)
+    if len(rows) == 1:
+        return (lower, upper) if share else None
+    estimate = mean_interval(rows["value"].tolist())
+    assert estimate.lower is not None and estimate.upper is not None
+    return (max(0.0, estimate.lower), min(1.0, estimate.upper)) if share else (estimate.lower, estimate.upper)
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
