@@ -111,7 +111,7 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
         "device": "cpu (Test CPU)",
         "threads": 1,
         "engine": "eager",
-        "backend": "chunked-torch",
+        "backend": {"wkv6 32x32": "chunked"},
         "started": "2026-09-21T14:13:20+00:00",
         "finished": "2026-09-21T14:13:50+00:00",
         "seconds": last * TOKENS_PER_STEP / tokens_per_second,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from gt.analysis.aggregate import unlike
+from gt.analysis.aggregate import label, unlike
 from gt.analysis.verdicts import Row as Claim
 from gt.fingerprint import TRAINING_PARTS
 from gt.report import text
@@ -144,12 +145,25 @@ def environment_table(studies: Sequence[Results]) -> Table:
     names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
     names |= {c: c.removeprefix("version/") for c in runs.columns if c.startswith("version/")}
     names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in runs.columns if c.startswith("code/")}
-    found = [(title, text.values(runs[column].dropna())) for column, title in names.items()]
+    known = {column: runs[column].dropna() for column in names}
+    found = [(names[c], _kernels(own) if c == "backend" else text.values(own)) for c, own in known.items()]
     if len(started := runs["started"].dropna()):
         found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(runs['finished'].dropna()))}"))
     columns = (Column("what", "What", "left"), Column("value", "Value", "left", wraps=True))
     rows = tuple({"what": title, "value": values} for title, values in found if values)
     return Table("environment", "What the manifests of the runs say.", columns, rows)
+
+
+def _kernels(backends: Iterable[str]) -> str:
+    """chunks for ssd 64x64 (40 runs) and wkv6 32x32 (43 runs): what computed each recurrence, with the size of a head's state.
+
+    backends: of each run as its manifest has it, operations with their implementations as JSON.
+    """
+    counts = Counter(pair for own in backends for pair in json.loads(own).items())
+    by_kernel: dict[str, list[str]] = {}
+    for (operation, kernel), n in sorted(counts.items()):
+        by_kernel.setdefault(kernel, []).append(f"{operation} ({text.plural(n, 'run')})")
+    return "; ".join(f"{kernel} for {text.listed(operations)}" for kernel, operations in by_kernel.items())
 
 
 def method(studies: Sequence[Results]) -> list[str]:
@@ -193,10 +207,38 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     devices = runs["device"].dropna().nunique()
     if devices == 1:
         found.append("All runs are of one kind of device; costs are those of this code on it.")
+    if shared := dependence(studies, judged):
+        found.append(shared)
     open_ = [row for row in judged if row.verdict in ("inconclusive", "not yet run", "not testable")]
     if open_:
         found.append(f"{len(open_)} of {text.plural(len(judged), 'claim')} {text.are(len(open_))} not decided by these runs.")
     return found
+
+
+def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 3) -> str:
+    """How many claims read the same runs, and over which of them p values are adjusted; empty where no two share any.
+
+    A cell is its runs, by whatever name a study has them. most: of how many cells, the most read first.
+    """
+    runs, names = {}, {}
+    for own in studies:
+        for cell in own.plan["cells"]:
+            key = runs[own.study, cell["id"]] = frozenset(cell["runs"].values())
+            names.setdefault(key, f"{label(cell)} on {cell['corpus']}, {cell['tokenizer']}")
+    tested = [row.judgement for row in judged if row.judgement and row.tested]
+    readers = Counter(key for own in tested for key in {runs[own["study"], cell] for cell in own["cells"]})
+    shared = [(names[key], n) for key, n in readers.most_common(most) if n > 1]
+    if not shared:
+        return ""
+    families = Counter((own["family"], own["exploratory"] is not None) for own in tested)
+    often = text.listed([f"{n} read {name}" for name, n in shared])
+    return (
+        f"Verdicts are not independent of each other. Of {text.plural(len(tested), 'tested claim')}, {often}: what is by chance "
+        f"in these runs is in all of them, here and in every study that has the same runs. p values are adjusted within "
+        f"{text.plural(len(families), 'family', 'families')} of up to {text.plural(max(families.values()), 'claim')}, not over "
+        f"all: of so many at {100 * max(own['alpha'] for own in tested):g} % each, some may have a wrong verdict. Those under "
+        "other branch forms are adjusted within each form, so that one of many forms supports a claim is weaker evidence."
+    )
 
 
 def _tuned(results: Results) -> bool:

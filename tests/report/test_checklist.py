@@ -34,6 +34,15 @@ def test_deviations_are_said(study: Path) -> None:
     assert "33 of 36 planned runs have completed; 1 diverged, 1 failed and 1 missing" in text
 
 
+def test_kernels_are_a_phrase(tmp_path: Path) -> None:
+    plan = written(tmp_path, variants={"GPT-2": 0.0, "GF": -0.12})
+    first, second, *_ = plan["runs"]
+    records.edit(tmp_path / "runs" / first / "manifest.json", backend={})  # attention alone, which no kernel of ours serves
+    records.edit(tmp_path / "runs" / second / "manifest.json", backend={"ssd 64x64": "chunks", "wkv6 32x32": "chunks"})
+    rows = {row["what"]: row["value"] for row in checklist.environment_table([load(make(tmp_path, plan))]).rows}
+    assert rows["Kernels"] == "chunks for ssd 64x64 (1 run) and wkv6 32x32 (1 run); chunked for wkv6 32x32 (2 runs)"
+
+
 def test_the_checklist_is_filled_in_from_the_manifests(study: Path, tmp_path: Path) -> None:
     before = answers(load(study))
     assert before["A commit holds the code"][0] == "yes"
