@@ -207,12 +207,24 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     devices = runs["device"].dropna().nunique()
     if devices == 1:
         found.append("All runs are of one kind of device; costs are those of this code on it.")
-    if shared := dependence(studies, judged):
-        found.append(shared)
+    found += [words for words in (weakened(judged), dependence(studies, judged)) if words]
     open_ = [row for row in judged if row.verdict in ("inconclusive", "not yet run", "not testable")]
     if open_:
         found.append(f"{len(open_)} of {text.plural(len(judged), 'claim')} {text.are(len(open_))} not decided by these runs.")
     return found
+
+
+def weakened(judged: Sequence[Claim]) -> str:
+    """Of how many claims the cells give reason to be careful, by the reason; empty without any."""
+    tested = [row.judgement for row in judged if row.judgement and row.tested]
+    reasons = {
+        "undertrained": "a cell that an n-gram model of its text beats",
+        "dead": "a cell of which one branch does nothing",
+        "versions": "cells of different versions of the code against each other",
+    }
+    counts = [(sum(bool(own["cautions"][key]) for own in tested), what) for key, what in reasons.items()]
+    said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for n, what in counts if n]
+    return f"Of {text.plural(len(tested), 'tested claim')}, {text.listed(said)}; each says which." if said else ""
 
 
 def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 3) -> str:
@@ -233,8 +245,9 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
     families = Counter((own["family"], own["exploratory"] is not None) for own in tested)
     often = text.listed([f"{n} read {name}" for name, n in shared])
     return (
-        f"Verdicts are not independent of each other. Of {text.plural(len(tested), 'tested claim')}, {often}: what is by chance "
-        f"in these runs is in all of them, here and in every study that has the same runs. p values are adjusted within "
+        "Verdicts are not independent of each other. "
+        f"Of {text.plural(len(tested), 'tested claim')}, {often}: what is by chance in these runs is in all of them, here and "
+        "in every study that has the same runs. p values are adjusted within "
         f"{text.plural(len(families), 'family', 'families')} of up to {text.plural(max(families.values()), 'claim')}, not over "
         f"all: of so many at {100 * max(own['alpha'] for own in tested):g} % each, some may have a wrong verdict. Those under "
         "other branch forms are adjusted within each form, so that one of many forms supports a claim is weaker evidence."

@@ -75,6 +75,43 @@ def test_a_claim_that_waits_for_seeds_has_no_verdict_to_count(tmp_path: Path) ->
     assert "3 verdicts are exploratory" in counted(rows)
 
 
+def test_claims_that_share_runs_are_counted_by_the_runs_whatever_their_names(tmp_path: Path) -> None:
+    """Two claims of one study read GF and GPT-2; one of another reads the same runs of GF, which it calls HGF."""
+    first = written(tmp_path)
+    gf = next(cell for cell in first["cells"] if cell["variant"] == "GF")
+    second = {**first, "study": "two", "baseline": "HGF", "cells": [{**gf, "variant": "HGF", "id": "HGF.embedded.char"}]}
+    folders = [make(tmp_path / plan["study"], plan, tmp_path / "runs") for plan in (first, second)]
+    compare = {"test": "compare", "metric": "val/loss", "a": "GF", "b": "GPT-2", "is": "lower"}
+    alone = {"test": "threshold", "metric": "val/loss", "a": "HGF", "below": 9.0}
+    of = {"A": ("one", compare), "B": ("one", compare | {"is": "higher"}), "C": ("two", alone)}
+    common = {**COMMON, "title": "t", "seeds": 2}
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    documents = {name: {**common, "study": study, "predicate": [own]} for name, (study, own) in of.items()}
+    (claims / "claims.yaml").write_text(json.dumps(documents))
+    for folder in folders:
+        judge(folder, claims)
+    studies, rows = [load(folder) for folder in folders], overview(claims, folders)
+    said = checklist.dependence(studies, rows)
+    assert "Of 3 tested claims, 3 read GF on embedded, char and 2 read GPT-2 on embedded, char: " in said
+    assert "within 2 families of up to 2 claims" in said
+    assert said in checklist.limitations(studies, rows)
+    assert checklist.dependence(studies, rows[2:]) == ""
+
+
+def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -> None:
+    plan = written(tmp_path, "synthetic", tokenizers=("bpe1024",))
+    for run in plan["cells"][0]["runs"].values():  # GPT-2, which all three claims read
+        ngram = {"trigram": {"loss": 1.0, "bits_per_byte": 1.0}}
+        records.edit(tmp_path / "runs" / run / "evaluation.json", ngram=ngram)
+    folder, claims = make(tmp_path, plan), write_claims(tmp_path / "claims", seeds=2)
+    judge(folder, claims)
+    rows = overview(claims, [folder])
+    said = "Of 3 tested claims, 3 read a cell that an n-gram model of its text beats; each says which."
+    assert checklist.weakened(rows) == said
+    assert said in checklist.limitations([load(folder)], rows)
+
+
 def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> None:
     """Either study is of one version by itself. The second has two runs of the first as well."""
     first, second = written(tmp_path), written(tmp_path, "two", variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("bpe1024",))
