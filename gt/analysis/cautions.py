@@ -6,10 +6,10 @@ None of it changes a verdict; each can make it say less than it seems to.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from gt.analysis.aggregate import MAIN, ORDERS, label
 from gt.analysis.claims import Place
@@ -44,16 +44,27 @@ class Dead:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A cell that was chosen for the highest or the lowest of all values of a setting: a better one may lie beyond."""
+
+    cell: str
+    setting: str
+    end: Literal["highest", "lowest"]
+    tried: int
+
+
+@dataclass(frozen=True)
 class Cautions:
     """versions: the cells of each version of the code that trained them, if one predicate sets several against each other."""
 
     undertrained: list[Undertrained]
     dead: list[Dead]
+    edges: list[Edge]
     versions: list[list[str]]
 
 
-def cautions(compared: Sequence[Sequence[Place]], values: Values) -> Cautions:
-    """compared: what each predicate of a claim reads.
+def cautions(compared: Sequence[Sequence[Place]], tuned: Sequence[tuple[Json, Sequence[Json]]], values: Values) -> Cautions:
+    """compared: what each predicate of a claim reads. tuned: its cells whose settings others chose, with these.
 
     What is counted depends neither on training nor on its code; what is measured before training does not depend on training.
     """
@@ -63,6 +74,7 @@ def cautions(compared: Sequence[Sequence[Place]], values: Values) -> Cautions:
     return Cautions(
         [own for cell in trained if (own := _undertrained(cell, values))],
         [own for cell in trained for own in _dead(cell, values)],
+        [own for cell, choices in tuned for own in _edges(cell, choices)],
         _versions(_cells(mixed), values),
     )
 
@@ -91,6 +103,13 @@ def _dead(cell: Json, values: Values) -> list[Dead]:
     shares = {letter: values.of(Place("", cell, f"ablation/share/{letter}", None)) for letter in BRANCHES}
     means = {letter: fmean(own.values()) for letter, own in shares.items() if own}
     return [Dead(label(cell), letter, mean) for letter, mean in means.items() if abs(mean) < DEAD]
+
+
+def _edges(cell: Json, choices: Sequence[Json]) -> Iterator[Edge]:
+    for path, value in cell["factors"].items():
+        tried = sorted({own["factors"][path] for own in choices})
+        if len(tried) > 1 and value in (tried[0], tried[-1]):
+            yield Edge(label(cell), path.rsplit(".", 1)[-1], "highest" if value == tried[-1] else "lowest", len(tried))
 
 
 def _versions(cells: list[Json], values: Values) -> list[list[str]]:

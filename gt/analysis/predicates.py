@@ -49,6 +49,8 @@ from gt.analysis.statistics import (
 )
 from gt.analysis.values import Values, is_count
 
+Json = dict[str, Any]
+
 
 class Undecidable(Exception):  # noqa: N818 - not an error
     """Why the numbers there are admit no test."""
@@ -118,6 +120,12 @@ class Judge:
     def places_read(self) -> list[Place]:
         """All that the claim reads."""
         return [place for places in self.compared() for place in places]
+
+    def tuned(self) -> list[tuple[Json, list[Json]]]:
+        """The cells that others chose, each with those that chose it."""
+        pairs = [(cell, metric) for predicate in self.claim.predicate for cell, metric in cells_of(predicate) if cell.tuned_by]
+        found = [(self.place(cell, metric), self.places.tuning(cell)) for cell, metric in pairs]
+        return [(place.cell, tuning) for place, tuning in found if place is not None]
 
     def missing(self) -> list[str]:
         """The cells that have not enough completed seeds, or not the metric."""

@@ -66,7 +66,7 @@ class Values:
         found: dict[str, list[Json]] = {}
         for row in self.tables["runs"].to_dict("records"):
             if row["status"] == "completed":
-                found.setdefault(row["cell"], []).append(row)
+                found.setdefault(row["cell"], []).append({str(key): value for key, value in row.items()})
         return found
 
     def measured(self, place: Place) -> bool:

@@ -83,7 +83,7 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         late = registration.exploratory(name, claim, entries, started)
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
-        warned = cautions(judge.compared(), values)
+        warned = cautions(judge.compared(), judge.tuned(), values)
         result = Judgement(name, arm, study, claim.group, claim.alpha, has_margin, cells, warned, [], judge.missing(), late)
         if not result.missing:
             _test(result, judge, claim)

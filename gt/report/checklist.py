@@ -52,8 +52,9 @@ def completion(studies: Sequence[Results]) -> str:
 def warnings(studies: Sequence[Results]) -> list[str]:
     """How some runs were made that others were not, over all studies; of several, in which of them these runs are."""
     runs = runs_of(studies)
+    rows = runs.astype(object).where(runs.notna(), None).to_dict("records")
     found = []
-    for column, where, odd in unlike(runs.astype(object).where(runs.notna(), None).to_dict("records")):
+    for column, where, odd in unlike([{str(key): value for key, value in row.items()} for row in rows]):
         ids = {row["run_id"] for row in odd}
         inside = [f"`{own.study}`" for own in studies if not ids.isdisjoint(own.runs["run_id"])]
         among = f", in {text.listed(inside)}" if len(studies) > 1 else ""
@@ -220,6 +221,7 @@ def weakened(judged: Sequence[Claim]) -> str:
     reasons = {
         "undertrained": "a cell that an n-gram model of its text beats",
         "dead": "a cell of which one branch does nothing",
+        "edges": "a tuned cell at the end of what was tried",
         "versions": "cells of different versions of the code against each other",
     }
     counts = [(sum(bool(own["cautions"][key]) for own in tested), what) for key, what in reasons.items()]
@@ -232,7 +234,8 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
 
     A cell is its runs, by whatever name a study has them. most: of how many cells, the most read first.
     """
-    runs, names = {}, {}
+    runs: dict[tuple[str, str], frozenset[str]] = {}
+    names: dict[frozenset[str], str] = {}
     for own in studies:
         for cell in own.plan["cells"]:
             key = runs[own.study, cell["id"]] = frozenset(cell["runs"].values())

@@ -89,6 +89,9 @@ def cautions(judgement: Json) -> list[str]:
     for own in found["dead"]:
         share = f"{number(100 * own['share'], 2)} % of what zeroing either branch costs"
         said.append(f"{own['cell']}'s {BRANCHES[own['branch']]} branch does nothing: it has {share}.")
+    for own in found["edges"]:
+        tried = f"{own['end']} {own['setting']} of the {own['tried']} that were tried"
+        said.append(f"{own['cell']} has the {tried}: a better one may lie beyond.")
     if found["versions"]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"

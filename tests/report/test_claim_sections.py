@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import records
-from shared import COMMON, make
+from shared import COMMON, RATE, make, plan_of_rates
 
 from gt.analysis.verdicts import Row, judge, overview
 from gt.report.claim_sections import claim_sections
@@ -81,6 +81,24 @@ def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_pat
     assert said(judged(tmp_path, plan, LOSS))[-1].startswith(words)
     alone = [{"test": "threshold", "metric": "val/loss", "a": name, "below": 9.0} for name in ("GF", "GPT-2")]
     assert not any("versions" in words for words in said(judged(tmp_path, plan, *alone)))
+
+
+@pytest.mark.parametrize(("best", "end"), [(0.001, "lowest"), (0.01, None), (0.1, "highest")])
+def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best: float, end: str | None) -> None:
+    plan = plan_of_rates((0.001, 0.01, 0.1))
+    for cell in plan["cells"]:
+        for seed, run in cell["runs"].items():
+            as_gf = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
+            records.write_run(tmp_path / "runs" / run, run, as_gf, int(seed), plan["runs"][run])
+    (tuning,) = [cell for cell in plan["cells"] if cell["variant"] == "GF-tuning" and cell["factors"] == {RATE: best}]
+    for run in tuning["runs"].values():
+        file = tmp_path / "runs" / run / "evaluation.json"
+        splits = json.loads(file.read_text())["splits"]
+        records.edit(file, splits=splits | {"val": splits["val"] | {"loss": 0.5}})
+    tuned = {"variant": "GF", "tuned_by": "GF-tuning"}
+    row = judged(tmp_path, plan, {"test": "threshold", "metric": "val/loss", "a": tuned, "below": 9.0})
+    words = f"GF (learning_rate={best}) has the {end} learning_rate of the 3 that were tried: a better one may lie beyond."
+    assert [own for own in said(row) if "tried" in own] == ([words] if end else [])
 
 
 @pytest.mark.parametrize(
