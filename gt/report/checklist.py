@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from gt.analysis.aggregate import label, unlike
+from gt.analysis.aggregate import MAIN, label, unlike
 from gt.analysis.verdicts import Row as Claim
 from gt.fingerprint import TRAINING_PARTS
 from gt.report import text
@@ -204,7 +205,8 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     fixed = [own.study for own in studies if not _tuned(own)]
     if fixed:
         where = "" if len(fixed) == len(studies) else f" in {text.listed(fixed)}"
-        found.append(f"No learning rate was tuned{where}: an architecture that another rate suits looks worse than it is.")
+        about = f"No learning rate was tuned{where}: an architecture that another rate suits looks worse than it is."
+        found.append(f"{about} {other_rates(studies)}".strip())
     devices = runs["device"].dropna().nunique()
     if devices == 1:
         found.append("All runs are of one kind of device; costs are those of this code on it.")
@@ -213,6 +215,28 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     if open_:
         found.append(f"{len(open_)} of {text.plural(len(judged), 'claim')} {text.are(len(open_))} not decided by these runs.")
     return found
+
+
+def other_rates(studies: Sequence[Results]) -> str:
+    """How often another learning rate beats the one of the studies that tune none, where both were tried; empty without any."""
+    fixed = [spec for own in studies if not _tuned(own) for spec in own.plan["runs"].values()]
+    usual = Counter(spec["training"]["learning_rate"] for spec in fixed).most_common(1)[0][0]
+    losses = runs_of(studies).dropna(subset=[MAIN]).set_index("run_id")[MAIN]
+    specs = {run: spec for own in studies if _tuned(own) for run, spec in own.plan["runs"].items() if run in losses}
+    found: dict[str, dict[float, list[float]]] = {}  # all that is trained, but for rate and seed -> rate -> losses
+    for run, spec in specs.items():
+        same = {**spec, "seed": None, "training": {**spec["training"], "learning_rate": None}}
+        rates = found.setdefault(json.dumps(same, sort_keys=True), {})
+        rates.setdefault(spec["training"]["learning_rate"], []).append(losses[run])
+    tried = [rates for rates in found.values() if usual in rates and len(rates) > 1]
+    if not tried:
+        return ""
+    best = [min((fmean(losses), rate) for rate, losses in rates.items())[1] for rates in tried]
+    higher, top = sum(rate > usual for rate in best), sum(rate == max(rates) for rate, rates in zip(best, tried, strict=True))
+    return (
+        f"Where theirs, {usual:g}, was tried beside others, a higher one has the lowest loss in {higher} of "
+        f"{text.plural(len(tried), 'case')} (a model on a corpus), and the highest that was tried in {top}."
+    )
 
 
 def weakened(judged: Sequence[Claim]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import records
-from shared import COMMON, make, write_claims
+from shared import COMMON, RATE, make, plan_of_rates, write_claims
 
 from gt.analysis.verdicts import judge, overview
 from gt.report import checklist
@@ -110,6 +110,28 @@ def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -
     said = "Of 3 tested claims, 3 read a cell that an n-gram model of its text beats; each says which."
     assert checklist.weakened(rows) == said
     assert said in checklist.limitations([load(folder)], rows)
+
+
+def test_that_other_rates_are_better_than_the_one_of_all_is_counted(tmp_path: Path) -> None:
+    """All train at 0.003. GPT-2 is best there, GF at 0.01, WS at 0.001; GF's tuning cells are GF once more."""
+    fixed, plan = written(tmp_path), {**plan_of_rates((0.001, 0.003, 0.01)), "study": "rates"}
+    best = {"GPT-2": 0.003, "GF": 0.01, "WS": 0.001}
+    for cell in plan["cells"]:
+        variant, rate = cell["variant"].removesuffix("-tuning"), cell["factors"][RATE]
+        for seed, run in cell["runs"].items():
+            if variant == "WS":
+                plan["runs"][run]["model"] = {**plan["runs"][run]["model"], "fusion": {"name": "weighted"}}
+            records.write_run(tmp_path / "runs" / run, run, {**cell, "variant": variant}, int(seed), plan["runs"][run])
+            if rate == best[variant]:
+                file = tmp_path / "runs" / run / "evaluation.json"
+                splits = json.loads(file.read_text())["splits"]
+                records.edit(file, splits=splits | {"val": splits["val"] | {"bits_per_byte": 0.5}})
+    studies = [load(make(tmp_path / own["study"], own, tmp_path / "runs")) for own in (fixed, plan)]
+    said = " ".join(checklist.limitations(studies, []))
+    assert "No learning rate was tuned in one: " in said
+    assert "Where theirs, 0.003, was tried beside others, a higher one has the lowest loss in 1 of 3 cases" in said
+    assert "and the highest that was tried in 1." in said
+    assert "tried" not in " ".join(checklist.limitations(studies[:1], []))
 
 
 def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> None:
