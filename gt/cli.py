@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,10 @@ def parser() -> argparse.ArgumentParser:
     for sub in (claims_, why_, report_):
         sub.add_argument("--claims", type=Path, default=Path("config/claims"), metavar="PATH", help="folder of the claims")
     for sub in (claims_, why_):
-        sub.add_argument("--study", nargs="+", type=Path, metavar="PATH", help="results/studies/<study>; all there are")
-    compare_ = command(compare, study="results/studies/<study>")
+        sub.add_argument(
+            "--study", nargs="+", type=Path, metavar="PATH", help="results/studies/<study>; all there are, run or published"
+        )
+    compare_ = command(compare, study="results/studies/<study> or results/published/<study>")
     compare_.add_argument("a", help="a variant, cell or run of the study")
     compare_.add_argument("b", help="what it is compared with")
     verify_ = command(verify, data="folder of tokens")
@@ -377,7 +380,7 @@ def claims(options: argparse.Namespace) -> None:
     if options.action == "list":
         from gt.report.claims import table
 
-        print(table(overview(options.claims, _studies(options))))
+        print(table(overview(options.claims, _judged(options))))
         return
     if options.action == "judge":
         for study in _studies(options):
@@ -400,18 +403,25 @@ def why(options: argparse.Namespace) -> None:
     from gt.analysis.verdicts import overview
     from gt.report.claims import why
 
-    rows = {row.id: row for row in overview(options.claims, _studies(options))}
+    rows = {row.id: row for row in overview(options.claims, _judged(options))}
     if options.claim not in rows:
         raise ConfigError(f"unknown claim {options.claim!r}." + nearest(options.claim, rows))
     print(why(rows[options.claim]))
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Set two variants, cells or runs of a study side by side in every metric, paired by seed."""
+    """Set two variants, cells or runs of a study, or a published one, side by side in every metric, paired by seed."""
     from gt.analysis.values import Values
     from gt.report.claims import compare
 
-    print(compare(Values(options.study), options.a, options.b))
+    with tempfile.TemporaryDirectory() as folder:
+        study = options.study
+        if (study / "records").is_dir():
+            from gt.publish import restore
+
+            study = Path(folder) / study.name
+            restore(options.study, study)
+        print(compare(Values(study), options.a, options.b))
 
 
 def schema(options: argparse.Namespace) -> None:
@@ -559,6 +569,13 @@ def _variants(scale: str) -> dict[str, Any]:
 def _studies(options: argparse.Namespace) -> list[Path]:
     """The folders of studies that are named, or all that there are."""
     return options.study or sorted(file.parent for file in Path("results/studies").glob("*/runs.parquet"))
+
+
+def _judged(options: argparse.Namespace) -> list[Path]:
+    """The folders with verdicts that are named, or all that there are: of a study that was not run here, the published one."""
+    places = (Path("results/published"), Path("results/studies"))
+    found = {file.parent.name: file.parent for place in places for file in sorted(place.glob("*/claims.json"))}
+    return options.study or list(found.values())
 
 
 def _plan(path: Path) -> dict[str, Any]:

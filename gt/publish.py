@@ -2,8 +2,8 @@
 
 `results/published/<study>/records/` holds the plan and, for all its runs together, one file of each kind that a run record
 has: the JSON documents by run id, a line a run, and the curves below each other. JSON is compressed; `xz -dc` shows it. Weights
-are not kept. Beside it stands what the records give: `report.html`, `report.md`, `report.pdf`, `tables/`, `figures/` and
-`claims/`, the figures of claims.
+are not kept. Beside it stands what the records give: `report.html`, `report.md`, `report.pdf`, `tables/`, `figures/`, the verdicts
+as `claims.json`, and `claims/`, their figures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CURVES = "curves.parquet"
 CLAIMS = Path("config/claims")
 # Paragraphs, in the folder of the published studies, on what deviates from the plan: of the report of all of them.
 NOTES = "deviations.txt"
-REPORT = ("report.html", "report.md", "report.pdf", "tables", "figures", "claims")
+REPORT = ("report.html", "report.md", "report.pdf", "claims.json", "tables", "figures", "claims")
 
 
 def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:

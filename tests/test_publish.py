@@ -132,6 +132,13 @@ def test_the_report_is_made_again_in_the_same_bytes(published: Path, tmp_path: P
     assert {Path(name).parts[0] for name in again} == set(REPORT) - {"claims"}  # no claim is about this study
 
 
+def test_models_of_a_published_study_are_compared(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "GF", "GPT-2", "--study", str(published)]) == 0
+    first, second = (sum(records.bits_per_byte(name, "char", seed) for seed in range(3)) / 3 for name in ("GF", "GPT-2"))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("val/bits_per_byte "))
+    assert line.split()[1:4] == ["3", f"{first:.4g}", f"{second:.4g}"]
+
+
 def test_nothing_to_publish_is_bad_input(plan: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run of synthetic has a record here"):
         pack(plan, tmp_path / "nowhere", tmp_path / "records")

@@ -477,3 +477,20 @@ def test_tables_that_are_not_there_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "s/plan.json").write_text('{"study": "s", "cells": []}')
     with pytest.raises(ConfigError, match="no runs.parquet"):
         judge(tmp_path / "s", write_claims(tmp_path / "claims", C=compare("GF", "HY")))
+
+
+def test_verdicts_of_studies_that_were_not_run_here_are_those_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claims, studies = two_studies(tmp_path, C={"predicate": [compare("GF", "HY")]})
+    kept = tmp_path / "results/published" / studies[0].name / "claims.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes((studies[0] / "claims.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert main(["claims", "--claims", str(claims)]) == main(["why", "C", "--claims", str(claims)]) == 0
+    assert "1 refuted" in capsys.readouterr().out
+    here = tmp_path / "results/studies" / studies[0].name / "claims.json"
+    here.parent.mkdir(parents=True)
+    here.write_text("[]")
+    assert main(["claims", "--claims", str(claims)]) == 0
+    assert "1 not yet run" in capsys.readouterr().out
