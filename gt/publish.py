@@ -2,7 +2,7 @@
 
 `results/published/<study>/records/` holds the plan and, for all its runs together, one file of each kind that a run record
 has: the JSON documents by run id, a line a run, and the curves below each other. JSON is compressed; `xz -dc` shows it. Weights
-are not kept. Beside it stands what the records give: `report.html`, `report.md`, `report.pdf`, `tables/`, `figures/`, the verdicts
+are not kept. Beside it stands what the records give: `report.html`, `report.md`, `report.pdf`, `tables/`, `figures/`, verdicts
 as `claims.json`, and `claims/`, their figures.
 """
 
