@@ -69,6 +69,11 @@ class Values:
                 found.setdefault(row["cell"], []).append({str(key): value for key, value in row.items()})
         return found
 
+    def budgets(self, cells: list[str]) -> list[tuple[int, int]]:
+        """The steps, and the tokens in each, that the completed runs of cells had."""
+        runs = [run for cell in cells for run in self.completed(cell) if run.get("tokens")]
+        return sorted({(int(run["steps_completed"]), int(run["tokens"] / run["steps_completed"])) for run in runs})
+
     def measured(self, place: Place) -> bool:
         """Whether every completed run of a cell is in the table that has the metric, with a value of it or without."""
         rows = self._rows.get(registered(place.metric).table, {}).get(place.cell["id"])

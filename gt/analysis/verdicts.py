@@ -28,7 +28,7 @@ Word = Literal["supported", "refuted", "equivalent", "inconclusive", "not testab
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "cautions", "tests", "missing")
+NESTED = ("cells", "budgets", "cautions", "tests", "missing")
 TESTED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
 VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 
@@ -37,9 +37,10 @@ VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 class Judgement:
     """A claim under one arm.
 
-    has_margin: whether it can be found equivalent. cells: the ids of those that it reads. missing: cells without seeds
-    enough. exploratory: why it is, None if it was registered first. reason: why there is no test although nothing is missing.
-    p, p_equivalent: unadjusted, None where there is no test; leaning: what p speaks for.
+    has_margin: whether it can be found equivalent. cells: the ids of those that it reads. budgets: the steps, and the tokens
+    in each, that their runs had. missing: cells without seeds enough. exploratory: why it is, None if it was registered first.
+    reason: why there is no test although nothing is missing. p, p_equivalent: unadjusted, None where there is no test;
+    leaning: what p speaks for.
     """
 
     claim: str
@@ -49,6 +50,7 @@ class Judgement:
     alpha: float
     has_margin: bool
     cells: list[str]
+    budgets: list[tuple[int, int]]
     cautions: Cautions
     tests: list[Test]
     missing: list[str]
@@ -84,7 +86,8 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
         warned = cautions(judge.compared(), judge.tuned(), values)
-        result = Judgement(name, arm, study, claim.group, claim.alpha, has_margin, cells, warned, [], judge.missing(), late)
+        about = (name, arm, study, claim.group, claim.alpha, has_margin, cells, values.budgets(cells), warned)
+        result = Judgement(*about, [], judge.missing(), late)
         if not result.missing:
             _test(result, judge, claim)
         judged.append(result)
@@ -127,7 +130,8 @@ def _plain(value: Any) -> Any:
 class Row:
     """A claim with all that is known of it: its own judgement, and those of its arms in the order of `arms.yaml`.
 
-    explained_by: where the claim fails, the arms that support it: what the record had and its cells have not.
+    explained_by: where the claim fails, the arms that support it: what the record had and its cells have not. confounded: arms
+    that support it as well, and explain nothing, for their runs were trained with another budget.
     """
 
     id: str
@@ -136,6 +140,7 @@ class Row:
     judgement: Json | None
     arms: dict[str, Json]
     explained_by: list[str]
+    confounded: list[str]
 
     @property
     def tested(self) -> bool:
@@ -156,8 +161,9 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         under = {arm: found[name, arm] for arm in arms if (name, arm) in found}
         verdict: Word = "not testable" if claim.not_testable else own["verdict"] if own else "not yet run"
         fails = verdict in ("refuted", "equivalent")
-        explained = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if fails else []
-        rows.append(Row(name, claim, verdict, own, under, explained))
+        holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if own and fails else []
+        alike = [arm for arm in holds if own and under[arm]["budgets"] == own["budgets"]]
+        rows.append(Row(name, claim, verdict, own, under, alike, [arm for arm in holds if arm not in alike]))
     return rows
 
 

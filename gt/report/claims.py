@@ -124,10 +124,21 @@ def power(test: Json) -> str:
 
 
 def attribution(row: Row) -> str:
-    """What explains that a claim fails, where an arm supports it; empty otherwise."""
-    if not row.explained_by:
-        return ""
-    return f"Fails with the mixers as published, and holds under {text.listed(row.explained_by)}."
+    """What explains that a claim fails, where an arm supports it, and what does not; empty where none does."""
+    said = []
+    if row.explained_by:
+        said.append(f"Fails with the mixers as published, and holds under {text.listed(row.explained_by)}.")
+    if row.confounded and row.judgement:
+        arms, budgets = text.listed(row.confounded), [budget(own) for own in (row.arms[row.confounded[0]], row.judgement)]
+        said.append(f"Holds under {arms}, but in runs of {budgets[0]}, not {budgets[1]}: that may be why.")
+    for arm in row.explained_by + row.confounded:
+        said += [f"Of {arm}: {words}" for words in cautions(row.arms[arm])]
+    return " ".join(said)
+
+
+def budget(judgement: Json) -> str:
+    """What the runs behind a judgement were trained with."""
+    return text.listed([f"{steps:,} steps of {tokens:,} tokens" for steps, tokens in judgement["budgets"]])
 
 
 def table(rows: Iterable[Row]) -> str:

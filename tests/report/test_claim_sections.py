@@ -12,7 +12,7 @@ from shared import COMMON, RATE, make, plan_of_rates
 
 from gt.analysis.verdicts import Row, judge, overview
 from gt.report.claim_sections import claim_sections
-from gt.report.claims import cautions, measured, reasons, why
+from gt.report.claims import attribution, cautions, measured, reasons, why
 from gt.report.document import Terms, walk
 
 # Of the records' known answers in characters, bits per byte: GPT-2 2.30, GF 2.18, WS 2.35; the seeds' offsets are small.
@@ -81,6 +81,41 @@ def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_pat
     assert said(judged(tmp_path, plan, LOSS))[-1].startswith(words)
     alone = [{"test": "threshold", "metric": "val/loss", "a": name, "below": 9.0} for name in ("GF", "GPT-2")]
     assert not any("versions" in words for words in said(judged(tmp_path, plan, *alone)))
+
+
+@pytest.mark.parametrize("tokens", [256_000, 512_000])
+def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: Path, plan: dict[str, Any], tokens: int) -> None:
+    """GF is not above GPT-2; in the other form, where WS stands for it, it is, in runs of 1,024 or 2,048 tokens a step."""
+    other = {**plan, "study": "other"}
+    records.write_runs(other, tmp_path / "other/runs", troubled=False)
+    for run in other["runs"]:
+        records.edit(tmp_path / "other/runs" / run / "manifest.json", tokens=tokens)
+        ngram = {"trigram": {"loss": 1.0, "bits_per_byte": 2.25}}
+        records.edit(tmp_path / "other/runs" / run / "evaluation.json", ngram=ngram)
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    claim = {
+        **COMMON,
+        "title": "t",
+        "study": "synthetic",
+        "predicate": [{**LOSS, "b": "GPT-2", "is": "higher"}],
+        "arms": ["form"],
+    }
+    (claims / "claims.yaml").write_text(json.dumps({"C": claim}))
+    arm = {"title": "WS in its place", "study": "other", "cells": {"GF": "WS", "GPT-2": "GPT-2"}}
+    (claims / "arms.yaml").write_text(json.dumps({"form": arm}))
+    folders = [make(tmp_path, plan), make(tmp_path / "other", other)]
+    for folder in folders:
+        judge(folder, claims)
+    (row,) = overview(claims, folders)
+    same = tokens == 256_000
+    assert (row.verdict, row.arms["form"]["verdict"]) == ("refuted", "supported")
+    assert (row.explained_by, row.confounded) == ((["form"], []) if same else ([], ["form"]))
+    longer = "Holds under form, but in runs of 250 steps of 2,048 tokens, not 250 steps of 1,024 tokens: that may be why."
+    said = "Fails with the mixers as published, and holds under form." if same else longer
+    assert attribution(row).startswith(said)
+    assert " Of form: WS (" in attribution(row)  # does not beat a trigram model
+    assert said in " ".join(why(row).split())
 
 
 @pytest.mark.parametrize(("best", "end"), [(0.001, "lowest"), (0.01, None), (0.1, "highest")])
