@@ -161,11 +161,26 @@ def further(loss: float, variant: str) -> Json:
         }
         for n in (64, 256, 1024)
     ]
+    costs = [
+        {
+            "length": n,
+            "batch": batch,
+            "flops_per_token": 250_000,
+            "state_size": 4096,
+            "forward_tokens_per_second": 3000.0 * batch,
+            "forward_peak_bytes": 2**20 * n * batch,
+            "training_tokens_per_second": 1000.0 * batch,
+            "training_peak_bytes": 2**22 * n * batch,
+        }
+        for n in (64, 256)
+        for batch in (1, 8)
+    ]
     case = {"case": "state/mamba2/int8", "difference": 0.002, "se": 0.001, "perplexity_ratio": math.exp(0.002)}
     return {
         "long_context": {"trained_length": 64, "targets": 512, "contexts": contexts, "useful_window": 256, "held_to": 16.0},
         "recall": recalled(),
         "generation": {"lengths": lengths},
+        "cost": {"cells": costs},
         "quantisation": {"loss": loss, "targets": 2048, "cases": [case] if variant == "GF" else []},
     }
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from gt.analysis.claims import Compare, Equivalence, Exists, Interval, Predicate, RankCorrelation, Threshold
 from gt.analysis.verdicts import Row
 from gt.report.document import Picture, anchor
-from gt.report.figures import COLOURS, GREY, STYLE, save
+from gt.report.drawing import COLOURS, GREY, STYLE, save
 
 Json = dict[str, Any]
 OWN = "as published"

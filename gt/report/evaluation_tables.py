@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def evaluation_tables(results: Results) -> list[Table]:
     """What the trained models can do: the tables for which the study has measurements."""
     made = [_context_table(results), *(_recall_table(results, task) for task in results.recall_tasks)]
-    made += [_needle_table(results), _generation_table(results), _quantisation_table(results)]
+    made += [_needle_table(results), _generation_table(results), *_cost_tables(results), _quantisation_table(results)]
     return [table for table in made if table.rows]
 
 
@@ -105,6 +105,32 @@ def _generation_table(results: Results) -> Table:
         for name, header in (("tokens_per_second", "Tokens/s to"), ("state_bytes", "State (bytes) at"))
     ]
     return _evaluation_table(results, "generation", caption, measures)
+
+
+def _cost_tables(results: Results) -> list[Table]:
+    """Speed and memory by length, a table a batch."""
+    tables = []
+    for batch in cost_batches(results):
+        measures = [
+            Measure(metric := f"cost/{part}_{name}/batch_{batch}", header, shown, results.places(metric))
+            for part in ("training", "forward")
+            for name, header, shown in (
+                ("tokens_per_second", f"{text.capital(part)}: tokens/s at", text.count),
+                ("peak_bytes", f"{text.capital(part)}: MiB at", lambda value: text.mebibytes(value).removesuffix(" MiB")),
+            )
+        ]
+        caption = (
+            f"Cost by length, {text.plural(batch, 'window')} at once: tokens/s and peak memory of a training pass, which is "
+            "forward and backward, and of a forward pass, in windows of so many tokens, without compiled regions."
+        )
+        tables.append(_evaluation_table(results, f"cost.batch_{batch}", caption, measures))
+    return tables
+
+
+def cost_batches(results: Results) -> list[int]:
+    """The batches in which a study measured costs."""
+    prefix = "cost/training_tokens_per_second/batch_"
+    return sorted(int(metric.removeprefix(prefix)) for metric in results.measured if metric.startswith(prefix))
 
 
 def _quantisation_table(results: Results) -> Table:

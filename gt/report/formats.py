@@ -23,7 +23,8 @@ from markupsafe import Markup, escape
 from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
-from gt.report.figures import INK
+from gt.report.drawing import INK
+from gt.report.svg import size
 from gt.report.tables import PLACE, Table, markdown_words
 
 Json = dict[str, Any]
@@ -191,7 +192,7 @@ def _halves(block: Json) -> list[Json]:
 
 def _share(picture: Picture) -> float:
     """How much of the width that it has a picture may take, in per cent, to be no higher than a page."""
-    width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', picture.file.read_text()[:1000])[:2])
+    width, height = size(picture.file)
     return min(100.0, 100 * HEIGHT / (WIDTHS[picture.wide] * height / width))
 
 

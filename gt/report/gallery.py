@@ -10,10 +10,16 @@ from pathlib import Path
 import matplotlib
 
 from gt.report.document import Picture
-from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, STYLE, Drawing, save
+from gt.report.drawing import STYLE, Drawing, save
+from gt.report.evaluation_figures import EVALUATION_DRAWINGS
+from gt.report.figures import DRAWINGS
 from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import Results, load
+from gt.report.svg import size
 from gt.report.sweeps import SWEEP_DRAWINGS
+
+# Points of width above which a picture needs both columns of a page.
+HALF = 450
 
 FIGURES = (*DRAWINGS, *SWEEP_DRAWINGS)
 
@@ -58,4 +64,4 @@ def picture(results: Results, drawing: Drawing, alt: str = "") -> Picture | None
         return None
     places = "; ".join(panel.title for panel in results.panels)
     shown = alt or f"{drawing.title} for {places}. The values are in the tables."
-    return Picture(drawing.name, drawing.title, drawing.caption, shown, file, drawing.wide or len(results.panels) > 1)
+    return Picture(drawing.name, drawing.title, drawing.caption, shown, file, size(file)[0] > HALF)

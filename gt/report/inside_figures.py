@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from gt.report.figures import COLOURS, GREY, Drawing
+from gt.report.drawing import COLOURS, GREY, Drawing
 from gt.report.numbers import Results
 
 # Of what is drawn in a panel, by what it is called: a row a place, a column a seed.
@@ -38,7 +38,7 @@ PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 def inside_drawings(results: Results) -> list[Drawing]:
     """One for each cell."""
-    return [Drawing(own.id, own.title, CAPTION, partial(_figure, own.cell["cell"]), wide=True) for own in results.inside]
+    return [Drawing(own.id, own.title, CAPTION, partial(_figure, own.cell["cell"])) for own in results.inside]
 
 
 def _figure(cell: str, results: Results) -> Figure:

@@ -13,14 +13,15 @@ from gt.report import checklist, text
 from gt.report.claim_figures import VERDICTS
 from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, named, section
+from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
-from gt.report.figures import EVALUATION_DRAWINGS
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
 from gt.report.study_tables import results_table, study_tables
+from gt.report.sweeps import sensitivity_tables
 
 
 def paper(
@@ -116,12 +117,13 @@ def compared(results: Results) -> list[Block | None]:
     own = results.study
     about = Text("Measured on the trained models; `gt/evals` says how. Numbers in tables are means over seeds.")
     tables = [Tabular(table) for table in evaluation_tables(results)]
+    sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
     figures, drawn = (
         [figure(results, made) for drawing in drawings if (made := picture(results, drawing))]
         for drawings in (FIGURES, EVALUATION_DRAWINGS)
     )
     return [
-        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels), wide=True),
+        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels), sensitive, wide=True),
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,
     ]

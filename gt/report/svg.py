@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 from xml.etree import ElementTree
 
 NAMESPACE = "http://www.w3.org/2000/svg"
@@ -31,6 +32,13 @@ def small(source: str) -> str:
     style.text = "".join(f".{name}{{{said}}}" for said, name in classes.items())
     root.insert(0, style)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def size(file: Path) -> tuple[float, float]:
+    """Width and height of a picture in points."""
+    with file.open(encoding="utf-8") as source:
+        width, height = re.findall(r'(?:width|height)="([\d.]+)pt"', source.read(1000))[:2]
+    return float(width), float(height)
 
 
 def _shrink(parent: ElementTree.Element, ids: dict[str, str], classes: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Figures over what a study varies: gate inits, learning rates and other numbers; and of loss against contribution."""
+"""What a study varies: gate inits, learning rates and other numbers, as figures and tables; and loss against contribution."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gt.analysis.aggregate import label
-from gt.report.figures import GREY, Drawing, frame, looks, right_labels
+from gt.report import text
+from gt.report.drawing import GREY, Drawing, frame, limits, looks, right_labels
 from gt.report.numbers import Panel, Results, Row
+from gt.report.tables import Column, Table
 
 GATE_INIT = "model.fusion.gate_init"
 SHARE = "ablation/share/"
@@ -29,6 +31,11 @@ class Sweep:
     name: str
     panel: Panel
     cells: dict[float, Row]
+
+    @property
+    def best(self) -> float:
+        """The value with the lowest mean."""
+        return min(self.cells, key=lambda value: float(self.cells[value]["mean"]))
 
 
 def sweeps(results: Results, path: str) -> list[Sweep]:
@@ -63,11 +70,12 @@ def gate_inits(results: Results) -> Figure | None:
     if not panels:
         return None
     most = max(sum(sweep.panel is panel for sweep in found) for panel in panels)
-    figure, axes = frame(panels, height=0.9 + 0.36 * most, width=5.0)
+    figure, axes = frame([panel.title for panel in panels], height=0.9 + 0.36 * most, width=5.0)
     for ax, panel in zip(axes, panels, strict=True):
         own = {s.name: {value: row["mean"] for value, row in s.cells.items()} for s in found if s.panel is panel}
         table = pd.DataFrame.from_dict(own, orient="index").sort_index(axis="columns")
         shading: dict[str, Any] = {"cmap": "crest", "linewidths": 1, "cbar_kws": {"label": "validation bits per byte"}}
+        ax.grid(visible=False)
         sns.heatmap(table, ax=ax, annot=True, fmt=".3f", annot_kws={"fontsize": 8}, **shading)
         ax.set(xlabel="initial gate", ylabel="")
         ax.set_xticklabels([f"{value:g}" for value in table.columns])
@@ -76,41 +84,88 @@ def gate_inits(results: Results) -> Figure | None:
     return figure
 
 
-def sensitivity(results: Results) -> Figure | None:
-    """Bits per byte against each other number that the study varies: a panel a setting, corpus and tokenizer."""
+def varied(results: Results) -> list[tuple[str, Panel, list[Sweep]]]:
+    """The sweeps of each number that the study varies, but for gate inits, by setting, corpus and tokenizer."""
     paths = dict.fromkeys(path for cell in results.plan["cells"] for path in cell["factors"] if path != GATE_INIT)
-    shown = [
-        (path, panel, own)
+    found = {path: sweeps(results, path) for path in paths}
+    return [
+        (path.rsplit(".", 1)[-1].replace("_", " "), panel, own)
         for path in paths
         for panel in results.panels
-        if (own := [sweep for sweep in sweeps(results, path) if sweep.panel is panel])
+        if (own := [sweep for sweep in found[path] if sweep.panel is panel])
     ]
-    if not shown:
+
+
+def sensitivity(results: Results) -> Figure | None:
+    """Bits per byte against each other number that the study varies: a panel a setting, corpus and tokenizer."""
+    if not (shown := varied(results)):
         return None
-    names = list(dict.fromkeys(sweep.name for _, _, own in shown for sweep in own))
-    style = looks(names)
-    figure, axes = frame([panel for _, panel, _ in shown], height=max(3.2, 0.19 * len(names)), width=5.0)
-    for ax, (path, _, own) in zip(axes, shown, strict=True):
-        ends = []
+    height = max(3.2, 0.19 * max(len(own) for _, _, own in shown))
+    figure, axes = frame([panel.title for _, panel, _ in shown], height=height, width=5.0)
+    style = looks(results)
+    for ax, (setting, _, own) in zip(axes, shown, strict=True):
+        ends, bounds, colours = [], [], {}
         for sweep in own:
-            look, values = style[sweep.name], sorted(sweep.cells)
+            values = sorted(sweep.cells)
             rows = [sweep.cells[value] for value in values]
-            means = [row["mean"] for row in rows]
-            ax.plot(values, means, marker=look.marker, color=look.colour, linestyle=look.dashes, linewidth=1.8, markersize=5)
+            colour, means = style[rows[0]["label"]].colour, [row["mean"] for row in rows]
+            colours[sweep.name] = style[rows[0]["label"]]
+            ax.plot(values, means, marker="o", color=colour, linewidth=1.8, markersize=5)
+            ax.plot(sweep.best, min(means), "o", color=colour, fillstyle="none", markersize=11, markeredgewidth=1.4)
             for value, row in zip(values, rows, strict=True):
-                ax.plot([value] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=4, alpha=0.3)
+                if row["lower"] is not None:
+                    ax.plot([value] * 2, [row["lower"], row["upper"]], color=colour, linewidth=4, alpha=0.3)
+                    bounds.append((row["lower"], row["upper"]))
             ends.append((sweep.name, values[-1], means[-1]))
-        values = sorted({value for sweep in own for value in sweep.cells})
-        if values[0] > 0 and values[-1] >= 4 * values[0]:
+        every = sorted({value for sweep in own for value in sweep.cells})
+        if every[0] > 0 and every[-1] >= 4 * every[0]:
             ax.set_xscale("log")
-        ax.set_xticks(values)
+        ax.set_xticks(every)
         ax.minorticks_off()
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.set_xlabel(path.rsplit(".", 1)[-1].replace("_", " "))
+        ax.set_ylim(limits([row["mean"] for sweep in own for row in sweep.cells.values()], bounds))
+        ax.set_xlabel(setting)
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
-        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
-        right_labels(ax, ends, style)
+        right_labels(ax, ends, colours)
     return figure
+
+
+def sensitivity_tables(results: Results) -> list[Table]:
+    """The same in numbers, and where each model is at its best: a table a setting, corpus and tokenizer."""
+    return [_sensitivity_table(*shown) for shown in varied(results)]
+
+
+def _sensitivity_table(setting: str, panel: Panel, own: list[Sweep]) -> Table:
+    every = sorted({value for sweep in own for value in sweep.cells})
+    rows = [
+        {
+            "model": sweep.name,
+            **{f"{value:g}": sweep.cells[value]["mean"] if value in sweep.cells else None for value in every},
+            "best": sweep.best,
+            "cost": max(row["mean"] for row in sweep.cells.values()) - sweep.cells[sweep.best]["mean"],
+            "ends": _ends(sweep),
+        }
+        for sweep in own
+    ]
+    columns = (
+        Column("model", "Model", "left"),
+        *(Column(f"{value:g}", f"{value:g}", shown=text.decimals) for value in every),
+        Column("best", "Best at", shown=lambda value: f"{value:g}"),
+        Column("ends", "which is", "left"),
+        Column("cost", "The worst costs", shown=text.signed),
+    )
+    caption = (
+        f"Sensitivity to {setting} on {panel.title}: mean validation bits per byte at each value, that with the lowest mean, "
+        "and what the worst costs over it."
+    )
+    name = f"sensitivity.{setting.replace(' ', '_')}.{panel.id}"
+    return Table(name, caption, columns, tuple(sorted(rows, key=lambda row: float(row[f"{row['best']:g}"]))))
+
+
+def _ends(sweep: Sweep) -> str:
+    """That the best is the first or last value, beyond which there may be a better."""
+    low, high = min(sweep.cells), max(sweep.cells)
+    return "the lowest tried" if sweep.best == low else "the highest tried" if sweep.best == high else ""
 
 
 def contributions(results: Results) -> Figure | None:
@@ -121,8 +176,9 @@ def contributions(results: Results) -> Figure | None:
     panels = [panel for panel in results.panels if sum(known[row["cell"]] is not None for row in panel.measured) > 1]
     if not panels:
         return None
-    style = looks(results.labels)
-    figure, axes = frame(panels, height=max(3.4, 0.19 * len(results.labels)), width=5.0)
+    style = looks(results)
+    height = max(3.4, 0.19 * max(len(panel.rows) for panel in panels))
+    figure, axes = frame([panel.title for panel in panels], height=height, width=5.0)
     for ax, panel in zip(axes, panels, strict=True):
         points = [(row, share) for row in panel.measured if (share := known[row["cell"]]) is not None]
         for row, share in points:
@@ -134,7 +190,8 @@ def contributions(results: Results) -> Figure | None:
         ax.plot(*zip(*front, strict=True), color=GREY, linewidth=1.2, linestyle="--", zorder=0)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.margins(x=0.08)
-        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+        bounds = [(row["lower"], row["upper"]) for row, _ in points if row["lower"] is not None]
+        ax.set_ylim(limits([row["mean"] for row, _ in points], bounds))
         ax.set_xlabel("contribution of the weaker branch")
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
         right_labels(ax, [(row["label"], share, row["mean"]) for row, share in points], style)
@@ -181,7 +238,8 @@ SWEEP_DRAWINGS = (
     Drawing(
         "sensitivity",
         "Sensitivity",
-        "Mean validation bits per byte, with 95 % intervals, of models that differ in one setting alone.",
+        "Mean validation bits per byte, with 95 % intervals, of models that differ in one setting alone; a ring marks the best "
+        "value of each. What of an interval is far beyond all means is cut off.",
         sensitivity,
     ),
 )

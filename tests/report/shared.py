@@ -44,7 +44,9 @@ def plan_of_rates(rates: tuple[float, ...] = (0.001, 0.01), seeds: int = 3) -> d
             cells.append({**cell, "id": f"{cell['id']}.{rate}", "factors": {RATE: rate}, "runs": ids})
             for seed, run in cell["runs"].items():
                 spec = plan["runs"][run]
-                runs[ids[seed]] = {**spec, "seed": int(seed), "training": {**spec["training"], "learning_rate": rate}}
+                model = spec["model"] | ({"fusion": {"name": "weighted"}} if cell["variant"] == "WS" else {})
+                training = {**spec["training"], "learning_rate": rate}
+                runs[ids[seed]] = {**spec, "seed": int(seed), "model": model, "training": training}
     return {**plan, "cells": cells, "runs": runs}
 
 

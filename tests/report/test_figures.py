@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,13 +13,16 @@ import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import make, overhang
+from shared import make, overhang, plan_of_rates
 
 from gt.analysis.verdicts import overview
-from gt.report import claim_figures, figures
-from gt.report.figures import DRAWINGS, EVALUATION_DRAWINGS, looks
+from gt.report import claim_figures, drawing, figures
+from gt.report.drawing import Drawing, limits, looks, views
+from gt.report.evaluation_figures import EVALUATION_DRAWINGS
+from gt.report.figures import DRAWINGS
 from gt.report.gallery import draw
-from gt.report.numbers import load
+from gt.report.numbers import Results, load
+from gt.report.sweeps import sensitivity, sensitivity_tables
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,9 +45,9 @@ def test_files_say_nothing_of_when_or_with_what_they_were_made(study: Path) -> N
         assert not any("Matplotlib" in part or "202" in part for part in metadata), file.name
 
 
-@pytest.mark.parametrize("drawing", [*DRAWINGS, *EVALUATION_DRAWINGS], ids=lambda drawing: drawing.name)
-def test_nothing_of_a_figure_is_cut_off(study: Path, drawing: figures.Drawing) -> None:
-    figure = drawing.draw(load(study))
+@pytest.mark.parametrize("kind", [*DRAWINGS, *EVALUATION_DRAWINGS], ids=lambda kind: kind.name)
+def test_nothing_of_a_figure_is_cut_off(study: Path, kind: Drawing) -> None:
+    figure = kind.draw(load(study))
     assert figure is not None
     assert overhang(figure) < 1 / 72
 
@@ -76,8 +81,77 @@ def test_a_study_without_runs_has_a_folder_without_figures(tmp_path: Path) -> No
 
 
 def test_variants_look_different_from_each_other(study: Path) -> None:
-    found = looks(load(study).labels)
+    found = looks(load(study))
     assert len(set(found.values())) == len(found) == 6
+
+
+@pytest.fixture(scope="module")
+def rates(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Four models at four rates, of which the best is the last for GPT-2, and one in the middle for GF."""
+    root = tmp_path_factory.mktemp("rates")
+    plan = plan_of_rates((0.001, 0.003, 0.01, 0.03), seeds=2)
+    for cell in plan["cells"]:
+        (rate,) = cell["factors"].values()
+        worse = {"GPT-2": 0.03 - rate, "GF": abs(rate - 0.003)}.get(cell["variant"], rate)
+        about = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
+        for seed, run in cell["runs"].items():
+            records.write_run(root / "runs" / run, run, about, int(seed), plan["runs"][run])
+            path = root / "runs" / run / "evaluation.json"
+            splits = json.loads(path.read_text())["splits"]
+            splits["val"]["bits_per_byte"] += 10 * worse
+            records.edit(path, splits=splits)
+    return load(make(root, plan))
+
+
+def test_a_variant_has_one_colour_at_all_settings_and_the_baseline_the_first(rates: Results) -> None:
+    found = looks(rates)
+    assert len(set(found.values())) == len(found) == 16
+    for variant in ("GPT-2", "GF", "WS", "GF-tuning"):
+        assert len({own.colour for label, own in found.items() if label.split(" (")[0] == variant}) == 1
+    assert found["GPT-2 (learning_rate=0.001)"].colour == drawing.COLOURS[0]
+    markers = {label.split(" (")[1]: own.marker for label, own in found.items()}
+    assert all(own.marker == markers[label.split(" (")[1]] for label, own in found.items())
+
+
+def test_many_cells_of_several_settings_have_axes_for_each(rates: Results, study: Path) -> None:
+    shown = views(rates.panels, rates.curves)
+    assert [view.title.split("\n")[1] for view in shown] == [f"learning_rate={rate}" for rate in (0.001, 0.003, 0.01, 0.03)]
+    assert [sorted(view.names.values()) for view in shown] == [["GF", "GF-tuning", "GPT-2", "WS"]] * 4
+    assert len({ax.get_ylim() for ax in figures.learning_curves(rates).axes}) == 1
+    few = load(study)
+    assert [view.title for view in views(few.panels, few.curves)] == [panel.title for panel in few.panels]
+    assert len(views(rates.panels, rates.curves, split=False)) == 1
+
+
+@given(
+    st.lists(st.floats(-100, 100), min_size=1, max_size=8),
+    st.lists(st.tuples(st.floats(-1e6, 0), st.floats(0, 1e6)), max_size=8),
+)
+def test_an_axis_shows_all_values_and_no_interval_can_press_them_together(
+    values: list[float], bounds: list[tuple[float, float]]
+) -> None:
+    low, high = limits(values, bounds)
+    assert low < min(values) and max(values) < high
+    if max(values) - min(values) > 1e-6:
+        assert max(values) - min(values) >= 0.69 * (high - low)
+
+
+def test_sensitivity_says_where_each_model_is_best_and_whether_a_better_may_lie_beyond(rates: Results) -> None:
+    (table,) = sensitivity_tables(rates)
+    rows = {row["model"]: row for row in table.rows}
+    assert (rows["GPT-2"]["best"], rows["GPT-2"]["ends"]) == (0.03, "the highest tried")
+    assert (rows["GF"]["best"], rows["GF"]["ends"]) == (0.003, "")
+    assert (rows["WS"]["best"], rows["WS"]["ends"]) == (0.001, "the lowest tried")
+    assert rows["GF"]["cost"] == pytest.approx(0.27, abs=1e-6)
+    figure = sensitivity(rates)
+    assert figure is not None and overhang(figure) < 1 / 72
+
+
+def test_models_of_one_size_have_no_figure_of_sizes(study: Path) -> None:
+    results = load(study)
+    assert figures.parameters(results) is not None
+    same = replace(results, cells=results.cells.assign(n_params_non_embedding=100_000))
+    assert figures.parameters(same) is None
 
 
 def test_a_mean_curve_is_over_completed_seeds_only(study: Path) -> None:
@@ -92,7 +166,7 @@ def test_a_mean_curve_is_over_completed_seeds_only(study: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
 def test_labels_keep_their_order_and_their_distance(places: list[float]) -> None:
-    spread = figures._spread(sorted(places), 0.05)
+    spread = drawing._spread(sorted(places), 0.05)
     assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(spread))
     assert min(spread) >= -1e-9
     assert max(spread) <= 1 + 1e-9

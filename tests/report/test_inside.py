@@ -13,7 +13,7 @@ import pytest
 import records
 from shared import make, overhang, report
 
-from gt.report.figures import STYLE
+from gt.report.drawing import STYLE
 from gt.report.gallery import draw
 from gt.report.inside import inside_tables, measured
 from gt.report.inside_figures import inside_drawings

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from gt.report.figures import STYLE
+from gt.report.drawing import STYLE
 from gt.report.formats import FONTS
 from gt.report.svg import NAMESPACE, small
 

@@ -86,6 +86,7 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
     names = ["results", "models", "components", "coverage", "runs", "costs", "names"]
     names += ["results.embedded.char", "results.embedded.bpe1024", "context", "recall.mqar", "generation", "quantisation"]
+    names += ["cost.batch_1", "cost.batch_8"]
     names += ["claims", "forms", "incomplete", "environment", "checklist"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
@@ -193,6 +194,8 @@ def test_evaluations_are_means_over_seeds_of_what_the_records_have(study: Path) 
     assert tables["context"]["GF"]["context/useful_window"] == 256
     assert tables["generation"]["GPT-2"]["generation/state_bytes@1024"] == 512 * 1024
     assert set(tables["quantisation"]) == {"GF"}
+    assert tables["cost.batch_8"]["GF"]["cost/training_peak_bytes/batch_8@256"] == 2**22 * 256 * 8
+    assert tables["cost.batch_1"]["GF"]["cost/forward_tokens_per_second/batch_1@64"] == 3000
     assert tables["recall.mqar"]["GF"]["4 items"].startswith("0.750 [")
 
 

@@ -47,8 +47,10 @@ rule figures:
     threads: 2
     params:
         code=fingerprint(
-            *("report/gallery", "report/figures", "report/sweeps", "report/svg"),
+            *("report/gallery", "report/drawing", "report/svg"),
+            *("report/figures", "report/evaluation_figures", "report/sweeps"),
             *("report/inside", "report/inside_figures"),
+            *("report/tables", "report/evaluation_tables"),
             *("report/numbers", "report/text"),
         ),
         folder=folder_of_output,
