@@ -54,15 +54,17 @@ def warnings(studies: Sequence[Results]) -> list[str]:
     """How some runs were made that others were not, over all studies; of several, in which of them these runs are."""
     runs = runs_of(studies)
     rows = runs.astype(object).where(runs.notna(), None).to_dict("records")
-    found = []
+    found: dict[tuple[frozenset[str], str], list[str]] = {}
     for column, where, odd in unlike([{str(key): value for key, value in row.items()} for row in rows]):
-        ids = {row["run_id"] for row in odd}
+        how = UNLIKE.get(column, "made with another version of {} than most") + (f" of {where}" if where else "")
+        found.setdefault((frozenset(row["run_id"] for row in odd), how), []).append(column.replace("code/", "gt."))
+    said = []
+    for (ids, how), columns in found.items():
         inside = [f"`{own.study}`" for own in studies if not ids.isdisjoint(own.runs["run_id"])]
         among = f", in {text.listed(inside)}" if len(studies) > 1 else ""
-        how = UNLIKE.get(column, f"made with another version of gt.{column.removeprefix('code/')} than most")
-        in_place = f" of {where}" if where else ""
-        found.append(f"{text.plural(len(ids), 'run')} {'was' if len(ids) == 1 else 'were'} {how}{in_place}{among}.")
-    return found
+        were = f"{text.plural(len(ids), 'run')} {'was' if len(ids) == 1 else 'were'}"
+        said.append(f"{were} {how.format(text.listed(columns))}{among}.")
+    return said
 
 
 def versions(runs: pd.DataFrame) -> list[int]:

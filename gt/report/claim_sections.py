@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, cautions, measured, measures, reasons
+from gt.report.claims import attribution, cautions, measured, measures, reasons, surely
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -53,7 +53,7 @@ def claims_table(rows: Sequence[Row]) -> Table:
     caption = (
         "The claims and their verdicts. p: that the claim holds, or that it does not, whichever is smaller; adjusted by Holm "
         "over its family. * exploratory: registered after the first run, edited since, or not at all; adjusted by Benjamini "
-        "and Hochberg."
+        "and Hochberg. † To be read with care: the claim’s section says why."
     )
     return Table("claims", caption, columns, tuple(_claim_row(row) for row in sorted(rows, key=_untested)))
 
@@ -70,7 +70,7 @@ def _claim_row(row: Row) -> dict[str, object]:
         "id": row.id,
         "title": row.claim.title,
         "study": row.claim.study,
-        "verdict": row.verdict + " *" * bool(own.get("exploratory")),
+        "verdict": row.verdict + " *" * bool(own.get("exploratory")) + " †" * bool(own and cautions(own)),
         "seeds": max((test["n"] for test in tests), default=None),
         "p": own.get("p"),
         "p_adjusted": own.get("p_adjusted"),
@@ -143,11 +143,7 @@ def _about(row: Row) -> Terms:
     if row.arms:
         by_form: dict[str, list[str]] = {}
         for arm, own in row.arms.items():
-            by_form.setdefault(own["verdict"], []).append(arm if own["p"] is None else f"{arm} ({_p(own['p'])})")
+            by_form.setdefault(own["verdict"], []).append(arm + surely(own))
         words = "; ".join(f"{verdict} under {text.listed(arms)}" for verdict, arms in by_form.items())
         pairs.append(("By branch form", f"{text.capital(words)}. {attribution(row)}".strip()))
     return Terms(tuple(pairs))
-
-
-def _p(value: float) -> str:
-    return f"p {text.p_equation(value)}"

@@ -19,6 +19,8 @@ from gt.report import text
 
 Json = dict[str, Any]
 WIDTH = 100
+# A p value that is printed as 1.
+UNSURE = 0.9995
 
 
 def number(value: float | None, figures: int = 4) -> str:
@@ -89,9 +91,11 @@ def cautions(judgement: Json) -> list[str]:
     for own in found["dead"]:
         share = f"{number(100 * own['share'], 2)} % of what zeroing either branch costs"
         said.append(f"{own['cell']}'s {BRANCHES[own['branch']]} branch does nothing: it has {share}.")
+    ends: dict[str, list[str]] = {}
     for own in found["edges"]:
-        tried = f"{own['end']} {own['setting']} of the {own['tried']} that were tried"
-        said.append(f"{own['cell']} has the {tried}: a better one may lie beyond.")
+        ends.setdefault(f"the {own['end']} {own['setting']} of the {own['tried']} that were tried", []).append(own["cell"])
+    for end, names in ends.items():
+        said.append(f"{text.listed(names)} {'has' if len(names) == 1 else 'have'} {end}: a better one may lie beyond.")
     if found["versions"]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"
@@ -99,9 +103,14 @@ def cautions(judgement: Json) -> list[str]:
     return said
 
 
+def surely(judgement: Json) -> str:
+    """The p of a judgement in brackets, as it follows its verdict; nothing without one, or where it speaks for neither side."""
+    return "" if judgement["p"] is None or judgement["p"] > UNSURE else f" (p {text.p_equation(judgement['p'])})"
+
+
 def certainty(judgement: Json) -> str:
     """What the smaller of the two p values says, alone and in the family. One that is 1 speaks for neither side."""
-    if judgement["p"] > 0.9995:
+    if judgement["p"] > UNSURE:
         return "No test decides: neither that the claim holds nor that it does not has a p below 1."
     how = "Benjamini and Hochberg" if judgement["exploratory"] else "Holm"
     speaks = "for" if judgement["leaning"] == "supported" else "against"
@@ -176,8 +185,7 @@ def why(row: Row) -> str:
         blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
         blocks += [f"Read with care: {words}" for words in cautions(row.judgement)]
     for arm, judged in row.arms.items():
-        p = f" (p {text.p_equation(judged['p'])})" if judged["p"] is not None else ""
-        blocks.append(f"Under {arm}: {judged['verdict']}{p}.")
+        blocks.append(f"Under {arm}: {judged['verdict']}{surely(judged)}.")
     if explained := attribution(row):
         blocks.append(explained)
     return "\n".join(textwrap.fill(block, WIDTH, subsequent_indent="  ") for block in blocks)

@@ -138,7 +138,8 @@ def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> 
     """Either study is of one version by itself. The second has two runs of the first as well."""
     first, second = written(tmp_path), written(tmp_path, "two", variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("bpe1024",))
     own = list(second["runs"])
-    code = json.loads((tmp_path / "runs" / own[0] / "manifest.json").read_text())["code"] | {"models": "f" * 16}
+    code = json.loads((tmp_path / "runs" / own[0] / "manifest.json").read_text())["code"]
+    code |= {"models": "f" * 16, "ops": "f" * 16}
     for run in own:
         records.edit(tmp_path / "runs" / run / "manifest.json", code=code, git_dirty=True)
     second["cells"].append(first["cells"][0])
@@ -148,7 +149,7 @@ def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> 
     assert answers(*studies)[same] == ("no", "2 versions trained 12 and 4 of 16 runs")
     assert answers(studies[0])[same] == ("yes", "12 of 12 runs are of one version")
     assert checklist.warnings(studies) == [
-        "4 runs were made with another version of gt.models than most, in `two`.",
+        "4 runs were made with another version of gt.models and gt.ops than most, in `two`.",
         "4 runs were made from a working tree with uncommitted changes, in `two`.",
     ]
 

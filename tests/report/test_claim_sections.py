@@ -11,8 +11,8 @@ import records
 from shared import COMMON, RATE, make, plan_of_rates
 
 from gt.analysis.verdicts import Row, judge, overview
-from gt.report.claim_sections import claim_sections
-from gt.report.claims import attribution, cautions, measured, reasons, why
+from gt.report.claim_sections import claim_sections, claims_table
+from gt.report.claims import attribution, cautions, measured, reasons, surely, why
 from gt.report.document import Terms, walk
 
 # Of the records' known answers in characters, bits per byte: GPT-2 2.30, GF 2.18, WS 2.35; the seeds' offsets are small.
@@ -57,6 +57,7 @@ def test_cells_that_do_not_beat_an_n_gram_model_are_named_with_the_numbers(tmp_p
     assert " ".join(why(row).split()).count("does not beat") == 2
     (terms,) = [block for block in walk([own for own in claim_sections([row], {}) if own]) if isinstance(block, Terms)]
     assert dict(terms.pairs)["Read with care"] == " ".join(expected)
+    assert claims_table([row]).rows[0]["verdict"] == "supported * †"
 
 
 def test_what_was_counted_needs_no_training(tmp_path: Path, plan: dict[str, Any]) -> None:
@@ -136,6 +137,14 @@ def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best
     assert [own for own in said(row) if "tried" in own] == ([words] if end else [])
 
 
+def test_cells_at_the_same_end_share_a_sentence() -> None:
+    edges = [{"cell": name, "setting": "learning_rate", "end": "highest", "tried": 3} for name in ("A", "B")]
+    found = {"undertrained": [], "dead": [], "edges": edges, "versions": []}
+    words = "A and B have the highest learning_rate of the 3 that were tried: a better one may lie beyond."
+    assert cautions({"tests": [{}], "cautions": found}) == [words]
+    assert cautions({"tests": [], "cautions": found}) == []  # nothing was tested
+
+
 @pytest.mark.parametrize(
     ("lower", "estimate", "upper", "shown"),
     [
@@ -168,6 +177,7 @@ def judgement(*tests: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def test_a_p_of_one_speaks_for_neither_side() -> None:
     assert "p = 0.200 for the claim; Holm in the family f: p = 0.400." in reasons(judgement({}))
+    assert (surely(judgement(p=0.2)), surely(judgement(p=1.0)), surely(judgement(p=None))) == (" (p = 0.200)", "", "")
     (said,) = [line for line in reasons(judgement({}, p=1.0, p_adjusted=1.0)) if "measured" not in line]
     assert said == "No test decides: neither that the claim holds nor that it does not has a p below 1."
 
