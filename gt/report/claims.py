@@ -94,8 +94,8 @@ def cautions(judgement: Json) -> list[str]:
     ends: dict[str, list[str]] = {}
     for own in found["edges"]:
         ends.setdefault(f"the {own['end']} {own['setting']} of the {own['tried']} that were tried", []).append(own["cell"])
-    for end, names in ends.items():
-        said.append(f"{text.listed(names)} {'has' if len(names) == 1 else 'have'} {end}: a better one may lie beyond.")
+    for end, alike in ends.items():
+        said.append(f"{text.listed(alike)} {'has' if len(alike) == 1 else 'have'} {end}: a better one may lie beyond.")
     if found["versions"]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"
