@@ -14,7 +14,7 @@ from gt.analysis.aggregate import MAIN, label, unlike
 from gt.analysis.verdicts import Row as Claim
 from gt.fingerprint import TRAINING_PARTS
 from gt.report import text
-from gt.report.tables import NAME, PLACE, Column, Table
+from gt.report.tables import Column, Table, naming
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -111,8 +111,7 @@ def _some(results: Results, rows: Sequence[dict[str, object]], most: int = 8) ->
 def incomplete_table(results: Results) -> Table:
     """The runs that diverged or failed, and why."""
     columns = (
-        NAME,
-        *PLACE,
+        *naming(results.incomplete),
         Column("seed", "Seed", shown=text.count),
         Column("status", "Status", "left"),
         Column("reason", "Reason", "left", wraps=True),

@@ -157,7 +157,7 @@ def frame(titles: Sequence[str], height: float, width: float) -> tuple[Figure, l
 def view_frame(shown: Sequence[View]) -> tuple[Figure, list[Axes]]:
     """Axes for views, with room for the names of cells beside them."""
     most = max(len(view.rows) for view in shown)
-    return frame([view.title for view in shown], height=max(2.7 if len(shown) > 4 else 3.4, 0.19 * most), width=5.1)
+    return frame([view.title for view in shown], height=max(2.2 if len(shown) > 4 else 3.4, 0.19 * most), width=5.1)
 
 
 def share_y(axes: Sequence[Axes], shown: Sequence[View]) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from gt.report.drawing import GREY, SHORT, Drawing, Look, looks, right_labels, share_y, view_frame, views
+from gt.report.drawing import GREY, SHORT, Drawing, Look, limits, looks, right_labels, share_y, view_frame, views
 from gt.report.evaluation_tables import cost_batches
 from gt.report.numbers import Results, interval_of
 
@@ -112,6 +112,8 @@ def _figure(
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             ax.yaxis.set_major_formatter(SHORT)
             ax.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.set_ylim(limits([*view.of(rows)["value"], *view.of(dashed)["value"]], []))
         ax.set(xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
     share_y(axes, shown)
     for ax, view, points in zip(axes, shown, ends, strict=True):

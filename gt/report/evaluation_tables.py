@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from gt.analysis.statistics import mean_interval
 from gt.report import text
-from gt.report.tables import NAME, PLACE, Column, Table
+from gt.report.tables import Column, Table, naming
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -47,7 +49,7 @@ def _evaluation_table(results: Results, name: str, caption: str, measures: Seque
         values = {column.key: results.evaluation(metric, cell["cell"], at) for metric, at, column in keyed}
         if any(value is not None for value in values.values()):
             rows.append({**cell, **values})
-    return Table(name, caption, (NAME, *PLACE, *(column for _, _, column in keyed)), tuple(rows))
+    return Table(name, caption, (*naming(rows), *(column for _, _, column in keyed)), tuple(rows))
 
 
 def _context_table(results: Results) -> Table:
@@ -82,7 +84,7 @@ def _recall_table(results: Results, task: str) -> Table:
         "of one seed, Wilson's). Control: what is asked for was taken out of the episode."
     )
     columns = (*(Column(header, header) for _, header, _ in shares), Column("chance", "Chance", shown=three_decimals))
-    return Table(f"recall.{task}", caption, (NAME, *PLACE, *columns), tuple(rows))
+    return Table(f"recall.{task}", caption, (*naming(rows), *columns), tuple(rows))
 
 
 def _needle_table(results: Results) -> Table:
@@ -108,22 +110,35 @@ def _generation_table(results: Results) -> Table:
 
 
 def _cost_tables(results: Results) -> list[Table]:
-    """Speed and memory by length, a table a batch."""
-    tables = []
-    for batch in cost_batches(results):
-        measures = [
-            Measure(metric := f"cost/{part}_{name}/batch_{batch}", header, shown, results.places(metric))
-            for part in ("training", "forward")
-            for name, header, shown in (
-                ("tokens_per_second", f"{text.capital(part)}: tokens/s at", text.count),
-                ("peak_bytes", f"{text.capital(part)}: MiB at", lambda value: text.mebibytes(value).removesuffix(" MiB")),
-            )
+    """Speed and memory by length: a row a cell and batch."""
+    passes = (
+        "of a training pass, which is forward and backward, and of a forward pass, in so many windows at once of so many "
+        "tokens, without compiled regions."
+    )
+    kinds: tuple[tuple[str, str, str, Callable[[Any], str]], ...] = (
+        ("speed", "tokens_per_second", f"Speed by length: tokens/s {passes}", text.count),
+        ("memory", "peak_bytes", f"Memory by length: peak MiB {passes}", lambda n: text.mebibytes(n).removesuffix(" MiB")),
+    )
+    batches, tables = cost_batches(results), []
+    lengths = sorted({at for batch in batches for at in results.places(f"cost/training_peak_bytes/batch_{batch}")})
+    places = [(part, at, f"{part}@{at:g}") for part in ("training", "forward") for at in lengths]
+    for name, measure, caption, shown in kinds:
+        rows = [
+            {
+                **cell,
+                "batch": batch,
+                **{
+                    key: results.evaluation(f"cost/{part}_{measure}/batch_{batch}", cell["cell"], at)
+                    for part, at, key in places
+                },
+            }
+            for cell in results.cell_rows_in_order
+            for batch in batches
         ]
-        caption = (
-            f"Cost by length, {text.plural(batch, 'window')} at once: tokens/s and peak memory of a training pass, which is "
-            "forward and backward, and of a forward pass, in windows of so many tokens, without compiled regions."
-        )
-        tables.append(_evaluation_table(results, f"cost.batch_{batch}", caption, measures))
+        rows = [row for row in rows if any(row[key] is not None for _, _, key in places)]
+        columns = (Column(key, f"{text.capital(part)} at {at:g}", shown=shown) for part, at, key in places)
+        batch = Column("batch", "Batch", shown=text.count)
+        tables.append(Table(f"cost.{name}", caption, (*naming(rows), batch, *columns), tuple(rows), groups="cell"))
     return tables
 
 
@@ -134,10 +149,31 @@ def cost_batches(results: Results) -> list[int]:
 
 
 def _quantisation_table(results: Results) -> Table:
-    caption = "Quantisation: the change of the loss (nats/token) when states, decays or their logarithms are rounded."
+    """Differences so small that their unit is a ten-thousandth."""
     cases = [m for m in results.measured if m.startswith("quantisation/") and m.endswith("/difference")]
-    measures = [Measure(m, m.removeprefix("quantisation/").removesuffix("/difference"), text.signed) for m in cases]
-    return _evaluation_table(results, "quantisation", caption, measures)
+    rows = []
+    for cell in results.cell_rows_in_order:
+        known = {m: results.measured[m][cell["cell"]]["value"] for m in cases if cell["cell"] in results.measured[m]}
+        if known:
+            means = {m: float(values.mean()) for m, values in known.items()}
+            shown = {f"{m}/shown": _ten_thousandths(values.tolist()) for m, values in known.items()}
+            rows.append({**cell, **dict.fromkeys((f"{m}/shown" for m in cases), ""), **dict.fromkeys(cases), **means, **shown})
+    columns = (
+        Column(m, m.removeprefix("quantisation/").removesuffix("/difference"), whole_row=itemgetter(f"{m}/shown"))
+        for m in cases
+    )
+    caption = (
+        "Quantisation: the change of the loss, in ten-thousandths of a nat a token, with 95 % intervals, when states, decays "
+        "or their logarithms are rounded."
+    )
+    return Table("quantisation", caption, (*naming(rows), *columns), tuple(rows))
+
+
+def _ten_thousandths(values: list[float]) -> str:
+    """+1.3 ± 0.9"""
+    own = mean_interval([1e4 * value for value in values])
+    half = "" if own.lower is None or own.upper is None else f" ± {(own.upper - own.lower) / 2:.1f}"
+    return f"{text.signed(own.mean, 1)}{half}"
 
 
 def three_decimals(value: float) -> str:

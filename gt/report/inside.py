@@ -18,7 +18,7 @@ from gt.probes.thresholds import RED_FLAGS, TESTS, Check
 from gt.probes.thresholds import Table as Bounds
 from gt.probes.verdicts import Outcome, judge
 from gt.report import text
-from gt.report.tables import NAME, PLACE, Column, Table
+from gt.report.tables import Column, Table, naming
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results, Row
@@ -175,8 +175,7 @@ def branches_table(cells: list[Measured]) -> Table:
         about = {"branches": ", ".join(letters), "share": estimate.mean, "lower": estimate.lower, "upper": estimate.upper}
         rows.append({**own.cell, **about, **losses, **values})
     columns = (
-        NAME,
-        *PLACE,
+        *naming(rows),
         Column("branches", "Branches", "left"),
         Column("share", "Contribution of the first ± 95 %", whole_row=_share),
         Column("loss_0", "Loss without the first", shown=text.signed),
@@ -189,7 +188,8 @@ def branches_table(cells: list[Measured]) -> Table:
     )
     caption = (
         "What a trained network loses, in nats a token of held-out text, without one of its branches; the first branch's "
-        "share of both losses is its contribution. What follows the losses was read as that in the record, and is not it."
+        "share of both losses is its contribution. What follows the losses was read as that in the record, and is not it. "
+        "Where a share is 0 or 1, a branch adds nothing; a ratio of states that is nearly nothing is of one that has died."
     )
     return Table("inside.branches", caption, columns, tuple(rows), ("lower", "upper"))
 
@@ -235,8 +235,7 @@ def variance_table(cells: list[Measured]) -> Table:
         row["word"] = _amplifies(row["embedding_lower"], row["embedding_upper"])
         rows.append(row)
     columns = (
-        NAME,
-        *PLACE,
+        *naming(rows),
         Column("embedding", "Last block over embedding", shown=text.significant),
         Column("embedding_lower", "95 % interval", whole_row=lambda r: _between(r["embedding_lower"], r["embedding_upper"])),
         Column("word", "Trained, it is", "left"),
@@ -272,8 +271,7 @@ def states_table(cells: list[Measured]) -> Table:
         for letter in own.branches("state/rms")
     ]
     columns = (
-        NAME,
-        *PLACE,
+        *naming(rows),
         Column("branch", "Branch", "left"),
         *(Column(name, header, shown=text.significant) for name, header in shown.items()),
     )
@@ -300,14 +298,14 @@ def softmax_table(cells: list[Measured]) -> Table:
         for when in ("", "initial/")
     ]
     caption = "Softmax health on held-out text. Saturated: the share of positions with a probability above .99."
-    return Table("inside.softmax", caption, (NAME, *PLACE, *columns), tuple(rows))
+    return Table("inside.softmax", caption, (*naming(rows), *columns), tuple(rows))
 
 
 def tests_table(cells: list[Measured]) -> Table:
     """The record's tests and the red flags on every cell: for programs, since a reader has them cell by cell."""
     rows = [{**own.cell, **row} for own in cells for row in own.judged]
     caption = f"The record's tests on every cell. {VALUES}"
-    return Table("inside.tests", caption, (NAME, *PLACE, *JUDGED), tuple(rows), formats=("csv",))
+    return Table("inside.tests", caption, (*naming(rows), *JUDGED), tuple(rows), formats=("csv",))
 
 
 def _exp(value: float | None) -> float | None:

@@ -28,7 +28,8 @@ def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
     claimed = [row for row in claims if row.claim.study]
     question = f"Which of {text.plural(len(claimed), 'claim')} about small language models hold when they are put to the test? "
     places = list(dict.fromkeys(panel.title for own in studies for panel in own.panels))
-    what = f"{of} train {text.plural(len({row['label'] for own in studies for row in own.run_cells}), 'model')}"
+    models = len({row["label"] for own in studies for row in own.run_cells})
+    what = f"{of} train {text.plural(models, 'model')}, a model at other settings counted again"
     sizes = f", of {_range(done['n_params'])} parameters, on {_range(done['tokens'])} tokens" if len(done) else ""
     return f"{question if claimed else ''}{what}{sizes}: {'; '.join(places)}."
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gt.catalogue import components
 from gt.report import text
 from gt.report.models import models_table
-from gt.report.tables import NAME, PLACE, Column, Row, Table
+from gt.report.tables import Column, Row, Table, naming
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -33,8 +33,7 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
     of their settings, and verdict.
     """
     columns = (
-        NAME,
-        *(PLACE if with_place else ()),
+        *naming(rows, with_place),
         Column("n_params_non_embedding", "Parameters¹", shown=text.count),
         Column("state_size", "State (floats)", shown=text.count),
         Column("completed", "Seeds", whole_row=lambda r: f"{r['completed']} of {r['planned']}"),
@@ -94,8 +93,7 @@ def components_table(results: Results) -> Table:
 def coverage_table(results: Results) -> Table:
     """What was planned, and what became of it."""
     columns = (
-        NAME,
-        *PLACE,
+        *naming(results.cell_rows_in_order),
         *(Column(key, key.capitalize(), shown=text.count) for key in ("planned", "completed", "diverged", "failed", "missing")),
     )
     return Table("coverage", "Planned runs and what became of them.", columns, tuple(results.cell_rows_in_order))
@@ -104,8 +102,7 @@ def coverage_table(results: Results) -> Table:
 def runs_table(results: Results) -> Table:
     """Every run of every seed."""
     columns = (
-        NAME,
-        *PLACE,
+        *naming(results.run_rows),
         Column("seed", "Seed", shown=text.count),
         Column("status", "Status", "left"),
         Column("val/bits_per_byte", "Bits/byte", shown=text.decimals),
@@ -126,8 +123,7 @@ def runs_table(results: Results) -> Table:
 def costs_table(results: Results) -> Table:
     """Means over a cell's completed runs."""
     columns = (
-        NAME,
-        *PLACE,
+        *naming(results.run_cells),
         Column("completed", "Runs", shown=text.count),
         Column("tokens_per_second_mean", "Tokens/s", shown=text.count),
         Column("device_seconds_mean", "Device time a run", shown=text.duration),

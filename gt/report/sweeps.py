@@ -22,6 +22,8 @@ from gt.report.tables import Column, Table
 
 GATE_INIT = "model.fusion.gate_init"
 SHARE = "ablation/share/"
+# Of a heat map; fewer numbers are read better in a table.
+FEWEST_SQUARES = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def gate_inits(results: Results) -> Figure | None:
     """Mean bits per byte by fusion and gate init."""
     found = sweeps(results, GATE_INIT)
     panels = _panels(results, found)
-    if not panels:
+    if sum(len(sweep.cells) for sweep in found) < FEWEST_SQUARES:
         return None
     most = max(sum(sweep.panel is panel for sweep in found) for panel in panels)
     figure, axes = frame([panel.title for panel in panels], height=0.9 + 0.36 * most, width=5.0)

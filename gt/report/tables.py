@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -130,8 +130,22 @@ class Table:
                 temporary.write_text(contents[suffix](), encoding="utf-8")
 
 
-PLACE = (Column("corpus", "Corpus", "left"), Column("tokenizer", "Tokenizer", "left"))
 NAME = Column("label", "Variant", "left")
+PLACE = (Column("corpus", "Corpus", "left"), Column("tokenizer", "Tokenizer", "left"))
+# Before the settings of a row.
+FACTOR = "factor/"
+
+
+def naming(rows: Sequence[Row], with_place: bool = True) -> tuple[Column, ...]:
+    """What tells the cells of a table apart: variant, corpus and tokenizer, and a column for each setting that they vary."""
+    varied = dict.fromkeys(key for row in rows for key in row if key.startswith(FACTOR) and not text.absent(row[key]))
+    name = Column("label", "Variant", "left", whole_row=lambda row: str(row["variant"])) if varied else NAME
+    named = (Column(key, key.rsplit(".", 1)[-1].removeprefix(FACTOR).replace("_", " "), shown=_setting) for key in varied)
+    return (name, *(PLACE if with_place else ()), *named)
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:
@@ -161,6 +175,8 @@ LATEX = {
     "Δ": r"$\Delta$",
     "–": "--",
     "¹": r"$^1$",
+    "’": "'",
+    "†": r"$^\dagger$",
 }
 
 

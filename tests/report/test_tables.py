@@ -86,7 +86,7 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
     names = ["results", "models", "components", "coverage", "runs", "costs", "names"]
     names += ["results.embedded.char", "results.embedded.bpe1024", "context", "recall.mqar", "generation", "quantisation"]
-    names += ["cost.batch_1", "cost.batch_8"]
+    names += ["cost.speed", "cost.memory"]
     names += ["claims", "forms", "incomplete", "environment", "checklist"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
@@ -123,6 +123,9 @@ def test_cells_stand_by_settings_with_the_baseline_of_each(tmp_path: Path) -> No
     assert [[row["label"].split(" ")[0] for row in rows] for rows in panel.groups] == [["GF", "GPT-2", "WS"]] * 2
     table = results_table("results", "", panel.rows)
     assert table.breaks() == [3]
+    head, *cells = table.markdown().split("\n\n")[1].splitlines()
+    assert head.startswith("| Variant | learning rate |")
+    assert [row.split(" | ")[:2] for row in cells[1:3]] == [["| GF", "0.001"], ["| GPT-2", "0.001"]]
     assert [row["verdict"] for row in table.rows].count("baseline") == 2
     assert table.rows[3]["difference"] == pytest.approx(table.rows[0]["difference"], abs=1e-9)  # to GPT-2 at its own rate
     assert table.latex().count(r"\midrule") == 2
@@ -194,8 +197,12 @@ def test_evaluations_are_means_over_seeds_of_what_the_records_have(study: Path) 
     assert tables["context"]["GF"]["context/useful_window"] == 256
     assert tables["generation"]["GPT-2"]["generation/state_bytes@1024"] == 512 * 1024
     assert set(tables["quantisation"]) == {"GF"}
-    assert tables["cost.batch_8"]["GF"]["cost/training_peak_bytes/batch_8@256"] == 2**22 * 256 * 8
-    assert tables["cost.batch_1"]["GF"]["cost/forward_tokens_per_second/batch_1@64"] == 3000
+    costs = {table.name: table for table in evaluation_tables(load(study))}
+    gf = [row for row in costs["cost.memory"].rows if row["cell"] == "GF.embedded.char"]
+    assert [(row["batch"], row["training@256"]) for row in gf] == [(1, 2**30), (8, 2**33)]
+    assert tables["cost.speed"]["GF"]["forward@64"] == 3000 * 8  # the last row of the label, in the batch of 8
+    shown = {column.key: column for column in costs["quantisation"].columns}["quantisation/state/mamba2/int8/difference"]
+    assert shown.text(costs["quantisation"].rows[0]) == "+20.0 ± 0.0"
     assert tables["recall.mqar"]["GF"]["4 items"].startswith("0.750 [")
 
 
