@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def evaluation_tables(results: Results) -> list[Table]:
     """What the trained models can do: the tables for which the study has measurements."""
-    made = [_context_table(results), *(_recall_table(results, task) for task in results.recall_tasks)]
+    made = [_context_table(results), *(table for task in results.recall_tasks for table in _recall_tables(results, task))]
     made += [_needle_table(results), _generation_table(results), *_cost_tables(results), _quantisation_table(results)]
     return [table for table in made if table.rows]
 
@@ -66,25 +66,38 @@ def _context_table(results: Results) -> Table:
     return _evaluation_table(results, "context", caption, measures)
 
 
-def _recall_table(results: Results, task: str) -> Table:
-    """Shares of right answers, which have intervals."""
+# The last part of a metric's name, a header, and where it was measured.
+Share = tuple[str, str, float | None]
+
+
+def _recall_tables(results: Results, task: str) -> list[Table]:
+    """Shares of right answers, which have intervals: by items with the control, and by length with whole episodes."""
     metric = f"recall/{task}"
-    shares: list[tuple[str, str, float | None]] = [
-        *(("accuracy", "Accuracy", None), ("episodes", "Whole episodes", None), ("control", "Control", None)),
-        *(("by_items", f"{n:g} items", n) for n in results.places(f"{metric}/by_items")),
-        *(("by_length", f"length {n:g}", n) for n in results.places(f"{metric}/by_length")),
+    items, lengths = (results.places(f"{metric}/{what}") for what in ("by_items", "by_length"))
+    first: list[Share] = [("accuracy", "Accuracy", None), *(("by_items", f"{n:g} items", n) for n in items)]
+    first.append(("control", "Control", None))
+    second: list[Share] = [("episodes", "Whole episodes", None), *(("by_length", f"length {n:g}", n) for n in lengths)]
+    about = (
+        "the share of right answers in episodes that training did not see, with 95 % intervals (over seeds; of one seed, "
+        "Wilson’s)"
+    )
+    control = "Control: what is asked for was taken out of the episode. Chance: a guess among all answers"
+    return [
+        _shares_table(results, metric, f"recall.{task}", f"Recall, {task}: {about}. {control}.", first),
+        _shares_table(
+            results, metric, f"recall.{task}.length", f"Recall, {task}, of whole episodes and by length: {about}.", second
+        ),
     ]
+
+
+def _shares_table(results: Results, metric: str, name: str, caption: str, shares: Sequence[Share]) -> Table:
     rows = []
     for cell in results.cell_rows_in_order:
         if results.evaluation(f"{metric}/accuracy", cell["cell"]) is not None:
             shown = {header: results.evaluation_interval(f"{metric}/{m}", cell["cell"], at) for m, header, at in shares}
             rows.append({**cell, **shown, "chance": results.evaluation(f"{metric}/chance", cell["cell"])})
-    caption = (
-        f"Recall, {task}: the share of right answers in episodes that training did not see, with 95 % intervals (over seeds; "
-        "of one seed, Wilson's). Control: what is asked for was taken out of the episode."
-    )
-    columns = (*(Column(header, header) for _, header, _ in shares), Column("chance", "Chance", shown=three_decimals))
-    return Table(f"recall.{task}", caption, (*naming(rows), *columns), tuple(rows))
+    chance = [Column("chance", "Chance", shown=three_decimals)] if any(m == "control" for m, _, _ in shares) else []
+    return Table(name, caption, (*naming(rows), *(Column(header, header) for _, header, _ in shares), *chance), tuple(rows))
 
 
 def _needle_table(results: Results) -> Table:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import textwrap
 import zlib
 from collections.abc import Callable, Iterable
 from itertools import groupby
@@ -25,13 +26,13 @@ from gt.records import atomic_write
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
 from gt.report.drawing import INK
 from gt.report.svg import size
-from gt.report.tables import PLACE, Table, markdown_words
+from gt.report.tables import Table, markdown_words
 
 Json = dict[str, Any]
 # A table of more lines than this would fill a page, and stands in the appendix where it may not run over pages.
 MOST_LINES = 32
 # Letters that a column of words has, or has at least, and that fit into all columns of a table on an upright page together.
-LETTERS, FEWEST_LETTERS, PAGE_LETTERS = 30, 15, 150
+LETTERS, FEWEST_LETTERS, PAGE_LETTERS = 30, 15, 138
 # Of the figures, whose text is text.
 FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 # Centimetres of a page that a picture may have: of height, and of width in one column or two.
@@ -197,10 +198,13 @@ def _share(picture: Picture) -> float:
 
 
 def _table(table: Table) -> Json:
-    """Paper is narrow: a corpus or tokenizer that all rows have has no column."""
-    shown = [c for c in table.columns if c not in PLACE or len({c.text(row) for row in table.rows}) > 1]
-    columns = [{"header": c.header, "align": c.align, "wraps": c.wraps} for c in shown]
-    rows = [[" ".join(column.text(row).split()) for column in shown] for row in table.rows]
+    """A header has as many lines as make its column no wider than what stands below it."""
+    rows = [[" ".join(column.text(row).split()) for column in table.shown] for row in table.rows]
+    columns = []
+    for i, c in enumerate(table.shown):
+        widest = max(len(part) for part in [*c.header.split(), *(row[i] for row in rows if not c.wraps)])
+        header = c.header if c.wraps else textwrap.fill(c.header, widest, break_long_words=False)
+        columns.append({"header": header, "align": c.align, "wraps": c.wraps})
     return {"caption": table.caption, "columns": columns, "rows": rows, "breaks": table.breaks()}
 
 

@@ -63,7 +63,7 @@ def _mixer_row(mixer: str, found: list[Named]) -> Json:
     for name, model, _ in sorted(found, key=lambda own: len(own[0])):
         kinds.setdefault((model.get("norm_position"), model.get("positions")), name)
     known = components("mixer")[mixer]
-    return {"models": ", ".join(kinds.values()), "about": known.summary, "formula": known.formula}
+    return {"models": ", ".join(kinds.values()), "about": _plain(known.summary), "formula": _plain(known.formula)}
 
 
 def _turns_row(found: list[Named]) -> Json:
@@ -85,7 +85,12 @@ def _fusion_row(fusion: str, found: list[Named], usual: tuple[str, ...]) -> Json
             names[name] = f"{name} ({changed})"
     known, mixers = components("fusion")[fusion], _mixers(plain)
     others = "" if mixers == usual else f" Of {text.listed(list(mixers))}."
-    return {"models": ", ".join(names.values()), "about": known.summary + others, "formula": known.formula}
+    return {"models": ", ".join(names.values()), "about": _plain(known.summary) + others, "formula": _plain(known.formula)}
+
+
+def _plain(words: str) -> str:
+    """Without the marks of code, which tables do not have."""
+    return words.replace("`", "")
 
 
 def models_table(results: Results) -> Table:

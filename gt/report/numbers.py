@@ -293,8 +293,8 @@ class Results:
         rows = self._evaluated(metric, cell, at)
         if not len(rows):
             return text.NOTHING
-        bounds, mean = interval_of(rows), text.decimals(float(rows["value"].mean()), 3)
-        return mean if bounds is None else f"{mean} {text.interval(bounds[0], bounds[1], 3)}"
+        bounds, mean = interval_of(rows), text.decimals(float(rows["value"].mean()), 2)
+        return mean if bounds is None else f"{mean} {text.interval(bounds[0], bounds[1], 2)}"
 
     def _evaluated(self, metric: str, cell: str, at: float | None) -> pd.DataFrame:
         rows = self.measured.get(metric, {}).get(cell, self.evaluations.iloc[:0])

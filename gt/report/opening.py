@@ -65,10 +65,10 @@ def studies_table(studies: Sequence[Results], claims: Sequence[Claim]) -> Table:
         Column("study", "Study", "left", link="study-"),
         Column("title", "What it is about", "left", wraps=True),
         Column("runs", "Runs"),
-        Column("seeds", "Seeds a cell", "left"),
+        Column("seeds", "Seeds a cell"),
         Column("baseline", "Baseline", "left"),
         Column("lowest", "Lowest mean (bits/byte)", "left", wraps=True),
-        Column("contrasts", "Contrasts decided", "left", wraps=True),
+        Column("contrasts", "Contrasts decided"),
         Column("claims", "Claims", "left", wraps=True),
     )
     caption = (

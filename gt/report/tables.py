@@ -62,6 +62,11 @@ class Table:
     formats: tuple[Literal["csv", "md", "tex"], ...] = ("csv", "md", "tex")
     groups: str = ""
 
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns that a reader sees: not that of a corpus or tokenizer which is the same in all rows."""
+        return tuple(c for c in self.columns if c not in PLACE or len({c.text(row) for row in self.rows}) > 1)
+
     def breaks(self) -> list[int]:
         """The rows that begin a group, but for the first."""
         found = [row[self.groups] for row in self.rows] if self.groups else []
@@ -79,9 +84,9 @@ class Table:
     def markdown(self) -> str:
         """A pipe table with its caption above it."""
         lines = [
-            [_one_line(column.header) for column in self.columns],
-            ["---" if column.align == "left" else "---:" for column in self.columns],
-            *([_one_line(column.text(row)) for column in self.columns] for row in self.rows),
+            [_one_line(column.header) for column in self.shown],
+            ["---" if column.align == "left" else "---:" for column in self.shown],
+            *([_one_line(column.text(row)) for column in self.shown] for row in self.rows),
         ]
         return f"{self.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -89,7 +94,7 @@ class Table:
         """A floating table for `\\usepackage{booktabs}`."""
         head, *body = [
             " & ".join(_latex(cell) for cell in line) + r" \\"
-            for line in [[c.header for c in self.columns], *([c.text(row) for c in self.columns] for row in self.rows)]
+            for line in [[c.header for c in self.shown], *([c.text(row) for c in self.shown] for row in self.rows)]
         ]
         for i in reversed(self.breaks()):
             body.insert(i, r"\midrule")
@@ -98,7 +103,7 @@ class Table:
             r"  \centering",
             rf"  \caption{{{_latex(self.caption)}}}",
             rf"  \label{{tab:{self.name}}}",
-            rf"  \begin{{tabular}}{{{''.join(column.align[0] for column in self.columns)}}}",
+            rf"  \begin{{tabular}}{{{''.join(column.align[0] for column in self.shown)}}}",
             *(f"    {line}" for line in [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]),
             r"  \end{tabular}",
             r"\end{table}",
@@ -108,10 +113,10 @@ class Table:
     def html(self) -> str:
         """A table that scrolls inside its own box, the first column naming the rows."""
         e = html.escape
-        head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.columns)
+        head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.shown)
         rows, breaks = [], self.breaks()
         for i, row in enumerate(self.rows):
-            first, *rest = ((c.align + " wrap" * c.wraps, c.html(row)) for c in self.columns)
+            first, *rest = ((c.align + " wrap" * c.wraps, c.html(row)) for c in self.shown)
             cells = "".join(f'<td class="{align}">{cell}</td>' for align, cell in rest)
             group = ' class="group"' if i in breaks else ""
             rows.append(f'<tr{group}><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')

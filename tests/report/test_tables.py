@@ -86,7 +86,7 @@ def test_every_character_of_the_studys_latex_is_one_that_latex_has(study: Path) 
 def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
     names = ["results", "models", "components", "coverage", "runs", "costs", "names"]
     names += ["results.embedded.char", "results.embedded.bpe1024", "context", "recall.mqar", "generation", "quantisation"]
-    names += ["cost.speed", "cost.memory"]
+    names += ["cost.speed", "cost.memory", "recall.mqar.length"]
     names += ["claims", "forms", "incomplete", "environment", "checklist"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
@@ -203,7 +203,9 @@ def test_evaluations_are_means_over_seeds_of_what_the_records_have(study: Path) 
     assert tables["cost.speed"]["GF"]["forward@64"] == 3000 * 8  # the last row of the label, in the batch of 8
     shown = {column.key: column for column in costs["quantisation"].columns}["quantisation/state/mamba2/int8/difference"]
     assert shown.text(costs["quantisation"].rows[0]) == "+20.0 ± 0.0"
-    assert tables["recall.mqar"]["GF"]["4 items"].startswith("0.750 [")
+    assert tables["recall.mqar"]["GF"]["4 items"] == "0.75 [0.75, 0.75]"
+    assert tables["recall.mqar"]["GF"]["Control"].startswith("0.02 [")
+    assert tables["recall.mqar.length"]["GF"]["Whole episodes"].startswith("0.50 [")
 
 
 def test_costs_know_the_price(study: Path) -> None:
