@@ -18,6 +18,7 @@ from gt.report.evaluation_tables import evaluation_tables
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
+from gt.report.limitations import limitations
 from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
 from gt.report.study_tables import results_table, study_tables
@@ -59,7 +60,7 @@ def paper(
         section("costs", "Compute, energy and cost", Text(checklist.compute(studies)), *each(costs)),
         section("environment", "Environment", Tabular(checklist.environment_table(studies))),
         section("method", "Method", *map(Text, checklist.method(studies))),
-        section("limitations", "Limitations", Items(tuple(checklist.limitations(studies, judged)))),
+        section("limitations", "Limitations", Items(tuple(limitations(studies, judged)))),
         section("reproducibility", "Reproducibility checklist", Tabular(checklist.table(studies, judged))),
         None if several else section("runs", "All runs", runs(first)),
         section("regenerate", "How to regenerate", *regenerate(studies)),

@@ -50,6 +50,13 @@ def plan_of_rates(rates: tuple[float, ...] = (0.001, 0.01), seeds: int = 3) -> d
     return {**plan, "cells": cells, "runs": runs}
 
 
+def written(root: Path, name: str = "one", **choice: Any) -> dict[str, Any]:
+    """The plan of a study whose runs have records in `root/runs`. choice: its variants or tokenizers."""
+    plan = records.plan(seeds=2, **{"tokenizers": ("char",), **choice}) | {"study": name}
+    records.write_runs(plan, root / "runs", troubled=False)
+    return plan
+
+
 def make(root: Path, plan: dict[str, Any], runs: Path | None = None) -> Path:
     """All that a report is made of, from records in `runs`, or `root/runs`. Returns the study's folder."""
     folder = root / "study"

@@ -1,0 +1,116 @@
+"""What studies cannot say, by their own sizes, settings and shared runs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from gt.analysis.aggregate import MAIN, label
+from gt.analysis.verdicts import Row as Claim
+from gt.report import text
+from gt.report.checklist import made, runs_of
+
+if TYPE_CHECKING:
+    from gt.report.numbers import Results
+
+
+def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str]:
+    """What these runs cannot say, from their own sizes."""
+    runs = made(studies)
+    found = []
+    if len(runs):
+        small, large = (text.count(float(f(runs["n_params"]))) for f in (min, max))
+        sizes = f"{small} parameters" if small == large else f"{small} to {large} parameters"
+        few, many = (text.count(float(f(runs["tokens"]))) for f in (min, max))
+        tokens = f"{few} tokens" if few == many else f"{few} to {many} tokens"
+        found.append(f"Models of {sizes}, trained on {tokens}: what holds at this size and budget need not hold at others.")
+    corpora = sorted({str(name) for own in studies for name in own.plan["corpora"]})
+    found.append(f"Text of {text.plural(len(corpora), 'corpus', 'corpora')} ({text.listed(corpora)}).")
+    fewest, most = min(own.fewest_seeds for own in studies), max(own.most_seeds for own in studies)
+    seeds = text.plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    found.append(f"{text.capital(seeds)} a cell: small differences stay undecided, and intervals assume normal means.")
+    fixed = [own.study for own in studies if not _tuned(own)]
+    if fixed:
+        where = "" if len(fixed) == len(studies) else f" in {text.listed(fixed)}"
+        about = f"No learning rate was tuned{where}: an architecture that another rate suits looks worse than it is."
+        found.append(f"{about} {other_rates(studies)}".strip())
+    devices = runs["device"].dropna().nunique()
+    if devices == 1:
+        found.append("All runs are of one kind of device; costs are those of this code on it.")
+    found += [words for words in (weakened(judged), dependence(studies, judged)) if words]
+    open_ = [row for row in judged if row.verdict in ("inconclusive", "not yet run", "not testable")]
+    if open_:
+        found.append(f"{len(open_)} of {text.plural(len(judged), 'claim')} {text.are(len(open_))} not decided by these runs.")
+    return found
+
+
+def other_rates(studies: Sequence[Results]) -> str:
+    """How often another learning rate beats the one of the studies that tune none, where both were tried; empty without any."""
+    fixed = [spec for own in studies if not _tuned(own) for spec in own.plan["runs"].values()]
+    usual = Counter(spec["training"]["learning_rate"] for spec in fixed).most_common(1)[0][0]
+    losses = runs_of(studies).dropna(subset=[MAIN]).set_index("run_id")[MAIN]
+    specs = {run: spec for own in studies if _tuned(own) for run, spec in own.plan["runs"].items() if run in losses}
+    found: dict[str, dict[float, list[float]]] = {}  # all that is trained, but for rate and seed -> rate -> losses
+    for run, spec in specs.items():
+        same = {**spec, "seed": None, "training": {**spec["training"], "learning_rate": None}}
+        rates = found.setdefault(json.dumps(same, sort_keys=True), {})
+        rates.setdefault(spec["training"]["learning_rate"], []).append(losses[run])
+    tried = [rates for rates in found.values() if usual in rates and len(rates) > 1]
+    if not tried:
+        return ""
+    best = [min((fmean(losses), rate) for rate, losses in rates.items())[1] for rates in tried]
+    higher, top = sum(rate > usual for rate in best), sum(rate == max(rates) for rate, rates in zip(best, tried, strict=True))
+    return (
+        f"Where theirs, {usual:g}, was tried beside others, a higher one has the lowest loss in {higher} of "
+        f"{text.plural(len(tried), 'case')} (a model on a corpus), and the highest that was tried in {top}."
+    )
+
+
+def weakened(judged: Sequence[Claim]) -> str:
+    """Of how many claims the cells give reason to be careful, by the reason; empty without any."""
+    tested = [row.judgement for row in judged if row.judgement and row.tested]
+    reasons = {
+        "undertrained": "a cell that an n-gram model of its text beats",
+        "dead": "a cell of which one branch does nothing",
+        "edges": "a tuned cell at the end of what was tried",
+        "versions": "cells of different versions of the code against each other",
+    }
+    counts = [(sum(bool(own["cautions"][key]) for own in tested), what) for key, what in reasons.items()]
+    said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for n, what in counts if n]
+    return f"Of {text.plural(len(tested), 'tested claim')}, {text.listed(said)}; each says which." if said else ""
+
+
+def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 3) -> str:
+    """How many claims read the same runs, and over which of them p values are adjusted; empty where no two share any.
+
+    A cell is its runs, by whatever name a study has them. most: of how many cells, the most read first.
+    """
+    runs: dict[tuple[str, str], frozenset[str]] = {}
+    names: dict[frozenset[str], str] = {}
+    for own in studies:
+        for cell in own.plan["cells"]:
+            key = runs[own.study, cell["id"]] = frozenset(cell["runs"].values())
+            names.setdefault(key, f"{label(cell)} on {cell['corpus']}, {cell['tokenizer']}")
+    tested = [row.judgement for row in judged if row.judgement and row.tested]
+    readers = Counter(key for own in tested for key in {runs[own["study"], cell] for cell in own["cells"]})
+    shared = [(names[key], n) for key, n in readers.most_common(most) if n > 1]
+    if not shared:
+        return ""
+    families = Counter((own["family"], own["exploratory"] is not None) for own in tested)
+    often = text.listed([f"{n} read {name}" for name, n in shared])
+    return (
+        "Verdicts are not independent of each other. "
+        f"Of {text.plural(len(tested), 'tested claim')}, {often}: what is by chance in these runs is in all of them, here and "
+        "in every study that has the same runs. p values are adjusted within "
+        f"{text.plural(len(families), 'family', 'families')} of up to {text.plural(max(families.values()), 'claim')}, not over "
+        f"all: of so many at {100 * max(own['alpha'] for own in tested):g} % each, some may have a wrong verdict. Those under "
+        "other branch forms are adjusted within each form, so that one of many forms supports a claim is weaker evidence."
+    )
+
+
+def _tuned(results: Results) -> bool:
+    """Whether a study has several learning rates."""
+    return any("learning_rate" in path for cell in results.plan["cells"] for path in cell["factors"])
