@@ -6,6 +6,7 @@ The same document gives the same bytes: nothing here looks at a clock, and typst
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -198,13 +199,17 @@ def _share(picture: Picture) -> float:
 
 
 def _table(table: Table) -> Json:
-    """A header has as many lines as make its column no wider than what stands below it."""
+    """A header has as many lines as make its column no wider than what stands below it.
+
+    Columns of words share the width that is left by how much they hold; by the root of it, since long texts bear more lines.
+    """
     rows = [[" ".join(column.text(row).split()) for column in table.shown] for row in table.rows]
     columns = []
     for i, c in enumerate(table.shown):
         widest = max(len(part) for part in [*c.header.split(), *(row[i] for row in rows if not c.wraps)])
         header = c.header if c.wraps else textwrap.fill(c.header, widest, break_long_words=False)
-        columns.append({"header": header, "align": c.align, "wraps": c.wraps})
+        share = math.sqrt(1 + sum(len(row[i]) for row in rows))
+        columns.append({"header": header, "align": c.align, "wraps": c.wraps, "share": round(share, 2)})
     return {"caption": table.caption, "columns": columns, "rows": rows, "breaks": table.breaks()}
 
 

@@ -7,6 +7,7 @@ of them; what a study has no data for has no section.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
@@ -19,9 +20,10 @@ from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
 from gt.report.limitations import limitations
+from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
-from gt.report.study_tables import results_table, study_tables
+from gt.report.study_tables import components_table, coverage_table, results_table, study_tables
 from gt.report.sweeps import sensitivity_tables
 
 
@@ -55,8 +57,13 @@ def paper(
         section("claims", "The claims and their verdicts", *claimed(claims, judged, pictures), wide=True),
         section("each-claim", "The claims one by one", *claim_sections(claims, pictures)),
         *each(of_several if several else findings),
-        section("coverage", "Coverage and deviations from the plan", *coverage(studies, claims, notes), *each(coverage_tables)),
-        section("models", "The models", *each(models)),
+        section(
+            "coverage",
+            "Coverage and deviations from the plan",
+            *coverage(studies, claims, notes),
+            *each(partial(coverage_tables, incomplete=several)),
+        ),
+        section("models", "The models", *each(models), Tabular(components_table(studies), appendix=True)),
         section("costs", "Compute, energy and cost", Text(checklist.compute(studies)), *each(costs)),
         section("environment", "Environment", Tabular(checklist.environment_table(studies))),
         section("method", "Method", *map(Text, checklist.method(studies))),
@@ -177,17 +184,15 @@ def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequenc
     ]
 
 
-def coverage_tables(results: Results) -> list[Block]:
-    """The runs that diverged or failed, and every cell."""
-    incomplete = checklist.incomplete_table(results)
-    lost = [Tabular(incomplete)] if incomplete.rows else []
-    return [*lost, Tabular(study_tables(results)["coverage"], appendix=True)]
+def coverage_tables(results: Results, incomplete: bool) -> list[Block | None]:
+    """The runs that diverged or failed, and every cell, or those that have not all their runs."""
+    lost, cells = checklist.incomplete_table(results), coverage_table(results, incomplete)
+    return [Tabular(lost) if lost.rows else None, Tabular(cells, appendix=True) if cells.rows else None]
 
 
 def models(results: Results) -> list[Block]:
-    """What they have, and what they are made of."""
-    tables = study_tables(results)
-    return [Tabular(tables["models"], appendix=True), Tabular(tables["components"], appendix=True)]
+    """What each of them has, and in what it differs from the baseline."""
+    return [Tabular(models_table(results), appendix=True)]
 
 
 def costs(results: Results) -> list[Block]:
@@ -203,19 +208,18 @@ def runs(results: Results) -> Section | None:
 
 def regenerate(studies: Sequence[Results]) -> list[Block]:
     """The commands that make this again."""
-    folders = [f"results/studies/{own.study}" for own in studies]
-    lines = [
-        f"gt {stage}"
-        for folder in folders
-        for stage in (
-            f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
-            f"claims judge --study {folder}",
-            f"figures --study {folder}",
-        )
-    ]
     several = len(studies) > 1
+    folder = "results/studies/" + ("$study" if several else studies[0].study)
+    stages = [
+        f"gt aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
+        f"gt claims judge --study {folder}",
+        f"gt figures --study {folder}",
+    ]
+    if several:
+        stages = [f"studies='{' '.join(own.study for own in studies)}'", "for study in $studies; do", *stages, "done"]
+    reported = "$(printf 'results/studies/%s ' $studies)" if several else folder
     out = " --out results/report" if several else ""
-    lines.append(f"gt report --study {' '.join(folders)}{out} --templates report_templates")
+    lines = [*stages, f"gt report --study {reported}{out} --templates report_templates"]
     names = ", ".join(own.study for own in studies)
     whole = f"'study=[{names}]'" if several else f"study={names}"
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gt.catalogue import components
@@ -20,7 +21,7 @@ def study_tables(results: Results) -> dict[str, Table]:
             "results", f"Validation bits per byte of every cell of {results.study}.", results.cell_rows, with_place=True
         ),
         models_table(results),
-        components_table(results),
+        components_table([results]),
         coverage_table(results),
         runs_table(results),
         costs_table(results),
@@ -63,8 +64,8 @@ def _difference_interval(row: Row) -> str:
     return text.interval(row["difference_lower"], row["difference_upper"], sign=True)
 
 
-def components_table(results: Results) -> Table:
-    """Every mixer, fusion and feed-forward layer of the study's models, as the registry describes them (`gt list`)."""
+def components_table(studies: Sequence[Results]) -> Table:
+    """Every mixer, fusion and feed-forward layer of the studies' models, as the registry describes them (`gt list`)."""
     columns = (
         Column("name", "Component", "left"),
         Column("kind", "Kind", "left"),
@@ -72,7 +73,7 @@ def components_table(results: Results) -> Table:
         Column("source", "Source", "left", wraps=True),
         Column("parameters", "Parameters", shown=text.count),
     )
-    models = [run["model"] for run in results.plan["runs"].values()]
+    models = [run["model"] for own in studies for run in own.plan["runs"].values()]
     used = {
         "mixer": {mixer["name"] for model in models for mixer in model["mixers"].values()},
         "fusion": {model["fusion"]["name"] for model in models if model["fusion"]},
@@ -90,13 +91,15 @@ def components_table(results: Results) -> Table:
     return Table("components", caption, columns, tuple(rows))
 
 
-def coverage_table(results: Results) -> Table:
-    """What was planned, and what became of it."""
+def coverage_table(results: Results, incomplete: bool = False) -> Table:
+    """What was planned, and what became of it: of every cell, or of those that have not all their runs."""
+    rows = [row for row in results.cell_rows_in_order if not incomplete or row["completed"] < row["planned"]]
     columns = (
-        *naming(results.cell_rows_in_order),
+        *naming(rows),
         *(Column(key, key.capitalize(), shown=text.count) for key in ("planned", "completed", "diverged", "failed", "missing")),
     )
-    return Table("coverage", "Planned runs and what became of them.", columns, tuple(results.cell_rows_in_order))
+    caption = "Planned runs and what became of them" + (", of the cells that have not all of theirs." if incomplete else ".")
+    return Table("coverage", caption, columns, tuple(rows))
 
 
 def runs_table(results: Results) -> Table:

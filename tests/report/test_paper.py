@@ -258,3 +258,13 @@ def test_tables_that_are_too_large_and_folded_ones_are_not_in_the_body_of_the_pd
     assert "Every run." not in json.dumps(made)
     assert all(isinstance(own, Section) for own in document.sections)
     assert any(isinstance(block, Tabular) and block.table.name == "runs" for block in walk(document.sections))
+
+
+def test_several_studies_share_one_table_of_components_and_list_only_cells_that_lost_runs(study: Path, tmp_path: Path) -> None:
+    other = records.plan(seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",)) | {"study": "other"}
+    records.write_runs(other, tmp_path / "runs", troubled=False)
+    tables = [table.name for table in paper([load(study), load(make(tmp_path, other))], [], {}, {}).tables()]
+    assert tables.count("components") == 1
+    assert "synthetic.coverage" in tables and "other.coverage" not in tables
+    own = {table.name: table for table in paper([load(study)], [], {}, {}).tables()}
+    assert len(own["coverage"].rows) == 12
