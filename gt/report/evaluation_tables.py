@@ -170,7 +170,9 @@ def _quantisation_table(results: Results) -> Table:
         if known:
             means = {m: float(values.mean()) for m, values in known.items()}
             shown = {f"{m}/shown": _ten_thousandths(values.tolist()) for m, values in known.items()}
-            rows.append({**cell, **dict.fromkeys((f"{m}/shown" for m in cases), ""), **dict.fromkeys(cases), **means, **shown})
+            rows.append(
+                {**cell, **dict.fromkeys((f"{m}/shown" for m in cases), text.NOTHING), **dict.fromkeys(cases), **means, **shown}
+            )
     columns = (
         Column(m, m.removeprefix("quantisation/").removesuffix("/difference"), whole_row=itemgetter(f"{m}/shown"))
         for m in cases
