@@ -207,7 +207,8 @@ DRAWINGS = (
     Drawing(
         "final_bits_per_byte",
         "Final bits per byte",
-        "Validation bits per byte after training, lower is better. Each dot is a seed, the stroke the mean, the bar its 95 % "
+        "Validation bits per byte after training, lower is better; cells of the same settings stand together. Each dot is a "
+        "seed, the stroke the mean, the bar its 95 % "
         "t interval. Intervals include what the seeds share; the paired differences in the tables do not, and are tighter. "
         "What of an interval is far beyond all seeds is cut off.",
         final_bits_per_byte,

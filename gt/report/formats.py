@@ -169,7 +169,7 @@ class _Plain:
                 self.wide = before
                 if not inner:
                     return None
-                own = {"title": spans(block.title), "blocks": inner}
+                own = {"id": block.id, "title": spans(block.title), "blocks": inner}
         return {"kind": block.kind, **own}
 
 
@@ -209,7 +209,7 @@ def _table(table: Table) -> Json:
         widest = max(len(part) for part in [*c.header.split(), *(row[i] for row in rows if not c.wraps)])
         header = c.header if c.wraps else textwrap.fill(c.header, widest, break_long_words=False)
         share = math.sqrt(1 + sum(len(row[i]) for row in rows))
-        columns.append({"header": header, "align": c.align, "wraps": c.wraps, "share": round(share, 2)})
+        columns.append({"header": header, "align": c.align, "wraps": c.wraps, "share": round(share, 2), "link": c.link})
     return {"caption": table.caption, "columns": columns, "rows": rows, "breaks": table.breaks()}
 
 

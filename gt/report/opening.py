@@ -126,9 +126,7 @@ def reading(studies: Sequence[Results], claims: Sequence[Claim], pictures: bool)
         terms += _claims_terms(claims, pictures)
     if any(known.branches("ablation/zero") for study in studies for known in study.inside):
         terms += BRANCHES
-    terms.append(
-        ("Figures", "A variant has one colour in all figures of a study; settings of it differ in dashes and markers.")
-    )
+    terms.append(("Figures", "A variant has one colour in all figures of a study; its settings differ in dashes and markers."))
     return Terms(tuple(terms))
 
 

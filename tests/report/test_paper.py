@@ -153,6 +153,8 @@ def test_the_pdf_has_the_sections_and_its_words_are_never_markup(study: Path, do
     found = json.loads(typst.query(folder / "report.typ", "heading", field="body", root=folder))
     assert len(found) > 10
     assert json.loads(typst.query(folder / "report.typ", "figure", field="kind", root=folder)).count("table") > 8
+    links = json.loads(typst.query(folder / "report.typ", "link", field="dest", root=folder))
+    assert sorted(set(links)) == ["<claim-C-1>", "<claim-C-2>", "<claim-C-3>"]  # from the tables of claims to their sections
     assert pdf(hostile, TEMPLATES)[:5] == b"%PDF-"
     assert (study / "report.pdf").read_bytes() == pdf(document, TEMPLATES)
 
