@@ -22,7 +22,8 @@ OWN = "as published"
 COLOUR = {"supported": COLOURS[2], "refuted": COLOURS[1], "equivalent": COLOURS[0], "inconclusive": COLOURS[7]}
 # The picture of all verdicts, beside those of the claims.
 VERDICTS = "verdicts"
-CAPTION = "Dots are seeds, the stroke their mean, the bar its 95 % interval; dotted, the claim’s bound; colours are verdicts."
+# What dots, bars and colours are is told once (gt.report.opening), not under a hundred figures.
+CAPTION = "What was measured, by seed; dotted, the claim’s bound."
 
 
 def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:

@@ -147,7 +147,10 @@ BRANCHES = [
 
 def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, str]]:
     alpha = text.listed(sorted({f"{100 * row.claim.alpha:g} %" for row in claims if row.judgement}))
-    colours = " In figures green is supported, orange refuted, blue equivalent and grey inconclusive." if pictures else ""
+    figures = (
+        "Dots are seeds, the stroke is their mean and the bar its 95 % interval; the dotted line is the claim’s bound. Green is "
+        "supported, orange refuted, blue equivalent and grey inconclusive."
+    )
     return [
         (
             "Verdict of a claim",
@@ -155,8 +158,9 @@ def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, st
             f"supported or refuted where the p that speaks for or against it, adjusted over its family, is below {alpha}; "
             "equivalent where it asks for a difference and what there is lies within a margin set beforehand; inconclusive "
             "where these seeds cannot tell; not testable where no run could; not yet run where cells are missing. A claim of "
-            f"several parts is supported where all hold, and refuted where one fails.{colours}",
+            "several parts is supported where all hold, and refuted where one fails.",
         ),
+        *([("Figures of claims", figures)] if pictures else []),
         (
             "The record",
             "The documents and code that the claims were taken from, and what these report, for the most part of one run each. "
