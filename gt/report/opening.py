@@ -148,8 +148,8 @@ BRANCHES = [
 def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, str]]:
     alpha = text.listed(sorted({f"{100 * row.claim.alpha:g} %" for row in claims if row.judgement}))
     figures = (
-        "Dots are seeds, the stroke is their mean and the bar its 95 % interval; the dotted line is the claim’s bound. Green is "
-        "supported, orange refuted, blue equivalent and grey inconclusive."
+        "Dots are seeds, the stroke is their mean and the bar its 95 % interval; the dotted line is the claim’s bound. Green "
+        "is supported, orange refuted, blue equivalent and grey inconclusive."
     )
     return [
         (
