@@ -141,7 +141,7 @@ BRANCHES = [
         "What the loss on held-out text rises by when the output of one branch is replaced by zero, as a share of what it "
         "rises by for either.",
     ),
-    ("R/M", "The gradient norm of the first branch, RWKV-6’s, over that of the second, Mamba-2’s."),
+    ("R/M", "The gradient norm of the first branch over that of the second: of RWKV-6’s over Mamba-2’s, where they are these."),
 ]
 
 
