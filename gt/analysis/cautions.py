@@ -1,4 +1,5 @@
-"""What a reader must know of a claim's cells beside its test: how little they learned, what is dead in them, what made them.
+"""What a reader must know of a claim's cells beside its test: how little they learned, what is dead in them, what made them,
+what they shared a device with.
 
 None of it changes a verdict; each can make it say less than it seems to.
 """
@@ -16,8 +17,11 @@ from gt.analysis.claims import Place
 from gt.analysis.phrases import BRANCHES
 from gt.analysis.values import Values, is_count
 from gt.fingerprint import TRAINING_PARTS
+from gt.probes.metrics import metric
 
 Json = dict[str, Any]
+# Units of what is the slower the more a device has to do beside.
+SPEEDS = ("s", "tokens/s", "tokens/$")
 # A branch with less of what ablation costs than this does nothing.
 DEAD = 1e-3
 
@@ -55,12 +59,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class Cautions:
-    """versions: the cells of each version of the code that trained them, if one predicate sets several against each other."""
+    """versions: the cells of each version of the code that trained them, if one predicate sets several against each other.
+    shared: the cells whose speeds are read, if other runs were on their devices.
+    """
 
     undertrained: list[Undertrained]
     dead: list[Dead]
     edges: list[Edge]
     versions: list[list[str]]
+    shared: list[str]
 
 
 def cautions(compared: Sequence[Sequence[Place]], tuned: Sequence[tuple[Json, Sequence[Json]]], values: Values) -> Cautions:
@@ -76,6 +83,11 @@ def cautions(compared: Sequence[Sequence[Place]], tuned: Sequence[tuple[Json, Se
         [own for cell in trained for own in _dead(cell, values)],
         [own for cell, choices in tuned for own in _edges(cell, choices)],
         _versions(_cells(mixed), values),
+        [
+            label(cell)
+            for cell in _cells([place for places in read for place in places if _is_speed(place)])
+            if _shared(cell, values)
+        ],
     )
 
 
@@ -110,6 +122,15 @@ def _edges(cell: Json, choices: Sequence[Json]) -> Iterator[Edge]:
         tried = sorted({own["factors"][path] for own in choices})
         if len(tried) > 1 and value in (tried[0], tried[-1]):
             yield Edge(label(cell), path.rsplit(".", 1)[-1], "highest" if value == tried[-1] else "lowest", len(tried))
+
+
+def _is_speed(place: Place) -> bool:
+    return metric(place.metric).unit in SPEEDS
+
+
+def _shared(cell: Json, values: Values) -> bool:
+    """Whether others were trained on the device at the same time, so that a run has a part of its time alone."""
+    return any(run["device_seconds"] < run["seconds"] for run in values.completed(cell["id"]))
 
 
 def _versions(cells: list[Json], values: Values) -> list[list[str]]:

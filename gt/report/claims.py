@@ -100,6 +100,8 @@ def cautions(judgement: Json) -> list[str]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"
         said.append(f"{versions}, {made}: a difference may be that of the code.")
+    if found["shared"]:
+        said.append(f"Other runs were on the devices that the speeds of {text.listed(found['shared'])} are of.")
     return said
 
 

@@ -77,6 +77,7 @@ def weakened(judged: Sequence[Claim]) -> str:
         "dead": "a cell of which one branch does nothing",
         "edges": "a tuned cell at the end of what was tried",
         "versions": "cells of different versions of the code against each other",
+        "shared": "speeds on devices that other runs shared",
     }
     counts = [(sum(bool(own["cautions"][key]) for own in tested), what) for key, what in reasons.items()]
     said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for n, what in counts if n]

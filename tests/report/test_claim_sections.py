@@ -84,6 +84,15 @@ def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_pat
     assert not any("versions" in words for words in said(judged(tmp_path, plan, *alone)))
 
 
+def test_speeds_on_a_device_that_other_runs_shared_are_named(tmp_path: Path, plan: dict[str, Any]) -> None:
+    faster = {"test": "compare", "metric": "tokens_per_second", "a": "GF", "is": "higher", "b": "WS"}
+    for run in plan["cells"][1]["runs"].values():
+        records.edit(tmp_path / "runs" / run / "manifest.json", cohorts=2)
+    words = "Other runs were on the devices that the speeds of GF are of."
+    assert words in said(judged(tmp_path, plan, faster))
+    assert words not in said(judged(tmp_path, plan, LOSS))
+
+
 @pytest.mark.parametrize("tokens", [256_000, 512_000])
 def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: Path, plan: dict[str, Any], tokens: int) -> None:
     """GF is not above GPT-2; in the other form, where WS stands for it, it is, in runs of 1,024 or 2,048 tokens a step."""
@@ -139,7 +148,7 @@ def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best
 
 def test_cells_at_the_same_end_share_a_sentence() -> None:
     edges = [{"cell": name, "setting": "learning_rate", "end": "highest", "tried": 3} for name in ("A", "B")]
-    found = {"undertrained": [], "dead": [], "edges": edges, "versions": []}
+    found = {"undertrained": [], "dead": [], "edges": edges, "versions": [], "shared": []}
     words = "A and B have the highest learning_rate of the 3 that were tried: a better one may lie beyond."
     assert cautions({"tests": [{}], "cautions": found}) == [words]
     assert cautions({"tests": [], "cautions": found}) == []  # nothing was tested
