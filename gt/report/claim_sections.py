@@ -44,7 +44,7 @@ def claims_table(rows: Sequence[Row]) -> Table:
         CLAIM,
         Column("title", "What it says", "left", wraps=True),
         Column("study", "Study", "left"),
-        Column("verdict", "Verdict", "left"),
+        Column("verdict", "Verdict", "left", whole_row=lambda row: f"{row['verdict']} {row['marks']}".strip()),
         Column("seeds", "Seeds", shown=text.count),
         Column("p", "p", shown=text.p_value),
         Column("p_adjusted", "Adjusted p", shown=text.p_value),
@@ -55,7 +55,7 @@ def claims_table(rows: Sequence[Row]) -> Table:
         "over its family. * exploratory: registered after the first run, edited since, or not at all; adjusted by Benjamini "
         "and Hochberg. † To be read with care: the claim’s section says why."
     )
-    return Table("claims", caption, columns, tuple(_claim_row(row) for row in sorted(rows, key=_untested)))
+    return Table("claims", caption, columns, tuple(_claim_row(row) for row in sorted(rows, key=_untested)), raw=("marks",))
 
 
 def _untested(row: Row) -> int:
@@ -70,7 +70,8 @@ def _claim_row(row: Row) -> dict[str, object]:
         "id": row.id,
         "title": row.claim.title,
         "study": row.claim.study,
-        "verdict": row.verdict + " *" * bool(own.get("exploratory")) + " †" * bool(own and cautions(own)),
+        "verdict": row.verdict,
+        "marks": " ".join(["*"] * bool(own.get("exploratory")) + ["†"] * bool(own and cautions(own))),
         "seeds": max((test["n"] for test in tests), default=None),
         "p": own.get("p"),
         "p_adjusted": own.get("p_adjusted"),
