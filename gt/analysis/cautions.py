@@ -130,7 +130,8 @@ def _is_speed(place: Place) -> bool:
 
 def _shared(cell: Json, values: Values) -> bool:
     """Whether others were trained on the device at the same time, so that a run has a part of its time alone."""
-    return any(run["device_seconds"] < run["seconds"] for run in values.completed(cell["id"]))
+    runs = values.completed(cell["id"])
+    return _mean(run.get("device_seconds") for run in runs) < _mean(run.get("seconds") for run in runs)
 
 
 def _versions(cells: list[Json], values: Values) -> list[list[str]]:

@@ -18,7 +18,8 @@ CLAIM = Column("id", "Claim", "left", link="claim-")
 def counted(rows: Sequence[Row]) -> str:
     """Of 16 claims, 5 are supported, 3 refuted ... What explains those that fail."""
     counts = Counter(row.verdict for row in rows)
-    words = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]]
+    (first, n), *others = [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
+    words = [f"{n} {text.are(n)} {first}", *(f"{n} {verdict}" for verdict, n in others)]
     sentence = f"Of {text.plural(len(rows), 'claim')}, {text.listed(words)}."
     if late := sum(bool(row.tested and row.judgement and row.judgement["exploratory"]) for row in rows):
         sentence += f" {text.plural(late, 'verdict')} {text.are(late)} exploratory."

@@ -219,7 +219,10 @@ def substitutes_table(cells: list[Measured]) -> Table:
         Column("runs", "Runs", shown=text.count),
         Column("rho", "Spearman's ρ with the contribution", shown=lambda value: text.decimals(value, 2)),
     )
-    caption = "How far each quantity orders the runs as the contribution of the first branch does: 1 is the same order."
+    caption = (
+        "How far each quantity orders the runs as the contribution of the first branch does: 1 is the same order. "
+        "The runs of a cell are alike, so that none has an interval."
+    )
     return Table("inside.substitutes", caption, columns, tuple(rows))
 
 

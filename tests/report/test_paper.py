@@ -63,7 +63,7 @@ def test_sections_stand_in_the_order_of_a_paper(document: Document) -> None:
 
 def test_the_abstract_counts_the_verdicts(study: Path) -> None:
     abstract = (study / "report.md").read_text().split("## What was run")[0]
-    assert "Of 3 claims, 1 supported, 1 refuted and 1 equivalent." in abstract
+    assert "Of 3 claims, 1 is supported, 1 refuted and 1 equivalent." in abstract
     assert "3 verdicts are exploratory." in abstract  # nobody registered them
     assert "1 claim that fails with the mixers as published holds in another form of them: other." in abstract
 
@@ -181,7 +181,7 @@ def test_several_studies_have_one_report_about_all_claims(study: Path, tmp_path:
     assert "## Another \\*study\\*" in text
     assert text.startswith("# 2 studies of small language models\n")
     assert f"Which of {len(CLAIMS) - 1} claims about small language models hold when they are put to the test?" in text
-    assert f"Of {len(CLAIMS)} claims, 1 supported, 1 refuted, 1 equivalent and 1 not testable." in text
+    assert f"Of {len(CLAIMS)} claims, 1 is supported, 1 refuted, 1 equivalent and 1 not testable." in text
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert links
     assert all((out / link).is_file() for link in links)
