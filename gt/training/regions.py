@@ -25,12 +25,9 @@ Weights = dict[str, Tensor]
 # The parts of a layer that are regions each; the rest of it, its sums and feed-forward layer, is one.
 REGIONS = ("mixer_norm", "mixers", "branch_norms", "fusion")
 # Kernels that do not depend on each other are launched as one, as the casts of a layer's weights: an eighth of a small model's
-# step. No configuration of a kernel is chosen by timing it: the choice differs from process to process, and orders sums.
-OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
-    "combo_kernels": True,
-    "deterministic": True,
-    "triton.autotune_pointwise": False,
-}
+# step. The compiler chooses a kernel's configuration by timing some, which differs from process to process; with
+# `deterministic` only that of elementwise kernels, where it decides no bit, and not that of sums, whose order it is.
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"combo_kernels": True, "deterministic": True}
 # By what they compute. Kept for as long as the process lives: compiling takes seconds, a function little memory.
 _compiled: dict[str, Callable[..., Any]] = {}
 
