@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Test:
     scale (of a ratio, the geometric mean); bootstrap: the same by BCa from 10 seeds on. by_seed: each seed's value.
     detectable: the smallest distance from the bound that these seeds see with a power of 80 %, for a ratio as a share.
     needed: how many seeds would decide it if the truth were as estimated, or off by the margin if that is more.
-    p_sign_flip: the exact test beside a t-test against zero.
+    p_sign_flip: the exact test beside a t-test against zero. outside: the side of two bounds on which the mean is.
     """
 
     words: str
@@ -84,6 +84,7 @@ class Test:
     detectable: float | None = None
     needed: int | None = None
     bootstrap: tuple[float, float] | None = None
+    outside: Literal["below", "", "above"] = ""
     by_seed: dict[int, float] = field(default_factory=dict)
 
 
@@ -240,6 +241,7 @@ class Judge:
             e,
             p_support=_p(inside),
             p_refute=min(1.0, 2 * outside),
+            outside="below" if mean < bottom else "above" if mean > top else "",
             detectable=math.expm1(seen) if log and seen is not None else seen,
             needed=needed,
         )

@@ -47,7 +47,8 @@ def finding(test: Json) -> str:
     """One predicate's sentence and what was measured."""
     seeds = text.plural(test["n"], "seed")
     among = f" in each of {seeds}" if test["lower"] is not None and test["lower"] == test["upper"] else f", {seeds}"
-    return f"{text.capital(test['words'])}; measured {measured(test)}{among}"
+    side = f", {test['outside']} both" if test["outside"] else ""
+    return f"{text.capital(test['words'])}; measured {measured(test)}{side}{among}"
 
 
 def measures(claim: Claim) -> str:

@@ -95,6 +95,16 @@ def test_speeds_on_a_device_that_other_runs_shared_are_named(tmp_path: Path, pla
     assert words not in said(judged(tmp_path, plan, LOSS))
 
 
+@pytest.mark.parametrize(("low", "high", "side"), [(2.0, 2.1, ", above both"), (2.0, 2.6, ""), (2.5, 2.6, ", below both")])
+def test_what_is_not_between_two_bounds_is_said_to_be_on_a_side(
+    tmp_path: Path, plan: dict[str, Any], low: float, high: float, side: str
+) -> None:
+    interval = {"test": "interval", "metric": "val/bits_per_byte", "a": "GPT-2", "low": low, "high": high}
+    row = judged(tmp_path, plan, interval)
+    assert f"between {low:g} and {high:g}; measured 2.285" in reasons(row.judgement or {})[0]
+    assert f"]{side}, 3 seeds." in reasons(row.judgement or {})[0]
+
+
 @pytest.mark.parametrize("tokens", [256_000, 512_000])
 def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: Path, plan: dict[str, Any], tokens: int) -> None:
     """GF is not above GPT-2; in the other form, where WS stands for it, it is, in runs of 1,024 or 2,048 tokens a step."""
@@ -179,7 +189,16 @@ def test_an_estimate_has_the_digits_that_its_interval_supports(
 
 def judgement(*tests: dict[str, Any], **more: Any) -> dict[str, Any]:
     """An inconclusive judgement of the family `f`, whose smaller p speaks for the claim."""
-    own = {"words": "a < b", "n": 5, "scale": "value", "estimate": 0.1, "lower": -0.1, "upper": 0.3, "needed": 40}
+    own = {
+        "words": "a < b",
+        "n": 5,
+        "scale": "value",
+        "estimate": 0.1,
+        "lower": -0.1,
+        "upper": 0.3,
+        "needed": 40,
+        "outside": "",
+    }
     made = [{**own, "detectable": 0.3, **test} for test in tests]
     shown = {"p": 0.2, "p_adjusted": 0.4, "leaning": "supported", "family": "f", "verdict": "inconclusive", "alpha": 0.05}
     rest = {"missing": [], "reason": "", "exploratory": None, "p_equivalent_adjusted": None}
