@@ -96,7 +96,7 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
             key = runs[own.study, cell["id"]] = frozenset(cell["runs"].values())
             names.setdefault(key, f"{label(cell)} on {cell['corpus']}, {cell['tokenizer']}")
     tested = [row.judgement for row in judged if row.judgement and row.tested]
-    readers = Counter(key for own in tested for key in {runs[own["study"], cell] for cell in own["cells"]})
+    readers = Counter(key for own in tested for key in dict.fromkeys(runs[own["study"], cell] for cell in own["cells"]))
     shared = [(names[key], n) for key, n in readers.most_common(most) if n > 1]
     if not shared:
         return ""

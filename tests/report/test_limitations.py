@@ -35,6 +35,8 @@ def test_claims_that_share_runs_are_counted_by_the_runs_whatever_their_names(tmp
     assert "within 2 families of up to 2 claims" in said
     assert said in limitations(studies, rows)
     assert dependence(studies, rows[2:]) == ""
+    as_read = "2 read GF on embedded, char and 2 read GPT-2 on embedded, char: "  # of as many, the one that is read first
+    assert as_read in dependence(studies, rows[:2])
 
 
 def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -> None:
