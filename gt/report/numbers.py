@@ -233,11 +233,6 @@ class Results:
         return f"{c['completed']:,} of {text.plural(c['planned'], 'planned run')} {verb} completed{rest}."
 
     @property
-    def warnings(self) -> list[Row]:
-        """How many runs were not made like the others (runs), by what tells (column) and in which panel (where)."""
-        return list(self.coverage["warnings"])
-
-    @property
     def incomplete(self) -> list[Row]:
         """The runs that diverged or failed, with their reasons."""
         return [row for row in self.run_rows if row["status"] in ("diverged", "failed")]

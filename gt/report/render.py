@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gt.analysis.claims import load_arms
 from gt.analysis.verdicts import overview
-from gt.report import text
+from gt.report import checklist, text
 from gt.report.claim_figures import draw_claims
 from gt.report.formats import write
 from gt.report.inside import inside_tables
@@ -52,6 +52,6 @@ def summary(study_dir: Path) -> str:
     absent = [row["cell"] for row in results.cell_rows_in_order if not row["completed"]]
     if absent:
         lines.append(f"  without a completed run: {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}")
-    if results.warnings:
-        lines.append(f"  {text.plural(len(results.warnings), 'warning')}: see the top of the report")
+    if warnings := checklist.warnings([results]):
+        lines.append(f"  {text.plural(len(warnings), 'warning')}: see the top of the report")
     return "\n".join([*lines, f"  report: {study_dir / 'report.html'}"])
