@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What a GPU has to show: tests of the kernels and of the engine, and how fast they are, in at most nine minutes on 16 cores.
 # Run from the repository root, in an environment that has what `gt` needs: OUT=some/folder benchmarks/gpu.sh [PART[:SECONDS] ...]
-# Other parts are the other comparisons of `gt bench`. Each has a time of its own (PART:SECONDS gives another) and writes a log; what is cut off has left what it had measured.
+# Other parts are the other comparisons of `gt bench`. Each has a time of its own (PART:SECONDS gives another) and writes a log;
+# what is cut off has left what it had measured.
 set -u
 out=${OUT:-results/gpu}
 python=${PYTHON:-python3}

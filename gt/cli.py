@@ -573,9 +573,10 @@ def _studies(options: argparse.Namespace) -> list[Path]:
 
 def _judged(options: argparse.Namespace) -> list[Path]:
     """The folders with verdicts that are named, or all that there are: of a study that was not run here, the published one."""
+    if options.study:
+        return list(options.study)
     places = (Path("results/published"), Path("results/studies"))
-    found = {file.parent.name: file.parent for place in places for file in sorted(place.glob("*/claims.json"))}
-    return options.study or list(found.values())
+    return list({file.parent.name: file.parent for place in places for file in sorted(place.glob("*/claims.json"))}.values())
 
 
 def _plan(path: Path) -> dict[str, Any]:

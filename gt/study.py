@@ -237,6 +237,12 @@ def load_study(path: Path | str) -> Study:
     return Study(path)
 
 
+def specification(plan: Json, cell: Json) -> Json:
+    """That of the first run of a plan's cell; those of the others differ from it in the seed alone."""
+    found: Json = plan["runs"][next(iter(cell["runs"].values()))]
+    return found
+
+
 def checked_plan(path: Path | str, planned: Path) -> Json:
     """The study's plan, whose models are known to be buildable.
 
@@ -248,7 +254,7 @@ def checked_plan(path: Path | str, planned: Path) -> Json:
         from gt.models.lm import check
 
         for cell in plan["cells"]:
-            spec = RunSpec.model_validate(plan["runs"][next(iter(cell["runs"].values()))])
+            spec = RunSpec.model_validate(specification(plan, cell))
             try:
                 check(spec)
             except ConfigError as error:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gt.errors import ConfigError, nearest
 from gt.spec import RunSpec
-from gt.study import load_study, merge
+from gt.study import load_study, merge, specification
 
 Engine = Literal["eager", "graph"]
 ENGINES: tuple[Engine, ...] = ("graph", "eager")
@@ -132,8 +132,7 @@ def candidates(comparison: str, study: Path, quick: bool) -> list[Candidate]:
     changes: Any = merge(QUICK if quick else {}, {"training": training})
     specs: Specs = {}
     for cell in plan["cells"]:
-        first_run = plan["runs"][next(iter(cell["runs"].values()))]
-        specs.setdefault(cell["variant"], RunSpec.model_validate(merge(first_run, changes)))
+        specs.setdefault(cell["variant"], RunSpec.model_validate(merge(specification(plan, cell), changes)))
     try:
         return COMPARISONS[comparison](specs)
     except KeyError as missing:

@@ -10,12 +10,12 @@ from typing import Any
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gt.analysis.claims import Compare, Equivalence, Exists, Interval, Predicate, RankCorrelation, Threshold
 from gt.analysis.verdicts import Row
 from gt.report.document import Picture, anchor
-from gt.report.drawing import COLOURS, GREY, STYLE, save
+from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save
 
 Json = dict[str, Any]
 OWN = "as published"
@@ -104,10 +104,10 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
             ax.xaxis.set_minor_formatter(NullFormatter())
         else:
             ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter(PLAIN)
         ax.set_yticks(range(len(judged)), [name for name, _ in judged])
         ax.set_ylim(len(judged) - 0.4, -0.6)
-        ax.grid(axis="x", color=GREY, alpha=0.25, linewidth=0.6)
+        ax.grid(axis="x", **GRID)
         ax.set_xlabel("\n".join(labels[i]))
     return figure
 

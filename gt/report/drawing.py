@@ -45,6 +45,7 @@ STYLE: Any = {
 GREY = "#8c8c8c"
 GRID: Any = {"color": GREY, "alpha": 0.25, "linewidth": 0.6}
 SHORT = FuncFormatter(lambda value, _: text.short(value))
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 # Cells of several settings have axes for each where they are more than can be told apart on one.
 MOST_CELLS = 12
 # Letters in a line of a title.

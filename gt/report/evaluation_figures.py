@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from gt.report.drawing import GREY, SHORT, Drawing, Look, limits, looks, right_labels, share_y, view_frame, views
+from gt.report.drawing import GREY, PLAIN, SHORT, Drawing, Look, limits, looks, right_labels, share_y, view_frame, views
 from gt.report.evaluation_tables import cost_batches
 from gt.report.numbers import Results, interval_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def loss_by_position(results: Results) -> Figure | None:

@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from gt.report.drawing import COLOURS, GREY, Drawing
+from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, Drawing
 from gt.report.numbers import Results
 
 # Of what is drawn in a panel, by what it is called: a row a place, a column a seed.
@@ -33,7 +33,6 @@ CAPTION = (
 )
 # The layer of what is of the whole model.
 MODEL = -1
-PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def inside_drawings(results: Results) -> list[Drawing]:
@@ -53,7 +52,7 @@ def _figure(cell: str, results: Results) -> Figure:
         ax = figure.add_axes((left / width, bottom / height, size[0] / width, size[1] / height))
         ax.set_title(title, y=1 + 0.2 / size[1], pad=0)
         ax.tick_params(length=0, labelsize=8)
-        ax.grid(color=GREY, alpha=0.25, linewidth=0.6, clip_on=False)
+        ax.grid(**GRID, clip_on=False)
         ax.xaxis.set_label_coords(0.5, -0.22 / size[1])
         ax.yaxis.set_label_coords(-LABEL / size[0], 0.5)
         paint(ax, kinds)

@@ -22,11 +22,9 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     runs = made(studies)
     found = []
     if len(runs):
-        small, large = (text.count(float(f(runs["n_params"]))) for f in (min, max))
-        sizes = f"{small} parameters" if small == large else f"{small} to {large} parameters"
-        few, many = (text.count(float(f(runs["tokens"]))) for f in (min, max))
-        tokens = f"{few} tokens" if few == many else f"{few} to {many} tokens"
-        found.append(f"Models of {sizes}, trained on {tokens}: what holds at this size and budget need not hold at others.")
+        sizes, tokens = (text.span(runs[column].tolist(), text.count) for column in ("n_params", "tokens"))
+        about = f"Models of {sizes} parameters, trained on {tokens} tokens"
+        found.append(f"{about}: what holds at this size and budget need not hold at others.")
     corpora = sorted({str(name) for own in studies for name in own.plan["corpora"]})
     found.append(f"Text of {text.plural(len(corpora), 'corpus', 'corpora')} ({text.listed(corpora)}).")
     fewest, most = min(own.fewest_seeds for own in studies), max(own.most_seeds for own in studies)

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gt.analysis.aggregate import SIZES
 from gt.catalogue import components
 from gt.report import text
 from gt.report.tables import NAME, PLACE, Column, Table
 from gt.spec import AuxiliaryLosses, PartTraining
+from gt.study import specification
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 # A variant's name, its model as it was trained, and whether its study varied that further.
 Named = tuple[str, Json, bool]
-SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 
 def names_table(studies: Sequence[Results]) -> Table:
@@ -28,7 +29,7 @@ def names_table(studies: Sequence[Results]) -> Table:
     joined: dict[str, list[Named]] = {}
     for own in studies:
         for cell in own.plan["cells"]:
-            model = own.plan["runs"][next(iter(cell["runs"].values()))]["model"]
+            model = specification(own.plan, cell)["model"]
             named = (cell["variant"], model, bool(cell["factors"]))
             if model["fusion"]:
                 joined.setdefault(model["fusion"]["name"], []).append(named)
@@ -128,7 +129,7 @@ def _baselines(results: Results) -> list[Json]:
 def _spec(results: Results, row: Json) -> Json:
     """The specification of a cell's runs, but for the seed."""
     cell = next(cell for cell in results.plan["cells"] if cell["id"] == row["cell"])
-    return dict(results.plan["runs"][next(iter(cell["runs"].values()))])
+    return specification(results.plan, cell)
 
 
 def differences(spec: Json, base: Json) -> str:

@@ -15,8 +15,6 @@ from gt.report.models import names_table
 from gt.report.tables import Column, Table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from gt.report.numbers import Results, Row
 
 
@@ -30,13 +28,11 @@ def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
     places = list(dict.fromkeys(panel.title for own in studies for panel in own.panels))
     models = len({row["label"] for own in studies for row in own.run_cells})
     what = f"{of} train {text.plural(models, 'model')}, a model at other settings counted again"
-    sizes = f", of {_range(done['n_params'])} parameters, on {_range(done['tokens'])} tokens" if len(done) else ""
+    sizes = ""
+    if len(done):
+        parameters, tokens = (text.span(done[column].tolist(), text.short) for column in ("n_params", "tokens"))
+        sizes = f", of {parameters} parameters, on {tokens} tokens"
     return f"{question if claimed else ''}{what}{sizes}: {'; '.join(places)}."
-
-
-def _range(values: pd.Series) -> str:
-    few, many = text.short(float(values.min())), text.short(float(values.max()))
-    return few if few == many else f"{few} to {many}"
 
 
 def opening(studies: Sequence[Results], claims: Sequence[Claim], arms: dict[str, str]) -> list[Block | None]:

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from gt.analysis.aggregate import label
 from gt.report import text
-from gt.report.drawing import GREY, Drawing, frame, limits, looks, right_labels
+from gt.report.drawing import GREY, PLAIN, Drawing, frame, limits, looks, right_labels
 from gt.report.numbers import Panel, Results, Row
 from gt.report.tables import Column, Table
+from gt.study import specification
 
 GATE_INIT = "model.fusion.gate_init"
 SHARE = "ablation/share/"
@@ -47,7 +48,7 @@ def sweeps(results: Results, path: str) -> list[Sweep]:
     found: dict[str, Sweep] = {}
     for row in results.cell_rows_in_order:
         cell = plan[row["cell"]]
-        spec = deepcopy(results.plan["runs"][next(iter(cell["runs"].values()))])
+        spec = deepcopy(specification(results.plan, cell))
         value, spec["seed"] = _take(spec, path), sorted(cell["runs"])
         if value is not None and row["cell"] in panels:
             others = {key: v for key, v in cell["factors"].items() if key != path}
@@ -124,7 +125,7 @@ def sensitivity(results: Results) -> Figure | None:
             ax.set_xscale("log")
         ax.set_xticks(every)
         ax.minorticks_off()
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_formatter(PLAIN)
         ax.set_ylim(limits([row["mean"] for sweep in own for row in sweep.cells.values()], bounds))
         ax.set_xlabel(setting)
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -105,6 +105,12 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
 def are(n: int) -> str:
     """is, or are: after a number."""
     return "is" if n == 1 else "are"
+
+
+def span(numbers: Collection[float], shown: Callable[[float], str]) -> str:
+    """The least and the most of them: 151k to 31.3M; one where these read the same."""
+    few, many = (shown(float(own)) for own in (min(numbers), max(numbers)))
+    return few if few == many else f"{few} to {many}"
 
 
 def listed(words: list[str]) -> str:
