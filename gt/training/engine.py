@@ -1,7 +1,7 @@
 """How a step is run: operation by operation, or as one CUDA graph.
 
 A small model leaves a GPU waiting for its next kernel. A graph launches all kernels of a step at once; they are the same
-kernels in the same order, so both engines give the same bits.
+kernels, and each comes after those that it needs, so both engines give the same bits.
 """
 
 from __future__ import annotations
@@ -63,3 +63,32 @@ class Engine:
         with torch.cuda.graph(graph, pool=self.pool, stream=self.queue, capture_error_mode="thread_local"):
             function()
         return graph
+
+
+class Lane:
+    """A CUDA stream beside the current one, for work that does not wait for what is put there next, nor that for it.
+
+    In a graph the two are parallel paths. Autograd runs each operation's gradient on the stream of the operation and lets
+    streams wait for each other where gradients meet, so the gradients are parallel as well. Memory that one stream has
+    allocated and the other reads is said to the allocator, which would use it again too early.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.queue = torch.cuda.Stream(device)
+
+    def beside(self, *read: Tensor) -> AbstractContextManager[object]:
+        """The context in which work goes to the lane, after all that the current stream has so far."""
+        _wait(self.queue, torch.cuda.current_stream(self.queue.device), read)
+        return torch.cuda.stream(self.queue)
+
+    def joined(self, *read: Tensor) -> AbstractContextManager[object]:
+        """The context in which the current stream goes on, after all that the lane has so far."""
+        _wait(torch.cuda.current_stream(self.queue.device), self.queue, read)
+        return nullcontext()
+
+
+def _wait(stream: torch.cuda.Stream, other: torch.cuda.Stream, read: Iterable[Tensor]) -> None:
+    """Let a stream wait for another, some of whose tensors it will read."""
+    stream.wait_stream(other)
+    for tensor in read:
+        tensor.record_stream(stream)

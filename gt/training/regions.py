@@ -4,12 +4,15 @@ Compiling fuses what stands between matrix products and recurrences, which is mo
 compiled once for all layers, and for all models of a process, that have it with the same shapes: a deep model compiles as
 quickly as a shallow one, and twelve fusions of the same two mixers compile the mixers once. The same regions run uncompiled
 give the same numbers to rounding.
+
+Two mixers do not depend on each other, and neither of a small model fills a GPU: the first goes to a stream of its own.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from torch.func import functional_call
 from gt.models.block import Block
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel, Stack
+from gt.training.engine import Lane
 from gt.training.losses import autocast, cross_entropies, inputs, mean_loss
 
 Weights = dict[str, Tensor]
@@ -47,6 +51,8 @@ class Regions:
         self.embed = self._of_all(model, lambda lm, tokens: lm.embed(tokens))
         self.head = self._compiled(self._of_all(model, _loss), _about_outer(model))
         self.outer = {f"subject.{name}": w for name, w in weights.items() if not name.startswith("body.")}
+        device = next(iter(weights.values())).device
+        self.lane = Lane(device) if device.type == "cuda" else None
         self.layers = [self._in_regions(block, f"body.blocks.{i}.") for i, block in enumerate(model.body.blocks)]
 
     def __call__(self, batch: Tensor) -> Tensor:
@@ -63,7 +69,10 @@ class Regions:
         return [layer.fusion.gate for layer in self.layers if isinstance(layer.fusion, Region)]
 
     def _in_regions(self, block: Block, prefix: str) -> Block:
-        """A layer whose parts are regions with weights of their own. It keeps no states."""
+        """A layer whose parts are regions with weights of their own. It keeps no states.
+
+        Of two mixers the first, with its norm, goes to the lane, and the fusion waits for it.
+        """
         layer, rest = copy.copy(block), copy.copy(block)
         layer._modules, rest._modules = dict(block._modules), {}
         for name, part in block.named_children():
@@ -74,6 +83,10 @@ class Regions:
                 layer._modules[name] = nn.ModuleDict(parts)
             else:
                 layer._modules[name] = self._region(part, f"{prefix}{name}.")
+        if self.lane is not None and isinstance(layer.fusion, Region):
+            for branches in filter(None, (layer.mixers, layer.branch_norms)):
+                next(iter(branches.values())).place = self.lane.beside
+            layer.fusion.place = self.lane.joined
         vars(layer)["finish"] = self._region(rest, prefix, _finished)
         return layer
 
@@ -98,16 +111,22 @@ class Regions:
 
 
 class Region(nn.Module):
-    """Stands in for a part of a layer: a function of the part's weights, and no states. gate: of a fusion, the last call's."""
+    """Stands in for a part of a layer: a function of the part's weights, and no states.
+
+    gate: of a fusion, the last call's. place: the context in which it reads its inputs and is run.
+    """
 
     def __init__(self, part: nn.Module, function: Callable[..., Any], weights: Weights) -> None:
         super().__init__()
         self.function, self.weights = function, weights
         self.is_fusion, self.is_norm = isinstance(part, Fusion), isinstance(part, (nn.RMSNorm, nn.LayerNorm))
         self.gate: Tensor | None = None
+        self.place: Callable[..., AbstractContextManager[object]] = lambda *inputs: nullcontext()
 
-    def forward(self, *inputs: Tensor | None) -> Any:
-        y = self.function(self.weights, *(x for x in inputs if x is not None))
+    def forward(self, *given: Tensor | None) -> Any:
+        inputs = [x for x in given if x is not None]
+        with self.place(*inputs):
+            y = self.function(self.weights, *inputs)
         if not self.is_fusion:
             return y if self.is_norm else (y, None)
         y, *gate = y
