@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     verify_ = command(verify, data="folder of tokens")
     verify_.add_argument("run", type=Path, help="results/runs/<run_id>")
     bench_ = command(bench, out="JSON with every number")
-    kinds = "models, engines, backends, stacks, cohorts, familiar, variants, starts, ops"
+    kinds = "models, engines, backends, stacks, cohorts, familiar, curves, variants, starts, measuring, ops"
     bench_.add_argument("comparison", nargs="*", help=kinds)
     bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
     bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")

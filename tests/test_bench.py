@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gt.bench import measure, measuring
-from gt.bench.candidates import COMPARISONS, Candidate, affordable, candidates
+from gt.bench.candidates import COMPARISONS, NAMES, Candidate, affordable, candidates
 from gt.bench.report import table
 from gt.bench.starts import starts
 from gt.bench.trainers import Cohorts, noise
@@ -48,6 +48,12 @@ def test_what_bench_cannot_do_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert "Did you mean 'models'?" in capsys.readouterr().err
     assert main(["bench", "models", "--study", str(STUDY.parent / "arbiters.yaml"), *out]) == 2
     assert "needs the variant" in capsys.readouterr().err
+
+
+def test_the_help_names_every_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    assert ", ".join(NAMES) in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("comparison", COMPARISONS)
