@@ -22,13 +22,13 @@ part() { # name, seconds, command ...
     tail -n 40 "$out/$name.log"
 }
 
-for entry in ${*:-kernels:180 engine:150 models:100 stacks:110}; do
+for entry in ${*:-kernels:200 engine:130 models:80 stacks:130}; do
     name=${entry%%:*}
     seconds=${entry#"$name"}
     seconds=${seconds#:}
     seconds=${seconds:-90}
     case $name in
-    kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu --numprocesses 12 tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
+    kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu --numprocesses 14 --dist worksteal tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
     engine) part engine "$seconds" "$python" -m pytest -q -m gpu --numprocesses 12 tests/gpu/test_engine.py --durations=5 ;;
     *)
         # two thirds of the time to start candidates, so that those which did can be measured

@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     bench_.add_argument("comparison", nargs="*", help=kinds)
     bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
     bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")
-    bench_.add_argument("--seconds", type=float, default=1e9, help="after which a comparison starts no further candidate")
+    bench_.add_argument("--seconds", type=float, default=1e9, help="in which the candidates of a comparison are started")
     bench_.add_argument("--quick", action="store_true", help="small models and two rounds, to see that it works")
     for sub in (verify_, bench_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")

@@ -97,7 +97,7 @@ class Regions:
     def _of_all(self, subject: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
         """function(subject, ...) of weights and inputs, for all runs."""
         module = Applied(subject, function)
-        return mapped(module) if self.stacked else lambda own, *inputs: functional_call(module, own, inputs)
+        return mapped(module) if self.stacked else lambda own, *inputs: functional_call(module, turned(own), inputs)
 
     def _compiled(self, function: Callable[..., Any], about: str) -> Callable[..., Any]:
         """The function, if so compiled: the one of an equal subject, if there was one."""
@@ -146,7 +146,7 @@ class Applied(nn.Module):
 
 
 class ContiguousGradient(torch.autograd.Function):
-    """x itself, whose gradient is contiguous: a mapped matrix product gives that of its weights transposed, and a compiler
+    """x itself, whose gradient is contiguous: a batched matrix product gives that of its weights transposed, and a compiler
     turns it while it casts it, where a copy later would be a pass of its own.
     """
 
@@ -159,6 +159,11 @@ class ContiguousGradient(torch.autograd.Function):
         return gradient.contiguous()
 
 
+def turned(weights: Weights) -> Weights:
+    """The same weights, whose gradients are contiguous."""
+    return {name: ContiguousGradient.apply(w) for name, w in weights.items()}  # type: ignore[no-untyped-call]
+
+
 def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
     """module(*inputs) for each run: weights, inputs and results have a leading dimension of runs; `shared` inputs have none."""
 
@@ -166,8 +171,7 @@ def mapped(module: nn.Module, shared: bool = False) -> Callable[..., Any]:
         return functional_call(module, weights, inputs)
 
     def of_all(weights: Weights, *inputs: Tensor) -> Any:
-        weights = {name: ContiguousGradient.apply(w) for name, w in weights.items()}  # type: ignore[no-untyped-call]
-        return torch.func.vmap(of_one, in_dims=(0, *(None if shared else 0 for _ in inputs)))(weights, *inputs)
+        return torch.func.vmap(of_one, in_dims=(0, *(None if shared else 0 for _ in inputs)))(turned(weights), *inputs)
 
     return of_all
 
