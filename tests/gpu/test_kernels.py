@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 # Triton multiplies float32 matrices as TF32 unless it is told not to; it reads this when a kernel is first compiled.
@@ -35,6 +36,20 @@ SHAPES = [(2, 33, 64), (2, 200, 128)]  # batch, time, d_model: below and above w
 def without_cuda_extension() -> None:
     """mamba_ssm's pure-Python wheel imports a compiled module that only Mamba-1 uses."""
     sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_configurations() -> Iterator[None]:
+    """FLA's kernels compile hundreds of configurations at their first call, which takes ten minutes; each of them is right."""
+    autotuner = pytest.importorskip("triton.runtime.autotuner").Autotuner
+    begin = autotuner.__init__
+
+    def begin_with_two(self: Any, fn: Any, arg_names: Any, configs: list[Any], *args: Any, **options: Any) -> None:
+        begin(self, fn, arg_names, configs[:2] if fn.__module__.startswith("fla.") else configs, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autotuner, "__init__", begin_with_two)
+        yield
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
