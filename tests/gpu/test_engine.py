@@ -16,7 +16,7 @@ from gt.data.tokens import Tokens
 from gt.ops.backend import use
 from gt.records import read_json, write_json
 from gt.spec import RunSpec
-from gt.training import checkpoint
+from gt.training import checkpoint, regions
 from gt.training.cohort import Cohort
 from gt.training.loop import Job, Settings, train
 from gt.training.packs import train_pack
@@ -91,6 +91,16 @@ def test_a_graph_gives_the_bits_of_single_operations(data: Path, runs: int, comp
     graph, eager = (trained(specs, data, engine_name=name, compiled=compiled) for name in ("graph", "eager"))
     assert graph.compiled == compiled
     assert_same_bits(graph, eager)
+
+
+@pytest.mark.parametrize("model", [{}, {"branch_norm": "rms"}], ids=["plain", "branch norms"])
+def test_mixers_on_two_streams_give_the_bits_of_one(data: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]) -> None:
+    specs = [spec.model_copy(update={"model": spec.model.model_copy(update=model)}) for spec in (run_spec(), run_spec(seed=1))]
+    beside = trained(specs, data)
+    assert beside.regions is not None
+    assert beside.regions.lane is not None
+    monkeypatch.setattr(regions, "Lane", lambda _device: None)
+    assert_same_bits(beside, trained(specs, data))
 
 
 @pytest.mark.parametrize("way", WAYS)
