@@ -220,19 +220,6 @@ class Results:
         return [panel.finding for panel in self.panels]
 
     @property
-    def completion(self) -> str:
-        """How many of the planned runs completed, and what became of the others."""
-        c = self.coverage
-        others = [
-            f"{c[key]} {word}"
-            for key, word in (("diverged", "diverged"), ("failed", "failed"), ("missing", "missing"))
-            if c[key]
-        ]
-        verb = "has" if c["planned"] == 1 else "have"
-        rest = f"; {text.listed(others)}" if others else ""
-        return f"{c['completed']:,} of {text.plural(c['planned'], 'planned run')} {verb} completed{rest}."
-
-    @property
     def incomplete(self) -> list[Row]:
         """The runs that diverged or failed, with their reasons."""
         return [row for row in self.run_rows if row["status"] in ("diverged", "failed")]

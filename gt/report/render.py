@@ -40,7 +40,7 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
 def summary(study_dir: Path) -> str:
     """What a study found, in a few lines, and where its report is."""
     results = load(study_dir)
-    lines = [f"{results.study}: {results.completion}"]
+    lines = [f"{results.study}: {checklist.completion([results])}"]
     for panel in results.panels:
         if panel.measured:
             best = panel.best
