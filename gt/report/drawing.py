@@ -43,11 +43,14 @@ STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
 }
 GREY = "#8c8c8c"
+FAINT = "#c4c4c4"
 GRID: Any = {"color": GREY, "alpha": 0.25, "linewidth": 0.6}
 SHORT = FuncFormatter(lambda value, _: text.short(value))
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
-# Cells of several settings have axes for each where they are more than can be told apart on one.
+# As many cells as can be told apart on one pair of axes. Of several settings that have more, each has axes of its own.
 MOST_CELLS = 12
+# Of more cells than that the lines of so many of the best and of the worst are named, and that of the baseline.
+EXTREMES = 3
 # Letters in a line of a title.
 MOST_LETTERS = 28
 
@@ -69,6 +72,8 @@ class Look:
     colour: str
     dashes: Any
     marker: str
+    named: bool = True  # of a line: whether its seeds are drawn, and its name beside it
+    width: float = 2.0  # of a line
 
 
 def save(figure: Figure, path: Path, suffix: str) -> None:
@@ -102,11 +107,12 @@ def looks(results: Results) -> dict[str, Look]:
 
 @dataclass(frozen=True)
 class View:
-    """The cells that one pair of axes shows: those of a panel, or of one of its settings."""
+    """The cells that one pair of axes shows: those of a panel, or of one of its settings, that a table has."""
 
     panel: Panel
     title: str
     rows: list[Row]
+    part: bool  # whether it shows one of several settings
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that are of its cells."""
@@ -118,26 +124,34 @@ class View:
         return {row["label"]: row["variant" if self.part else "label"] for row in self.rows}
 
     @property
-    def part(self) -> bool:
-        """Whether it shows one of several settings."""
-        return len(self.rows) < len(self.panel.rows)
+    def named(self) -> set[str]:
+        """The labels of the cells whose lines are coloured and named."""
+        measured = sorted((row for row in self.rows if not text.absent(row["mean"])), key=lambda row: float(row["mean"]))
+        if len(measured) <= MOST_CELLS:
+            return {row["label"] for row in self.rows}
+        baseline = [row for row in measured if row["variant"] == self.panel.baseline]
+        return {row["label"] for row in (*measured[:EXTREMES], *measured[-EXTREMES:], *baseline)}
 
     def looks(self, style: dict[str, Look]) -> dict[str, Look]:
-        """Those of its cells, with whole lines where all have the same settings."""
-        return {r["label"]: replace(style[r["label"]], dashes="-") if self.part else style[r["label"]] for r in self.rows}
+        """Those of its cells, with whole lines where all have the same settings; grey for those that are not named."""
+        own = {r["label"]: replace(style[r["label"]], dashes="-") if self.part else style[r["label"]] for r in self.rows}
+        faint = Look(FAINT, "-", "", named=False, width=0.8)
+        return {label: look if label in self.named else faint for label, look in own.items()}
 
 
 def views(panels: Sequence[Panel], table: pd.DataFrame, split: bool = True) -> list[View]:
     """What of the panels has rows in a table: a view a panel, or one for each of its settings where there are many cells."""
-    found = []
+    there, found = set(table["cell"]), []
     for panel in panels:
-        if not split or len(panel.rows) <= MOST_CELLS or len(panel.groups) == 1:
-            found.append(View(panel, panel.title, panel.rows))
-        else:
-            for rows in panel.groups:
-                said = ", ".join(f"{name}={value}" for name, value in settings(rows[0]).items())
-                found.append(View(panel, f"{panel.title}\n{said}", rows))
-    return [view for view in found if not view.of(table).empty]
+        groups = [own for rows in panel.groups if (own := [row for row in rows if row["cell"] in there])]
+        rows = [row for own in groups for row in own]
+        if not split or len(rows) <= MOST_CELLS or len(groups) == 1:
+            found.append(View(panel, panel.title, rows, part=False))
+            continue
+        for own in groups:
+            said = ", ".join(f"{name}={value}" for name, value in settings(own[0]).items())
+            found.append(View(panel, f"{panel.title}\n{said}", own, part=True))
+    return [view for view in found if view.rows]
 
 
 def frame(titles: Sequence[str], height: float, width: float) -> tuple[Figure, list[Axes]]:
@@ -157,7 +171,7 @@ def frame(titles: Sequence[str], height: float, width: float) -> tuple[Figure, l
 
 def view_frame(shown: Sequence[View]) -> tuple[Figure, list[Axes]]:
     """Axes for views, with room for the names of cells beside them."""
-    most = max(len(view.rows) for view in shown)
+    most = max(len(view.named) for view in shown)
     return frame([view.title for view in shown], height=max(2.2 if len(shown) > 4 else 3.4, 0.19 * most), width=5.1)
 
 

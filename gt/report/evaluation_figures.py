@@ -101,8 +101,9 @@ def _figure(
     for ax, view in zip(axes, shown, strict=True):
         ends.append(_lines(ax, view.of(rows), view.looks(style)))
         for label, cell in view.of(dashed).groupby("label", sort=False):
-            mean = cell.groupby("at")["value"].mean()
-            ax.plot(mean.index, mean, color=style[str(label)].colour, linewidth=1, linestyle="--", alpha=0.7)
+            if label in view.named:
+                mean = cell.groupby("at")["value"].mean()
+                ax.plot(mean.index, mean, color=style[str(label)].colour, linewidth=1, linestyle="--", alpha=0.7)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(PLAIN)
         if log:
@@ -120,17 +121,20 @@ def _figure(
 
 
 def _lines(ax: Axes, rows: pd.DataFrame, style: dict[str, Look]) -> list[tuple[str, float, float]]:
-    """Seeds thin, their means thick, with bars for 95 % intervals side by side. Returns where means end: (label, x, y)."""
+    """Seeds thin, their means thick, with bars for 95 % intervals side by side. Returns where those named end: label, x, y."""
     ends = []
     bar: dict[str, Any] = {"linewidth": 3, "alpha": 0.35, "solid_capstyle": "butt"}
-    cells = list(rows.groupby("label", sort=False))
-    for i, (label, cell) in enumerate(cells):
-        aside = 2 ** (0.05 * (i - (len(cells) - 1) / 2))
+    named = [label for label in rows["label"].unique() if style[label].named]
+    for label, cell in rows.groupby("label", sort=False):
         look = style[str(label)]
-        for _, run in cell.groupby("run_id", sort=False):
+        for _, run in cell.groupby("run_id", sort=False) if look.named else ():
             ax.plot(run["at"], run["value"], color=look.colour, linewidth=0.7, alpha=0.45)
         mean = cell.groupby("at")["value"].mean()
-        ax.plot(mean.index, mean, look.marker, color=look.colour, linewidth=2, linestyle=look.dashes, markersize=4)
+        line: dict[str, Any] = {"linewidth": look.width, "linestyle": look.dashes, "zorder": look.width}
+        ax.plot(mean.index, mean, marker=look.marker, markersize=4, color=look.colour, **line)
+        if not look.named:
+            continue
+        aside = 2 ** (0.05 * (named.index(label) - (len(named) - 1) / 2))
         for _, here in cell.groupby("at"):
             if (bounds := interval_of(here)) is not None:
                 ax.plot([float(here["at"].iloc[0]) * aside] * 2, bounds, color=look.colour, **bar)

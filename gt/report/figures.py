@@ -44,7 +44,7 @@ def learning_curves(results: Results) -> Figure | None:
     share_y(axes, shown)
     for ax, view in zip(axes, shown, strict=True):
         _reference_lines(ax, view.panel)
-        _label_ends(ax, view, curves, column, style)
+        _label_ends(ax, view, curves, column, view.looks(style))
     return figure
 
 
@@ -58,14 +58,14 @@ def gates(results: Results) -> Figure | None:
     style = looks(results)
     for ax, view in zip(axes, shown, strict=True):
         own = view.of(curves)
-        _draw_curves(ax, own, column, style)
+        _draw_curves(ax, own, column, view.looks(style))
         low, high = min(0.45, float(own[column].min())), max(0.55, float(own[column].max()))
         ax.set_ylim(low - 0.05, high + 0.05)
         ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         ax.set_ylabel("mean gate (weight of the first branch)" if ax is axes[0] else "")
     share_y(axes, shown)
     for ax, view in zip(axes, shown, strict=True):
-        _label_ends(ax, view, curves, column, style)
+        _label_ends(ax, view, curves, column, view.looks(style))
     return figure
 
 
@@ -147,12 +147,12 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, L
     """Seeds thin, the mean over the seeds that completed thick, a cross at the end of a run that diverged."""
     for label, cell in curves.groupby("label", sort=False):
         look = style[str(label)]
-        for _, run in cell.groupby("run_id", sort=False):
+        for _, run in cell.groupby("run_id", sort=False) if look.named else ():
             ax.plot(run["tokens"], run[column], color=look.colour, linewidth=0.7, alpha=0.45)
             if run["status"].iloc[0] == "diverged":
                 ax.plot(run["tokens"].iloc[-1], run[column].iloc[-1], "x", color=look.colour, markersize=6, markeredgewidth=1.6)
         mean = _mean_curve(cell, column)
-        ax.plot(mean.index, mean, color=look.colour, linewidth=2, linestyle=look.dashes)
+        ax.plot(mean.index, mean, color=look.colour, linewidth=look.width, linestyle=look.dashes, zorder=look.width)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(SHORT)
@@ -180,7 +180,7 @@ def _label_ends(ax: Axes, view: View, curves: pd.DataFrame, column: str, style: 
     ends = []
     for label, cell in view.of(curves).groupby("label", sort=False):
         mean = _mean_curve(cell, column)
-        if len(mean):
+        if len(mean) and style[str(label)].named:
             ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
     right_labels(ax, ends, style, view.names)
 

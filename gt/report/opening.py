@@ -11,6 +11,7 @@ from gt.analysis.verdicts import Row as Claim
 from gt.report import text
 from gt.report.checklist import made, runs_of
 from gt.report.document import Block, Tabular, Terms, Text
+from gt.report.drawing import EXTREMES, MOST_CELLS
 from gt.report.models import names_table
 from gt.report.tables import Column, Table
 
@@ -122,7 +123,11 @@ def reading(studies: Sequence[Results], claims: Sequence[Claim], pictures: bool)
         terms += _claims_terms(claims, pictures)
     if any(known.branches("ablation/zero") for study in studies for known in study.inside):
         terms += BRANCHES
-    terms.append(("Figures", "A variant has one colour in all figures of a study; its settings differ in dashes and markers."))
+    figures = "A variant has one colour in all figures of a study; its settings differ in dashes and markers."
+    if any(len(rows) > MOST_CELLS for study in studies for panel in study.panels for rows in panel.groups):
+        some = f"the {EXTREMES} lowest and the {EXTREMES} highest means and of the baseline"
+        figures += f" Of lines of more than {MOST_CELLS} cells, those of {some} are coloured and named; the others are grey."
+    terms.append(("Figures", figures))
     return Terms(tuple(terms))
 
 

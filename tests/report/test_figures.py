@@ -123,6 +123,17 @@ def test_many_cells_of_several_settings_have_axes_for_each(rates: Results, study
     assert len(views(rates.panels, rates.curves, split=False)) == 1
 
 
+def test_of_many_lines_the_best_the_worst_and_the_baseline_s_are_named(rates: Results, study: Path) -> None:
+    (view,) = views(rates.panels, rates.curves, split=False)
+    labels = [row["label"] for row in sorted(view.rows, key=lambda row: row["mean"])]
+    assert view.named == {label for i, label in enumerate(labels) if i < 3 or i >= 13 or label.startswith("GPT-2")}
+    found = view.looks(looks(rates))
+    assert {label for label, own in found.items() if own.named} == view.named
+    assert {own.colour for own in found.values() if not own.named} == {drawing.FAINT}
+    few = load(study)
+    assert all(len(view.named) == len(view.rows) for view in views(few.panels, few.curves))
+
+
 @given(
     st.lists(st.floats(-100, 100), min_size=1, max_size=8),
     st.lists(st.tuples(st.floats(-1e6, 0), st.floats(0, 1e6)), max_size=8),
