@@ -22,7 +22,7 @@ part() { # name, seconds, command ...
     tail -n 40 "$out/$name.log"
 }
 
-for entry in ${*:-kernels:200 engine:130 models:75 stacks:140}; do
+for entry in ${*:-kernels:195 engine:130 models:75 stacks:140}; do
     name=${entry%%:*}
     seconds=${entry#"$name"}
     seconds=${seconds#:}

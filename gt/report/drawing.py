@@ -73,7 +73,11 @@ class Look:
     dashes: Any
     marker: str
     named: bool = True  # of a line: whether its seeds are drawn, and its name beside it
-    width: float = 2.0  # of a line
+
+    @property
+    def width(self) -> float:
+        """Of a mean's line, in points; wider ones lie above others."""
+        return 2.0 if self.named else 0.8
 
 
 def save(figure: Figure, path: Path, suffix: str) -> None:
@@ -112,7 +116,6 @@ class View:
     panel: Panel
     title: str
     rows: list[Row]
-    part: bool  # whether it shows one of several settings
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that are of its cells."""
@@ -122,6 +125,11 @@ class View:
     def names(self) -> dict[str, str]:
         """What its cells are called beside the axes, by label: what the title says is not said again."""
         return {row["label"]: row["variant" if self.part else "label"] for row in self.rows}
+
+    @property
+    def part(self) -> bool:
+        """Whether it shows one of several settings."""
+        return len(self.rows) < len(self.panel.rows)
 
     @property
     def named(self) -> set[str]:
@@ -135,22 +143,21 @@ class View:
     def looks(self, style: dict[str, Look]) -> dict[str, Look]:
         """Those of its cells, with whole lines where all have the same settings; grey for those that are not named."""
         own = {r["label"]: replace(style[r["label"]], dashes="-") if self.part else style[r["label"]] for r in self.rows}
-        faint = Look(FAINT, "-", "", named=False, width=0.8)
-        return {label: look if label in self.named else faint for label, look in own.items()}
+        named, faint = self.named, Look(FAINT, "-", "", named=False)
+        return {label: look if label in named else faint for label, look in own.items()}
 
 
 def views(panels: Sequence[Panel], table: pd.DataFrame, split: bool = True) -> list[View]:
     """What of the panels has rows in a table: a view a panel, or one for each of its settings where there are many cells."""
     there, found = set(table["cell"]), []
-    for panel in panels:
-        groups = [own for rows in panel.groups if (own := [row for row in rows if row["cell"] in there])]
-        rows = [row for own in groups for row in own]
-        if not split or len(rows) <= MOST_CELLS or len(groups) == 1:
-            found.append(View(panel, panel.title, rows, part=False))
-            continue
-        for own in groups:
-            said = ", ".join(f"{name}={value}" for name, value in settings(own[0]).items())
-            found.append(View(panel, f"{panel.title}\n{said}", own, part=True))
+    for whole in panels:
+        panel = replace(whole, rows=[row for row in whole.rows if row["cell"] in there])
+        if not split or len(panel.rows) <= MOST_CELLS or len(panel.groups) == 1:
+            found.append(View(panel, panel.title, panel.rows))
+        else:
+            for rows in panel.groups:
+                said = ", ".join(f"{name}={value}" for name, value in settings(rows[0]).items())
+                found.append(View(panel, f"{panel.title}\n{said}", rows))
     return [view for view in found if view.rows]
 
 

@@ -99,11 +99,12 @@ def _figure(
     figure, axes = view_frame(shown)
     style, ends = looks(results), []
     for ax, view in zip(axes, shown, strict=True):
-        ends.append(_lines(ax, view.of(rows), view.looks(style)))
+        own = view.looks(style)
+        ends.append(_lines(ax, view.of(rows), own))
         for label, cell in view.of(dashed).groupby("label", sort=False):
-            if label in view.named:
+            if own[str(label)].named:
                 mean = cell.groupby("at")["value"].mean()
-                ax.plot(mean.index, mean, color=style[str(label)].colour, linewidth=1, linestyle="--", alpha=0.7)
+                ax.plot(mean.index, mean, color=own[str(label)].colour, linewidth=1, linestyle="--", alpha=0.7)
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(PLAIN)
         if log:

@@ -1,4 +1,4 @@
-"""Figures of a study: every seed shown, means with intervals, one colour a variant throughout; the same bytes each time.
+"""Figures of a study: seeds shown, means with intervals, one colour a variant throughout; the same bytes each time.
 
 A figure whose data a study does not have is not drawn.
 """
@@ -44,7 +44,7 @@ def learning_curves(results: Results) -> Figure | None:
     share_y(axes, shown)
     for ax, view in zip(axes, shown, strict=True):
         _reference_lines(ax, view.panel)
-        _label_ends(ax, view, curves, column, view.looks(style))
+        _label_ends(ax, view, curves, column, style)
     return figure
 
 
@@ -65,7 +65,7 @@ def gates(results: Results) -> Figure | None:
         ax.set_ylabel("mean gate (weight of the first branch)" if ax is axes[0] else "")
     share_y(axes, shown)
     for ax, view in zip(axes, shown, strict=True):
-        _label_ends(ax, view, curves, column, view.looks(style))
+        _label_ends(ax, view, curves, column, style)
     return figure
 
 
@@ -147,9 +147,11 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, L
     """Seeds thin, the mean over the seeds that completed thick, a cross at the end of a run that diverged."""
     for label, cell in curves.groupby("label", sort=False):
         look = style[str(label)]
-        for _, run in cell.groupby("run_id", sort=False) if look.named else ():
-            ax.plot(run["tokens"], run[column], color=look.colour, linewidth=0.7, alpha=0.45)
-            if run["status"].iloc[0] == "diverged":
+        for _, run in cell.groupby("run_id", sort=False):
+            diverged = run["status"].iloc[0] == "diverged"
+            if look.named or diverged:
+                ax.plot(run["tokens"], run[column], color=look.colour, linewidth=0.7, alpha=0.45)
+            if diverged:
                 ax.plot(run["tokens"].iloc[-1], run[column].iloc[-1], "x", color=look.colour, markersize=6, markeredgewidth=1.6)
         mean = _mean_curve(cell, column)
         ax.plot(mean.index, mean, color=look.colour, linewidth=look.width, linestyle=look.dashes, zorder=look.width)
@@ -177,10 +179,10 @@ def _reference_lines(ax: Axes, panel: Panel) -> None:
 
 
 def _label_ends(ax: Axes, view: View, curves: pd.DataFrame, column: str, style: dict[str, Look]) -> None:
-    ends = []
-    for label, cell in view.of(curves).groupby("label", sort=False):
+    ends, own = [], view.of(curves)
+    for label, cell in own[own["label"].isin(view.named)].groupby("label", sort=False):
         mean = _mean_curve(cell, column)
-        if len(mean) and style[str(label)].named:
+        if len(mean):
             ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
     right_labels(ax, ends, style, view.names)
 

@@ -134,6 +134,18 @@ def test_of_many_lines_the_best_the_worst_and_the_baseline_s_are_named(rates: Re
     assert all(len(view.named) == len(view.rows) for view in views(few.panels, few.curves))
 
 
+def test_a_run_that_diverged_has_its_cross_also_in_a_grey_cell(rates: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "MOST_CELLS", 3)
+    monkeypatch.setattr(drawing, "EXTREMES", 1)
+    view, *_ = views(rates.panels, rates.curves)
+    grey = min({row["label"] for row in view.rows} - view.named)
+    run = rates.curves.loc[rates.curves["label"] == grey, "run_id"].iloc[0]
+    curves = rates.curves.assign(status=rates.curves["status"].mask(rates.curves["run_id"] == run, "diverged"))
+    figure = figures.learning_curves(replace(rates, curves=curves))
+    assert figure is not None
+    assert [line.get_color() for ax in figure.axes for line in ax.lines if line.get_marker() == "x"] == [drawing.FAINT]
+
+
 @given(
     st.lists(st.floats(-100, 100), min_size=1, max_size=8),
     st.lists(st.tuples(st.floats(-1e6, 0), st.floats(0, 1e6)), max_size=8),
