@@ -313,7 +313,7 @@ class TrainingSpec(Spec):
     pretrain_steps: Annotated[int, Field(ge=0, le=10_000_000_000)] = Field(
         0, description="of models of one branch each, whose mixers' weights are then where the hybrid's start"
     )
-    grad_accumulation: Count = Field(1, description="parts that a batch is split into; the result is the mean over the batch")
+    grad_accumulation: Count = Field(1, description="parts that a batch is split into; the result is that of the whole batch")
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
     warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
@@ -344,6 +344,8 @@ class TrainingSpec(Spec):
             raise ValueError("carry_state needs batch_order tracks: a state is of use where the text goes on")
         if self.carry_state and self.grad_accumulation > 1:
             raise ValueError("carry_state needs grad_accumulation 1")
+        if self.auxiliary is not None and self.grad_accumulation > 1:
+            raise ValueError("auxiliary needs grad_accumulation 1: its terms look at a whole batch")
         if self.batch_order == "tracks" and self.curriculum:
             raise ValueError("batch_order tracks goes with one sequence_length, not with a curriculum")
         return self

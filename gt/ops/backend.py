@@ -30,8 +30,8 @@ def select(op: str, device_type: str, double: bool, keys: int, values: int) -> s
     Chunks on a GPU's matrix units were quicker than positions in its registers where both were measured, but want powers of
     two, one decay a key or a head, and a state that fits.
     """
-    if _forced:
-        name = _forced[-1]
+    if (asked := forced()) is not None:
+        name = asked
     elif device_type != "cuda" or double or not _has_triton():
         name = "chunked"
     elif all(n in (16, 32, 64, 128) for n in (keys, values)) and keys * values <= LARGEST_IN_CHUNKS[op]:
@@ -45,6 +45,11 @@ def select(op: str, device_type: str, double: bool, keys: int, values: int) -> s
 
 # What `torch.compiler.assume_constant_result` does; calling it would load the compiler, which takes a second.
 select._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def forced() -> str | None:
+    """What `use` says."""
+    return _forced[-1] if _forced else None
 
 
 def chosen() -> dict[str, str]:

@@ -18,7 +18,7 @@ from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel
 from gt.seeds import numpy_stream
 from gt.spec import AuxiliaryLosses, BranchDrop, RunSpec, TrainingSpec
-from gt.training.losses import cross_entropies
+from gt.training.losses import cross_entropies, mean_loss
 
 # Weights and cosines are kept this far from where a logarithm or a division would fail.
 TINY = 1e-6
@@ -51,7 +51,9 @@ class BranchWatch:
 
 
 def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatch, targets: Tensor) -> Tensor:
-    """The weighted sum of the terms that `spec` asks for, a scalar. targets: (batch, time)."""
+    """The weighted sum of the terms that `spec` asks for, a scalar. targets: (batch, time); terms about them are means over
+    those that count.
+    """
     zero = targets.new_zeros((), dtype=torch.float32)
     if not seen.branches:
         return zero
@@ -66,7 +68,8 @@ def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatc
         loss = loss + spec.arbiter_weight * torch.stack(losses).mean()
     if spec.arbiter == "cross_entropy" and gates:
         better = _better_branch(model, *seen.branches[-1][:2], targets)
-        loss = loss + spec.arbiter_weight * torch.stack([_towards(gate, better) for gate in gates]).mean()
+        losses = [mean_loss(_towards(gate, better) * (targets >= 0), targets) for gate in gates]
+        loss = loss + spec.arbiter_weight * torch.stack(losses).mean()
     if spec.load_balance_weight and gates:
         loss = loss + spec.load_balance_weight * torch.stack([load_imbalance(gate) for gate in gates]).mean()
     if spec.entropy_weight and gates:
@@ -79,7 +82,7 @@ def auxiliary_loss(spec: AuxiliaryLosses, model: LanguageModel, seen: BranchWatc
         distances = torch.stack([distance(branch_r, branch_m) for branch_r, branch_m, _ in seen.branches])
         loss = loss + spec.cross_distillation_weight * distances.mean()
     if spec.branch_loss_weight:
-        own = torch.stack([branch_losses(model, branch, targets).mean() for branch in seen.branches[-1][:2]])
+        own = torch.stack([mean_loss(branch_losses(model, branch, targets), targets) for branch in seen.branches[-1][:2]])
         loss = loss + spec.branch_loss_weight * own.mean()
     return loss
 
@@ -102,7 +105,7 @@ def self_reinforcing(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
     target = fused.y.detach()
     first = (r.detach() - target).square().mean(-1) < (m.detach() - target).square().mean(-1)
     assert fused.gate is not None
-    return _towards(fused.gate, first)
+    return _towards(fused.gate, first).mean()
 
 
 def _better_branch(model: LanguageModel, r: Tensor, m: Tensor, targets: Tensor) -> Tensor:
@@ -112,7 +115,8 @@ def _better_branch(model: LanguageModel, r: Tensor, m: Tensor, targets: Tensor) 
 
 
 def branch_losses(model: LanguageModel, branch: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of each target, read from one branch's output alone by the model's own norm and head: (batch, time).
+    """The cross-entropy of each target, read from one branch's output alone by the model's own norm and head: (batch, time),
+    0 for one that does not count.
 
     The research document (9.8) names a loss for each branch without a form; this is our reading, that of deep supervision
     (Lee et al. 2015, arXiv:1409.5185) with the readout shared.
@@ -122,9 +126,9 @@ def branch_losses(model: LanguageModel, branch: Tensor, targets: Tensor) -> Tens
 
 
 def _towards(gate: Tensor, first: Tensor) -> Tensor:
-    """-log of the weight that a gate gives to the branch that `first` (batch, time) names, averaged."""
+    """-log of the weight that a gate gives to the branch that `first` (batch, time) names, averaged over channels."""
     weight = torch.where(first.unsqueeze(-1), gate.float(), 1 - gate.float())
-    return -(weight.clamp(min=TINY)).log().mean()
+    return -(weight.clamp(min=TINY)).log().mean(-1)
 
 
 def gate_entropy(gate: Tensor) -> Tensor:
@@ -174,8 +178,8 @@ def distance(r: Tensor, m: Tensor) -> Tensor:
 class BranchDropper:
     """Zeroes one branch's output at random in training.
 
-    Its coins are a function of the seed, the step and the layer, drawn ahead; `coins` are those of the pass to come:
-    (layer, sample or 1), each 0 or what a kept output is multiplied by.
+    Its coins are a function of the seed, the step and the layer, drawn ahead for a whole batch, in however many pieces it is
+    read; `coins` are those of the pass to come: (layer, sample or 1), each 0 or what a kept output is multiplied by.
     """
 
     def __init__(self, spec: BranchDrop, model: LanguageModel) -> None:
@@ -186,21 +190,18 @@ class BranchDropper:
             mixer = model.blocks()[layer].mixers[spec.branch]
             mixer.register_forward_hook(lambda module, _inputs, output, i=i: self._drop(module, output, i))
 
-    def shape(self, training: TrainingSpec) -> tuple[int, int, int]:
-        """Of a step's coins: (piece, layer, sample or 1)."""
-        samples = training.batch_size // training.grad_accumulation if self.spec.unit == "sample" else 1
-        return training.grad_accumulation, len(self.layers), samples
+    def shape(self, training: TrainingSpec) -> tuple[int, int]:
+        """Of a step's coins: (layer, sample or 1)."""
+        return len(self.layers), training.batch_size if self.spec.unit == "sample" else 1
 
     def draw(self, spec: RunSpec, step: int) -> np.ndarray:
         """The coins of a run's step."""
-        pieces, _, samples = self.shape(spec.training)
+        samples = self.shape(spec.training)[1]
         progress = step / max(1, spec.training.steps - 1)
         probability = self.spec.start + (self.spec.end - self.spec.start) * progress
         value = 1 / (1 - probability) if self.spec.rescale else 1.0
-        streams = [
-            [numpy_stream(spec.seed, "branch_drop", step, piece, layer) for layer in self.layers] for piece in range(pieces)
-        ]
-        return np.array([[value * (stream.random(samples) >= probability) for stream in row] for row in streams])
+        streams = [numpy_stream(spec.seed, "branch_drop", step, 0, layer) for layer in self.layers]
+        return np.array([value * (stream.random(samples) >= probability) for stream in streams])
 
     def _drop(self, module: torch.nn.Module, output: tuple[Tensor, Any], i: int) -> tuple[Tensor, Any] | None:
         if not module.training:

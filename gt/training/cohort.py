@@ -34,7 +34,7 @@ from gt.training.carried import Carried
 from gt.training.curves import Curves, GateWatch, mean_gate
 from gt.training.distributed import World
 from gt.training.flat import Flat
-from gt.training.losses import losses_and_state, mean_loss, token_losses
+from gt.training.losses import losses_and_state, token_losses
 from gt.training.optimizer import Optimizer, learning_rate
 from gt.training.plan import HORIZON, StepPlan
 from gt.training.regions import Applied, Regions, compile_static, divisible, mapped
@@ -279,43 +279,46 @@ class Cohort:
 
     def _step(self) -> None:
         """One optimizer step of every run. Reads and writes tensors on the device alone."""
-        accumulation = self.training.grad_accumulation
         batch, coins, rates = self.plan.now()
+        targets = batch[:, :, 1:].flatten(1)
+        counted = targets >= 0
+        n_targets = counted.sum(1)
         gradient = nats = torch.empty(0)
-        for i, piece in enumerate(batch.chunk(accumulation, dim=1)):
-            own_coins = coins[:, i] if coins.shape[-1] <= 1 else self.world.share(coins[:, i], dim=2)
-            loss, objective, state = self._losses(self.world.share(piece, dim=1), own_coins)
-            own, loss = self._gradient((objective / accumulation).sum()), loss.detach() / accumulation
+        n_pieces = self.training.grad_accumulation
+        coins_of_pieces = coins.chunk(n_pieces, dim=-1) if coins.shape[-1] > 1 else [coins] * n_pieces
+        for i, (piece, own_coins) in enumerate(zip(batch.chunk(n_pieces, dim=1), coins_of_pieces, strict=True)):
+            own_coins = self.world.share(own_coins, dim=2) if own_coins.shape[-1] > 1 else own_coins
+            loss, objective, state = self._losses(self.world.share(piece, dim=1), own_coins, n_targets)
+            own, loss = self._gradient(objective.sum()), loss.detach()
             gradient, nats = (own, loss) if i == 0 else (gradient + own, nats + loss)
         if self.carried is not None:
             self.carried.keep(state)
-        gradient, nats = self.world.mean(gradient), self.world.mean(nats)
-        targets = batch[:, :, 1:].flatten(1)
-        counted = targets >= 0
-        bytes_a_target = (self.token_bytes[targets] * counted).sum(1) / counted.sum(1)
+        gradient, nats = self.world.sum(gradient), self.world.sum(nats)
+        bytes_a_target = (self.token_bytes[targets] * counted).sum(1) / n_targets
         self.plan.note(self.log, self.update(gradient, rates, nats, bytes_a_target))
 
-    def _losses(self, batch: Tensor, coins: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Of each run the mean cross-entropy (nats/token), what is minimised (the same plus the auxiliary terms), and, where
-        states are carried, those at the end.
+    def _losses(self, piece: Tensor, coins: Tensor, n_targets: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Of each run what a piece adds to the mean cross-entropy of a batch with n_targets (run,) that count (nats/token), to
+        what is minimised (the same plus the auxiliary terms), and, where states are carried, those at the end.
         """
         if self.regions is not None:
-            loss = self.regions(batch) if len(self.specs) > 1 else self.regions(batch[0]).unsqueeze(0)
+            stacked = len(self.specs) > 1
+            loss = self.regions(piece, n_targets) if stacked else self.regions(piece[0], n_targets[0]).unsqueeze(0)
             return loss, loss, ()
         before = self.carried.tensors if self.carried is not None and self.plan.goes_on else ()
-        loss, objective, *state = self._map(self._objective, (batch, coins, *before))
+        loss, objective, *state = self._map(self._objective, (piece, coins, n_targets, *before))
         return loss, objective, tuple(state)
 
-    def _objective(self, batch: Tensor, coins: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+    def _objective(self, piece: Tensor, coins: Tensor, n_targets: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
         """The same of one run."""
         if self.dropper is not None:
             self.dropper.coins = coins
         state = self.carried.state(before) if self.carried is not None else None
         with BranchWatch(self.model) as seen:
-            losses, state = losses_and_state(self.model, batch, self.training.precision, state)
-        loss = objective = mean_loss(losses, batch[:, 1:])
+            losses, state = losses_and_state(self.model, piece, self.training.precision, state)
+        loss = objective = losses.sum() / n_targets
         if self.training.auxiliary is not None:
-            objective = loss + auxiliary_loss(self.training.auxiliary, self.model, seen, batch[:, 1:])
+            objective = loss + auxiliary_loss(self.training.auxiliary, self.model, seen, piece[:, 1:])
         return loss, objective, *(self.carried.parts(state) if self.carried is not None else ())
 
     def _gradient(self, objective: Tensor) -> Tensor:
@@ -372,8 +375,8 @@ class Cohort:
         """By the code that was compiled for training, as which it runs: with gradients that nobody asks for."""
         assert self.regions is not None
         runs = len(self.specs)
-        loss = self.regions(windows.repeat(runs, 1, 1) if runs > 1 else windows).detach().view(runs)
-        nats = loss.double() * (windows[:, 1:] >= 0).sum()
+        one = torch.ones((runs,) if runs > 1 else (), dtype=torch.int64, device=self.device)
+        nats = self.regions(windows.repeat(runs, 1, 1) if runs > 1 else windows, one).detach().view(runs).double()
         mean, nothing = torch.func.vmap(mean_gate, in_dims=(0, None)), nats.new_full((runs,), math.nan)
         gates = [gate if runs > 1 or gate is None else gate.unsqueeze(0) for gate in self.regions.gates()]
         means = [nothing if gate is None else mean(gate, shares) for gate in gates]

@@ -1,7 +1,7 @@
 """One run over several GPUs: `torchrun --standalone --nproc-per-node=N -m -- gt train ...`.
 
-Data parallelism (Li et al. 2020, arXiv:2006.15704): every process has all weights and takes an equal share of each batch; the
-mean of their gradients is the gradient of the whole batch, so all take the same step. Gradients stand in one buffer
+Data parallelism (Li et al. 2020, arXiv:2006.15704): every process has all weights and takes an equal share of each batch; what
+the shares add to the gradient sums up to that of the whole batch, so all take the same step. Gradients stand in one buffer
 already, so one reduction does it, and can be part of a CUDA graph. The batches and their order are those of one process.
 """
 
@@ -32,11 +32,10 @@ class World:
             )
         return batch.chunk(self.size, dim=dim)[self.rank]
 
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes of what each has computed, in place."""
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the processes of what each has computed, in place."""
         if self.size > 1:
             dist.all_reduce(values)
-            values /= self.size
         return values
 
 

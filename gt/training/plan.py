@@ -39,7 +39,7 @@ class StepPlan:
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self.starts = torch.zeros(HORIZON, len(specs), training.batch_size, dtype=torch.int64, device=device)
         self.rates = torch.zeros(HORIZON, len(specs), len(groups), dtype=torch.float64, device=device)
-        coins = dropper.shape(training) if dropper is not None else (training.grad_accumulation, 0)
+        coins = dropper.shape(training) if dropper is not None else (0,)
         self.coins = torch.zeros(HORIZON, len(specs), *coins, device=device)
         self.first = -1  # the step at the head of the tables
         self.carry_state = training.carry_state
@@ -74,7 +74,7 @@ class StepPlan:
             table.copy_(torch.from_numpy(values))
 
     def now(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the cursor's step: tokens (run, batch, time + 1), coins (run, piece, ...) and rates (run, group)."""
+        """Of the cursor's step: tokens (run, batch, time + 1), coins (run, layer, sample or 1) and rates (run, group)."""
         starts, coins, rates = (table.index_select(0, self.cursor)[0] for table in (self.starts, self.coins, self.rates))
         window = self.window[: self.length + 1]
         return self.text[starts.unsqueeze(-1) + window].long(), coins, rates

@@ -11,19 +11,26 @@ Two mixers do not depend on each other, and neither of a small model fills a GPU
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
+import types
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from gt.models.block import Block
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.lm import LanguageModel, Stack
+from gt.ops import backend
 from gt.training.engine import Lane
-from gt.training.losses import autocast, cross_entropies, inputs, mean_loss
+from gt.training.losses import autocast, cross_entropies, inputs
 
 Weights = dict[str, Tensor]
 # The parts of a layer that are regions each; the rest of it, its sums and feed-forward layer, is one.
@@ -42,7 +49,7 @@ def divisible(model: LanguageModel) -> bool:
 
 
 class Regions:
-    """The mean cross-entropy of a batch, for the runs of a cohort. `weights` are theirs, (run, *shape), or a single run's."""
+    """The cross-entropy of a batch, for the runs of a cohort. `weights` are theirs, (run, *shape), or a single run's."""
 
     def __init__(self, model: LanguageModel, weights: Weights, precision: str, compiled: bool) -> None:
         self.precision, self.compiled = precision, compiled
@@ -55,13 +62,13 @@ class Regions:
         self.lane = Lane(device) if device.type == "cuda" else None
         self.layers = [self._in_regions(block, f"body.blocks.{i}.") for i, block in enumerate(model.body.blocks)]
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        """batch: ([run,] batch, time + 1) tokens -> nats/token, ([run])."""
+    def __call__(self, batch: Tensor, n_targets: Tensor) -> Tensor:
+        """batch: ([run,] batch, time + 1) tokens -> nats over n_targets ([run]), ([run])."""
         with autocast(batch.device, self.precision):
             x = self.embed(self.outer, inputs(batch))
             for layer in self.layers:
                 x, _ = layer(x)
-            loss: Tensor = self.head(self.outer, x, batch[..., 1:])
+            loss: Tensor = self.head(self.outer, x, batch[..., 1:], n_targets)
         return loss
 
     def gates(self) -> list[Tensor | None]:
@@ -92,7 +99,8 @@ class Regions:
 
     def _region(self, part: nn.Module, prefix: str, function: Callable[..., Any] | None = None) -> Region:
         weights = {f"subject.{name}": self.weights[prefix + name] for name, _ in part.named_parameters()}
-        return Region(part, self._compiled(self._of_all(part, function or _output), structure(part)), weights)
+        function = function or _output
+        return Region(part, self._compiled(self._of_all(part, function), f"{function.__name__} {structure(part)}"), weights)
 
     def _of_all(self, subject: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
         """function(subject, ...) of weights and inputs, for all runs."""
@@ -103,7 +111,7 @@ class Regions:
         """The function, if so compiled: the one of an equal subject, if there was one."""
         if not self.compiled:
             return function
-        key = f"{self.stacked} {self.precision} {about}"
+        key = f"{self.stacked} {self.precision} {backend.forced()} {about}"
         if key not in _compiled:
             _allow_many_regions()
             _compiled[key] = compile_static(function)
@@ -182,15 +190,60 @@ def compile_static(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def structure(part: nn.Module) -> str:
-    """All that decides what a part computes, but its weights and where it stands."""
-    settings = [(name, type(module).__qualname__, _plain(module)) for name, module in part.named_modules()]
-    return repr((settings, [(name, tuple(p.shape)) for name, p in part.named_parameters()]))
+    """All that decides what a part computes, but its weights and where it stands: parts of one structure share code.
+
+    TypeError for a part with hooks, or with an attribute of which it cannot be told whether another's is the same.
+    """
+    modules = part.named_modules(remove_duplicate=False)
+    return repr(([(name, _own(module)) for name, module in modules], [(n, tuple(p.shape)) for n, p in part.named_parameters()]))
 
 
-def _plain(module: nn.Module) -> list[tuple[str, object]]:
-    """Its attributes that are numbers, texts or tuples of them; the layer's number only sets initial values."""
-    kinds = (bool, int, float, str, tuple)
-    return sorted((name, value) for name, value in vars(module).items() if isinstance(value, kinds) and name != "layer")
+# What torch keeps in every module, but for `training`, and the layer's number, which only sets initial values.
+_NOT_OWN = frozenset(vars(nn.Module())) - {"training"} | {"layer"}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _own(module: nn.Module) -> object:
+    """A module's class, attributes and buffers, without those of its children."""
+    if any(getattr(module, hooks) for hooks in _HOOKS):
+        raise TypeError(f"{type(module).__name__} has hooks, which compiled code of another would not call.")
+    attributes = {name: value for name, value in vars(module).items() if name not in _NOT_OWN} | module._buffers
+    return _identity(type(module)), [(n, _told(v, f"{type(module).__name__}.{n}")) for n, v in sorted(attributes.items())]
+
+
+def _told(value: object, name: str) -> object:
+    """What an attribute is, such that no other is told alike. TypeError, which gives its name, where that cannot be said."""
+    kind = _identity(type(value))
+    match value:
+        case Enum():
+            return kind, value.name
+        case None | bool() | int() | float() | complex() | str() | bytes() | torch.dtype() | torch.device():
+            return kind, repr(value)
+        case tuple() | list():
+            return kind, [_told(item, name) for item in value]
+        case set() | frozenset():
+            return kind, sorted(repr(_told(item, name)) for item in value)
+        case dict():
+            return kind, [(_told(key, name), _told(item, name)) for key, item in value.items()]
+        case torch.Tensor():
+            content = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            return kind, tuple(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()
+        case nn.Module():
+            return kind, structure(value)
+        case BaseModel():
+            return kind, _told(dict(value), name)
+        case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType() | functools.partial():
+            return _identity(value)
+    if is_dataclass(value):
+        return kind, [(f.name, _told(getattr(value, f.name), name)) for f in fields(value)]
+    raise TypeError(
+        f"{name} is a {type(value).__name__}, of which compiled code cannot be told apart: keep what it is made of."
+    )
+
+
+def _identity(thing: Any) -> tuple[str, int]:
+    """Of a class or function, which is the same as no other; the compiled code that is looked up by it keeps it alive."""
+    return getattr(thing, "__qualname__", type(thing).__qualname__), id(thing)
 
 
 def _about_outer(model: LanguageModel) -> str:
@@ -212,8 +265,8 @@ def _finished(rest: Any, x: Tensor, mixed: Tensor, n: Tensor) -> Tensor:
     return y
 
 
-def _loss(model: LanguageModel, x: Tensor, targets: Tensor) -> Tensor:
-    return mean_loss(cross_entropies(model.read_out(x), targets), targets)
+def _loss(model: LanguageModel, x: Tensor, targets: Tensor, n_targets: Tensor) -> Tensor:
+    return cross_entropies(model.read_out(x), targets).sum() / n_targets
 
 
 def _allow_many_regions() -> None:

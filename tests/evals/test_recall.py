@@ -160,8 +160,8 @@ def test_regions_take_the_same_losses_over_answers(tmp_path: Path) -> None:
     cohort.plan.prepare(0)
     batch = cohort.plan.now()[0][0]
     regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
-    expected = token_losses(cohort.model, batch, "float32")
-    torch.testing.assert_close(regions(batch), expected.sum() / (batch[:, 1:] >= 0).sum(), rtol=1e-12, atol=0)
+    expected, n_targets = token_losses(cohort.model, batch, "float32"), (batch[:, 1:] >= 0).sum()
+    torch.testing.assert_close(regions(batch, n_targets), expected.sum() / n_targets, rtol=1e-12, atol=0)
     assert (expected == 0).sum() == (batch[:, 1:] < 0).sum()
 
 

@@ -290,6 +290,7 @@ def test_a_straight_through_gate_chooses_a_branch_and_learns_as_the_blend_does(b
         ("gated", {"gate_init": 1.5}),
         ("channel_split", {"r_share": 1.0}),
         ("head_norm", {"head_size": 5}),
+        ("mingru", {"expansion": 0.01}),
     ],
 )
 def test_impossible_options_are_refused_by_name(name: str, options: dict[str, Any]) -> None:

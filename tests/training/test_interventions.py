@@ -283,7 +283,7 @@ def dropping(model: LanguageModel, step: int, seed: int = 0, **drop: Any) -> Lan
     dropper = BranchDropper(spec.training.branch_drop, copy)
     coins = dropper.draw(spec, step)
     assert coins.shape == dropper.shape(spec.training)
-    dropper.coins = torch.from_numpy(coins[0]).float()
+    dropper.coins = torch.from_numpy(coins).float()
     return copy
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gt.errors import ConfigError
 from gt.models.init import constant_, orthogonal_
 from gt.seeds import Streams
 
@@ -25,6 +26,8 @@ class ChannelMix(nn.Module):
         super().__init__()
         self.d_model, self.shallow = d_model, 1 - layer / n_layer
         width = int(ratio * d_model) // 32 * 32
+        if width < 1:
+            raise ConfigError(f"channel_mix.ratio: {ratio} leaves no 32 hidden channels at d_model {d_model}.")
         self.k_mu = nn.Parameter(torch.empty(d_model))
         self.r_mu = nn.Parameter(torch.empty(d_model))
         self.key = nn.Linear(d_model, width, bias=False)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.ops.scan import linear_scan
@@ -81,6 +82,8 @@ class MinGRUArbiter(Fusion):
     def __init__(self, d_model: int, *, expansion: float = 1.5, candidate: Literal["positive", "tanh"] = "positive") -> None:
         super().__init__(d_model)
         self.hidden = int(expansion * d_model)
+        if self.hidden < 1:
+            raise ConfigError(f"mingru.expansion: {expansion} leaves no hidden channel at d_model {d_model}.")
         self.candidate = candidate
         self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
