@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gt import __version__
 from gt.errors import ConfigError, nearest
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 failed, 2 bad input (one message, no stack trace)."""
-    options = parser().parse_args(arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `gt list | head` ends quietly
     try:
+        options = parser().parse_args(arguments)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `gt list | head` ends quietly
         options.command(options)
     except ConfigError as error:
         print(f"gt: {error}", file=sys.stderr)
@@ -38,9 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """To which bad options are bad input as any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message.removeprefix('argument ').rstrip('.')}. See `{self.prog} --help`.")
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    root = argparse.ArgumentParser(prog="gt", description="Ablations of small language models, from a study file to a report.")
+    root = Parser(prog="gt", description="Ablations of small language models, from a study file to a report.")
     root.add_argument("--version", action="version", version=f"gt {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
 
@@ -66,10 +74,10 @@ def parser() -> argparse.ArgumentParser:
     sample_.add_argument("run", type=Path, help="results/runs/<run_id>, or the run_id of a record there")
     sample_.add_argument("--data", type=Path, metavar="PATH", help="folder of tokens, for its tokenizer; results/data/...")
     sample_.add_argument("--prompt", default="\n", help="text to continue")
-    sample_.add_argument("--length", type=int, default=500, help="tokens to generate")
-    sample_.add_argument("--temperature", type=float, default=1.0, help="0: always the most likely token")
-    sample_.add_argument("--top-k", type=int, help="draw among so many of the most likely tokens")
-    sample_.add_argument("--seed", type=int, default=0, help="of the draws")
+    sample_.add_argument("--length", type=_from(1), default=500, help="tokens to generate")
+    sample_.add_argument("--temperature", type=_number, default=1.0, help="0: always the most likely token")
+    sample_.add_argument("--top-k", type=_from(1), help="draw among so many of the most likely tokens")
+    sample_.add_argument("--seed", type=_from(0), default=0, help="of the draws")
     for sub in (train_, evaluate_, probe_):
         sub.add_argument("--staged", type=Path, metavar="PATH", help="where a pack may have left this run")
     pack_ = command(
@@ -83,17 +91,17 @@ def parser() -> argparse.ArgumentParser:
     pack_.add_argument("--plans", nargs="+", required=True, type=Path, metavar="PATH", help="plan.json files")
     pack_.add_argument("--run", nargs="+", required=True, metavar="RUN", help="runs that are trained on the same data")
     measuring_help = "processes that evaluate and probe what is trained; 1: this one, after the training"
-    pack_.add_argument("--measuring", type=int, default=1, metavar="N", help=measuring_help)
+    pack_.add_argument("--measuring", type=_from(1), default=1, metavar="N", help=measuring_help)
     for sub in (train_, pack_):
-        sub.add_argument("--checkpoint-seconds", type=float, default=60.0, help="how often to save what a kill would lose")
+        sub.add_argument("--checkpoint-seconds", type=_number, default=60.0, help="how often to save what a kill would lose")
         sub.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
     for sub in (train_, evaluate_, probe_, pack_, sample_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
-        sub.add_argument("--threads", type=int, default=1, help="CPU threads; they are part of what decides the last bits")
+        sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads; they are part of what decides the last bits")
     command(track, "uri", plan="plan.json", runs="results/runs")
     command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
     figures_ = command(figures, study="results/studies/<study>")
-    figures_.add_argument("--jobs", type=int, default=1, help="processes")
+    figures_.add_argument("--jobs", type=_from(1), default=1, help="processes")
     report_ = command(report, templates="report_templates")
     report_.add_argument("--study", nargs="+", required=True, type=Path, metavar="PATH", help="results/studies/<study> ...")
     report_.add_argument("--out", type=Path, metavar="PATH", help="where it goes; by default the folder of the one study")
@@ -113,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     match_.add_argument("--by", choices=["parameters", "flops", "state"], default="parameters", help="what must be as much")
     for sub in (commands.choices["list"], match_):
         sub.add_argument("--scale", default="8M", help="a size of config/scales.yaml")
-        sub.add_argument("--context", type=int, default=256, help="tokens, for FLOPs and caches")
+        sub.add_argument("--context", type=_from(1), default=256, help="tokens, for FLOPs and caches")
     claims_ = command(claims)
     claims_.add_argument("action", nargs="?", default="list", choices=["list", "judge", "register", "check"])
     why_ = command(why)
@@ -133,14 +141,40 @@ def parser() -> argparse.ArgumentParser:
     kinds = "models, engines, backends, stacks, cohorts, familiar, curves, variants, starts, measuring, ops"
     bench_.add_argument("comparison", nargs="*", help=kinds)
     bench_.add_argument("--study", type=Path, default=Path("config/studies/v4_char.yaml"), help="whose sizes are measured")
-    bench_.add_argument("--rounds", type=int, default=7, help="turns of each candidate; medians are over them")
-    bench_.add_argument("--seconds", type=float, default=1e9, help="in which the candidates of a comparison are started")
+    bench_.add_argument("--rounds", type=_from(1), default=7, help="turns of each candidate; medians are over them")
+    bench_.add_argument("--seconds", type=_number, default=1e9, help="in which the candidates of a comparison are started")
     bench_.add_argument("--quick", action="store_true", help="small models and two rounds, to see that it works")
     for sub in (verify_, bench_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
-        sub.add_argument("--threads", type=int, help="CPU threads; by default those of the record, and 1 for bench")
+        sub.add_argument("--threads", type=_from(1), help="CPU threads; by default those of the record, and 1 for bench")
     command(doctor)
     return root
+
+
+def _from(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, no smaller than this and no larger than 64 bits hold."""
+
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < 2**63:
+            raise argparse.ArgumentTypeError(f"{text} is not allowed. Allowed: whole numbers from {least}")
+        return value
+
+    return whole
+
+
+def _number(text: str) -> float:
+    """The type of an option that is a number, finite and not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed. Allowed: numbers from 0")
+    return value
 
 
 def plan(options: argparse.Namespace) -> None:
@@ -470,9 +504,9 @@ def match(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Train the run of a record again and compare: to the last bit, or to rounding where the arithmetic is another."""
-    from gt.records import read_json
+    from gt.records import MANIFEST, read_sealed
 
-    options.threads = options.threads or read_json(options.run / "manifest.json")["threads"]
+    options.threads = options.threads or read_sealed(options.run / MANIFEST).get("threads", 1)
     device = _device(options)
     from gt.verify import verify
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
-from gt.records import EVALUATION, PROBES, RECORD, read_json
+from gt.records import EVALUATION, PROBES, RECORD, read_json, temporary_name
 from gt.spec import RunSpec
 
 
@@ -61,7 +61,7 @@ def bring(source: Path, target: Path, *names: str) -> None:
     """Have files in another folder too, each whole or not at all, in this order."""
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
-        temporary = target / f".{name}.{os.getpid()}.tmp"
+        temporary = temporary_name(target / name)
         try:
             os.link(source / name, temporary)
         except OSError:  # not all file systems have links

@@ -13,8 +13,9 @@ them differs, operations are rounded differently, and the comparison is with a t
     most t h(t)^2.
 
 The tolerance is three standard deviations, 3 sqrt(t + 1) h(t), for each column of the curves; for each tensor of the weights
-likewise, with the Euclidean norm as the distance. A long run at a high learning rate amplifies rounding until little can be
-told; the tolerance is then wide, and is part of the answer.
+likewise, with the Euclidean norm as the distance. Numbers are computed and logged in float32, so that moved runs may end on
+one number by chance: h(t) is one unit in its last place, at least. A long run at a high learning rate amplifies rounding until
+little can be told; the tolerance is then wide, and is part of the answer.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gt.errors import ConfigError
-from gt.records import RECORD, read_json
+from gt.records import CURVES, MANIFEST, RECORD, SPEC, WEIGHTS, damage, read_json, read_sealed
 from gt.seeds import torch_stream
 from gt.spec import RunSpec
 from gt.training.loop import Attempt, Job, Settings, finish
@@ -40,6 +41,8 @@ from gt.training.loop import Attempt, Job, Settings, finish
 # What decides the last bits of a run besides its specification and data.
 CONDITIONS = ("code", "versions", "device", "threads", "engine", "compiled", "backend", "stacked", "processes")
 MOVED, DEVIATIONS = 4, 3
+# The columns that the host computes, in float64.
+OF_HOST = ("step", "tokens", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ class Trained:
         """A record's. ConfigError where something is missing or damaged."""
         if missing := [name for name in RECORD if not (record / name).exists()]:
             raise ConfigError(f"{record}: no {missing[0]} there. A record has {', '.join(RECORD)}.")
+        if damaged := damage(record, full=True):
+            raise ConfigError(f"{record}: {damaged}")
         try:
-            curves, weights = pd.read_parquet(record / "curves.parquet"), load_file(record / "model.safetensors")
+            curves, weights = pd.read_parquet(record / CURVES), load_file(record / WEIGHTS)
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{record}: not readable ({error}).") from None
-        return cls(read_json(record / "manifest.json"), curves.drop(columns="timestamp"), weights)
+        return cls(read_sealed(record / MANIFEST), curves.drop(columns="timestamp"), weights)
 
 
 def verify(record: Path, data: Path, device: torch.device) -> Outcome:
@@ -75,7 +80,7 @@ def verify(record: Path, data: Path, device: torch.device) -> Outcome:
     recorded = Trained.read(record)
     if read_json(data / "tokens.json")["sha256"] != recorded.manifest["data_sha256"]:
         raise ConfigError(f"--data {data}: these are not the tokens that {record} was trained on.")
-    spec = RunSpec.model_validate(read_json(record / "spec.json"))
+    spec = RunSpec.model_validate(read_json(record / SPEC))
     again = _train(spec, data, device)
     parted = difference(recorded, again)
     if parted is None:
@@ -143,18 +148,26 @@ def _to_rounding(recorded: Trained, again: Trained, moved: list[Trained]) -> Out
     theirs, ours, *others = (t.curves.to_numpy(float)[:rows] for t in (recorded, again, *moved))
     steps = again.curves["step"].to_numpy()[:rows]
     once = np.nan_to_num(np.mean([(other - ours) ** 2 for other in others], axis=0)) ** 0.5
-    tolerance = DEVIATIONS * np.sqrt(steps + 1)[:, None] * np.maximum.accumulate(once)
-    # what the host computes in float64, as the learning rate, may differ in the last places
+    of_device = [column not in OF_HOST for column in again.curves.columns]
+    grown = np.maximum(np.maximum.accumulate(once), _last_place(ours) * of_device)
+    tolerance = DEVIATIONS * np.sqrt(steps + 1)[:, None] * grown
+    # what the host computes may differ in the last places
     apart = np.abs(theirs - ours) > tolerance + 4 * np.finfo(float).eps * np.abs(ours)
     for i, j in np.argwhere(apart | (np.isfinite(theirs) != np.isfinite(ours))):
-        numbers = f"{theirs[i, j]:.6g} in the record, {ours[i, j]:.6g} now, and rounding explains {tolerance[i, j]:.2g}"
+        numbers = f"{theirs[i, j]} in the record, {ours[i, j]} now, and rounding explains {tolerance[i, j]:.2g}"
         return Outcome(False, f"Parts at step {steps[i]} in {again.curves.columns[j]}: {numbers}.")
     for name, weight in again.weights.items():
         squares = [float((m.weights[name] - weight).square().sum()) for m in moved]
-        explained = DEVIATIONS * (float(np.mean(squares)) * (int(steps[-1]) + 1)) ** 0.5
+        least = float(np.square(_last_place(weight.double().numpy())).sum())
+        explained = DEVIATIONS * (max(float(np.mean(squares)), least) * (int(steps[-1]) + 1)) ** 0.5
         if not (distance := float((recorded.weights[name] - weight).norm())) <= explained:
             return Outcome(
                 False, f"The weight {name} is {distance:.2g} from its value now, and rounding explains {explained:.2g}."
             )
     loss = tolerance[-1, list(again.curves).index("train/loss")]
     return Outcome(True, f"The same to rounding, which explains up to {loss:.2g} nats of training loss at the end.")
+
+
+def _last_place(values: np.ndarray) -> np.ndarray:
+    """One unit in the last place of each number in float32; 0 where it is none."""
+    return np.nan_to_num(np.spacing(np.abs(values).astype(np.float32)), posinf=0.0).astype(np.float64)

@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gt.spec import RunSpec
+
 Json = dict[str, Any]
 EFFECT = {"GPT-2": 0.0, "RWKV-6": -0.08, "GF": -0.12, "GF-MH": -0.1204, "HY": 0.0004, "WS": 0.05}
 FUSIONS = {"GF": 0.5, "GF-MH": 0.3, "WS": 0.5}
@@ -68,6 +70,19 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
         "tokenizers": {name: specs[name] for name in tokenizers},
         "corpus_files": {},
     }
+
+
+def identified(study: Json) -> Json:
+    """The same plan with the ids that the specifications give: each ends in the first digits of its sum."""
+    ids = {run: f"{run.rpartition('-')[0]}-{RunSpec.model_validate(spec).sha256[:10]}" for run, spec in study["runs"].items()}
+    cells = [{**cell, "runs": {seed: ids[run] for seed, run in cell["runs"].items()}} for cell in study["cells"]]
+    return {**study, "cells": cells, "runs": {ids[run]: spec for run, spec in study["runs"].items()}}
+
+
+def named(study: Json, label: str) -> str:
+    """The id of the run with this label: variant, tokenizer and seed."""
+    (run_id,) = (own for own in study["runs"] if own.startswith(f"{label}-"))
+    return str(run_id)
 
 
 def bits_per_byte(variant: str, tokenizer: str, seed: int) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,11 +16,11 @@ from corpus import words
 from safetensors.torch import load_file, save_file
 
 from gt.cli import main
-from gt.records import read_json, write_json
+from gt.records import file_sums, read_json, write_json, write_sealed
 from gt.spec import RunSpec
 from gt.training.loop import Job, Settings, train
 from gt.training.packs import train_pack
-from gt.verify import roundoff, verify
+from gt.verify import Trained, _to_rounding, roundoff, verify
 
 CPU = torch.device("cpu")
 
@@ -64,10 +67,13 @@ def alter_curve(record: Path, step: int, column: str, factor: float) -> None:
     table = pd.read_parquet(record / "curves.parquet")
     table.loc[table["step"] == step, column] *= factor
     table.to_parquet(record / "curves.parquet")
+    set_manifest(record)
 
 
 def set_manifest(record: Path, **changes: Any) -> None:
-    write_json(record / "manifest.json", {**read_json(record / "manifest.json"), **changes})
+    """With the sums of the files as they are now: what was altered in them is not damage, but another result."""
+    sums = file_sums(record, ("spec.json", "curves.parquet", "model.safetensors"))
+    write_sealed(record / "manifest.json", {**read_json(record / "manifest.json"), **changes, "files": sums})
 
 
 def test_a_record_that_is_right_is_bit_identical(record: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +85,7 @@ def test_one_flipped_bit_in_the_weights_is_found(record: Path, data: Path, capsy
     weights = load_file(record / "model.safetensors")
     weights["embedding.weight"].view(torch.int32)[3, 5] ^= 1
     save_file(weights, record / "model.safetensors")
+    set_manifest(record)
     with pytest.raises(SystemExit) as exit_:
         main(["verify", str(record), "--data", str(data), "--device", "cpu"])
     assert exit_.value.code == 1
@@ -104,7 +111,6 @@ def test_a_run_of_another_arithmetic_is_the_same_to_rounding(data: Path, tmp_pat
 
 @pytest.mark.parametrize("what", ["loss", "weights", "rate"])
 def test_what_rounding_does_not_explain_is_found_under_another_arithmetic(record: Path, data: Path, what: str) -> None:
-    set_manifest(record, versions={"torch": "0.0"})
     if what == "loss":
         alter_curve(record, 25, "train/loss", 1.001)
     elif what == "rate":
@@ -113,11 +119,35 @@ def test_what_rounding_does_not_explain_is_found_under_another_arithmetic(record
         weights = load_file(record / "model.safetensors")
         weights["embedding.weight"] *= 1.01
         save_file(weights, record / "model.safetensors")
+    set_manifest(record, versions={"torch": "0.0"})
     outcome = verify(record, data, CPU)
     assert not outcome.same
     expected = {"loss": "Parts at step 25 in train/loss", "rate": "at step 25 in learning_rate", "weights": "embedding.weight"}
     assert expected[what] in outcome.text
     assert "arithmetic: versions." in outcome.text
+
+
+def test_what_no_moved_run_shows_is_within_one_unit_in_the_last_place(original: Path) -> None:
+    """As after a few steps, where every moved run may have logged the same loss: 4.11825 for both."""
+    again = Trained.read(original)
+    assert _to_rounding(again, again, [again] * 4).same
+    loss = again.curves["train/loss"].iloc[-1]
+    for units, same in ((1, True), (-1, True), (3000, False)):
+        moved = again.curves.assign(**{"train/loss": again.curves["train/loss"] + units * float(np.spacing(np.float32(loss)))})
+        outcome = _to_rounding(replace(again, curves=moved), again, [again] * 4)
+        assert outcome.same == same, outcome.text
+    numbers = re.findall(r"([\d.]+) in the record, ([\d.]+) now", outcome.text)
+    assert len(set(*numbers)) == 2
+    weights = {name: torch.nextafter(weight, weight + 1) for name, weight in again.weights.items()}
+    assert _to_rounding(replace(again, weights=weights), again, [again] * 4).same
+
+
+def test_numbers_that_differ_are_shown_with_the_digits_in_which_they_do(original: Path) -> None:
+    again = Trained.read(original)
+    rates = again.curves["learning_rate"] * (1 + 1e-12)
+    outcome = _to_rounding(replace(again, curves=again.curves.assign(learning_rate=rates)), again, [again] * 4)
+    ((recorded, now),) = re.findall(r"learning_rate: (\S+) in the record, (\S+) now", outcome.text)
+    assert float(recorded) != float(now)
 
 
 def test_what_only_neighbours_in_a_pack_needed_is_no_other_arithmetic(record: Path, data: Path) -> None:
@@ -127,8 +157,8 @@ def test_what_only_neighbours_in_a_pack_needed_is_no_other_arithmetic(record: Pa
 
 
 def test_a_run_of_another_seed_is_not_the_same_under_another_arithmetic(record: Path, data: Path) -> None:
-    set_manifest(record, threads=64)
     write_json(record / "spec.json", spec(seed=1).model_dump(mode="json"))
+    set_manifest(record, threads=64)
     assert not verify(record, data, CPU).same
 
 
@@ -152,6 +182,8 @@ def test_what_is_no_record_or_not_its_data_is_refused(
     set_manifest(record, data_sha256="0" * 64)
     assert "not the tokens" in refused(record, data)
     (record / "model.safetensors").write_bytes(b"garbage")
+    assert "model.safetensors: damaged: it has 7 bytes" in refused(record, data)
+    set_manifest(record)
     assert "not readable" in refused(record, data)
     (record / "model.safetensors").unlink()
     assert "no model.safetensors" in refused(record, data)

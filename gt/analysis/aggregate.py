@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gt.analysis import evaluations
 from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_dollar
-from gt.analysis.records import STATUSES, Record, read_record
+from gt.analysis.records import DAMAGED, STATUSES, Record, read_record
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
 from gt.errors import ConfigError, nearest
 from gt.records import atomic_write, write_json
@@ -73,7 +74,8 @@ class Run:
 def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
     """Write runs, cells, contrasts, curves, evaluations and probes, each a `.parquet`, and coverage.json into `out`.
 
-    Runs that are not there, failed or diverged are rows with that status. ConfigError if the plan's baseline has no cell.
+    Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged, as missing, and
+    the error stream says why. ConfigError if the plan's baseline has no cell.
     """
     if plan["baseline"] not in (variants := [cell["variant"] for cell in plan["cells"]]):
         raise ConfigError(f"plan: baseline: no cell is called {plan['baseline']!r}." + nearest(plan["baseline"], variants))
@@ -82,6 +84,9 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
         for cell in plan["cells"]
         for seed, run_id in sorted(cell["runs"].items(), key=lambda item: int(item[0]))
     ]
+    for record in {run.record.run_id: run.record for run in runs}.values():
+        if record.reason.startswith(DAMAGED):
+            print(f"{record.run_id}: {record.reason}", file=sys.stderr)
     price = plan["dollars_per_hour"]
     rows = [_run_row(run, price) for run in runs]
     warnings = _flag(rows)

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gt.analysis import forms
 from gt.errors import ConfigError
-from gt.records import PROBES, read_json
+from gt.records import CURVES, EVALUATION, MANIFEST, PROBES, check_file, read_sealed, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Json = dict[str, Any]
 STATUSES = ("completed", "diverged", "failed", "missing")
+# How the reason begins why a run is missing that was made.
+DAMAGED = "its record is damaged: "
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class Record:
     """A planned run.
 
     status: completed (trained and evaluated) | diverged (its loss or gradient was not finite) | failed (its last attempt
-    ended with an error, or its record cannot be read) | missing (not run, or not evaluated yet). reason: why it is not
-    completed, "" if it is. What a run of that status does not have is empty; curves is None. A completed run may lack probes.
+    ended with an error) | missing (not run, not evaluated yet, or its record is damaged). reason: why it is not completed, ""
+    if it is. What a run of that status does not have is empty; curves is None. A completed run may lack probes.
     """
 
     run_id: str
@@ -40,56 +43,54 @@ def read_record(folder: Path, run_id: str) -> Record:
     if not folder.is_dir():
         return Record(run_id, "missing", "not run", {}, {}, None)
     try:
-        record = _read(folder, run_id)
-        return replace(record, probes=_of_run(folder / PROBES, run_id)) if (folder / PROBES).exists() else record
+        return _read(folder, run_id)
     except ConfigError as error:
-        return Record(run_id, "failed", str(error), {}, {}, None)
+        return Record(run_id, "missing", f"{DAMAGED}{within(folder, error)}", {}, {}, None)
 
 
 def _read(folder: Path, run_id: str) -> Record:
     if (failure := folder / "failure.json").exists():
-        return Record(run_id, "failed", str(_mapping(failure).get("error", "unknown error")), {}, {}, None)
-    if not (folder / "manifest.json").exists():
+        return Record(run_id, "failed", forms.check(forms.Failure, read_sealed(failure), str(failure)).error, {}, {}, None)
+    if not (folder / MANIFEST).exists():
         return Record(run_id, "missing", "not run to its end", {}, {}, None)
-    manifest = _of_run(folder / "manifest.json", run_id)
-    curves = _curves(folder / "curves.parquet")
-    if manifest.get("status") == "diverged":
-        evaluation = _of_run(folder / "evaluation.json", run_id) if (folder / "evaluation.json").exists() else {}
-        reason = f"loss or gradient not finite at step {manifest.get('steps_completed')}"
-        return Record(run_id, "diverged", reason, manifest, evaluation, curves)
-    if manifest.get("status") != "completed":
-        raise ConfigError(f"manifest.json: status {manifest.get('status')!r}; allowed: completed, diverged.")
-    if not (folder / "evaluation.json").exists():
-        return Record(run_id, "missing", "trained, not evaluated", manifest, {}, curves)
-    evaluation = _of_run(folder / "evaluation.json", run_id)
-    if not math.isfinite(evaluation.get("splits", {}).get("val", {}).get("bits_per_byte") or math.nan):
-        return Record(run_id, "diverged", "held-out loss not finite", manifest, evaluation, curves)
-    return Record(run_id, "completed", "", manifest, evaluation, curves)
-
-
-def _mapping(path: Path) -> Json:
-    try:
-        value = read_json(path)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace(f"{path}:", f"{path.name}:", 1)) from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path.name}: must be a JSON object.")
-    return value
+    manifest = _of_run(folder / MANIFEST, run_id)
+    forms.check(forms.Manifest, manifest, str(folder / MANIFEST))
+    check_file(folder / CURVES, manifest)
+    record = Record(run_id, "completed", "", manifest, {}, read_curves(folder / CURVES))
+    if (folder / EVALUATION).exists():
+        evaluation = _of_run(folder / EVALUATION, run_id)
+        forms.check_evaluation(evaluation, str(folder / EVALUATION))
+        record = replace(record, evaluation=evaluation)
+    if (folder / PROBES).exists():
+        probes = _of_run(folder / PROBES, run_id)
+        forms.check(forms.Probes, probes, str(folder / PROBES))
+        record = replace(record, probes=probes)
+    if manifest["status"] == "diverged":
+        reason = f"loss or gradient not finite at step {manifest['steps_completed']}"
+        return replace(record, status="diverged", reason=reason)
+    if not record.evaluation:
+        return replace(record, status="missing", reason="trained, not evaluated")
+    if not math.isfinite(record.evaluation["splits"].get("val", {}).get("bits_per_byte") or math.nan):
+        return replace(record, status="diverged", reason="held-out loss not finite")
+    return record
 
 
 def _of_run(path: Path, run_id: str) -> Json:
     """A JSON file that says which run it is of, which must be this one."""
-    value = _mapping(path)
+    value = read_sealed(path)
     if value.get("run_id") != run_id:
-        raise ConfigError(f"{path.name}: is of run {value.get('run_id')!r}.")
+        raise ConfigError(f"{path}: is of run {value.get('run_id')!r}.")
     return value
 
 
-def _curves(path: Path) -> pa.Table:
+def read_curves(path: Path) -> pa.Table:
+    """The curves of a run. ConfigError where they are no parquet file, or no curves."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path)
+        curves = pq.read_table(path)
     except (OSError, pa.ArrowInvalid):
-        raise ConfigError(f"{path.name}: missing or not a parquet file.") from None
+        raise ConfigError(f"{path}: missing or not a parquet file.") from None
+    forms.check_curves(curves, str(path))
+    return curves

@@ -19,7 +19,7 @@ from gt.evals.quantisation import quantisation
 from gt.evals.recall import recall
 from gt.evals.subject import Subject
 from gt.fingerprint import fingerprint
-from gt.records import read_json, write_json
+from gt.records import EVALUATION, MANIFEST, read_json, read_sealed, write_sealed
 
 Json = dict[str, Any]
 # What a study may ask for under `evaluations`.
@@ -37,12 +37,13 @@ OF_TEXTS = ("long_context", "needle", "quantisation")
 def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str] = ()) -> None:
     """Write `evaluation.json` into a run record. A run that diverged has none of the measurements.
 
-    ConfigError where the record has no weights, belongs to other data or other code, or `further` names what is not there.
+    ConfigError where the record has no weights, is damaged, belongs to other data or other code, or `further` names what is
+    not there.
     """
     for name in further:
         if name not in FURTHER:
             raise ConfigError(f"unknown evaluation {name!r}." + nearest(name, FURTHER))
-    manifest = read_json(run / "manifest.json")
+    manifest = read_sealed(run / MANIFEST)
     subject = Subject.load(run, data, device)
     evaluation: Json = {"run_id": manifest["run_id"], "status": manifest["status"], "splits": {}}
     if manifest["status"] == "completed":
@@ -53,7 +54,7 @@ def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str]
         is_text = subject.spec.corpus.task is None
         evaluation |= {name: FURTHER[name](subject) if is_text or name not in OF_TEXTS else None for name in further}
     evaluation |= {"ngram": read_json(data / "ngram.json"), "evaluations": sorted(further), "code": fingerprint("evals")}
-    write_json(run / "evaluation.json", finite(evaluation))
+    write_sealed(run / EVALUATION, finite(evaluation))
 
 
 def finite(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ class Sampler:
     """
 
     def __init__(self, temperature: float = 1.0, top_k: int | None = None, seed: int = 0) -> None:
-        if temperature < 0:
+        if not 0 <= temperature < math.inf:
             raise ConfigError(f"temperature {temperature} is not allowed. Allowed: 0 (the most likely token), or more.")
         if top_k is not None and top_k < 1:
             raise ConfigError(f"top-k {top_k} is not allowed. Allowed: 1 or more.")
@@ -42,7 +43,8 @@ class Sampler:
     def __call__(self, logits: Tensor) -> Tensor:
         if self.temperature == 0:
             return greedy(logits)
-        scores = logits.double().cpu() / self.temperature
+        scores = logits.double().cpu()
+        scores = (scores - scores.max(-1, keepdim=True).values) / self.temperature
         if self.top_k is not None and self.top_k < scores.shape[-1]:
             scores[scores < scores.topk(self.top_k).values[:, -1:]] = -torch.inf
         return torch.multinomial(scores.softmax(-1), 1, generator=self.stream).to(logits.device)

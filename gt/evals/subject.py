@@ -16,7 +16,7 @@ from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
 from gt.models.lm import LanguageModel
 from gt.models.mixers.attention import Attention
-from gt.records import read_json
+from gt.records import MANIFEST, SPEC, read_json, read_sealed
 from gt.spec import RunSpec
 from gt.training.losses import autocast, cross_entropies
 from gt.training.weights import load_model
@@ -40,14 +40,14 @@ class Subject:
 
     @classmethod
     def load(cls, run: Path, data: Path, device: torch.device) -> Subject:
-        """ConfigError where the record has no weights, or is of other data or another version of the models."""
-        manifest, tokens = read_json(run / "manifest.json"), Tokens.open(data)
+        """ConfigError where the record has no weights, is damaged, or is of other data or another version of the models."""
+        manifest, tokens = read_sealed(run / MANIFEST), Tokens.open(data)
         if manifest["data_sha256"] != tokens.sha256:
             raise ConfigError(f"{run}: was trained on other data than {data} holds now.")
         if changed := [part for part in MODEL_PARTS if manifest["code"][part] != fingerprint(part)]:
             raise ConfigError(f"{run}: was made by another version of gt.{changed[0]}: train it again.")
-        spec = RunSpec.model_validate(read_json(run / "spec.json"))
-        return cls(load_model(run, device), spec, tokens, data, device)
+        model = load_model(run, device)
+        return cls(model, RunSpec.model_validate(read_json(run / SPEC)), tokens, data, device)
 
     @property
     def length(self) -> int:

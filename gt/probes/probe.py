@@ -21,7 +21,7 @@ from gt.probes.metrics import metric
 from gt.probes.sites import branches
 from gt.probes.softmax import softmax
 from gt.probes.variance import noise_gain, variance
-from gt.records import PROBES, read_json, write_json
+from gt.records import CURVES, MANIFEST, PROBES, check_file, read_sealed, write_sealed
 from gt.seeds import Streams
 from gt.training.flat import part
 
@@ -30,13 +30,14 @@ def probe(run: Path, data: Path, device: torch.device) -> None:
     """Write `probes.json` into a run record: {"run_id", "status", "code", "measures": {name: {"value", "layers"}}}.
 
     The names are those of `gt.probes.metrics`; what a model does not have is not there, and what has no number is null. A run
-    that diverged has no measures. ConfigError where the record has no weights, or belongs to other data or other code.
+    that diverged has no measures. ConfigError where the record has no weights, is damaged, or belongs to other data or code.
     """
-    manifest = read_json(run / "manifest.json")
+    manifest = read_sealed(run / MANIFEST)
+    check_file(run / CURVES, manifest)
     subject = Subject.load(run, data, device)
     measures = measure(subject, run) | utilisation(manifest) if manifest["status"] == "completed" else {}
     about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": fingerprint(*PROBING_PARTS)}
-    write_json(run / PROBES, {**about, "measures": measures})
+    write_sealed(run / PROBES, {**about, "measures": measures})
 
 
 def measure(subject: Subject, run: Path) -> Measures:

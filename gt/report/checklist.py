@@ -108,14 +108,16 @@ def _some(results: Results, rows: Sequence[dict[str, object]], most: int = 8) ->
 
 
 def incomplete_table(results: Results) -> Table:
-    """The runs that diverged or failed, and why."""
+    """The runs that diverged or failed, or whose record is damaged, and why."""
     columns = (
         *naming(results.incomplete),
         Column("seed", "Seed", shown=text.count),
         Column("status", "Status", "left"),
         Column("reason", "Reason", "left", wraps=True),
     )
-    return Table("incomplete", "Runs that diverged or failed, and why.", columns, tuple(results.incomplete))
+    damaged = any(row["status"] == "missing" for row in results.incomplete)
+    caption = f"Runs that diverged or failed{', or whose record is damaged' if damaged else ''}, and why."
+    return Table("incomplete", caption, columns, tuple(results.incomplete))
 
 
 def compute(studies: Sequence[Results]) -> str:

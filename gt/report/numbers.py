@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
+from gt.analysis.records import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -221,8 +222,8 @@ class Results:
 
     @property
     def incomplete(self) -> list[Row]:
-        """The runs that diverged or failed, with their reasons."""
-        return [row for row in self.run_rows if row["status"] in ("diverged", "failed")]
+        """The runs that diverged or failed, or whose record is damaged, with their reasons."""
+        return [r for r in self.run_rows if r["status"] in ("diverged", "failed") or r["reason"].startswith(DAMAGED)]
 
     @property
     def decided(self) -> int:

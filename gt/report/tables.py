@@ -73,11 +73,11 @@ class Table:
         return [i for i in range(1, len(found)) if found[i] != found[i - 1]]
 
     def csv(self) -> str:
-        """Full precision, nothing for what is absent: for programs."""
+        """Full precision, nothing for what is absent: for programs. No word is a formula to a spreadsheet."""
         keys = list(dict.fromkeys([*(column.key for column in self.columns), *self.raw]))
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(keys)
+        writer.writerow([_plain(key) for key in keys])
         writer.writerows(["" if text.absent(row[key]) else _plain(row[key]) for key in keys] for row in self.rows)
         return file.getvalue()
 
@@ -153,8 +153,17 @@ def _setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+# Words, but for numbers, that begin as a formula does.
+FORMULA = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?$)[=+\-@\t\r]")
+
+
 def _plain(value: Any) -> Any:
-    """Floats that are whole numbers, as pandas makes of integers beside gaps, are written as integers."""
+    """Floats that are whole numbers, as pandas makes of integers beside gaps, are written as integers.
+
+    Words that a spreadsheet would take for a formula begin with an apostrophe.
+    """
+    if isinstance(value, str) and FORMULA.match(value):
+        return f"'{value}"
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,11 +1,13 @@
 """Checkpoints: all that a cohort needs to go on as if it had never stopped, in one safetensors file.
 
 Every random draw is a function of the seed and the step, so weights, optimizer moments and the curves so far are the
-whole state. A checkpoint belongs to certain runs, one data set and one version of the training code.
+whole state. A checkpoint belongs to certain runs, one data set and one version of the training code. It carries a sum of all
+that it holds, which is checked when it is read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -36,9 +38,20 @@ def save(folder: Path, cohort: Cohort, progress: Progress) -> None:
     tensors = {f"state/{name}": value for name, value in cohort.state().items()}
     tensors |= {f"curves/{run}": curves.tensor() for run, curves in enumerate(cohort.curves)}
     about = {"step": cohort.step, "status": cohort.status, "ended_at": cohort.ended_at, **asdict(progress)}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {"identity": cohort.identity, "about": json.dumps(about)}
+    metadata["sha256"] = _sha256(tensors, metadata["about"])
     with atomic_write(folder / FILE) as temporary:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        save_file(tensors, temporary, metadata)
+
+
+def _sha256(tensors: dict[str, Tensor], about: str) -> str:
+    """Of all that a checkpoint holds."""
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load(folder: Path, cohort: Cohort) -> Progress | str | None:
@@ -56,6 +69,8 @@ def load(folder: Path, cohort: Cohort) -> Progress | str | None:
         return f"it is damaged ({error})"
     if metadata.get("identity") != cohort.identity:
         return "it is of another specification, data set, device or version of the code"
+    if metadata.get("sha256") != _sha256(tensors, metadata.get("about", "")):
+        return "it is damaged (what it holds has another sha256 than was written)"
     about = json.loads(metadata["about"])
     with torch.no_grad():
         for name, value in cohort.state().items():
@@ -64,6 +79,14 @@ def load(folder: Path, cohort: Cohort) -> Progress | str | None:
     cohort.step = cohort.collected = about["step"]
     cohort.status, cohort.ended_at = about["status"], about["ended_at"]
     return Progress(about["seconds"], tuple(about["resumed_from"]))
+
+
+def set_aside(folder: Path) -> Path:
+    """Give a checkpoint that cannot be used another name, so that the next does not replace it. Returns where it is."""
+    path = folder / FILE
+    aside = path.with_name(f"unusable-{int(path.stat().st_mtime)}-{FILE}")
+    path.rename(aside)
+    return aside
 
 
 def remove(folder: Path) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gt.data.tokens import Tokens
 from gt.models.lm import audit
 from gt.ops.backend import chosen
-from gt.records import atomic_write, write_json
+from gt.records import CURVES, FILES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json, write_sealed
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import ALONE, Cohort
@@ -112,6 +112,8 @@ class Attempt:
             return checkpoint.Progress(found.seconds, (*found.resumed_from, self.cohort.step))
         if found is not None:
             print(f"The checkpoint in {self.checkpoints} cannot be used: {found}. Starting over.", file=sys.stderr)
+            if self.settings.world.rank == 0:
+                checkpoint.set_aside(self.checkpoints)
         return checkpoint.Progress()
 
     def advance(self) -> None:
@@ -139,10 +141,10 @@ class Attempt:
     def _write_record(self, run: int) -> None:
         """A run's record, the manifest last: where there is a manifest, the record is whole."""
         job, cohort = self.jobs[run], self.cohort
-        write_json(job.out / "spec.json", job.spec.model_dump(mode="json"))
-        cohort.curves[run].write(job.out / "curves.parquet")
+        write_json(job.out / SPEC, job.spec.model_dump(mode="json"))
+        cohort.curves[run].write(job.out / CURVES)
         weights = {name: w.cpu().contiguous() for name, w in cohort.parameters(run).items()}
-        with atomic_write(job.out / "model.safetensors") as temporary:
+        with atomic_write(job.out / WEIGHTS) as temporary:
             save_file(weights, temporary, {"run_id": job.spec.run_id})
         training, seconds = job.spec.training, time.perf_counter() - self.clock
         steps = cohort.ended_at[run] or cohort.step
@@ -170,8 +172,9 @@ class Attempt:
             "energy_joules": (joules - self.joules) / len(self.jobs) / self.sharing if joules and self.joules else None,
             **vars(audit(cohort.model, training.sequence_length)),
             "resumed_from": list(self.before.resumed_from),
+            FILES: file_sums(job.out, (SPEC, CURVES, WEIGHTS)),
         }
-        write_json(job.out / "manifest.json", manifest)
+        write_sealed(job.out / MANIFEST, manifest)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -10,18 +10,20 @@ from safetensors.torch import load_file
 
 from gt.errors import ConfigError
 from gt.models.lm import LanguageModel
-from gt.records import read_json
+from gt.records import MANIFEST, SPEC, WEIGHTS, check_file, read_json, read_sealed
 from gt.spec import RunSpec
 
 
 def load_model(run: Path, device: torch.device) -> LanguageModel:
     """The model of a run record, in evaluation mode. ConfigError where the weights are missing, damaged or another's."""
-    spec, manifest = RunSpec.model_validate(read_json(run / "spec.json")), read_json(run / "manifest.json")
-    path = run / "model.safetensors"
+    manifest = read_sealed(run / MANIFEST)
+    check_file(run / SPEC, manifest)
+    spec, path = RunSpec.model_validate(read_json(run / SPEC)), run / WEIGHTS
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file. This record has no weights; train the run again to measure more.")
+    check_file(path, manifest)
     try:
         weights = load_file(path)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. This record has no weights; train the run again to measure more.") from None
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{path}: not readable as weights ({error}).") from None
     model = LanguageModel(spec.model, manifest["vocab_size"])

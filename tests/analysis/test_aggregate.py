@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from scipy import stats
 
 from gt.analysis.aggregate import aggregate
 from gt.errors import ConfigError
+from gt.records import file_sums, write_sealed
 
 FILES = ("runs", "cells", "contrasts", "curves")
 
@@ -131,13 +133,75 @@ def test_the_baseline_alone_has_no_contrasts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "evaluation.json", "curves.parquet"])
-def test_a_file_cut_short_is_a_failed_run_that_names_the_file(tmp_path: Path, file: str) -> None:
+def test_a_file_cut_short_is_a_missing_run_and_the_reason_names_the_file(
+    tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan, runs, out = study(tmp_path, seeds=2)
-    path = runs / plan["cells"][0]["runs"]["0"] / file
+    run_id = plan["cells"][0]["runs"]["0"]
+    path = runs / run_id / file
     path.write_bytes(path.read_bytes()[:40])
+    found = tables(plan, runs, out)["runs"]
+    row = found.iloc[0]
+    assert row["status"] == "missing"
+    assert row["reason"].startswith(f"its record is damaged: {file}: ")
+    assert np.isnan(row["val/bits_per_byte"])
+    assert (found["status"] == "completed").sum() == len(found) - 3  # WS diverged once and HY failed once
+    assert capsys.readouterr().err == f"{run_id}: {row['reason']}\n"
+
+
+# A document with a value that analysis cannot use, and what the reason says beside the file.
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "seconds": ("manifest.json", {"seconds": "12"}, "seconds"),
+    "resumed_from": ("manifest.json", {"resumed_from": 3}, "resumed_from"),
+    "versions": ("manifest.json", {"versions": ["torch"]}, "versions"),
+    "backend": ("manifest.json", {"backend": [1]}, "backend"),
+    "finished": ("manifest.json", {"finished": 7}, "finished"),
+    "stacked": ("manifest.json", {"stacked": 0}, "stacked"),
+    "files": ("manifest.json", {"files": []}, "files"),
+    "splits": ("evaluation.json", {"splits": [1]}, "splits"),
+    "val": ("evaluation.json", {"splits": {"val": 2.0}}, "splits.val"),
+    "bits_per_byte": ("evaluation.json", {"splits": {"val": {"bits_per_byte": "2.0"}}}, "splits.val.bits_per_byte"),
+    "perplexity": ("evaluation.json", {"splits": {"val": {"bits_per_byte": 2.0, "perplexity": 0}}}, "splits.val.perplexity"),
+    "ngram": ("evaluation.json", {"ngram": {"bigram": 3.4}}, "ngram.bigram"),
+    "generation": ("evaluation.json", {"generation": {"lengths": [3]}}, "an evaluation is not of its form"),
+    "measures": ("probes.json", {"measures": {"gate/mean": {"value": "a", "layers": {}}}}, "measures.gate/mean.value"),
+    "layers": ("probes.json", {"measures": {"gate/mean": {"value": 0.5, "layers": {"first": 1.0}}}}, "measures.gate/mean"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_value_of_another_type_costs_the_run_that_it_is_of_and_no_other(tmp_path: Path, what: str) -> None:
+    name, changes, says = WRONG[what]
+    plan, runs, out = study(tmp_path, seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
+    run_id = plan["cells"][0]["runs"]["0"]
+    path = runs / run_id / name
+    records.write(path, {**(json.loads(path.read_text()) if path.exists() else {"run_id": run_id}), **changes})
+    found = tables(plan, runs, out)["runs"]
+    assert found["status"].tolist() == ["missing", "completed", "completed", "completed"]
+    assert found["reason"][0].startswith(f"its record is damaged: {name}: {says}")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "evaluation.json", "probes.json", "curves.parquet"])
+def test_a_number_that_was_changed_later_is_not_used(tmp_path: Path, name: str) -> None:
+    plan, runs, out = study(tmp_path, seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
+    run = runs / plan["cells"][0]["runs"]["0"]
+    records.write(run / "probes.json", {"run_id": run.name, "measures": {"gate/mean": {"value": 0.5, "layers": {}}}})
+    manifest = json.loads((run / "manifest.json").read_text())
+    write_sealed(run / "manifest.json", {**manifest, "files": file_sums(run, ("spec.json", "curves.parquet"))})
+    for own in ("evaluation.json", "probes.json"):
+        write_sealed(run / own, json.loads((run / own).read_text()))
+    assert set(tables(plan, runs, out)["runs"]["status"]) == {"completed"}
+    if name == "curves.parquet":
+        curves = pd.read_parquet(run / name)
+        curves["val/loss"] *= 1.5
+        curves.to_parquet(run / name)
+    else:
+        text = (run / name).read_text()
+        digit = next(match for match in re.finditer(r"\d", text))
+        (run / name).write_text(text[: digit.start()] + str(9 - int(digit[0])) + text[digit.end() :])
     row = tables(plan, runs, out)["runs"].iloc[0]
-    assert row["status"] == "failed"
-    assert row["reason"].startswith(file)
+    assert row["status"] == "missing"
+    assert row["reason"].startswith(f"its record is damaged: {name}: damaged: ")
 
 
 def test_a_record_of_another_run_is_not_taken(tmp_path: Path) -> None:

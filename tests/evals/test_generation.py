@@ -119,16 +119,45 @@ def test_characters_that_are_cut_are_shown_when_they_are_whole(
     [
         (["--prompt", ""], "the prompt is empty"),
         (["--prompt", "漢"], "1 of its characters do not occur"),
-        (["--top-k", "0"], "top-k 0 is not allowed"),
-        (["--temperature", "-1"], "temperature -1.0 is not allowed"),
-        (["--length", "0"], "length 0 is not allowed"),
+        (["--top-k", "0"], "--top-k: 0 is not allowed. Allowed: whole numbers from 1."),
+        (["--temperature", "-1"], "--temperature: -1 is not allowed. Allowed: numbers from 0."),
+        (["--temperature", "nan"], "--temperature: nan is not allowed"),
+        (["--temperature", "inf"], "--temperature: inf is not allowed"),
+        (["--length", "0"], "--length: 0 is not allowed"),
+        (["--length", "-1"], "--length: -1 is not allowed"),
+        (["--seed", "-1"], "--seed: -1 is not allowed"),
+        (["--seed", "1.5"], "--seed: 1.5 is not allowed"),
     ],
 )
 def test_what_cannot_be_sampled_is_one_message(
     record: Path, text: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sample", str(record), "--data", str(text), "--device", "cpu", *options]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bench", "--out", "bench.json", "--rounds", "0"],
+        ["bench", "--out", "bench.json", "--seconds", "nan"],
+        ["figures", "--study", "study", "--jobs", "0"],
+        ["list", "--context", "0"],
+        ["match", "GPT-2", "GF", "--context", "-1"],
+        ["probe", "--run", "run", "--data", "data", "--threads", "0"],
+        ["train", "--run", "a", "--plan", "b", "--data", "c", "--out", "d", "--checkpoints", "e", "--checkpoint-seconds", "-1"],
+    ],
+)
+def test_numbers_that_an_option_cannot_have_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    option, value = arguments[-2:]
+    assert capsys.readouterr().err.startswith(f"gt: {option}: {value} is not allowed. Allowed: ")
+
+
+def test_the_coldest_of_temperatures_gives_the_most_likely_token() -> None:
+    logits = torch.tensor([[-3.0, 2.0, 1.0]])
+    assert Sampler(temperature=5e-324)(logits).item() == Sampler(temperature=0)(logits).item() == 1
 
 
 def test_a_record_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -16,10 +18,13 @@ from gt.data.tasks import draw
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.evals.evaluation import evaluate
+from gt.evals.generation import Sampler, sample
 from gt.evals.language import by_position, held_out, words
-from gt.records import read_json
+from gt.probes.probe import probe
+from gt.records import read_json, read_sealed, write_sealed
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training.losses import cross_entropies, inputs, mean_loss, token_losses
+from gt.verify import verify
 
 
 def test_a_uniform_model_has_a_loss_of_log_v(text: Path) -> None:
@@ -97,7 +102,7 @@ def test_the_loss_of_a_task_is_over_its_answers(tmp_path: Path) -> None:
 
 def test_an_evaluation_has_what_was_asked_for(record: Path, text: Path) -> None:
     evaluate(record, text, CPU)
-    assert set(read_json(record / "evaluation.json")) == {"run_id", "status", "splits", "ngram", "evaluations", "code"}
+    assert set(read_sealed(record / "evaluation.json")) == {"run_id", "status", "splits", "ngram", "evaluations", "code"}
     evaluate(record, text, CPU, ["quantisation", "generation"])
     evaluation = read_json(record / "evaluation.json")
     assert evaluation["evaluations"] == ["generation", "quantisation"]
@@ -113,13 +118,33 @@ def test_what_cannot_be_evaluated_is_refused_by_name(record: Path, text: Path, t
     with pytest.raises(ConfigError, match="This record has no weights"):
         evaluate(other, text, CPU)
     shutil.copy(record / "model.safetensors", other)
-    manifest = (other / "manifest.json").read_text()
-    (other / "manifest.json").write_text(manifest.replace('"models": "', '"models": "0'))
+    manifest = read_sealed(other / "manifest.json")
+    write_sealed(other / "manifest.json", {**manifest, "code": {**manifest["code"], "models": "0" * 16}})
     with pytest.raises(ConfigError, match="another version of gt.models"):
         evaluate(other, text, CPU)
-    (other / "manifest.json").write_text(manifest.replace('"data_sha256": "', '"data_sha256": "0'))
+    write_sealed(other / "manifest.json", {**manifest, "data_sha256": "0" * 64})
     with pytest.raises(ConfigError, match="trained on other data"):
         evaluate(other, text, CPU)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "spec.json", "manifest.json", "curves.parquet"])
+def test_a_damaged_record_is_not_measured(record: Path, text: Path, tmp_path: Path, name: str) -> None:
+    other = Path(shutil.copytree(record, tmp_path / "run"))
+    content = bytearray((other / name).read_bytes())
+    place = content.rindex(b"1") if name.endswith(".json") else len(content) // 2
+    content[place] ^= 1  # 1 becomes 0
+    (other / name).write_bytes(content)
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    measured = [
+        lambda: evaluate(other, text, CPU),
+        lambda: probe(other, text, CPU),
+        lambda: sample(other, text, CPU, "A", 1, Sampler(), io.StringIO()),
+        lambda: verify(other, text, CPU),
+    ]
+    for measure in measured[1::2] if name == "curves.parquet" else measured:  # the others do not read the curves
+        with pytest.raises(ConfigError, match=rf"{re.escape(name)}: damaged: .*sha256"):
+            measure()
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
 
 
 def test_losses_and_their_mean_agree_with_torch(text: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from corpus import words
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from gt.data.tokens import Tokens
@@ -26,7 +28,7 @@ from gt.training import checkpoint
 from gt.training.cohort import Cohort
 from gt.training.curves import GateWatch
 from gt.training.flat import parameter_groups
-from gt.training.loop import Job, Settings, train
+from gt.training.loop import Attempt, Job, Settings, train
 from gt.training.losses import token_losses
 from gt.training.optimizer import decays, learning_rate
 from gt.training.regions import Regions
@@ -150,7 +152,50 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_bits(data: Path, tmp_path
     assert len(read_json(tmp_path / "killed/manifest.json")["resumed_from"]) == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "garbage"])
+def flip(file: Path, name: str) -> None:
+    """Flip the lowest bit of a tensor's first byte, in place."""
+    content = bytearray(file.read_bytes())
+    header = int.from_bytes(content[:8], "little")
+    content[8 + header + json.loads(content[8 : 8 + header])[name]["data_offsets"][0]] ^= 1
+    file.write_bytes(content)
+
+
+def tensors_of(data: Path, folder: Path) -> list[str]:
+    checkpoint.save(folder, trained([run_spec()], data, 7), checkpoint.Progress())
+    with safe_open(folder / checkpoint.FILE, framework="pt") as file:
+        return list(file.keys())
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_found(data: Path, tmp_path: Path) -> None:
+    names = tensors_of(data, tmp_path)
+    assert {"state/weights", "state/alive", "curves/0"} < set(names)
+    file = tmp_path / checkpoint.FILE
+    whole = file.read_bytes()
+    for name in names:
+        file.write_bytes(whole)
+        flip(file, name)
+        assert "another sha256" in str(checkpoint.load(tmp_path, trained([run_spec()], data, 0))), name
+    for text, other in ((b'\\"step\\": 7', b'\\"step\\": 6'), (b'\\"seconds\\": 0.0', b'\\"seconds\\": 9.0')):
+        assert text in whole
+        file.write_bytes(whole.replace(text, other))
+        assert "another sha256" in str(checkpoint.load(tmp_path, trained([run_spec()], data, 0)))
+    file.write_bytes(whole)
+    assert isinstance(checkpoint.load(tmp_path, trained([run_spec()], data, 0)), checkpoint.Progress)
+
+
+def test_a_checkpoint_that_cannot_be_used_is_kept_beside_the_next(data: Path, tmp_path: Path) -> None:
+    tensors_of(data, tmp_path / "c")
+    flip(tmp_path / "c" / checkpoint.FILE, "state/weights")
+    damaged = (tmp_path / "c" / checkpoint.FILE).read_bytes()
+    attempt = Attempt([Job(run_spec(), data, tmp_path / "run")], tmp_path / "c", Settings(CPU, 0.0))
+    attempt.advance()
+    attempt.collect()
+    aside, current = sorted((tmp_path / "c").iterdir(), key=lambda path: path.name == checkpoint.FILE)
+    assert current.name == checkpoint.FILE
+    assert aside.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "garbage", "flipped"])
 def test_a_checkpoint_that_cannot_be_used_is_said_so_and_the_run_starts_over(
     data: Path, finished: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +206,8 @@ def test_a_checkpoint_that_cannot_be_used_is_said_so_and_the_run_starts_over(
         file.write_bytes(file.read_bytes()[:-100])
     elif damage == "garbage":
         file.write_bytes(b"\x80\x04K\x01.")
+    elif damage == "flipped":
+        flip(file, "state/weights")
     run(run_spec(), data, tmp_path)
     assert "cannot be used" in capsys.readouterr().err
     assert_same_run(finished, tmp_path / "run")
