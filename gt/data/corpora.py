@@ -141,6 +141,7 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
         "source": corpus.source,
         "licence": corpus.licence,
         "answers": bool(answers),
+        "episode": spec.task.length if spec.task else None,
     }
     write_json(out / "corpus.json", record)
 
