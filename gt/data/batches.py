@@ -25,7 +25,7 @@ class Batches:
 
         ConfigError if it is shorter than one window.
         """
-        _check_length("train", tokens, sequence_length)
+        check_length("train", len(tokens), sequence_length)
         self.tokens = tokens
         self.batch_size = batch_size
         self.sequence_length = sequence_length
@@ -108,14 +108,16 @@ def whole_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split
     For what is compared within one network, window by window. tokens: (n,). Returns (windows, sequence_length + 1) int64; each
     token after the first is a target once. ConfigError, which names `split`, if there is not one window.
     """
-    _check_length(split, tokens, sequence_length)
+    check_length(split, len(tokens), sequence_length)
     n = min(-(-n_tokens // sequence_length), (len(tokens) - 1) // sequence_length)
     return tokens[sequence_length * np.arange(n)[:, None] + np.arange(sequence_length + 1)].astype(np.int64)
 
 
-def _check_length(split: str, tokens: np.ndarray, sequence_length: int) -> None:
-    if len(tokens) <= sequence_length:
+def check_length(split: str, n_tokens: int, sequence_length: int, at_most: bool = False) -> None:
+    """ConfigError if a split of so many tokens, or of so many at most, has no room for one window."""
+    if n_tokens <= sequence_length:
+        n = f"{'at most ' if at_most else ''}{n_tokens:,}"
         raise ConfigError(
-            f"training.sequence_length {sequence_length:,} does not fit the {split} split, which has "
-            f"{len(tokens):,} tokens; the largest that fits is {max(0, len(tokens) - 1):,}."
+            f"training.sequence_length: {sequence_length:,} does not fit the {split} split, which has {n} tokens; "
+            f"the largest that fits is {'at most ' if at_most else ''}{max(0, n_tokens - 1):,}."
         )

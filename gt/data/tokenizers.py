@@ -198,7 +198,7 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
         "slices": slices,
         "answers": corpus["answers"],
         "sha256": binary_sha256(out, list(counts), corpus["answers"]),
-        "corpus": corpus["name"],
+        "corpus": corpus["id"],
         "corpus_sha256": corpus["sha256"],
     }
     write_json(out / "tokens.json", record)

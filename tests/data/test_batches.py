@@ -123,7 +123,7 @@ def test_a_target_that_does_not_count_stays_one_that_does_not():
 
 
 def test_a_split_that_is_too_short_is_named_with_what_would_fit():
-    with pytest.raises(ConfigError, match=r"length 64 .*train split.* 64 tokens; the largest that fits is 63\."):
+    with pytest.raises(ConfigError, match=r"length: 64 .*train split.* 64 tokens; the largest that fits is 63\."):
         Batches(np.arange(64), 2, 64, seed=0)
     with pytest.raises(ConfigError, match=r"test split.* 0 tokens; the largest that fits is 0\."):
         whole_windows(np.arange(0), 8, 100, "test")
