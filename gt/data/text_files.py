@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import shlex
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from gt.errors import ConfigError
 
+PACKED: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 LINES, DOCUMENT, TABLE, COLUMNS = "JSON objects a line", "JSON", "a table", "a table in columns"
 # What a file holds by the end of its name; `.gz` or `.xz` may come after it.
 BY_NAME = {
@@ -44,11 +46,10 @@ LOOKED_AT = 10
 
 def read_text(path: Path) -> bytes:
     """The bytes of a text file. ConfigError if it is missing, cannot be read, is no UTF-8, holds no text, or something else."""
-    openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
     try:
         if path.is_file():
             _refuse(path, BY_NAME.get(_kind(path)))
-        with openers.get(path.suffix, open)(path, "rb") as file:
+        with PACKED.get(path.suffix, open)(path, "rb") as file:
             data: bytes = file.read()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.") from None
@@ -75,7 +76,7 @@ def read_text(path: Path) -> bytes:
 
 def _kind(path: Path) -> str:
     """What the name of a file ends with, before .xz or .gz."""
-    return (Path(path.stem) if path.suffix in (".xz", ".gz") else path).suffix.lower()
+    return (Path(path.stem) if path.suffix in PACKED else path).suffix.lower()
 
 
 def _refuse(path: Path, what: str | None, objects: list[dict[str, Any]] | None = None) -> None:
@@ -86,10 +87,15 @@ def _refuse(path: Path, what: str | None, objects: list[dict[str, Any]] | None =
         raise ConfigError(f"{path}: it holds {what}, not text.")
     texts = [key for key, value in (objects or [{}])[0].items() if isinstance(value, str)]
     recipe = RECIPES[what].format(field="text" if "text" in texts or not texts else texts[0])
-    stem = path.name.split(".")[0]
     part = "column" if what in (TABLE, COLUMNS) else "field"
+    packed = path.suffix in PACKED
+    source, target = (
+        shlex.quote(str(path.with_suffix("") if packed else path)),
+        shlex.quote(f"{path.name.split('.')[0]}_text.txt"),
+    )
     raise ConfigError(
-        f'{path}: it holds {what}, not text. Write out one {part} as text: python -c "{recipe}" {path} > {stem}.txt'
+        f"{path}: it holds {what}, not text. {'Unpack it, and write' if packed else 'Write'} out one {part} as text: "
+        f'python -c "{recipe}" {source} > {target}'
     )
 
 

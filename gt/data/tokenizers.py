@@ -232,6 +232,7 @@ def _fit(spec: TokenizerSpec, train: Iterator[str]) -> Tokenizer:
 
 
 def _places(text: bytes, corpus: dict, split: str) -> list[int]:
+    """Where the slices of a held-out split begin and may end, in bytes."""
     found = episode_places(text, corpus["episode"]) if corpus["answers"] else places(text)
     if len(found) == 1:
         raise ConfigError(f"corpus {corpus['name']}: its {split} split is too short: {text[:40].decode(errors='ignore')!r}.")

@@ -8,6 +8,7 @@ import json
 import lzma
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -93,9 +94,17 @@ def test_the_command_of_the_message_writes_the_text_out(kind, tmp_path):
     with pytest.raises(ConfigError) as error:
         read_text(path)
     command = str(error.value).partition("as text: ")[2]
-    assert shlex.split(command)[-2:] == [">", "data.txt"]
+    assert shlex.split(command)[-2:] == [">", "data_text.txt"]
+    command = command.replace("python", shlex.quote(sys.executable), 1)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    assert read_text(tmp_path / "data.txt").decode().splitlines() == [row["text"] for row in ROWS]
+    assert read_text(tmp_path / "data_text.txt").decode().splitlines() == [row["text"] for row in ROWS]
+
+
+def test_what_is_packed_is_to_be_unpacked_and_nothing_is_written_over_it(tmp_path):
+    path = tmp_path / "my data.txt.gz"
+    path.write_bytes(gzip.compress(LINES))
+    with pytest.raises(ConfigError, match=r"Unpack it, and write out .*'.*/my data\.txt' > 'my data_text\.txt'$"):
+        read_text(path)
 
 
 def test_the_field_that_is_named_is_one_that_is_there(tmp_path):
