@@ -205,10 +205,13 @@ def corpus(options: argparse.Namespace) -> None:
 def tokenize(options: argparse.Namespace) -> None:
     """Fit a tokenizer on the train split, encode all splits, and measure the n-gram lines."""
     from gt.data import ngram, tokenizers
+    from gt.data.fit import check_tokens
     from gt.spec import TokenizerSpec
 
-    spec = TokenizerSpec.model_validate(_entry(_plan(options.plan), "tokenizers", options.tokenizer))
+    plan = _plan(options.plan)
+    spec = TokenizerSpec.model_validate(_entry(plan, "tokenizers", options.tokenizer))
     tokenizers.prepare(options.corpus, spec, options.out)
+    check_tokens(plan, options.out)
     ngram.prepare(options.out)
     print(f"{options.tokenizer}: {options.out}")
 

@@ -326,7 +326,11 @@ class TrainingSpec(Spec):
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
     evaluate_every: Count = Field(100, description="steps")
-    evaluation_tokens: Count = Field(10_240, description="of the fixed validation slice that curves follow")
+    evaluation_tokens: Count = Field(
+        10_240,
+        description="of the fixed validation slice that curves follow, counted in bytes (of a recall task, in characters) and "
+        "rounded up to 1,024: the same text for every tokenizer",
+    )
     log_every: Count = Field(10, description="steps")
     parts: dict[Part, PartTraining] = {}
     branch_drop: BranchDrop | None = None

@@ -244,19 +244,21 @@ def specification(plan: Json, cell: Json) -> Json:
 
 
 def checked_plan(path: Path | str, planned: Path) -> Json:
-    """The study's plan, whose models are known to be buildable.
+    """The study's plan, whose models are known to be buildable and whose sequences, as far as texts are at hand, to fit them.
 
     Building every model (on the meta device) needs torch, so it is done only where `planned`, the plan of an earlier call,
     does not say the same already.
     """
     plan = load_study(path).plan()
     if not planned.exists() or planned.read_text(encoding="utf-8") != dumps(plan):
+        from gt.data.fit import check_text
         from gt.models.lm import check
 
         for cell in plan["cells"]:
-            spec = RunSpec.model_validate(specification(plan, cell))
+            spec, text = RunSpec.model_validate(specification(plan, cell)), plan["corpus_files"].get(cell["corpus"])
             try:
                 check(spec)
+                check_text(spec, Path(text) if text else None)
             except ConfigError as error:
                 raise ConfigError(f"{path} (variant {cell['variant']}): {error}") from None
     return plan

@@ -141,7 +141,8 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
     }
     values = {"loss": final * to_loss, "bits_per_byte": final, "perplexity": math.exp(final * to_loss)}
     positions = [{"context": 2**i, "to": 2 ** (i + 1) - 1, "loss": final * to_loss + 2.0**-i} for i in range(7)]
-    split = {**values, "tokens": 8192, "bytes": round(8192 * BYTES_PER_TOKEN[tokenizer]), "by_position": positions}
+    measured = {"tokens": round(8192 / BYTES_PER_TOKEN[tokenizer]), "bytes": 8192, "from_byte": 3, "unknown": 0}
+    split = {**values, **measured, "by_position": positions}
     lines = {"uniform": 6.6, "unigram": 4.4, "bigram": 3.4, "trigram": 2.8}
     evaluation = {
         "run_id": run_id,

@@ -140,7 +140,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
     """Everything that is one number or word about a run."""
     manifest, evaluation = run.record.manifest, run.record.evaluation
     splits, lines = evaluation.get("splits", {}), evaluation.get("ngram", {})
-    measured = ("loss", "bits_per_byte", "perplexity", "tokens", "bytes")
+    measured = ("loss", "bits_per_byte", "perplexity", "tokens", "bytes", "from_byte", "unknown")
     return {
         **_identity(run.cell),
         "seed": run.seed,

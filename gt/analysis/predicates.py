@@ -48,6 +48,7 @@ from gt.analysis.statistics import (
     within,
 )
 from gt.analysis.values import Values, is_count
+from gt.numbers import exponential
 
 Json = dict[str, Any]
 
@@ -216,7 +217,7 @@ class Judge:
             p_refute=down if above else up,
             p_equivalent=equivalent,
             p_sign_flip=sign_flip_p(z) if limit == 0 and len(z) <= EXACT_SEEDS else None,
-            detectable=math.expm1(seen) if log and seen is not None else seen,
+            detectable=exponential(seen) - 1 if log and seen is not None else seen,
             needed=seeds_needed(sd, difference=least, alpha=self.alpha),
         )
 
@@ -242,7 +243,7 @@ class Judge:
             p_support=_p(inside),
             p_refute=min(1.0, 2 * outside),
             outside="below" if mean < bottom else "above" if mean > top else "",
-            detectable=math.expm1(seen) if log and seen is not None else seen,
+            detectable=exponential(seen) - 1 if log and seen is not None else seen,
             needed=needed,
         )
 
@@ -337,10 +338,10 @@ def _test(words: str, values: dict[int, float], log: bool, e: Estimate, scale: s
     """A test of values by seed, shown on their own scale where they are logarithms of ratios."""
     bootstrap = bootstrap_interval(list(values.values()))
     if log:
-        values = {seed: math.exp(value) for seed, value in values.items()}
-        mean, lower, upper = (None if v is None else math.exp(v) for v in (e.mean, e.lower, e.upper))
+        values = {seed: exponential(value) for seed, value in values.items()}
+        mean, lower, upper = (None if v is None else exponential(v) for v in (e.mean, e.lower, e.upper))
         e = Estimate(e.n, mean, None, lower, upper)
-        bootstrap = (math.exp(bootstrap[0]), math.exp(bootstrap[1])) if bootstrap else None
+        bootstrap = (exponential(bootstrap[0]), exponential(bootstrap[1])) if bootstrap else None
     scale = scale or ("ratio" if log else "value")
     return Test(words, e.n, scale, e.mean, e.lower, e.upper, bootstrap=bootstrap, by_seed=values, **rest)
 

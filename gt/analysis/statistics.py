@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special, stats
 
+from gt.numbers import exponential
+
 # 2^n sign patterns are enumerated up to this n.
 EXACT_SEEDS = 20
 # From this n on, a bootstrap has something to draw from.
@@ -124,7 +126,7 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
     log_ratio = [math.log(a[seed] / b[seed]) for seed in _common(a, b)]
     low, high = math.log(1 - margin), math.log(1 + margin)
     e, p = mean_interval(log_ratio, 1 - 2 * alpha), within(log_ratio, low, high)
-    ratio = math.exp(e.mean) if e.mean is not None else None
+    ratio = exponential(e.mean) if e.mean is not None else None
     if e.mean is None or e.lower is None or e.upper is None:
         return Equivalence(e.n, margin, ratio, None, None, None, "inconclusive")
     if low < e.lower and e.upper < high:
@@ -132,7 +134,7 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
         verdict = ("lower" if e.mean < 0 else "higher") + " within margin" if seen else "equivalent"
     else:
         verdict = "different" if e.upper < low or e.lower > high else "inconclusive"
-    return Equivalence(e.n, margin, ratio, math.exp(e.lower), math.exp(e.upper), p, verdict)
+    return Equivalence(e.n, margin, ratio, exponential(e.lower), exponential(e.upper), p, verdict)
 
 
 def beyond(values: Sequence[float], bound: float, side: Literal["above", "below"]) -> float | None:

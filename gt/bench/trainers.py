@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gt.bench.candidates import Candidate
+from gt.data.slices import Places
 from gt.data.tokens import Tokens
 from gt.models.lm import LanguageModel
 from gt.ops.backend import use
@@ -42,7 +43,8 @@ def noise(vocab_size: int) -> Tokens:
     """Tokens without structure: how long a step takes does not depend on what is learned."""
     draw = numpy_stream(0, "bench")
     train, val = (draw.integers(vocab_size, size=n).astype(np.uint16) for n in (TRAIN, VALIDATION))
-    return Tokens(vocab_size, train, val, None, np.ones(vocab_size, dtype=np.int64), "noise")
+    whole = Places([1, VALIDATION], [1, VALIDATION])
+    return Tokens(vocab_size, train, val, None, np.ones(vocab_size, dtype=np.int64), "noise", {"val": whole})
 
 
 class Cohorts:

@@ -6,12 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from gt.data.slices import Slice
 from gt.errors import ConfigError
 from gt.seeds import numpy_stream
-
-# Target tokens of the fixed slice on which a held-out loss is measured: the first of a split, or all of a
-# smaller one.
-EVALUATION_TOKENS = 131_072
 
 
 class Batches:
@@ -28,7 +25,7 @@ class Batches:
 
         ConfigError if it is shorter than one window.
         """
-        _check_length("train", tokens, sequence_length)
+        check_length("train", len(tokens), sequence_length)
         self.tokens = tokens
         self.batch_size = batch_size
         self.sequence_length = sequence_length
@@ -93,20 +90,34 @@ class Tracks(Batches):
         return step % self.steps_per_epoch > 0
 
 
-def evaluation_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:
+def evaluation_windows(tokens: np.ndarray, part: Slice, sequence_length: int) -> np.ndarray:
+    """Windows, end to end, whose targets are the tokens of a slice, each once.
+
+    tokens: (n,), the split as `Tokens.marked` gives it. Returns (windows, sequence_length + 1) int64; inputs are [:, :-1],
+    targets [:, 1:]. What the last window has beyond the slice stands as the complement ~t of a token, which no loss counts.
+    """
+    starts = np.arange(part.first - 1, part.end - 1, sequence_length)
+    places = starts[:, None] + np.arange(sequence_length + 1)
+    windows = tokens[np.minimum(places, len(tokens) - 1)].astype(np.int64)
+    return np.where((places >= part.end) & (windows >= 0), ~windows, windows)
+
+
+def whole_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:
     """The first windows, end to end, that cover `n_tokens` targets, or all whole ones of a shorter split.
 
-    tokens: (n,). Returns (windows, sequence_length + 1) int64; inputs are [:, :-1], targets [:, 1:]; each
+    For what is compared within one network, window by window. tokens: (n,). Returns (windows, sequence_length + 1) int64; each
     token after the first is a target once. ConfigError, which names `split`, if there is not one window.
     """
-    _check_length(split, tokens, sequence_length)
+    check_length(split, len(tokens), sequence_length)
     n = min(-(-n_tokens // sequence_length), (len(tokens) - 1) // sequence_length)
     return tokens[sequence_length * np.arange(n)[:, None] + np.arange(sequence_length + 1)].astype(np.int64)
 
 
-def _check_length(split: str, tokens: np.ndarray, sequence_length: int) -> None:
-    if len(tokens) <= sequence_length:
+def check_length(split: str, n_tokens: int, sequence_length: int, at_most: bool = False) -> None:
+    """ConfigError if a split of so many tokens, or of so many at most, has no room for one window."""
+    if n_tokens <= sequence_length:
+        n = f"{'at most ' if at_most else ''}{n_tokens:,}"
         raise ConfigError(
-            f"training.sequence_length {sequence_length:,} does not fit the {split} split, which has "
-            f"{len(tokens):,} tokens; the largest that fits is {max(0, len(tokens) - 1):,}."
+            f"training.sequence_length: {sequence_length:,} does not fit the {split} split, which has {n} tokens; "
+            f"the largest that fits is {'at most ' if at_most else ''}{max(0, n_tokens - 1):,}."
         )

@@ -10,17 +10,16 @@ Only the standard library is imported here, so that `KNOWN` can be read by any c
 from __future__ import annotations
 
 import ast
-import gzip
 import hashlib
 import itertools
-import lzma
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gt.data.text_files import read_text
 from gt.errors import ConfigError, nearest
 from gt.records import atomic_write, write_json
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 LOCAL = "GT_CORPUS_DIR"
 # Parts documents where a source delivers them one by one, as in the classics files.
 DOCUMENT_END = "\n\n<|endoftext|>\n\n"
+# A local copy of more bytes is not read before it is needed.
+LARGE = 1 << 24
 # Size of the val and of the test split of FineWeb-Edu, in bytes (whole documents).
 HELD_OUT_BYTES = 5_000_000
 
@@ -113,6 +114,29 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
     path: the text of a `file:` corpus. ConfigError where the text cannot be had or is not what the spec says.
     The splits are held in memory.
     """
+    corpus, splits, answers = _cut(spec, path)
+    for split, text in splits.items():
+        with atomic_write(out / f"{split}.txt") as temporary:
+            temporary.write_bytes(text)
+    for split, flags in answers.items():
+        with atomic_write(out / f"{split}.answers") as temporary:
+            temporary.write_bytes(flags)
+    record = {
+        "name": spec.name,
+        "id": spec.id,
+        "max_bytes": spec.max_bytes,
+        "sha256": {split: hashlib.sha256(text).hexdigest() for split, text in splits.items()},
+        "bytes": {split: len(text) for split, text in splits.items()},
+        "source": corpus.source,
+        "licence": corpus.licence,
+        "answers": bool(answers),
+        "episode": spec.task.length if spec.task else None,
+    }
+    write_json(out / "corpus.json", record)
+
+
+def _cut(spec: CorpusSpec, path: Path | None) -> tuple[Corpus, Splits, Splits]:
+    """A corpus, the text of its splits, and of a task the answers."""
     answers: Splits = {}
     if spec.name.startswith("file:"):
         corpus, splits = _file_corpus(spec, path)
@@ -127,27 +151,24 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
     for split, text in splits.items():
         if not text:
             raise ConfigError(f"corpus {spec.name} (max_bytes {spec.max_bytes}): too little text, {split} is empty.")
-    for split, text in splits.items():
-        with atomic_write(out / f"{split}.txt") as temporary:
-            temporary.write_bytes(text)
-    for split, flags in answers.items():
-        with atomic_write(out / f"{split}.answers") as temporary:
-            temporary.write_bytes(flags)
-    record = {
-        "name": spec.name,
-        "max_bytes": spec.max_bytes,
-        "sha256": {split: hashlib.sha256(text).hexdigest() for split, text in splits.items()},
-        "bytes": {split: len(text) for split, text in splits.items()},
-        "source": corpus.source,
-        "licence": corpus.licence,
-        "answers": bool(answers),
-    }
-    write_json(out / "corpus.json", record)
+    return corpus, splits, answers
 
 
 def file_sha256(path: Path) -> str:
-    """The sum of a text file's decoded bytes. ConfigError if it is missing, empty, corrupt or not UTF-8."""
-    return hashlib.sha256(_read_text(path)).hexdigest()
+    """The sum of a text file's decoded bytes. ConfigError if it is not a text."""
+    return hashlib.sha256(read_text(path)).hexdigest()
+
+
+@lru_cache
+def sizes(spec: CorpusSpec, path: Path | None = None) -> dict[str, tuple[int, int]]:
+    """Bytes and characters of each split of a text that is at hand: a user's file, the built-in text, or local copies that are
+    not large. Of any other text, nothing.
+    """
+    copies = [_local_copy(stem) for stem in STEMS.get(spec.name, {}).values()]
+    small = bool(copies) and all(copy is not None and copy.stat().st_size < LARGE for copy in copies)
+    if not small and spec.name != "embedded" and not spec.name.startswith("file:"):
+        return {}
+    return {split: (len(text), len(text.decode("utf-8"))) for split, text in _cut(spec, path)[1].items()}
 
 
 # A user's own file
@@ -157,30 +178,11 @@ def _file_corpus(spec: CorpusSpec, path: Path | None) -> tuple[Corpus, Splits]:
     """Any UTF-8 text: the first 90 % of its bytes train, the next 5 % val, the last 5 % test."""
     if path is None:
         raise ConfigError(f"corpus {spec.name}: the path of its file is not given.")
-    text = _read_text(path)
+    text = read_text(path)
     _check_sum(str(path), text, spec.sha256)
     val, test = _boundary(text, len(text) * 90 // 100), _boundary(text, len(text) * 95 // 100)
     corpus = Corpus("a user's file", "the user's to know", path.name, dict.fromkeys(("train", "val", "test")))
     return corpus, {"train": text[:val], "val": text[val:test], "test": text[test:]}
-
-
-def _read_text(path: Path) -> bytes:
-    """The bytes of a UTF-8 text file, plain, .xz or .gz."""
-    openers: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
-    try:
-        with openers.get(path.suffix, open)(path, "rb") as file:
-            text: bytes = file.read()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file.") from None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from None
-    if not text:
-        raise ConfigError(f"{path}: the file is empty.")
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start:,} ({error.reason}).") from None
-    return text
 
 
 def _check_sum(what: str, text: bytes, expected: str | None) -> None:
@@ -246,30 +248,26 @@ def embedded(spec: CorpusSpec) -> Splits:
 
 
 def tinyshakespeare(spec: CorpusSpec) -> Splits:
-    path = _local_copy("tinyshakespeare") or _download(spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256)
-    text = _read_text(path)
+    path = _local_copy(STEMS["tinyshakespeare"]["all"]) or _download(spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256)
+    text = read_text(path)
     _check_sum(str(path), text, TINYSHAKESPEARE_SHA256)
     return {"train": text[:TINYSHAKESPEARE_TRAIN_BYTES], "val": text[TINYSHAKESPEARE_TRAIN_BYTES:]}
 
 
-def local_files(**stems: str) -> Callable[[CorpusSpec], Splits]:
-    """A reader of a corpus that exists as local files only, one for each split."""
-
-    def read(spec: CorpusSpec) -> Splits:
-        splits = {}
-        for split, stem in stems.items():
-            path = _local_copy(f"{spec.name}/{stem}")
-            if path is None:
-                raise ConfigError(
-                    f"corpus {spec.name}: is not fetched; set the environment variable {LOCAL} (it is "
-                    f"{os.environ.get(LOCAL)!r}) to a folder that holds {spec.name}/"
-                    f"{{{','.join(stems.values())}}}.txt, plain, .xz or .gz."
-                )
-            splits[split] = _read_text(path)
-            _check_sum(str(path), splits[split], KNOWN[spec.name].splits[split])
-        return splits
-
-    return read
+def local_files(spec: CorpusSpec) -> Splits:
+    """A corpus that exists as local files only, one for each split."""
+    splits = {}
+    for split, stem in STEMS[spec.name].items():
+        path = _local_copy(stem)
+        if path is None:
+            names = ",".join(stem.partition("/")[2] for stem in STEMS[spec.name].values())
+            raise ConfigError(
+                f"corpus {spec.name}: is not fetched; set the environment variable {LOCAL} (it is "
+                f"{os.environ.get(LOCAL)!r}) to a folder that holds {spec.name}/{{{names}}}.txt, plain, .xz or .gz."
+            )
+        splits[split] = read_text(path)
+        _check_sum(str(path), splits[split], KNOWN[spec.name].splits[split])
+    return splits
 
 
 def wikitext_103(
@@ -353,11 +351,17 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
+# The local copies that a corpus is read from where they are there, without .txt.
+STEMS = {
+    "tinyshakespeare": {"all": "tinyshakespeare"},
+    "wikitext-2": {"train": "wikitext-2/train", "val": "wikitext-2/valid", "test": "wikitext-2/test"},
+    "classics": {"train": "classics/train_100MB", "val": "classics/val", "test": "classics/test"},
+}
 _READERS: dict[str, Callable[[CorpusSpec], Splits]] = {
     "embedded": embedded,
     "tinyshakespeare": tinyshakespeare,
-    "wikitext-2": local_files(train="train", val="valid", test="test"),
+    "wikitext-2": local_files,
     "wikitext-103": wikitext_103,
     "fineweb-edu": fineweb_edu,
-    "classics": local_files(train="train_100MB", val="val", test="test"),
+    "classics": local_files,
 }

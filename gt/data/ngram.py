@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gt.data.batches import EVALUATION_TOKENS
+from gt.data.slices import EVALUATION_BYTES
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import write_json
@@ -35,15 +35,16 @@ DENSE = 1 << 25
 
 
 def prepare(folder: Path) -> None:
-    """Write `ngram.json` into a folder of tokens: the lines on the first `EVALUATION_TOKENS` targets of val, or the answers
-    among them.
+    """Write `ngram.json` into a folder of tokens: the lines on the slice of val that models are measured on, or the answers
+    in it.
 
     {"unigram": {"loss": nats/token, "bits_per_byte": ...}, ...}
     """
     tokens = Tokens.open(folder)
-    held_out = np.asarray(tokens.val[: EVALUATION_TOKENS + 1])
-    counted = tokens.answers["val"][1 : len(held_out)] if tokens.answers else np.ones(len(held_out) - 1, dtype=bool)
-    bytes_a_token = tokens.token_bytes[held_out[1:]][counted].mean()
+    part = tokens.slice("val", EVALUATION_BYTES)
+    held_out = np.asarray(tokens.val[part.first - 1 : part.end])
+    counted = tokens.marked("val")[part.first : part.end] >= 0
+    bytes_a_token = part.n_bytes / counted.sum()
     lines = {
         name: {"loss": loss, "bits_per_byte": loss / math.log(2) / bytes_a_token}
         for name, loss in losses(np.asarray(tokens.train[:COUNTED]), held_out, tokens.vocab_size, counted).items()

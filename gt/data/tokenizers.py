@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from gt.data.slices import BORDER, episode_places, places
 from gt.errors import ConfigError
 from gt.records import atomic_write, read_json, write_json
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Bytes of text encoded and written at once, and given to one call of the BPE library.
 CHUNK_BYTES = 1 << 24
 PIECE_BYTES = 1 << 16
+# Byte-level BPE merges within words; longer ones, as of text without spaces, are cut after so many bytes.
+WORD_BYTES = 1024
 # The replacement character: what an unknown token decodes to.
 REPLACEMENT = "\ufffd"
 
@@ -86,7 +89,8 @@ class BpeTokenizer:
     """Byte-level BPE as GPT-2's (Radford et al. 2019): no normaliser, no prefix space, no special tokens.
 
     All 256 bytes are tokens, so that nothing is unknown, and a token's own spelling has one character for
-    each byte.
+    each byte. Tokens do not cross the borders of words, as GPT-2's pattern finds them, and a word of more than `WORD_BYTES` is
+    cut into words of so many: fitting on a word takes time with the square of its length, and a line of DNA is one word.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -102,7 +106,9 @@ class BpeTokenizer:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.ByteLevel(add_prefix_space=False), pre_tokenizers.FixedLength(WORD_BYTES)]
+        )
         tokenizer.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
@@ -140,21 +146,19 @@ def pieces(text: bytes, size: int) -> Iterator[str]:
     """
     start = 0
     while start < len(text):
-        border = _BORDER.search(text, start + size - 1)
+        border = BORDER.search(text, start + size - 1)
         end = border.end() if border else len(text)
         yield text[start:end].decode("utf-8")
         start = end
-
-
-_BORDER = re.compile(rb"[!-~](?=[ \n])")
 
 
 def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
     """Fit on the train split, encode all splits, and write the folder that `gt.data.tokens.Tokens` opens.
 
     tokenizer.json, token_bytes.npy, <split>.bin (little-endian uint16, or uint32 for more than 65,536 tokens),
-    of a task <split>.answers.bin (a byte a token) and, last, tokens.json. ConfigError if the corpus folder is not
-    what its corpus.json says.
+    of a task <split>.answers.bin (a byte a token) and, last, tokens.json. A held-out split is encoded in parts, between the
+    places where its slices begin and may end; tokens.json has these in bytes and in tokens. ConfigError if the corpus folder is
+    not what its corpus.json says, or a held-out split is too short to predict anything.
     """
     corpus = read_json(corpus_dir / "corpus.json")
     train = _split_text(corpus_dir, corpus, "train")
@@ -164,7 +168,7 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
         temporary.write_text(tokenizer.to_json(), encoding="utf-8")
     with atomic_write(out / "token_bytes.npy") as temporary, temporary.open("wb") as file:
         np.save(file, tokenizer.token_bytes)
-    counts, unknown = {}, {}
+    counts, unknown, slices = {}, {}, {}
     if corpus["answers"]:
         for split in corpus["sha256"]:
             with atomic_write(out / f"{split}.answers.bin") as temporary:
@@ -172,12 +176,18 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
     for split in corpus["sha256"]:
         text = train if split == "train" else _split_text(corpus_dir, corpus, split)
         counts[split] = unknown[split] = 0
+        cuts = [] if split == "train" else _places(text, corpus, split)
+        before = []
         with atomic_write(out / f"{split}.bin") as temporary, temporary.open("wb") as file:
-            for chunk in pieces(text, CHUNK_BYTES):
-                ids = tokenizer.encode(chunk)
-                ids.astype(np.dtype(dtype).newbyteorder("<")).tofile(file)
-                counts[split] += ids.size
-                unknown[split] += tokenizer.unknown(ids)
+            for start, end in pairwise([0, *cuts, len(text)]):
+                for chunk in pieces(text[start:end], CHUNK_BYTES):
+                    ids = tokenizer.encode(chunk)
+                    ids.astype(np.dtype(dtype).newbyteorder("<")).tofile(file)
+                    counts[split] += ids.size
+                    unknown[split] += tokenizer.unknown(ids)
+                before.append(counts[split])
+        if cuts:
+            slices[split] = {"bytes": cuts, "tokens": before[: len(cuts)]}
     record = {
         "tokenizer": spec.id,
         "vocab_size": tokenizer.vocab_size,
@@ -185,9 +195,10 @@ def prepare(corpus_dir: Path, spec: TokenizerSpec, out: Path) -> None:
         "tokens": counts,
         "bytes": corpus["bytes"],
         "unknown": unknown,
+        "slices": slices,
         "answers": corpus["answers"],
         "sha256": binary_sha256(out, list(counts), corpus["answers"]),
-        "corpus": corpus["name"],
+        "corpus": corpus["id"],
         "corpus_sha256": corpus["sha256"],
     }
     write_json(out / "tokens.json", record)
@@ -218,6 +229,14 @@ def _fit(spec: TokenizerSpec, train: Iterator[str]) -> Tokenizer:
         return CharTokenizer.fit(train)
     assert spec.vocab_size is not None  # TokenizerSpec checks it
     return BpeTokenizer.fit(train, spec.vocab_size)
+
+
+def _places(text: bytes, corpus: dict, split: str) -> list[int]:
+    """Where the slices of a held-out split begin and may end, in bytes."""
+    found = episode_places(text, corpus["episode"]) if corpus["answers"] else places(text)
+    if len(found) == 1:
+        raise ConfigError(f"corpus {corpus['name']}: its {split} split is too short: {text[:40].decode(errors='ignore')!r}.")
+    return found
 
 
 def _split_text(corpus_dir: Path, corpus: dict, split: str) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from gt.data.slices import Places, Slice
 from gt.data.tokenizers import binary_sha256
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -17,8 +18,8 @@ class Tokens:
     """The splits as read-only arrays (n,) of token ids; `test` is None where the corpus has no test split.
 
     token_bytes: (vocab_size,) int64, bytes of UTF-8 that each token stands for. sha256: identity of the
-    binary files. answers: for each split of a task, which tokens (n,) losses are taken on; of a text, where that is every
-    token, nothing.
+    binary files. places: for val and test, where slices begin and may end. answers: for each split of a task, which tokens
+    (n,) losses are taken on; of a text, where that is every token, nothing.
     """
 
     vocab_size: int
@@ -27,12 +28,21 @@ class Tokens:
     test: np.ndarray | None
     token_bytes: np.ndarray
     sha256: str
+    places: dict[str, Places]
     answers: dict[str, np.ndarray] = field(default_factory=dict)
 
     def marked(self, split: str) -> np.ndarray:
         """The tokens of train, val or test with those that are no answers as their complement ~t, as losses take them."""
         tokens: np.ndarray = getattr(self, split)
         return np.where(self.answers[split], tokens, ~tokens.astype(np.int32)) if self.answers else tokens
+
+    def slice(self, split: str, n_bytes: int) -> Slice:
+        """The slice of about n bytes of val or test. Of a task: of as many characters, and its bytes are those of answers."""
+        found = self.places[split].slice(n_bytes)
+        if not self.answers:
+            return found
+        counted = self.marked(split)[found.first : found.end]
+        return replace(found, n_bytes=int(self.token_bytes[counted[counted >= 0]].sum()))
 
     @classmethod
     def open(cls, folder: Path) -> Tokens:
@@ -57,6 +67,7 @@ class Tokens:
                 test=maps.get("test"),
                 token_bytes=np.load(folder / "token_bytes.npy", allow_pickle=False),
                 sha256=about["sha256"],
+                places={split: Places(**found) for split, found in about["slices"].items()},
                 answers={
                     split: np.memmap(folder / f"{split}.answers.bin", dtype=bool, mode="r") for split in maps if has_answers
                 },

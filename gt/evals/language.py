@@ -1,8 +1,9 @@
 """Held-out loss, bits per byte and perplexity on fixed slices, and the loss by position.
 
 Bits per byte is the total of the cross-entropies in bits over the bytes of text that they predict. It does not depend on
-the vocabulary, so it is the only measure by which models with different tokenizers are compared. Of a recall task, all of it is
-over the answers alone.
+the vocabulary, and the slice is the same bytes for every tokenizer, so it is the only measure by which models with different
+tokenizers are compared. A character that a tokenizer does not know is predicted as "unknown" and counts its true bytes, which
+flatters a model: how many there are stands beside it. Of a recall task, all of it is over the answers alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gt.data.batches import EVALUATION_TOKENS, evaluation_windows
+from gt.data.batches import evaluation_windows
+from gt.data.slices import EVALUATION_BYTES
 from gt.data.tokenizers import load_tokenizer
 from gt.evals.subject import Subject
+from gt.numbers import exponential
 from gt.training.losses import token_losses
 
 Json = dict[str, Any]
@@ -25,27 +28,32 @@ WORDS = ("wikitext-2", "wikitext-103")
 
 @torch.inference_mode()
 def held_out(subject: Subject, split: str) -> Json:
-    """A model on the first 131,072 targets of val or test: loss (nats/token), bits per byte, perplexity, loss by position."""
+    """A model on a slice of 131,072 bytes of val or test: loss (nats/token), bits per byte, perplexity, loss by position.
+
+    A loss whose exponential is beyond all floats has an infinite perplexity.
+    """
     length = subject.length
-    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked(split), length, EVALUATION_TOKENS, split))
+    part = subject.tokens.slice(split, EVALUATION_BYTES)
+    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked(split), part, length))
     batches = windows.split(subject.at_once(length))
     precision = subject.spec.training.precision
     nats_of = torch.cat([token_losses(subject.model, batch.to(subject.device), precision).double().cpu() for batch in batches])
-    losses, targets = nats_of.view(len(windows), length).numpy(), windows[:, 1:].numpy()
-    counted = targets >= 0
-    nats, n_bytes = float(losses.sum()), int(np.asarray(subject.tokens.token_bytes)[targets[counted]].sum())
-    loss = nats / int(counted.sum())
+    losses, counted = nats_of.view(len(windows), length).numpy(), windows[:, 1:].numpy() >= 0
+    nats, n_counted = float(losses.sum()), int(counted.sum())
+    ids, tokenizer = np.asarray(getattr(subject.tokens, split)[part.first : part.end]), load_tokenizer(subject.data)
     result = {
-        "loss": loss,
-        "bits_per_byte": nats / math.log(2) / n_bytes,
-        "perplexity": math.exp(loss),
-        "tokens": int(counted.sum()),
-        "bytes": n_bytes,
+        "loss": nats / n_counted,
+        "bits_per_byte": nats / math.log(2) / part.n_bytes,
+        "perplexity": exponential(nats / n_counted),
+        "tokens": n_counted,
+        "bytes": part.n_bytes,
+        "from_byte": part.from_byte,
+        "unknown": tokenizer.unknown(ids),
         "by_position": by_position(losses, counted),
     }
     if subject.spec.corpus.name in WORDS:
-        n_words = words(load_tokenizer(subject.data).decode(targets.ravel()))
-        result |= {"words": n_words, "word_perplexity": math.exp(nats / n_words)}
+        n_words = words(tokenizer.decode(ids))
+        result |= {"words": n_words, "word_perplexity": exponential(nats / n_words)}
     return result
 
 

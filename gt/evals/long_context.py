@@ -2,8 +2,9 @@
 
 A model trained at length T reads windows of c tokens that all end at the same places, for c from T / 8 to 16 T, and its losses
 are taken on the last T / 16 of them. As a control all of a window but its last T / 8 tokens is in random order: what it then
-still gains, it gains from which tokens occur, not from what they say. (The record compared other tokens at each length, on an
-untrained model, or counted the first tokens of short windows: flaws F-13 and F-40.)
+still gains, it gains from which tokens occur, not from what they say. A model is compared with itself here, in tokens and in
+nats a token: of models with different tokenizers neither the targets nor the contexts are the same text. (The record compared
+other tokens at each length, on an untrained model, or counted the first tokens of short windows: flaws F-13 and F-40.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gt.data.batches import EVALUATION_TOKENS
 from gt.errors import ConfigError
 from gt.evals.subject import Subject
 from gt.seeds import numpy_stream
@@ -23,6 +23,8 @@ from gt.seeds import numpy_stream
 Json = dict[str, Any]
 # Targets in all: what a context costs grows with its length.
 TARGETS = {"cpu": 512, "cuda": 1024}
+# They lie among so many tokens.
+AMONG = 131_072
 # The window of a model is where it has so much of what any context gives.
 ENOUGH = 0.95
 # A perplexity that is higher by no more than this counts as held (claim C-D-03).
@@ -44,7 +46,7 @@ def long_context(subject: Subject) -> Json:
     if not possible:
         raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
     # The same for every model, also where one has no positions for the longest.
-    last = min(len(text), max(possible) + EVALUATION_TOKENS) - n
+    last = min(len(text), max(possible) + AMONG) - n
     targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
     both = {c: _losses(subject, text, targets, n, c, shortest) for c in possible if subject.fits(c)}
     losses, shuffled = ({c: pair[i] for c, pair in both.items()} for i in (0, 1))

@@ -3,7 +3,8 @@
 A needle is a key and a value of random tokens, put into the val split's text at some depth; after the text the key comes
 again, and the model has to go on with the value. As a control the needle in the text has another value. A small language model
 finds few or none (the recall tasks are for models that are trained to); the record's test could find none, for its prompt ended
-before the needle (flaw F-14).
+before the needle (flaw F-14). Lengths, keys and values are in tokens, so what is found under one tokenizer is not what is found
+under another.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What 8-bit states and decays cost in loss: quantisation simulated in a trained model (seed 001 L98-114, claim C-D-15).
 
 Rounded values go on in the model's own precision; weights and activations are left alone. Rounding is symmetric, with one scale
-for a tensor of one sequence (per tensor, as the seed has it): x -> s round(x / s), s = max |x| / 127.
+for a tensor of one sequence (per tensor, as the seed has it): x -> s round(x / s), s = max |x| / 127. A model is compared with
+itself, over whole windows of as many tokens under any tokenizer.
 
     state/<mixer>/int8   the matrix state, after every token, in all layers of that mixer
     decay/fp16, int8     RWKV-6's decay w_t in (0, 1) of every token and channel; in 8 bits 255 levels from 0 to 1
@@ -19,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import whole_windows
 from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject, hooked
 from gt.models.lm import audit
 from gt.models.mixers.mamba2 import Mamba2
 from gt.models.mixers.rwkv6 import RWKV6
+from gt.numbers import exponential
 from gt.training.engine import Engine
 from gt.training.losses import autocast, cross_entropies
 
@@ -40,7 +42,7 @@ def quantisation(subject: Subject) -> Json:
     standard error over windows, and the ratio of perplexities.
     """
     n_targets = TARGETS[subject.device.type]
-    windows = torch.from_numpy(evaluation_windows(subject.tokens.val, subject.length, n_targets))
+    windows = torch.from_numpy(whole_windows(subject.tokens.val, subject.length, n_targets))
     plain = _whole(subject, windows)
     groups = {
         f"state/{name}/int8": mixers
@@ -154,5 +156,5 @@ def _row(name: str, losses: Tensor, plain: Tensor) -> Json:
         "case": name,
         "difference": difference,
         "se": float(d.std() / math.sqrt(len(d))) if finite else None,
-        "perplexity_ratio": math.exp(difference) if difference is not None else None,
+        "perplexity_ratio": exponential(difference) if difference is not None else None,
     }

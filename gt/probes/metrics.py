@@ -76,11 +76,11 @@ NATS = "nats/token"
 F04, F05, F08, F15, F17, F25 = (f"upstream flaw {n}" for n in ("F-04", "F-05", "F-08", "F-15", "F-17", "F-25"))
 
 HELD_OUT = (
-    Metric("val/loss", NATS, "mean cross-entropy on the first 131,072 targets of the validation split", "", "lower", "runs"),
-    Metric("val/bits_per_byte", "bits/byte", "the same in bits, over the bytes predicted", "", "lower", "runs"),
+    Metric("val/loss", NATS, "mean cross-entropy on the fixed slice of the validation split", "", "lower", "runs"),
+    Metric("val/bits_per_byte", "bits/byte", "the same in bits, over the bytes of the slice", "", "lower", "runs"),
     Metric("val/perplexity", "", "exp(val/loss)", "", "lower", "runs"),
-    Metric("test/loss", NATS, "mean cross-entropy on the first 131,072 targets of the test split", "", "lower", "runs"),
-    Metric("test/bits_per_byte", "bits/byte", "the same in bits, over the bytes predicted", "", "lower", "runs"),
+    Metric("test/loss", NATS, "mean cross-entropy on the fixed slice of the test split", "", "lower", "runs"),
+    Metric("test/bits_per_byte", "bits/byte", "the same in bits, over the bytes of the slice", "", "lower", "runs"),
     Metric(
         "ngram/<order>", "bits/byte", "of an n-gram model of the training split on the validation slice", "", "lower", "runs"
     ),

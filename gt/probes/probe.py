@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import whole_windows
 from gt.evals.subject import Subject
 from gt.fingerprint import PROBING_PARTS, fingerprint
 from gt.models.lm import LanguageModel
@@ -44,7 +44,7 @@ def measure(subject: Subject, run: Path) -> Measures:
     """All measures of a subject, whose record is `run`."""
     training = subject.spec.training
     n_targets = slice_size(training.steps * training.batch_size * subject.length)
-    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), subject.length, n_targets))
+    windows = torch.from_numpy(whole_windows(subject.tokens.marked("val"), subject.length, n_targets))
     windows = windows.to(subject.device)
     small = windows[: max(1, min(TOKENS, LOGITS // subject.tokens.vocab_size) // subject.length)]
     texts, held_out = states.held_out_texts(subject), gradients.batches(subject, windows)

@@ -12,6 +12,7 @@ from gt.report import text
 from gt.report.checklist import made, runs_of
 from gt.report.document import Block, Tabular, Terms, Text
 from gt.report.drawing import EXTREMES, MOST_CELLS
+from gt.report.measured_text import measured_text
 from gt.report.models import names_table
 from gt.report.tables import Column, Table
 
@@ -104,7 +105,7 @@ def reading(studies: Sequence[Results], claims: Sequence[Claim], pictures: bool)
             "Bits per byte",
             "The cross-entropy on held-out text in bits, divided by the bytes that were predicted. Lower is better. It "
             "does not depend on the tokenizer, so it is the only measure by which models with different tokenizers may be "
-            "compared; losses and perplexities per token may not.",
+            f"compared; losses and perplexities per token may not. {measured_text(studies)}".strip(),
         ),
         ("± and brackets", "95 % Student-t intervals over seeds. One seed has no interval."),
         (

@@ -120,14 +120,15 @@ class Cohort:
         self.compiled = self.compiled and plain and divisible(self.model)
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
         self.update = compile_static(self._update) if self.compiled else self._update
-        windows = evaluation_windows(tokens.marked("val"), self.training.sequence_length, self.training.evaluation_tokens)
-        counted = windows[:, 1:][windows[:, 1:] >= 0]
-        self.validation_targets, self.validation_bytes = counted.size, int(np.asarray(tokens.token_bytes)[counted].sum())
-        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows))
+        part = tokens.slice("val", self.training.evaluation_tokens)
+        windows = evaluation_windows(tokens.marked("val"), part, self.training.sequence_length)
+        self.validation_targets, self.validation_bytes = int((windows[:, 1:] >= 0).sum()), part.n_bytes
+        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows), part.end - part.first)
 
-    def _in_pieces(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows (n, time + 1) in pieces that are measured at once, (piece, rows, time + 1), and each row's share in a mean
-        over all windows, (piece, rows). Rows that fill up the last piece have no target that counts, and no share.
+    def _in_pieces(self, windows: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+        """Windows (n, time + 1) in pieces that are measured at once, (piece, rows, time + 1), and each position's share in a
+        mean over those of the slice's targets, the first of all, (piece, rows, time). Rows that fill up the last piece have no
+        target that counts, and no share.
 
         Compiled code is made for one shape: there a piece is as large as a piece of a batch.
         """
@@ -139,8 +140,8 @@ class Cohort:
             rows = -(-n // -(-n // max(1, min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // time)))
         filling = -n % rows
         windows = torch.cat([windows, windows.new_full((filling, time + 1), ~0)])
-        shares = torch.cat([torch.full((n,), 1 / n, dtype=torch.float64), torch.zeros(filling, dtype=torch.float64)])
-        return windows.view(-1, rows, time + 1).to(self.device), shares.view(-1, rows).to(self.device)
+        shares = (torch.arange(len(windows) * time) < targets).double() / targets
+        return windows.view(-1, rows, time + 1).to(self.device), shares.view(-1, rows, time).to(self.device)
 
     def _scalars(self) -> list[str]:
         gates = ["gate/mean", *(f"gate/layer_{i}" for i in self.gated)] if self.gated else []

@@ -51,7 +51,7 @@ class Curves:
 
 
 class GateWatch:
-    """Reads the mean gate of each fusion while a model runs, through hooks. shares: (row,), each row's share in the mean.
+    """Reads the mean gate of each fusion while a model runs, through hooks. shares: (row, time), of each position in the mean.
 
     with GateWatch(model, shares) as gates: model(tokens); gates.means(like) -> (fusion,) float64, NaN for one without a gate.
     """
@@ -83,6 +83,5 @@ class GateWatch:
 
 
 def mean_gate(gate: Tensor, shares: Tensor) -> Tensor:
-    """The mean of a gate (row, time, channel), or of one that all rows have, with the shares (row,) of the rows: float64."""
-    of_rows = gate.double().flatten(1).mean(1) if gate.ndim > 1 else gate.double().mean()
-    return (of_rows * shares).sum()
+    """The mean of a gate (row, time, channel), or of one that all positions have, with their shares (row, time): float64."""
+    return (gate.double().mean(-1) * shares).sum()

@@ -151,6 +151,12 @@ def test_equivalence_without_spread() -> None:
     assert equivalence({0: 4.0, 1: 4.0}, same, 0.01).p == 1.0
 
 
+def test_a_ratio_beyond_all_floats_is_infinite() -> None:
+    found = equivalence({0: 1e300, 1: 1e-300}, {0: 1.0, 1: 1.0}, margin=0.05)
+    assert (found.ratio, found.lower, found.upper) == (pytest.approx(1.0), 0.0, math.inf)
+    assert found.verdict == "inconclusive"
+
+
 @settings(max_examples=40, deadline=None)
 @given(p_values)
 def test_holm_is_statsmodels(p: list[float]) -> None:

@@ -251,6 +251,14 @@ def test_a_ratio_is_compared_in_logarithms_and_shown_as_it_is(tmp_path: Path) ->
     assert (test.lower, test.upper) == (pytest.approx(math.exp(low)), pytest.approx(math.exp(high)))
 
 
+def test_a_ratio_whose_interval_ends_beyond_all_floats_is_judged(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", {"GF": [1e300, 1e-300, 1e300, 1e-300, 1.0], "HY": [1.0] * 5})
+    own = verdicts(tmp_path, study, C=compare("GF", "HY", scale="ratio"))["C"]
+    assert own.verdict == "inconclusive"
+    assert (own.tests[0].estimate, own.tests[0].lower, own.tests[0].upper) == (pytest.approx(1.0), 0.0, math.inf)
+    assert json.loads((study / "claims.json").read_text())[0]["tests"][0]["upper"] is None
+
+
 def test_a_ratio_of_what_is_not_above_zero_is_not_tested(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", **{"gate/drift": {"GF": [0.1, -0.1, 0.2, 0.1, 0.1], "HY": [1.0] * 5}})
     own = verdicts(tmp_path, study, C={**compare("GF", "HY", scale="ratio"), "metric": "gate/drift"})["C"]

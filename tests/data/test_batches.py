@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gt.data.batches import Batches, Tracks, evaluation_windows
+from gt.data.batches import Batches, Tracks, evaluation_windows, whole_windows
+from gt.data.slices import Slice
 from gt.errors import ConfigError
 
 SHAPES = {
@@ -92,10 +93,10 @@ def test_the_order_is_the_one_it_has_always_been():
 
 
 @given(n=st.integers(2, 400), length=st.integers(1, 40), wanted=st.integers(1, 500))
-def test_evaluation_is_on_the_first_tokens_each_once(n, length, wanted):
+def test_whole_windows_are_on_the_first_tokens_each_once(n, length, wanted):
     if n <= length:
         return
-    windows = evaluation_windows(np.arange(n, dtype=np.uint16), length, wanted)
+    windows = whole_windows(np.arange(n, dtype=np.uint16), length, wanted)
     targets = windows[:, 1:].ravel()
     assert np.array_equal(targets, np.arange(1, targets.size + 1))
     assert np.array_equal(windows[:, 1:] - 1, windows[:, :-1])
@@ -103,9 +104,27 @@ def test_evaluation_is_on_the_first_tokens_each_once(n, length, wanted):
     assert targets.size >= min(wanted, n - length) and windows.dtype == np.int64
 
 
+@given(n=st.integers(2, 400), length=st.integers(1, 600), first=st.integers(1, 399), size=st.integers(1, 399))
+def test_the_targets_that_count_are_the_tokens_of_the_slice_also_where_no_whole_window_fits(n, length, first, size):
+    first = min(first, n - 1)
+    end = min(n, first + size)
+    tokens = np.arange(n, dtype=np.uint16)
+    windows = evaluation_windows(tokens, Slice(first, end, 0, 0), length)
+    targets = windows[:, 1:]
+    assert targets[targets >= 0].tolist() == list(range(first, end))
+    read = np.where(windows < 0, ~windows, windows)[:, :-1]
+    assert np.array_equal(read[targets >= 0], np.arange(first - 1, end - 1))  # each is predicted from the token before it
+    assert windows.shape == (-(-(end - first) // length), length + 1) and windows.dtype == np.int64
+
+
+def test_a_target_that_does_not_count_stays_one_that_does_not():
+    marked = np.array([~5, 6, ~7, 8, ~9, 4], dtype=np.int32)
+    assert evaluation_windows(marked, Slice(1, 5, 0, 0), 3).tolist() == [[~5, 6, ~7, 8], [8, ~9, ~4, ~4]]
+
+
 def test_a_split_that_is_too_short_is_named_with_what_would_fit():
-    with pytest.raises(ConfigError, match=r"length 64 .*train split.* 64 tokens; the largest that fits is 63\."):
+    with pytest.raises(ConfigError, match=r"length: 64 .*train split.* 64 tokens; the largest that fits is 63\."):
         Batches(np.arange(64), 2, 64, seed=0)
     with pytest.raises(ConfigError, match=r"test split.* 0 tokens; the largest that fits is 0\."):
-        evaluation_windows(np.arange(0), 8, 100, "test")
+        whole_windows(np.arange(0), 8, 100, "test")
     Batches(np.arange(65), 2, 64, seed=0).batch(3)

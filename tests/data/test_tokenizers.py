@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, pre_tokenizers, trainers
 
 from gt.data import corpora, tokenizers
 from gt.data.tokenizers import BpeTokenizer, CharTokenizer, load_tokenizer, pieces
@@ -68,6 +70,38 @@ def test_the_tokens_of_the_pieces_are_the_tokens_of_the_whole(bpe, text, size):
     parts = list(pieces(text.encode(), size))
     assert "".join(parts) == text
     assert [i for part in parts for i in bpe.encode(part)] == bpe._tokenizer.encode(text).ids
+
+
+def without_cuts(tokenizer: BpeTokenizer) -> Tokenizer:
+    """The library's tokenizer with the same merges, but GPT-2's pattern alone to find words."""
+    document = json.loads(tokenizer.to_json())
+    assert [part["type"] for part in document["pre_tokenizer"]["pretokenizers"]] == ["ByteLevel", "FixedLength"]
+    return Tokenizer.from_str(json.dumps({**document, "pre_tokenizer": document["pre_tokenizer"]["pretokenizers"][0]}))
+
+
+def test_text_without_very_long_words_has_the_tokens_of_the_pattern_alone(embedded):
+    text = (embedded / "val.txt").read_text()
+    fitted = BpeTokenizer.fit([text], 600)
+    plain = without_cuts(fitted)
+    plain.train_from_iterator(
+        [text],
+        trainers.BpeTrainer(
+            vocab_size=600, min_frequency=2, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        ),
+    )
+    assert plain.get_vocab() == fitted._tokenizer.get_vocab()
+    assert fitted.encode(text).tolist() == plain.encode(text).ids
+
+
+@pytest.mark.parametrize("text", ["ACGTTA" * 700 + "C", "東京" * 900 + " and 天" * 3], ids=["DNA", "Japanese"])
+def test_a_very_long_word_is_cut_into_words_of_1024_bytes(text):
+    tokenizer = BpeTokenizer.fit([text], 300)
+    words = [word for word, _ in tokenizer._tokenizer.pre_tokenizer.pre_tokenize_str(text)]  # a character a byte
+    assert max(map(len, words)) == 1024
+    assert sum(map(len, words)) == len(text.encode())
+    merged = without_cuts(tokenizer).model.tokenize
+    assert tokenizer.encode(text).tolist() == [token.id for word in words for token in merged(word)]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_long_text_really_is_cut_and_pieces_are_near_their_size(embedded):

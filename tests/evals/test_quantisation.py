@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def test_eight_bits_are_255_even_steps_to_the_largest(values: list[float]) -> No
     assert rounded.abs().max() == pytest.approx(x.abs().max().item(), rel=1e-6)
     if step > 0:
         assert (rounded / step).round().abs().max() <= 127
+
+
+def test_a_difference_beyond_all_floats_has_an_infinite_ratio() -> None:
+    found = q._row("decay/int8", torch.full((3,), 1000.0), torch.ones(3))
+    assert (found["difference"], found["perplexity_ratio"]) == (999.0, math.inf)
 
 
 def test_each_sequence_has_a_scale_of_its_own() -> None:

@@ -29,7 +29,7 @@ from gt.training.cohort import Cohort
 from gt.training.curves import GateWatch
 from gt.training.flat import parameter_groups
 from gt.training.loop import Attempt, Job, Settings, train
-from gt.training.losses import token_losses
+from gt.training.losses import inputs, token_losses
 from gt.training.optimizer import decays, learning_rate
 from gt.training.regions import Regions
 
@@ -351,7 +351,7 @@ def test_a_validation_in_pieces_is_one_of_the_whole_slice(data: Path, variant: s
     """In regions, in pieces that the slice does not fill, and against the model itself on all windows at once."""
     specs = [run_spec(variant, seed=seed, batch_size=5) for seed in range(runs)]
     cohort = Cohort(specs, Tokens.open(data), CPU, torch.float64)
-    windows, shares = cohort.pieces.flatten(0, 1), cohort.shares.flatten()
+    windows, shares = cohort.pieces.flatten(0, 1), cohort.shares.flatten(0, 1)
     cohort._validate()
     whole = cohort.validation.clone()
     for run in range(runs):
@@ -363,12 +363,30 @@ def test_a_validation_in_pieces_is_one_of_the_whole_slice(data: Path, variant: s
         torch.testing.assert_close(whole[run], expected, rtol=1e-9, atol=0, equal_nan=True)
     cohort.regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
     cohort.compiled = True
-    n = int((shares > 0).sum())
-    cohort.pieces, cohort.shares = cohort._in_pieces(windows[:n])
+    n, targets = int((shares > 0).any(1).sum()), int((shares > 0).sum())
+    cohort.pieces, cohort.shares = cohort._in_pieces(windows[:n], targets)
     assert cohort.pieces.shape[1] == 5
     assert n % 5  # so that the last piece is filled up
     cohort._validate()
     torch.testing.assert_close(cohort.validation, whole, rtol=1e-9, atol=0, equal_nan=True)
+
+
+def test_the_mean_gate_is_over_the_targets_of_the_slice_alone(data: Path) -> None:
+    """The last window has more positions than the slice: what a gate does there counts nothing."""
+    cohort = Cohort([run_spec("GF")], Tokens.open(data), CPU, torch.float64)
+    part = cohort.tokens.slice("val", cohort.training.evaluation_tokens)
+    windows, targets = inputs(cohort.pieces.flatten(0, 1)), part.end - part.first
+    assert targets % windows.shape[1]
+    seen: list[torch.Tensor] = []
+    with torch.no_grad():
+        for parameter in cohort.model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        cohort._validate()
+        for fusion in cohort.model.fusions().values():
+            fusion.register_forward_hook(lambda _module, _inputs, output: seen.append(output.gate))
+        cohort.model.eval()(windows)
+    expected = torch.stack([gate.flatten()[:targets].mean() for gate in seen])
+    torch.testing.assert_close(cohort.validation[0, 1:], expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("runs", [1, 2])

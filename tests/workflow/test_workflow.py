@@ -147,7 +147,7 @@ def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout,
     options = [text for name, path in paths.items() for text in (f"--{name}", str(tmp_path / path))]
     assert main(["train", "--run", run, "--data", str(tokens), *options]) == 2
     failure = read_json(tmp_path / run / "failure.json")
-    assert "sequence_length 4,000 does not fit the val split" in failure["error"]
+    assert "sequence_length: 4,000 does not fit the val split" in failure["error"]
 
 
 @pytest.mark.parametrize(

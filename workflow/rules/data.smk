@@ -14,7 +14,7 @@ rule corpus:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("data/corpora"),
+        code=fingerprint("data/corpora", "data/text_files"),
         folder=folder_of_output,
     shell:
         "python -m gt corpus --plan {input.plan:q} --corpus {wildcards.corpus:q} --out {params.folder:q} > {log:q} 2>&1"
