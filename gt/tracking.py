@@ -5,18 +5,24 @@ and files. MLflow is a view of the records: it may be deleted, or moved, and is 
 
 Every MLflow run carries `gt.key` (the run's id, or study and cell) and, written last, `gt.content`, a hash of everything that
 was imported. A run without the second, or with another value than the record has now, is replaced.
+
+The active runs are those of the present plan. What was replaced, or left the plan, is superseded: deleted in MLflow's sense,
+which hides it and loses nothing, with the reason in the tag `gt.superseded`. It is restored when the plan has it again.
+
+Several results folders may import into one server. They share a study's experiment: the seeds of a cell are those of all, a
+run that two have is there once, and each folder supersedes only runs of its own (tag `gt.results`), or of another plan for the
+same cell (tag `gt.spec`), so that the runs of a cell never differ in more than the seed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
 import math
-import os
+import random
+import shlex
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,10 +30,22 @@ from typing import TYPE_CHECKING, Any
 
 from gt.analysis.records import Record, read_record
 from gt.analysis.statistics import mean_interval
-from gt.errors import ConfigError
+from gt.tracking_store import (
+    ATTEMPTS,
+    WAIT_SECONDS,
+    check_uri,
+    connect,
+    experiment_of,
+    explained,
+    hidden,
+    is_own,
+    locked,
+    name_of,
+    takes_files,
+)
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, Metric
+    from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
 Json = dict[str, Any]
@@ -44,9 +62,10 @@ FINAL = (
     "peak_memory_bytes",
 )
 POINTS_PER_CURVE = 500
-# MLflow's limits on one call.
-METRICS_PER_CALL, PARAMS_PER_CALL, VALUE_LENGTH = 1000, 100, 6000
-SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+COUNTS = ("added", "replaced", "restored", "unchanged", "superseded")
+# MLflow's limits on one call, and on the lengths of texts.
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
+NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000
 
 
 @dataclass
@@ -78,73 +97,98 @@ class Entry:
 def sync(plan: Json, runs_dir: Path, uri: str) -> dict[str, int]:
     """Bring the MLflow experiment of a study up to date with its records; runs without a record yet are left out.
 
-    Artifacts go to `mlartifacts/` beside `runs_dir`, unless a server keeps them. Returns how many MLflow runs were added,
-    replaced and left unchanged. Waits for another import into the same place to end. ConfigError for a uri that cannot be used.
+    Returns how many MLflow runs were added, replaced, restored, left unchanged and superseded. Waits for another import into
+    the same place to end. ConfigError for a uri that cannot be used, a database that cannot be opened, a silent server.
     """
-    _check(uri)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    with _lock(runs_dir.parent / "mlflow.lock"):
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            client = MlflowClient(tracking_uri=uri)
-            location = None if uri.startswith("http") else (runs_dir.parent / "mlartifacts" / plan["study"]).resolve().as_uri()
-            return Importer(client, _experiment(client, plan["study"], location), plan["study"]).run(plan, runs_dir)
-        except MlflowException as error:
-            raise ConfigError(f"MLflow at {uri}: {error.message}") from None
+    check_uri(uri)
+    study, results = plan["study"], runs_dir.parent
+    plan_file = results / "studies" / study / "plan.json"
+    command = ["python", "-m", "gt", "track", "--plan", str(plan_file), "--runs", str(runs_dir), "--uri", hidden(uri)]
+    again = shlex.join(command)
+    with explained(uri, again), locked(uri, results):
+        client = connect(uri, again)
+        experiment = experiment_of(client, study, uri, results)
+        entries = _children(plan, runs_dir, takes_files(experiment, uri))
+        name = "" if is_own(uri, results) else name_of(results)
+        importer = Importer(client, experiment.experiment_id, study, name)
+        return (importer.run_among_others if name else importer.run)(plan["cells"], entries)
 
 
 class Importer:
-    """One import into one experiment."""
+    """One import into one experiment. results: the name of the results folder, "" where the database is its own."""
 
-    def __init__(self, client: MlflowClient, experiment: str, study: str) -> None:
-        self.client, self.experiment, self.study = client, experiment, study
-        self.counts = {"added": 0, "replaced": 0, "unchanged": 0}
-        self.known = self._known()
+    def __init__(self, client: MlflowClient, experiment: str, study: str, results: str) -> None:
+        self.client, self.experiment, self.study, self.results = client, experiment, study, results
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.known: dict[tuple[str, str], list[Run]] = {}  # by key and cell, the superseded ones too
+        self.settled: set[str] = set()  # the MLflow runs that are as they should be
 
-    def run(self, plan: Json, runs_dir: Path) -> dict[str, int]:
-        """Import every cell: its parent, then its runs under it."""
-        for cell in plan["cells"]:
-            children = [
-                child(cell, int(seed), record, plan["runs"][run_id], runs_dir / run_id)
-                for seed, run_id in cell["runs"].items()
-                if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
-            ]
-            if children:
-                parent_id = self.put(parent(self.study, cell, children), {})
-                for entry in children:
-                    self.put(entry, {"mlflow.parentRunId": parent_id})
+    def run(self, cells: list[Json], entries: dict[str, list[Entry]]) -> dict[str, int]:
+        """Import every cell, its parent and its runs under it, and supersede the rest. entries: by cell."""
+        self.known, self.settled, self.counts["unchanged"] = self._known(), set(), 0
+        specs = {}
+        for cell in cells:
+            if not (own := entries[cell["id"]]):
+                continue
+            specs[cell["id"]] = own[0].tags["gt.spec"]
+            others = self._of_others(cell["id"], own)
+            own = [entry for entry in own if entry.key not in others]
+            parent_id = self.put(parent(self.study, cell, own + [_as_entry(run) for run in others.values()]), {})
+            links = {"mlflow.parentRunId": parent_id}
+            for entry in own:
+                self.put(entry, {**links, "gt.results": self.results} if self.results else links)
+            for key, run in others.items():
+                self._keep(run, links)
+                self.counts["unchanged"] += key in cell["runs"].values()
+        self._supersede_the_rest(specs)
         return self.counts
 
+    def run_among_others(self, cells: list[Json], entries: dict[str, list[Entry]]) -> dict[str, int]:
+        """Import until there is nothing to change: another results folder may change the same runs meanwhile.
+
+        Where both do the same thing to one run, MLflow refuses the second, who then looks again.
+        """
+        from mlflow.exceptions import MlflowException
+
+        for attempt in range(1, ATTEMPTS + 1):
+            before = self._changes()
+            try:
+                self.run(cells, entries)
+            except MlflowException as error:
+                if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") or attempt == ATTEMPTS:
+                    raise
+                time.sleep(random.uniform(0.5, 1.5) * WAIT_SECONDS)
+            else:
+                if self._changes() == before:
+                    break
+        self.counts["unchanged"] = max(0, self.counts["unchanged"] - before)
+        return self.counts
+
+    def _changes(self) -> int:
+        return self.counts["added"] + self.counts["replaced"] + self.counts["restored"]
+
     def put(self, entry: Entry, links: dict[str, str]) -> str:
-        """The MLflow run of an entry, made anew unless a whole and equal one is there."""
-        old = self.known.pop((entry.key, entry.cell), [])
-        same = [run for run in old if run.data.tags.get("gt.content") == entry.content]
-        for run in old:
-            if run not in same[:1]:
-                self.client.delete_run(run.info.run_id)
-        if same:
-            self.counts["unchanged"] += 1
-            run_id = same[0].info.run_id
-            for name, value in links.items():
-                if same[0].data.tags.get(name) != value:
-                    self.client.set_tag(run_id, name, value)
-            return run_id
-        self.counts["replaced" if old else "added"] += 1
+        """The MLflow run of an entry: an equal one, restored if it was superseded, or else a new one. Others are superseded."""
+        old = self.known.get((entry.key, entry.cell), [])
+        same = min((run for run in old if run.data.tags.get("gt.content") == entry.content), key=_rank, default=None)
+        replaced = [run for run in old if run is not same and _is_active(run) and (_is_whole(run) or not self._is_foreign(run))]
+        for run in replaced:
+            self._supersede(run, "replaced")
+        if same is not None:
+            self.counts["unchanged" if _is_active(same) else "restored"] += 1
+            return self._keep(same, links)
+        self.counts["replaced" if replaced else "added"] += 1
         return self._create(entry, links)
 
     def _create(self, entry: Entry, links: dict[str, str]) -> str:
         from mlflow.entities import Metric, Param
 
         tags = {**entry.tags, **links, "gt.key": entry.key, "gt.cell": entry.cell}
-        run = self.client.create_run(self.experiment, start_time=entry.start, tags=tags, run_name=entry.name)
-        run_id = run.info.run_id
-        params = [Param(name, value[:VALUE_LENGTH]) for name, value in entry.params.items()]
+        tags = {name: _fitting(value, TAG_LENGTH) for name, value in tags.items()}
+        name = _fitting(entry.name, NAME_LENGTH)
+        run = self.client.create_run(self.experiment, start_time=entry.start, tags=tags, run_name=name)
+        run_id: str = run.info.run_id
+        params = [Param(_fitting(key, NAME_LENGTH), _fitting(value, PARAM_LENGTH)) for key, value in entry.params.items()]
         for part in _parts(params, PARAMS_PER_CALL):
             self.client.log_batch(run_id, params=part)
         metrics: list[Metric] = [Metric(*point) for point in entry.metrics]
@@ -154,14 +198,72 @@ class Importer:
             self.client.log_artifact(run_id, str(file))
         self.client.set_terminated(run_id, entry.status, entry.end)
         self.client.set_tag(run_id, "gt.content", entry.content)
+        self.settled.add(run_id)
         return run_id
 
-    def _known(self) -> dict[tuple[str, str], list[Any]]:
+    def _keep(self, run: Run, links: dict[str, str]) -> str:
+        """Have a run that is there be active, with these links."""
+        run_id: str = run.info.run_id
+        if not _is_active(run):
+            self.client.restore_run(run_id)
+        if "gt.superseded" in run.data.tags:
+            self.client.delete_tag(run_id, "gt.superseded")
+        for name, value in links.items():
+            if run.data.tags.get(name) != value:
+                self.client.set_tag(run_id, name, value)
+        self.settled.add(run_id)
+        return run_id
+
+    def _supersede(self, run: Run, reason: str) -> None:
+        self.client.set_tag(run.info.run_id, "gt.superseded", reason)
+        self.client.delete_run(run.info.run_id)
+        self.settled.add(run.info.run_id)
+
+    def _supersede_the_rest(self, specs: dict[str, str]) -> None:
+        """Runs of ours that the plan does not have, runs of others in our cells that differ in more than the seed, and parents
+        that have no run left. specs: `gt.spec` by cell. Runs that somebody has added by hand have no key, and stay."""
+        runs = [run for several in self.known.values() for run in several if _is_active(run)]
+        rest = [run for run in runs if run.info.run_id not in self.settled and "gt.key" in run.data.tags]
+        seeds = [run for run in rest if "gt.seed" in run.data.tags]
+        of_others = [run for run in seeds if self._is_foreign(run)]
+        stay = [run for run in of_others if specs.get(run.data.tags["gt.cell"]) in (None, run.data.tags["gt.spec"])]
+        in_use = {run.data.tags.get("mlflow.parentRunId") for run in stay}
+        stay += [run for run in rest if run not in seeds and run.info.run_id in in_use]
+        for run in rest:
+            if run not in stay:
+                self._supersede(run, "not in the plan")
+                self.counts["superseded"] += 1
+
+    def _of_others(self, cell: str, own: list[Entry]) -> dict[str, Run]:
+        """By key, the runs of a cell that other results folders have imported and that stand.
+
+        They differ from ours in no more than the seed. Of a run that both have, one that is finished stands before one that
+        failed, and else one that is there before another.
+        """
+        by_key = {entry.key: entry for entry in own}
+        stand = {}
+        for (key, of_cell), runs in self.known.items():
+            there = [run for run in runs if of_cell == cell and _is_active(run) and _is_whole(run)]
+            entry = by_key.get(key)
+            there = [r for r in there if self._is_foreign(r) or (entry and r.data.tags["gt.content"] == entry.content)]
+            best = min(there, key=_rank, default=None)
+            if best is None or not self._is_foreign(best) or best.data.tags["gt.spec"] != own[0].tags["gt.spec"]:
+                continue
+            if entry is None or best.info.status == "FINISHED" or entry.status != "FINISHED":
+                stand[key] = best
+        return stand
+
+    def _is_foreign(self, run: Run) -> bool:
+        return bool(run.data.tags.get("gt.results", self.results) != self.results)
+
+    def _known(self) -> dict[tuple[str, str], list[Run]]:
         """The experiment's runs by key and cell."""
-        known: dict[tuple[str, str], list[Any]] = {}
+        from mlflow.entities import ViewType
+
+        known: dict[tuple[str, str], list[Run]] = {}
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
+            page = self.client.search_runs([self.experiment], run_view_type=ViewType.ALL, max_results=1000, page_token=token)
             for run in page:
                 tags = run.data.tags
                 known.setdefault((tags.get("gt.key", ""), tags.get("gt.cell", "")), []).append(run)
@@ -169,13 +271,49 @@ class Importer:
                 return known
 
 
-def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path) -> Entry:
-    """A run: its specification as parameters, its curves at the times and steps at which they were logged, its results."""
+def _is_active(run: Run) -> bool:
+    return bool(run.info.lifecycle_stage == "active")
+
+
+def _is_whole(run: Run) -> bool:
+    return "gt.content" in run.data.tags
+
+
+def _rank(run: Run) -> tuple[bool, bool, str]:
+    """Which of several MLflow runs of one key stands, the same for every results folder: the least."""
+    return not _is_active(run), run.info.status != "FINISHED", run.info.run_id
+
+
+def _as_entry(run: Run) -> Entry:
+    """What a parent has to know of a run that another results folder has imported."""
+    info, tags = run.info, run.data.tags
+    metrics = [(name, run.data.metrics[name], info.end_time, 0) for name in FINAL if name in run.data.metrics]
+    return Entry(tags["gt.key"], tags["gt.cell"], info.run_name, info.status, info.start_time, info.end_time, tags, {}, metrics)
+
+
+def _children(plan: Json, runs_dir: Path, with_files: bool) -> dict[str, list[Entry]]:
+    """The entries of all runs that have a record, by cell."""
+    entries = {}
+    for cell in plan["cells"]:
+        entries[cell["id"]] = [
+            child(cell, int(seed), record, plan["runs"][run_id], runs_dir / run_id if with_files else None)
+            for seed, run_id in cell["runs"].items()
+            if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
+        ]
+    return entries
+
+
+def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path | None) -> Entry:
+    """A run: its specification as parameters, its curves at the times and steps at which they were logged, its results.
+
+    folder: the record's, None for a run without files.
+    """
     manifest = record.manifest
     start, end = _milliseconds(manifest.get("started")), _milliseconds(manifest.get("finished"))
-    tags = {"gt.status": record.status, "gt.seed": str(seed)}
+    params = {**_cell_params(cell), **dict(_flat(spec))}
+    tags = {"gt.status": record.status, "gt.seed": str(seed), "gt.spec": _digest(json.dumps(params, sort_keys=True))}
     if record.reason:
-        tags["gt.reason"] = record.reason[:VALUE_LENGTH]
+        tags["gt.reason"] = record.reason
     if commit := manifest.get("git_commit"):
         tags["mlflow.source.git.commit"] = commit
     return Entry(
@@ -186,16 +324,17 @@ def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path) -> En
         start=start,
         end=end,
         tags=tags,
-        params={**_cell_params(cell), "seed": str(seed), **dict(_flat(spec))},
+        params={**params, "seed": str(seed)},
         metrics=[*_curve_points(record), *_final_points(record, end or 0)],
-        files=[folder / name for name in FILES if (folder / name).exists()],
+        files=[folder / name for name in FILES if (folder / name).exists()] if folder else [],
     )
 
 
 def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
-    """A cell: means over its completed runs, and the 95 % interval of the bits per byte."""
-    done = [entry for entry in children if entry.status == "FINISHED"]
-    starts, ends = ([t for entry in children if (t := getattr(entry, name))] for name in ("start", "end"))
+    """A cell: means over its completed runs, the 95 % interval of the bits per byte, the time from first to last."""
+    planned = {*cell["runs"].values(), *(entry.key for entry in children)}
+    done = sorted((entry for entry in children if entry.status == "FINISHED"), key=lambda entry: entry.key)
+    end = max((entry.end for entry in done if entry.end), default=None)
     values = {"seeds_completed": float(len(done))}
     for name in FINAL:
         estimate = mean_interval([value for entry in done for key, value, _, _ in entry.metrics if key == name])
@@ -207,15 +346,12 @@ def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
         key=f"{study}/{cell['id']}",
         cell=cell["id"],
         name=cell["id"],
-        status="FINISHED" if len(done) == len(cell["runs"]) else "FAILED",
-        start=min(starts, default=None),
-        end=max(ends, default=None),
-        tags={
-            "gt.status": f"{len(done)} of {len(cell['runs'])} completed",
-            "gt.runs": ",".join(sorted(cell["runs"].values()))[:5000],
-        },
+        status="FINISHED" if len(done) == len(planned) else "FAILED",
+        start=min((entry.start for entry in done if entry.start), default=None),
+        end=end,
+        tags={"gt.status": f"{len(done)} of {len(planned)} completed", "gt.runs": ",".join(sorted(planned))},
         params=_cell_params(cell),
-        metrics=[(name, value, max(ends, default=0), 0) for name, value in values.items()],
+        metrics=[(name, value, end or 0, 0) for name, value in values.items()],
     )
 
 
@@ -266,35 +402,11 @@ def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield items[i : i + size]
 
 
-def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """The id of the study's experiment.
-
-    MLflow keeps the place of the artifacts as an absolute path. Where results/ has been moved since, the old experiment is put
-    aside under another name, and all is imported anew. One that was deleted in the UI comes back.
-    """
-    found: Experiment | None = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    if found is not None and location is not None and found.artifact_location.rstrip("/") != location:
-        client.rename_experiment(found.experiment_id, f"{name} (moved, {found.experiment_id})")
-        client.delete_experiment(found.experiment_id)
-        found = None
-    return found.experiment_id if found is not None else client.create_experiment(name, artifact_location=location)
+def _fitting(text: str, length: int) -> str:
+    """A text that MLflow would cut, cut here with a hash of all of it, so that texts which differ are logged as different."""
+    return text if len(text) <= length else f"{text[: length - 20]}... {_digest(text)}"
 
 
-def _check(uri: str) -> None:
-    scheme = uri.split(":", 1)[0].split("+", 1)[0]
-    if "://" not in uri or scheme not in SCHEMES:
-        raise ConfigError(
-            f"mlflow_uri: {uri!r} is not a database or a server, and MLflow no longer writes into folders. "
-            "Allowed: sqlite:///results/mlflow.db, another database's URI, or http(s)://host:port."
-        )
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One importer at a time: looking a run up and adding it are two steps."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _digest(text: str) -> str:
+    """16 hex digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

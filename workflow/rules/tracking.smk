@@ -13,7 +13,7 @@ rule track:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("tracking"),
+        code=fingerprint("tracking", "tracking_store"),
         uri=config["mlflow_uri"],
     shell:
         "python -m gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} > {output:q} 2> {log:q}"
