@@ -53,11 +53,19 @@ class Checkout:
         other.folder = folder
         return other
 
-    def snakemake(self, *arguments: str, study: str = "tiny", **settings: Any) -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self,
+        *arguments: str,
+        study: str = "tiny",
+        python: str | Path = sys.executable,
+        variables: dict[str, str] | None = None,
+        **settings: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Snakemake in the environment of `python`, with further environment variables."""
         config = [f"{key}={value}" for key, value in {"study": study, **settings}.items()]
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
+        command = [str(python), "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
         # No conda on the path, whatever this machine has; jobs find the Python that Snakemake runs in.
-        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true", **(variables or {})}
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
 
     def finished_at(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -40,3 +41,14 @@ def test_the_rules_environment_is_the_lock_without_snakemake() -> None:
     locked = lock()
     needed = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]} - {"snakemake"}
     assert pins(packages["pip"]) == {name: locked[name] for name in needed}
+
+
+@pytest.mark.parametrize("file", ["environment.yml", "workflow/envs/gt.yaml"])
+def test_environments_name_the_one_channel_that_every_conda_knows(file: str) -> None:
+    # conda takes the pseudo-channel `nodefaults`, which some write beside it, for a server's name.
+    assert yaml.safe_load((ROOT / file).read_text())["channels"] == ["conda-forge"]
+
+
+def test_the_whole_environment_is_this_project_at_the_versions_of_the_lock() -> None:
+    *_, packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert packages["pip"] == ["--constraint requirements.lock", "--editable ."]
