@@ -33,6 +33,11 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def write_text(file: Path) -> None:
+    """The text of the tiny study."""
+    file.write_text(" ".join(np.random.default_rng(0).choice(["one", "two", "three", "four"], 3000)))
+
+
 class Checkout:
     """A copy of the repository in which a study may be changed and run."""
 
@@ -40,8 +45,7 @@ class Checkout:
         self.folder = folder
         for part in ("workflow", "config", "report_templates", "gt"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        words = np.random.default_rng(0).choice(["one", "two", "three", "four"], 3000)
-        (folder / "text.txt").write_text(" ".join(words))
+        write_text(folder / "text.txt")
 
     def study(self, **changes: Any) -> None:
         (self.folder / "config/studies/tiny.yaml").write_text(yaml.safe_dump({**TINY, **changes}))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
+from snakemake.sourcecache import LocalSourceFile
 
 
 def stop(message):
@@ -21,7 +22,7 @@ def stop(message):
 
 # This file's folder, not `workflow.basedir`: a workflow that has this one as a module is elsewhere.
 RULES = workflow.current_basedir
-if not RULES.is_local:
+if not isinstance(RULES, LocalSourceFile):
     stop(
         "GroundThink's rules run the code beside them: clone the repository, and let `snakefile:` be the path of its"
         " workflow/Snakefile."
