@@ -49,6 +49,13 @@ def test_environments_name_the_one_channel_that_every_conda_knows(file: str) -> 
     assert yaml.safe_load((ROOT / file).read_text())["channels"] == ["conda-forge"]
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "workflow/envs").iterdir()), ids=lambda file: file.name)
+def test_a_rules_environment_names_packages_and_no_file(file: Path) -> None:
+    # Snakemake makes it from a copy of its file in --conda-prefix, where a relative path leads nowhere.
+    *_, packages = yaml.safe_load(file.read_text())["dependencies"]
+    assert [str(Requirement(line)) for line in packages["pip"]] == packages["pip"]
+
+
 def test_the_whole_environment_is_this_project_at_the_versions_of_the_lock() -> None:
     *_, packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert packages["pip"] == ["--constraint requirements.lock", "--editable ."]

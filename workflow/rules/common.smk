@@ -152,7 +152,8 @@ config = {**read_yaml(ROOT / "config/config.yaml"), **config}
 GPUS = len(devices.visible())
 without_conda_if_there_is_none()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
-# --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
+# --use-conda it is the rule's Python, and PYTHONPATH is let through.
+workflow.deployment_settings.conda_not_block_search_path_envvars = True
 for variable, folder in {
     "PATH": Path(sys.executable).parent,
     "PYTHONPATH": ROOT.resolve(),
