@@ -96,9 +96,9 @@ def test_a_laboratory_runs_its_own_study_of_its_own_variant(tmp_path: Path) -> N
 def test_what_fails_in_a_module_is_reported_too(tmp_path: Path) -> None:
     laboratory = Laboratory(tmp_path / "lab", PREFIXED)
     laboratory.study(variants=["OURS", {"variant": "OURS", "label": "LONG", "training": {"sequence_length": 4000}}])
-    result = laboratory.snakemake()
+    result = laboratory.snakemake(*PROFILE)
     assert result.returncode == 1
-    assert "sequence_length 4,000 does not fit" in (laboratory.folder / "results/studies/tiny/report.md").read_text()
+    assert "1 of 2 planned runs have completed; 1 failed." in (laboratory.folder / "results/studies/tiny/report.md").read_text()
     assert "Some jobs failed. Logs: logs/" in result.stderr
 
 
