@@ -106,7 +106,8 @@ class Study:
         self.file = _validated(StudyFile, read_yaml(path), path)
         folder = variants or path.parent.parent / "variants"
         self.variants = load_variants(folder)
-        self.scales = read_yaml(folder.parent / "scales.yaml")
+        scales = folder.parent / "scales.yaml"
+        self.scales = read_yaml(scales) if scales.exists() else {}
         self.corpus_files: dict[str, str] = {}
 
     def plan(self) -> Json:

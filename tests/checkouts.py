@@ -33,6 +33,11 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def write_text(file: Path) -> None:
+    """The text of the tiny study."""
+    file.write_text(" ".join(np.random.default_rng(0).choice(["one", "two", "three", "four"], 3000)))
+
+
 class Checkout:
     """A copy of the repository in which a study may be changed and run."""
 
@@ -40,8 +45,7 @@ class Checkout:
         self.folder = folder
         for part in ("workflow", "config", "report_templates", "gt"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        words = np.random.default_rng(0).choice(["one", "two", "three", "four"], 3000)
-        (folder / "text.txt").write_text(" ".join(words))
+        write_text(folder / "text.txt")
 
     def study(self, **changes: Any) -> None:
         (self.folder / "config/studies/tiny.yaml").write_text(yaml.safe_dump({**TINY, **changes}))
@@ -53,11 +57,19 @@ class Checkout:
         other.folder = folder
         return other
 
-    def snakemake(self, *arguments: str, study: str = "tiny", **settings: Any) -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self,
+        *arguments: str,
+        study: str = "tiny",
+        python: str | Path = sys.executable,
+        variables: dict[str, str] | None = None,
+        **settings: Any,
+    ) -> subprocess.CompletedProcess[str]:
+        """Snakemake in the environment of `python`, with further environment variables."""
         config = [f"{key}={value}" for key, value in {"study": study, **settings}.items()]
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
+        command = [str(python), "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
         # No conda on the path, whatever this machine has; jobs find the Python that Snakemake runs in.
-        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true", **(variables or {})}
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
 
     def finished_at(self) -> dict[str, int]:

@@ -7,10 +7,12 @@ in another order, and a run's bits must not depend on how busy a machine was. Wh
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -128,13 +130,23 @@ def _ssd_positions() -> Recurrence:
     return ssd_positions
 
 
-def _ssd_mamba_ssm() -> Recurrence:
-    import sys
-    import types
+@contextmanager
+def without_mamba1() -> Iterator[None]:
+    """Let `mamba_ssm` be imported: its pure-Python wheel asks for a compiled module that only Mamba-1 uses."""
+    name = "selective_scan_cuda"
+    if name in sys.modules or find_spec(name):
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
-    # The pure-Python wheel of mamba_ssm imports a compiled module that only Mamba-1 uses.
-    sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
-    from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+def _ssd_mamba_ssm() -> Recurrence:
+    with without_mamba1():
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 
     def mamba_ssm(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None) -> Any:
         return mamba_chunk_scan_combined(

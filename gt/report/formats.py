@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import tempfile
 import textwrap
 import zlib
@@ -19,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
 from markupsafe import Markup, escape
 
 from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
 from gt.report.drawing import INK
+from gt.report.fonts import choose, explanation
 from gt.report.svg import size
 from gt.report.tables import Table, markdown_words
 
@@ -34,8 +35,6 @@ Json = dict[str, Any]
 MOST_LINES = 32
 # Letters that a column of words has, or has at least, and that fit into all columns of a table on an upright page together.
 LETTERS, FEWEST_LETTERS, PAGE_LETTERS = 30, 15, 138
-# Of the figures, whose text is text.
-FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 # Centimetres of a page that a picture may have: of height, and of width in one column or two.
 HEIGHT, WIDTHS = 21.0, (8.4, 17.6)
 
@@ -106,7 +105,10 @@ def _relative(folder: Path) -> Callable[[Picture], str]:
 
 
 def pdf(document: Document, templates: Path) -> bytes:
-    """The report as typst sets it by `report.typ`. ConfigError where the template is missing or wrong."""
+    """The report as typst sets it by `report.typ`. ConfigError where the template is missing or wrong.
+
+    Characters that no font has are named in a message, which the template has too.
+    """
     import typst
 
     if not (templates / "report.typ").exists():
@@ -114,10 +116,15 @@ def pdf(document: Document, templates: Path) -> bytes:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copyfile(templates / "report.typ", folder / "report.typ")
-        content = _unbroken(json.dumps(paper_json(document, folder), ensure_ascii=False))
-        (folder / "report.json").write_text(content, encoding="utf-8")
+        content = paper_json(document, folder)
+        drawn = [json.dumps(content, ensure_ascii=False), *(file.read_text("utf-8") for file in folder.glob("*.svg"))]
+        fonts, missing = choose(set().union(*drawn), folder / "fonts")
+        if message := explanation(missing):
+            print(f"report.pdf: {message}", file=sys.stderr)
+        text = _unbroken(json.dumps({**content, "fonts": message}, ensure_ascii=False))
+        (folder / "report.json").write_text(text, encoding="utf-8")
         try:
-            return bytes(typst.compile(folder / "report.typ", root=folder, font_paths=[FONTS], ignore_system_fonts=True))
+            return bytes(typst.compile(folder / "report.typ", root=folder, font_paths=fonts))
         except RuntimeError as error:
             raise ConfigError(f"{templates / 'report.typ'}: {error}") from None
 

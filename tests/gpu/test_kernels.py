@@ -5,14 +5,8 @@ Run with `pytest -m gpu` on a machine that has a GPU and the extra `gpu`.
 
 from __future__ import annotations
 
-import os
-import sys
-import types
 from collections.abc import Iterator
 from typing import Any
-
-# Triton multiplies float32 matrices as TF32 unless it is told not to; it reads this when a kernel is first compiled.
-os.environ["TRITON_F32_DEFAULT"] = "ieee"
 
 import pytest
 import torch
@@ -20,6 +14,7 @@ from torch import Tensor, nn
 
 from gt.models.mixers.mamba2 import Mamba2
 from gt.models.mixers.rwkv6 import RWKV6
+from gt.ops.backend import without_mamba1
 from gt.ops.ssd import ssd_chunked
 from gt.ops.wkv6 import wkv6_chunked
 from gt.seeds import Streams
@@ -33,9 +28,11 @@ SHAPES = [(2, 33, 64), (2, 200, 128)]  # batch, time, d_model: below and above w
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_cuda_extension() -> None:
-    """mamba_ssm's pure-Python wheel imports a compiled module that only Mamba-1 uses."""
-    sys.modules.setdefault("selective_scan_cuda", types.ModuleType("selective_scan_cuda"))
+def conditions() -> Iterator[None]:
+    """mamba_ssm can be imported, and kernels multiply float32 matrices as such: Triton's default is TF32."""
+    with pytest.MonkeyPatch.context() as patch, without_mamba1():
+        patch.setenv("TRITON_F32_DEFAULT", "ieee")  # read when a kernel is first compiled
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

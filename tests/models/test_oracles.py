@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,11 +160,21 @@ def test_rwkv6_goes_on_from_a_state_as_the_official_model_does(official: Any, in
     assert_same(memory[0], state[1])
 
 
+@pytest.fixture
+def mamba2_mixer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """transformers' mixer in torch code. On import it takes kernels for the GPU from what can be imported, GPU or not."""
+    for package in ("mamba_ssm", "causal_conv1d"):
+        monkeypatch.setitem(sys.modules, package, None)
+    module = "transformers.models.mamba2.modeling_mamba2"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    yield importlib.import_module(module).Mamba2Mixer
+    sys.modules.pop(module)
+
+
 @pytest.mark.parametrize("n_groups", [1, 2])
 @pytest.mark.parametrize("time", [1, 5, 70])
-def test_mamba2_is_that_of_transformers(in_float64: None, time: int, n_groups: int) -> None:
+def test_mamba2_is_that_of_transformers(in_float64: None, mamba2_mixer: Any, time: int, n_groups: int) -> None:
     from transformers.models.mamba2.configuration_mamba2 import Mamba2Config
-    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
     config = Mamba2Config(
         num_heads=4,
@@ -172,7 +187,7 @@ def test_mamba2_is_that_of_transformers(in_float64: None, time: int, n_groups: i
         use_bias=False,
         layer_norm_epsilon=1e-5,
     )
-    theirs = Mamba2Mixer(config, layer_idx=0).double().eval()
+    theirs = mamba2_mixer(config, layer_idx=0).double().eval()
     ours = trained(Mamba2(16, 0, 1, d_state=6, head_dim=8, n_groups=n_groups))
     theirs.load_state_dict(ours.state_dict())
 
@@ -268,3 +283,32 @@ FLA_MAMBA2 = {
 )
 def test_parameters_are_named_and_shaped_as_in_fla(mixer: nn.Module, expected: dict[str, tuple[int, ...]]) -> None:
     assert {name: tuple(value.shape) for name, value in mixer.state_dict().items()} == expected
+
+
+# A package as transformers looks for it: whatever is taken from it is a kernel, which fails where it is called.
+KERNELS = """\
+class Kernel:
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *arguments, **options):
+        raise RuntimeError("this kernel needs a GPU")
+
+
+ops = causal_conv1d_fn = causal_conv1d_update = Kernel()
+"""
+
+
+def test_the_oracle_is_torch_code_where_kernels_can_be_imported(tmp_path: Path) -> None:
+    for package in ("mamba_ssm", "causal_conv1d"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(KERNELS)
+        (tmp_path / f"{package}-2.3.1.dist-info").mkdir()
+        (tmp_path / f"{package}-2.3.1.dist-info/METADATA").write_text(f"Name: {package}\nVersion: 2.3.1\n")
+    test = f"{__file__}::{test_mamba2_is_that_of_transformers.__name__}[5-1]"
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
+    result = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    assert "1 passed" in result.stdout, result.stdout[-3000:]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gt.report.drawing import STYLE
-from gt.report.formats import FONTS
+from gt.report.fonts import FONTS
 from gt.report.svg import NAMESPACE, small
 
 POINTS = 2  # pixels a point

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -40,3 +41,21 @@ def test_the_rules_environment_is_the_lock_without_snakemake() -> None:
     locked = lock()
     needed = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]} - {"snakemake"}
     assert pins(packages["pip"]) == {name: locked[name] for name in needed}
+
+
+@pytest.mark.parametrize("file", ["environment.yml", "workflow/envs/gt.yaml"])
+def test_environments_name_the_one_channel_that_every_conda_knows(file: str) -> None:
+    # conda takes the pseudo-channel `nodefaults`, which some write beside it, for a server's name.
+    assert yaml.safe_load((ROOT / file).read_text())["channels"] == ["conda-forge"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "workflow/envs").iterdir()), ids=lambda file: file.name)
+def test_a_rules_environment_names_packages_and_no_file(file: Path) -> None:
+    # Snakemake makes it from a copy of its file in --conda-prefix, where a relative path leads nowhere.
+    *_, packages = yaml.safe_load(file.read_text())["dependencies"]
+    assert [str(Requirement(line)) for line in packages["pip"]] == packages["pip"]
+
+
+def test_the_whole_environment_is_this_project_at_the_versions_of_the_lock() -> None:
+    *_, packages = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert packages["pip"] == ["--constraint requirements.lock", "--editable ."]

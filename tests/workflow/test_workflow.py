@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +49,6 @@ def test_the_second_time_there_is_nothing_to_do(finished: Checkout) -> None:
     result = finished.snakemake()
     assert result.returncode == 0
     assert "Nothing to be done" in result.stderr
-
-
-def test_snakemake_packs_a_report_with_captions(finished: Checkout) -> None:
-    result = finished.snakemake("--report", "report.zip")
-    assert result.returncode == 0, result.stderr[-3000:]
-    with zipfile.ZipFile(finished.folder / "report.zip") as packed:
-        page = "".join(packed.read(name).decode() for name in packed.namelist() if name.endswith(".html"))
-    assert "Every seed is shown" in page
-    assert "The study as a paper" in page
 
 
 def test_touched_files_rerun_nothing(checkout: Checkout) -> None:

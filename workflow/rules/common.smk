@@ -6,28 +6,59 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
+from snakemake.sourcecache import LocalSourceFile
 
+
+def stop(message):
+    """Say what is wrong, and end with the exit code of bad input."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+# This file's folder, not `workflow.basedir`: a workflow that has this one as a module is elsewhere.
+RULES = workflow.current_basedir
+if not isinstance(RULES, LocalSourceFile):
+    stop(
+        "GroundThink's rules run the code beside them: clone the repository, and let `snakefile:` be the path of its"
+        " workflow/Snakefile."
+    )
 # Relative, so that a checkout which is moved has nothing to do again.
-ROOT = Path(os.path.relpath(Path(workflow.basedir).parent))
+ROOT = Path(os.path.relpath(Path(RULES).parents[1]))
 # This checkout's `gt`, whatever is installed: the fingerprints must be of the code that the jobs run.
 sys.path.insert(0, str(ROOT.resolve()))
 
-from gt import devices
-from gt.errors import ConfigError, nearest
-from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
-from gt.grouping import packs
-from gt.records import atomic_write
-from gt.study import NAME_PATTERN, checked_plan, dumps
+
+def stop_without(package):
+    """Planning happens in Snakemake's own environment, which with --use-conda is not that of the jobs."""
+    stop(
+        f"There is no {package} in {sys.prefix}, where Snakemake runs. For it and for the jobs: pip install -e"
+        f" {shlex.quote(str(ROOT.resolve()))}. With --use-conda jobs have an environment of their own, and planning needs"
+        " no more than: pip install pydantic pyyaml numpy"
+    )
+
+
+try:
+    from gt import devices
+    from gt.errors import ConfigError, nearest
+    from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
+    from gt.grouping import packs
+    from gt.records import atomic_write
+    from gt.study import NAME_PATTERN, checked_plan, dumps, load_study, read_yaml
+except ModuleNotFoundError as error:
+    stop_without(error.name)
 
 COUNTS = {
     "pack_size": "runs one job trains",
     "jobs_per_gpu": "jobs share a GPU",
     "measuring_jobs": "processes measure what a pack has trained",
 }
+# Under --use-conda, Snakemake's own environment may be a small one.
+COMPLETE = find_spec("torch") is not None
 SETTINGS = {"study", "device", "mlflow_uri", *COUNTS}
 DEVICES = ["auto", "cpu", "cuda"]
 
@@ -46,6 +77,18 @@ def without_conda_if_there_is_none():
         settings.deployment_method = settings.deployment_method - {
             DeploymentMethod.CONDA
         }
+
+
+def plan_study(name, file):
+    """A study's plan; `file` has that of an earlier call. Its models are built for a check, which takes torch.
+
+    Where jobs have torch and Snakemake has not, a model that cannot be built fails in its job.
+    """
+    path = Path(f"config/studies/{name}.yaml")
+    separate = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    if separate and not COMPLETE:
+        return load_study(path).plan()
+    return checked_plan(path, file)
 
 
 def study_names():
@@ -85,13 +128,14 @@ def load_plans():
     try:
         for name in study_names():
             file = Path(f"results/studies/{name}/plan.json")
-            plans[name] = checked_plan(Path(f"config/studies/{name}.yaml"), file)
+            plans[name] = plan_study(name, file)
             if not file.exists() or file.read_text() != dumps(plans[name]):
                 with atomic_write(file) as temporary:
                     temporary.write_text(dumps(plans[name]))
     except ConfigError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        stop(error)
+    except ModuleNotFoundError as error:
+        stop_without(error.name)
     return plans
 
 
@@ -103,16 +147,21 @@ def limit_gpus():
         workflow.register_resource("gpu", min(places, asked))
 
 
+# What a workflow that has this one as a module leaves open.
+config = {**read_yaml(ROOT / "config/config.yaml"), **config}
 GPUS = len(devices.visible())
 without_conda_if_there_is_none()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
-# --use-conda it is the rule's Python (the profile lets PYTHONPATH through).
+# --use-conda it is the rule's Python, and PYTHONPATH is let through.
+workflow.deployment_settings.conda_not_block_search_path_envvars = True
 for variable, folder in {
     "PATH": Path(sys.executable).parent,
     "PYTHONPATH": ROOT.resolve(),
 }.items():
     others = os.environ.get(variable)
     os.environ |= {variable: f"{folder}:{others}" if others else str(folder)}
+# The packages of a user's own site would come before those of the jobs' environment.
+os.environ |= {"PYTHONNOUSERSITE": "1"}
 PLANS = load_plans()
 limit_gpus()
 STUDIES = list(PLANS)
@@ -232,7 +281,7 @@ def write_partial_reports():
     shutil.rmtree("results/packs", ignore_errors=True)
     templates = shlex.quote(str(ROOT / "report_templates"))
     uri = shlex.quote(config["mlflow_uri"])
-    for study in STUDIES:
+    for study in STUDIES if COMPLETE else []:
         folder = f"results/studies/{study}"
         for stage in (
             f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
