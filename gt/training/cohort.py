@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import check_length, evaluation_windows
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.fingerprint import TRAINING_PARTS, fingerprint
@@ -86,6 +86,7 @@ class Cohort:
     def _build(self) -> None:
         """Everything that stands on the device."""
         specs, tokens, device = self.specs, self.tokens, self.device
+        check_length("val", len(tokens.val), self.training.sequence_length)  # what looks inside needs whole windows of it
         self.model = LanguageModel(specs[0].model, tokens.vocab_size).to(device=device, dtype=self.dtype)
         for block in self.model.blocks():
             block.recompute = set(self.recompute)
