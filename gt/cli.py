@@ -271,8 +271,7 @@ def probe(options: argparse.Namespace) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     """Let a trained run go on with a prompt."""
-    from gt.records import read_json
-    from gt.spec import RunSpec
+    from gt.spec import recorded_spec
 
     run: Path = options.run
     if not run.is_dir():
@@ -280,7 +279,7 @@ def sample(options: argparse.Namespace) -> None:
         if run.name not in known:
             raise ConfigError(f"{run}: there is no such record." + (nearest(run.name, known) if known else ""))
         run = Path("results/runs") / run.name
-    spec = RunSpec.model_validate(read_json(run / "spec.json"))
+    spec = recorded_spec(run)
     data = options.data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
     device = _device(options)
     from gt.evals.generation import Sampler, sample

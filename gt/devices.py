@@ -3,6 +3,7 @@
 Every GPU has places, each a file that a job keeps locked while it lives; the operating system gives the lock back when the
 job ends, however it ends. A second place on a GPU is taken only when all GPUs have their first taken, so jobs share one
 only if there are more jobs than GPUs. The files are the machine's, not a checkout's: jobs of several users see each other.
+Nobody waits for a lock, so who holds them all can make others share a GPU, and no more.
 
 Nothing here imports torch: the choice is made before CUDA looks at what is visible.
 """
@@ -13,11 +14,13 @@ import fcntl
 import itertools
 import os
 import shutil
+import stat
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 PLACES = Path("/tmp/groundthink-gpus")
+OPEN = 0o1777  # all may add files, and remove their own
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # The locks that this process holds, until it ends.
 _held: list[int] = []
@@ -48,20 +51,36 @@ def claim(places: Path = PLACES) -> str | None:
     if len(ids) > 1:
         if VISIBLE not in os.environ:
             os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        places = _folder(places)
         ids = [next(name for place in itertools.count() for name in ids if _take(places / f"{name.replace('/', '_')}.{place}"))]
         os.environ[VISIBLE] = ids[0]
     return ids[0] if ids else None
 
 
+def _folder(places: Path) -> Path:
+    """The folder of all users, made where there is none; one of this user's own where it is not one that all may add to."""
+    mask = os.umask(0)
+    try:
+        with suppress(FileExistsError):
+            places.mkdir(mode=OPEN)
+    finally:
+        os.umask(mask)
+    if places.lstat().st_mode == stat.S_IFDIR | OPEN:
+        return places
+    own = places.with_name(f"{places.name}-{os.getuid()}")
+    own.mkdir(mode=0o700, exist_ok=True)
+    return own
+
+
 def _take(place: Path) -> bool:
     """Lock a place if it is free; opening it for reading is enough, also where the file is another user's."""
     with suppress(FileExistsError):
-        place.parent.mkdir()
-        place.parent.chmod(0o1777)
-    with suppress(FileExistsError):
         place.touch(exist_ok=False)
         place.chmod(0o644)
-    file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # another user's, who lets nobody else open it
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

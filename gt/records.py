@@ -31,10 +31,13 @@ PROBES = "probes.json"
 # The keys of a sealed document that its sum stands under, and of the manifest that those of the other files do.
 SUM, FILES = "sha256", "files"
 
+# Of temporary files: whose they are, where several hosts share a disk.
+HOST = platform.node().partition(".")[0][:60]
+
 
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that nobody else has, also of those on other hosts: `.<name>.<host>-<random>.tmp`."""
-    return path.with_name(f".{path.name[:120]}.{platform.node()[:60]}-{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".{path.name[:120]}.{HOST}-{secrets.token_hex(8)}.tmp")
 
 
 @contextmanager

@@ -112,3 +112,28 @@ def test_other_users_may_open_and_add_places(machine: Machine) -> None:
     machine.claim()
     assert stat.S_IMODE(machine.places.stat().st_mode) == 0o1777
     assert {stat.S_IMODE(file.stat().st_mode) for file in machine.places.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("machine", [2], indirect=True)
+@pytest.mark.parametrize("kind", ["closed folder", "file", "link"])
+def test_a_place_that_not_all_may_add_to_is_not_used(machine: Machine, kind: str) -> None:
+    """As another user may leave it, on purpose or not."""
+    machine.places.parent.joinpath("elsewhere").mkdir(mode=0o755)
+    if kind == "closed folder":
+        machine.places.mkdir(mode=0o755)
+    elif kind == "file":
+        machine.places.touch()
+    else:
+        machine.places.symlink_to("elsewhere")
+    assert [machine.claim() for _ in range(3)] == ["0", "1", "0"]
+    own = machine.places.with_name(f"places-{os.getuid()}")
+    assert sorted(file.name for file in own.iterdir()) == ["0.0", "0.1", "1.0"]
+    assert not list(machine.places.parent.joinpath("elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("machine", [2], indirect=True)
+def test_a_place_that_nobody_can_open_is_taken(machine: Machine) -> None:
+    machine.places.mkdir()
+    machine.places.chmod(0o1777)
+    (machine.places / "0.0").symlink_to("nowhere")
+    assert machine.claim() == "1"

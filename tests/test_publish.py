@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import lzma
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -342,6 +344,28 @@ def test_a_report_stays_whole_where_it_cannot_be_made_again(published: Path, tmp
     before = files(folder)
     with pytest.raises(ConfigError, match="no such template"):
         rebuild(folder, folder, tmp_path / "empty")
+    assert files(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["published"]
+
+
+@pytest.mark.parametrize(("module", "function"), [(shutil, "copyfile"), (os, "rename")])
+def test_a_report_stays_whole_where_the_disk_is_full(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, function: str
+) -> None:
+    folder = Path(shutil.copytree(published, tmp_path / "published"))
+    (folder / "tables/runs.csv").write_text("Of an earlier version.\n")
+    before, real = files(folder), getattr(module, function)
+
+    def full(source: Any, target: Any, **options: Any) -> Any:
+        """Fails once, for the first of the tables that is put in its place."""
+        if Path(target).suffix == ".csv" or Path(target) == folder / "tables":
+            monkeypatch.setattr(module, function, real)
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return real(source, target, **options)
+
+    monkeypatch.setattr(module, function, full)
+    with pytest.raises(OSError, match="No space left"):
+        rebuild(folder, folder, TEMPLATES)
     assert files(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["published"]
 

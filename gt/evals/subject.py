@@ -16,8 +16,8 @@ from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
 from gt.models.lm import LanguageModel
 from gt.models.mixers.attention import Attention
-from gt.records import MANIFEST, SPEC, read_json, read_sealed
-from gt.spec import RunSpec
+from gt.records import MANIFEST, read_sealed
+from gt.spec import RunSpec, recorded_spec
 from gt.training.losses import autocast, cross_entropies
 from gt.training.weights import load_model
 
@@ -46,8 +46,7 @@ class Subject:
             raise ConfigError(f"{run}: was trained on other data than {data} holds now.")
         if changed := [part for part in MODEL_PARTS if manifest["code"][part] != fingerprint(part)]:
             raise ConfigError(f"{run}: was made by another version of gt.{changed[0]}: train it again.")
-        model = load_model(run, device)
-        return cls(model, RunSpec.model_validate(read_json(run / SPEC)), tokens, data, device)
+        return cls(load_model(run, device), recorded_spec(run), tokens, data, device)
 
     @property
     def length(self) -> int:

@@ -154,16 +154,17 @@ def _setting(value: Any) -> str:
 
 
 # Words, but for numbers, that begin as a formula does.
-FORMULA = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?$)[=+\-@\t\r]")
+FORMULA = re.compile(r"(?![+-]?[\d.]+(e[+-]?\d+)?$)[=+\-@\t\n]")
 
 
 def _plain(value: Any) -> Any:
     """Floats that are whole numbers, as pandas makes of integers beside gaps, are written as integers.
 
-    Words that a spreadsheet would take for a formula begin with an apostrophe.
+    Words that a spreadsheet would take for a formula begin with an apostrophe, and lines in them end in one way.
     """
-    if isinstance(value, str) and FORMULA.match(value):
-        return f"'{value}"
+    if isinstance(value, str):
+        words = "\n".join(value.splitlines())
+        return f"'{words}" if FORMULA.match(words) else words
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

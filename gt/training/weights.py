@@ -10,15 +10,13 @@ from safetensors.torch import load_file
 
 from gt.errors import ConfigError
 from gt.models.lm import LanguageModel
-from gt.records import MANIFEST, SPEC, WEIGHTS, check_file, read_json, read_sealed
-from gt.spec import RunSpec
+from gt.records import MANIFEST, SPEC, WEIGHTS, check_file, read_sealed
+from gt.spec import recorded_spec
 
 
 def load_model(run: Path, device: torch.device) -> LanguageModel:
     """The model of a run record, in evaluation mode. ConfigError where the weights are missing, damaged or another's."""
-    manifest = read_sealed(run / MANIFEST)
-    check_file(run / SPEC, manifest)
-    spec, path = RunSpec.model_validate(read_json(run / SPEC)), run / WEIGHTS
+    spec, manifest, path = recorded_spec(run), read_sealed(run / MANIFEST), run / WEIGHTS
     if not path.exists():
         raise ConfigError(f"{path}: no such file. This record has no weights; train the run again to measure more.")
     check_file(path, manifest)
@@ -29,6 +27,6 @@ def load_model(run: Path, device: torch.device) -> LanguageModel:
     model = LanguageModel(spec.model, manifest["vocab_size"])
     expected = {name: p.shape for name, p in model.named_parameters()}
     if expected != {name: w.shape for name, w in weights.items()}:
-        raise ConfigError(f"{path}: these are the weights of another model than {run / 'spec.json'} describes.")
+        raise ConfigError(f"{path}: these are the weights of another model than {run / SPEC} describes.")
     model.load_state_dict(weights)
     return model.to(device).eval()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from subjects import CPU, Known, specification, subject, uniform
 
+from gt.cli import main
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tasks import draw
 from gt.data.tokens import Tokens
@@ -21,7 +22,7 @@ from gt.evals.evaluation import evaluate
 from gt.evals.generation import Sampler, sample
 from gt.evals.language import by_position, held_out, words
 from gt.probes.probe import probe
-from gt.records import read_json, read_sealed, write_sealed
+from gt.records import read_json, read_sealed, write_json, write_sealed
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training.losses import cross_entropies, inputs, mean_loss, token_losses
 from gt.verify import verify
@@ -148,6 +149,17 @@ def test_a_damaged_record_is_not_measured(record: Path, text: Path, tmp_path: Pa
         with pytest.raises(ConfigError, match=rf"{re.escape(name)}: damaged: .*sha256"):
             measure()
     assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+
+
+def test_a_specification_that_is_none_is_one_message(
+    record: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(record, tmp_path / "run"))
+    write_json(other / "spec.json", {**read_json(other / "spec.json"), "seed": "0"})
+    write_json(other / "manifest.json", {**read_sealed(other / "manifest.json"), "files": {}})  # as before there were sums
+    for command in (["sample", str(other)], ["evaluate", "--run", str(other)], ["verify", str(other)]):
+        assert main([*command, "--data", str(text), "--device", "cpu"]) == 2
+        assert f"{other}/spec.json: seed: " in capsys.readouterr().err
 
 
 def test_losses_and_their_mean_agree_with_torch(text: Path) -> None:

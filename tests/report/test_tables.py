@@ -213,3 +213,15 @@ def test_costs_know_the_price(study: Path) -> None:
     row = next(row for row in results.run_rows if row["status"] == "completed")
     assert row["tokens_per_dollar"] == pytest.approx(row["tokens_per_second"] * 3600 / 2.0)
     assert row["north_star"] == pytest.approx(row["tokens_per_dollar"] / row["val/perplexity"])
+
+
+def test_no_word_of_a_csv_file_is_a_formula_and_every_number_is_as_it_was() -> None:
+    words = ["=1+1", "+cmd", "-WS", "@a", "\ta", "\ra", "-1+1"]
+    numbers = ["-1.5", "+2", "-1e-05", -1.5, -3, 0.0]
+    rows = [{"label": value, "-x": 1.0} for value in [*words, *numbers, "GF-MH", "a=b", "-"]]
+    table = Table("t", "T.", (Column("label", "Label"), Column("-x", "X")), tuple(rows))
+    header, *lines = csv.reader(io.StringIO(table.csv()))
+    assert header == ["label", "'-x"]
+    guarded = [f"'{word}".replace("\r", "\n") for word in words]
+    assert [line[0] for line in lines] == [*guarded, "-1.5", "+2", "-1e-05", "-1.5", "-3", "0", "GF-MH", "a=b", "'-"]
+    assert {line[1] for line in lines} == {"1"}
