@@ -240,8 +240,9 @@ def _cell_row(cell: Json, rows: list[Json]) -> Json:
 def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
-    A cell of other seeds, as those have that tune a rate, has no baseline. p values are adjusted by Holm over the contrasts of
-    one corpus and tokenizer (the family) for which there is a test.
+    A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
+    the contrasts of one corpus and tokenizer (the family). One without a test counts with p = 1, as a claim does, so that it
+    matters to no verdict whether the others have run.
     """
     place = {
         cell["id"]: (cell["corpus"], cell["tokenizer"], json.dumps(cell["factors"], sort_keys=True)) for cell in plan["cells"]
@@ -258,10 +259,10 @@ def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
             values[row["cell"]][row["seed"]] = row[MAIN]
     result = [_contrast(cell, baseline(cell), values) for cell in plan["cells"] if cell["variant"] != plan["baseline"]]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
-        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["p"] is not None]
+        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
         for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
-            for row, value in zip(members, holm([row[raw] for row in members]), strict=True):
-                row[adjusted] = value
+            for row, value in zip(members, holm([1.0 if row[raw] is None else row[raw] for row in members]), strict=True):
+                row[adjusted] = None if row[raw] is None else value
     for row in result:
         row["verdict"] = _verdict(row)
         row["decided"] = row["verdict"] in VERDICTS
