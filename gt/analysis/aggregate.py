@@ -45,6 +45,7 @@ CONTRAST = (
         "factors",
         "baseline",
         "metric",
+        "planned",
         "n",
         "difference",
         "sd",
@@ -54,6 +55,8 @@ CONTRAST = (
     *("p", "p_holm", "p_sign_flip", "margin", "ratio", "ratio_lower", "ratio_upper", "p_equivalence", "p_equivalence_holm"),
     *("verdict", "decided"),
 )
+# The columns of a measure of an evaluation, also where no run was evaluated.
+EVALUATION = ("cell", "label", "variant", "corpus", "tokenizer", "factors", "seed", "run_id", *evaluations.COLUMNS)
 # The columns of a probe's measure, also where no run was looked into.
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
 # The n-gram models whose loss a network is set against, the weakest first.
@@ -95,7 +98,7 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
         for run in runs
         for row in evaluations.rows(run.record.evaluation, price)
     ]
-    write_table(out / "evaluations.parquet", as_table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
+    write_table(out / "evaluations.parquet", as_table(measured, EVALUATION))
     write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
@@ -249,9 +252,9 @@ def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
     }
     baselines = {place[cell["id"]]: cell for cell in plan["cells"] if cell["variant"] == plan["baseline"]}
 
-    def baseline(cell: Json) -> str | None:
+    def baseline(cell: Json) -> Json | None:
         other = baselines.get(place[cell["id"]])
-        return other["id"] if other and other["runs"].keys() & cell["runs"].keys() else None
+        return other if other and other["runs"].keys() & cell["runs"].keys() else None
 
     values: dict[str, dict[int, float]] = {cell_id: {} for cell_id in place}
     for row in rows:
@@ -269,13 +272,15 @@ def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
     return result
 
 
-def _contrast(cell: Json, baseline: str | None, values: dict[str, dict[int, float]]) -> Json:
-    own, other = values[cell["id"]], values[baseline] if baseline else {}
+def _contrast(cell: Json, baseline: Json | None, values: dict[str, dict[int, float]]) -> Json:
+    """planned: the pairs that there are if all runs complete; n: those that there are."""
+    own, other = values[cell["id"]], values[baseline["id"]] if baseline else {}
     d, e = paired_difference(own, other), equivalence(own, other, MARGIN, ALPHA)
     return {
         **_identity(cell),
-        "baseline": baseline,
+        "baseline": baseline["id"] if baseline else None,
         "metric": MAIN,
+        "planned": len(baseline["runs"].keys() & cell["runs"].keys()) if baseline else 0,
         "n": d.n,
         "difference": d.mean,
         "sd": d.sd,

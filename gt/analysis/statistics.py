@@ -211,18 +211,22 @@ def rank_correlation(
     error = sd / math.sqrt(n)
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
     if against == 0 and k <= EXACT_CELLS:
-        p = _exact_p(by_seed, [_orders(_ranks(own), _ranks(other), kind) for own, other in zip(a, b, strict=True)])
+        p = _exact_p(by_seed, tuple((_ranks(own), _ranks(other)) for own, other in zip(a, b, strict=True)), kind)
     else:
         p = 2 * float(special.stdtr(n - 1, -abs(mean - against) / error))
     return RankCorrelation(by_seed, mean, sd, max(-1.0, mean - half), min(1.0, mean + half), p)
 
 
-def _ranks(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(stats.rankdata(values).tolist())
+# The ranks of cells, from the lowest on: all that the orders of them depend on.
+Ranks = tuple[float, ...]
+
+
+def _ranks(values: np.ndarray) -> Ranks:
+    return tuple(sorted(stats.rankdata(values).tolist()))
 
 
 @cache
-def _orders(x: tuple[float, ...], y: tuple[float, ...], kind: str) -> tuple[np.ndarray, np.ndarray]:
+def _orders(x: Ranks, y: Ranks, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """The rank correlations (`_units`) of x with all orders of y, and how likely each is if no order is likelier."""
     orders = np.array(list(itertools.permutations(y)))
     if kind == "kendall":
@@ -242,13 +246,21 @@ def _units(correlations: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.rint(np.asarray(correlations) * 1e4).astype(np.int64)
 
 
-def _exact_p(by_seed: Sequence[float], null: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Two-sided p of a sum of independent correlations, of which null has the values and how likely each is."""
-    sums, likely = np.zeros(1, np.int64), np.ones(1)
-    for values, own in null:
+@cache
+def _sums(ranks: tuple[tuple[Ranks, Ranks], ...], kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the correlations of all seeds can add up to, and how likely that is."""
+    sums: np.ndarray = np.zeros(1, np.int64)
+    likely: np.ndarray = np.ones(1)
+    for x, y in ranks:
+        values, own = _orders(x, y, kind)
         every, where = np.unique(np.add.outer(sums, values), return_inverse=True)
         sums, likely = every, np.bincount(where.ravel(), np.outer(likely, own).ravel())
-    seen = _units(by_seed).sum()
+    return sums, likely
+
+
+def _exact_p(by_seed: Sequence[float], ranks: tuple[tuple[Ranks, Ranks], ...], kind: str) -> float:
+    """Two-sided p of the seeds' correlations together, if every order of a seed's cells is as likely as any other."""
+    (sums, likely), seen = _sums(ranks, kind), _units(by_seed).sum()
     above, below = float(likely[sums >= seen].sum()), float(likely[sums <= seen].sum())
     return min(1.0, 2 * min(above, below))
 

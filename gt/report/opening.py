@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gt.analysis.verdicts import VERDICTS
 from gt.analysis.verdicts import Row as Claim
 from gt.report import text
-from gt.report.checklist import made, runs_of
+from gt.report.census import census
 from gt.report.document import Block, Tabular, Terms, Text
 from gt.report.drawing import EXTREMES, MOST_CELLS
 from gt.report.models import names_table
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
     """The question of several studies, and what was run to answer it, in a paragraph."""
-    runs, done = runs_of(studies), made(studies)
-    n = int((runs["status"] == "completed").sum())
+    known = census(studies, claims)
+    done, n = known.records, known.completed
     of = f"{text.plural(n, 'run')} of {text.plural(len(studies), 'study', 'studies')}"
     claimed = [row for row in claims if row.claim.study]
     question = f"Which of {text.plural(len(claimed), 'claim')} about small language models hold when they are put to the test? "
@@ -70,13 +70,15 @@ def studies_table(studies: Sequence[Results], claims: Sequence[Claim]) -> Table:
     )
     caption = (
         "The studies. A cell is a model with its settings on a corpus under a tokenizer, a run one seed of it; the lowest mean "
-        "is of the cells that are compared with a baseline. Claims: those that were judged by the study, as published."
+        "is of the cells that are compared with a baseline. A cell that two studies have may have been trained for each, and "
+        "has two means then. Claims: those that were judged by the study, as published."
     )
     return Table("studies", caption, columns, tuple(_study_row(own, claims) for own in studies))
 
 
 def _study_row(own: Results, claims: Sequence[Claim]) -> Row:
     counts = Counter(row.verdict for row in claims if row.claim.study == own.study and row.judgement)
+    known = census([own])
     measured = [panel for panel in own.panels if panel.measured]
     several = len(measured) > 1
     lowest = [
@@ -90,7 +92,7 @@ def _study_row(own: Results, claims: Sequence[Claim]) -> Row:
         "seeds": own.seeds.removesuffix(" seeds").removesuffix(" seed"),
         "baseline": own.baseline,
         "lowest": "; ".join(lowest),
-        "contrasts": f"{own.decided} of {own.n_contrasts}" if own.n_contrasts else "",
+        "contrasts": f"{known.decided} of {known.contrasts}" if known.contrasts else "",
         "claims": ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]),
     }
 

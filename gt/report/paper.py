@@ -11,11 +11,13 @@ from functools import partial
 
 from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
+from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
 from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, named, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
+from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
@@ -74,7 +76,7 @@ def paper(
     ]
     title = f"{text.plural(len(studies), 'study', 'studies')} of small language models" if several else first.title
     names = text.listed([f"`{own.study}`" for own in studies])
-    byline = f"{'Studies' if several else 'Study'} {names}: {checklist.completion(studies)}"
+    byline = f"{'Studies' if several else 'Study'} {names}: {census(studies).completion}"
     return Document(title, byline, tuple(own for own in sections if isinstance(own, Section)))
 
 
@@ -84,7 +86,11 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
     blocks: list[Block | None] = [Text(asked(studies, judged) if several else studies[0].description)]
     if judged:
         blocks.append(Text(counted(judged)))
-    blocks += [Text(contrasts(studies))] if several else [Text(finding) for finding in studies[0].findings]
+    if several:
+        known = tuple(found(studies))
+        blocks += [Items(known, "What was found:") if known else None, Text(contrasts(studies))]
+    else:
+        blocks += [Text(finding) for finding in studies[0].findings]
     warnings = tuple(checklist.warnings(studies))
     blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)
     return blocks
@@ -92,10 +98,12 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
 
 def contrasts(studies: Sequence[Results]) -> str:
     """How many contrasts of all studies are decided."""
-    n, decided = sum(own.n_contrasts for own in studies), sum(own.decided for own in studies)
+    known = census(studies)
+    few = f", {known.on_two} of them on two pairs" if known.on_two else ""
+    unpaired = f"; {known.unpaired} {'has' if known.unpaired == 1 else 'have'} no pair of seeds" if known.unpaired else ""
     return (
-        f"Beside the claims, each study compares its models with a baseline, paired by seed: {decided} of "
-        f"{text.plural(n, 'contrast')} {text.are(decided)} decided."
+        f"Beside the claims, each study compares its models with a baseline, paired by seed: {known.decided} of "
+        f"{text.plural(known.contrasts, 'contrast')} {text.are(known.decided)} decided{few}{unpaired}."
     )
 
 
@@ -173,7 +181,7 @@ def inside(results: Results, cells: bool = False) -> Section | None:
 
 def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequence[str]) -> list[Block]:
     """What became of the plan, why, and what else was not as planned."""
-    about = checklist.completion(studies)
+    about = census(studies).completion
     if any(own.coverage["diverged"] or own.coverage["failed"] for own in studies):
         about += " Runs that diverged are not in the means; a cell that lost seeds this way looks better than it is."
     found = [*checklist.deviations(studies), *checklist.absent(studies, claims)]

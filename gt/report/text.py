@@ -102,6 +102,11 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
+def out_of(n: int, planned: int, noun: str) -> str:
+    """5 seeds, or 4 of 5 seeds where one is not there"""
+    return plural(n, noun) if n == planned else f"{n:,} of {plural(planned, noun)}"
+
+
 def are(n: int) -> str:
     """is, or are: after a number."""
     return "is" if n == 1 else "are"

@@ -73,7 +73,7 @@ def test_a_branch_that_does_nothing_is_named(tmp_path: Path, plan: dict[str, Any
         }
         records.write(tmp_path / "runs" / run / "probes.json", {"run_id": run, "measures": measures})
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "ablation/share/r", "a": "GF", "above": 0.5})
-    assert said(row) == ["GF's Mamba branch does nothing: it has 0.02 % of what zeroing either branch costs."]
+    assert said(row) == ["GF's branch m (mamba2) does nothing: it has 0.02 % of what zeroing either branch costs."]
 
 
 def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_path: Path, plan: dict[str, Any]) -> None:
@@ -160,9 +160,9 @@ def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best
 
 def test_cells_at_the_same_end_share_a_sentence() -> None:
     edges = [{"cell": name, "setting": "learning_rate", "end": "highest", "tried": 3} for name in ("A", "B")]
-    found = {"undertrained": [], "dead": [], "edges": edges, "versions": [], "shared": []}
+    found = {"lost": [], "close": [], "undertrained": [], "dead": [], "edges": edges, "versions": [], "shared": []}
     words = "A and B have the highest learning_rate of the 3 that were tried: a better one may lie beyond."
-    assert cautions({"tests": [{}], "cautions": found}) == [words]
+    assert cautions({"tests": [{}], "verdict": "supported", "cautions": found}) == [words]
     assert cautions({"tests": [], "cautions": found}) == []  # nothing was tested
 
 
