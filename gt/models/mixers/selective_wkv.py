@@ -20,8 +20,8 @@ from gt.seeds import Streams
 State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, conv - 1), and S
 
 # "Medium decay", "a sliding window memory" (lines 402-406 of document 0), has no number there. This one is the geometric middle
-# of one token and the record's training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token; half
-# of RWKV-6's channels have 0.947 or more in its bottom layer).
+# of one token and the record's training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token;
+# half of RWKV-6's channels have 0.947 or more in its bottom layer).
 MEDIUM_WINDOW = 16
 
 
