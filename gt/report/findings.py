@@ -101,9 +101,7 @@ def lowest(cells: Sequence[Cell], others: Sequence[Cell]) -> str:
     said = f"On {place} {of} {best.label} in `{best.study}`, after {trained}: {estimated(best.row)}."
     lower = min(others, key=lambda cell: cell.mean)
     if lower.mean < best.mean:
-        few = (
-            f"{text.plural(len(lower.losses), 'seed')} alone, {lower.label} in `{lower.study}` has {text.decimals(lower.mean)}"
-        )
+        few = f"{text.plural(len(lower.losses), 'seed')}, {lower.label} in `{lower.study}` has {text.decimals(lower.mean)}"
         said += f" Lower still, with {few}."
     return said
 
