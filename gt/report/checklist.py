@@ -174,11 +174,12 @@ def method(studies: Sequence[Results]) -> list[str]:
         "Intervals are Student’s t on the mean, or on the mean paired difference.",
         "A contrast has two tests: a two-sided paired t-test of no difference, and two one-sided tests (TOST) of the log ratio "
         f"to the baseline against a margin of {own.margin}, which was fixed in the code before any run. Both are adjusted by "
-        f"Holm over the contrasts of one corpus and tokenizer, at a level of {own.alpha}. The exact paired sign-flip test is "
+        f"Holm over the contrasts of one corpus and tokenizer, of which one without a test counts with p = 1, at a level of "
+        f"{own.alpha}. The exact paired sign-flip test is "
         f"given in the CSV and parquet files; with {text.plural(most.most_seeds, 'seed')} it cannot get below p = "
         f"{most.sign_flip_limit}.",
         "The lowest mean of several is chosen after seeing them, so it flatters the cell that has it. Runs that did not "
-        "complete are left out of means and pairs, and listed under Coverage.",
+        "complete are left out of means and pairs: what rests on fewer seeds for it says so, and they are listed under Coverage.",
     ]
 
 

@@ -7,7 +7,7 @@ completed and it has more than two seeds, for two choose a rate and show little;
   fewer seeds, if that is lower still.
 - What changing one thing alone does (`LEVERS`): among cells whose specifications differ in nothing else, the lowest and the
   highest; of several such groups of cells, of the one that has most, and of as many the one in which these are furthest apart.
-- Of the contrasts with baselines that are decided, the one with the largest difference to either side.
+- Of the contrasts with baselines that are decided, of all their pairs of seeds, the largest difference to either side.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ def alike(cells: Sequence[Cell], path: tuple[str, str]) -> list[Cell]:
 
 def contrasts(cells: Sequence[Cell]) -> str:
     """The largest differences to a baseline that are decided, to either side; empty without any."""
-    decided = [cell for cell in cells if cell.row["decided"] and cell.row["pairs"] > min(FEW, len(cell.losses) - 1)]
+    whole = [cell for cell in cells if cell.row["decided"] and cell.row["pairs"] == cell.row["pairs_planned"]]
+    decided = [cell for cell in whole if cell.row["pairs"] > FEW] or whole
     said = []
     for sign in (-1, 1):
         far = max(decided, key=lambda cell: sign * cell.row["difference"], default=None)

@@ -82,19 +82,16 @@ def test_holm_is_over_the_contrasts_of_one_corpus_and_tokenizer(whole: dict[str,
 
 
 def test_a_contrast_that_was_not_run_counts_as_one_that_shows_nothing(tmp_path: Path) -> None:
-    """GF and HY against GPT-2, before HY is run and after: HY is the same as GPT-2, so nothing changes for GF."""
-    plan, runs, out = study(tmp_path, seeds=3, variants={"GPT-2": 0.0, "GF": -0.12, "HY": 0.0004}, tokenizers=("char",))
-    hybrid = list(plan["cells"][2]["runs"].values())
-    for run in hybrid:
-        shutil.move(runs / run, tmp_path / run)
-    before = tables(plan, runs, out)["contrasts"].set_index("variant")
-    for run in hybrid:
-        shutil.move(tmp_path / run, runs / run)
-    after = tables(plan, runs, out)["contrasts"].set_index("variant")
-    for adjusted in ("p_holm", "p_equivalence_holm"):
-        assert np.isnan(before.loc["HY", adjusted])
-    assert before.loc["GF", "p_holm"] == after.loc["GF", "p_holm"] == pytest.approx(2 * after.loc["GF", "p"])
-    assert before[["planned", "n"]].to_numpy().tolist() == [[3, 3], [3, 0]]
+    """As an unrun claim does: that of GF is adjusted for two, before RWKV-6 is run and after."""
+    plan, runs, out = study(tmp_path, seeds=3, variants={"GPT-2": 0.0, "GF": -0.12, "RWKV-6": -0.08}, tokenizers=("char",))
+    for run in plan["cells"][2]["runs"].values():
+        shutil.rmtree(runs / run)
+    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
+        assert contrasts.loc["GF", adjusted] == pytest.approx(min(1.0, 2 * contrasts.loc["GF", raw]))
+        assert np.isnan(contrasts.loc["RWKV-6", adjusted])
+    assert contrasts[["planned", "n"]].to_numpy().tolist() == [[3, 3], [3, 0]]
+    assert contrasts.loc["RWKV-6", "verdict"] == "cannot be decided with 0 seeds"
 
 
 def test_curves_hold_every_record_and_lack_what_a_run_lacks(whole: dict[str, pd.DataFrame]) -> None:
