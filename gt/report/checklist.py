@@ -179,7 +179,7 @@ def method(studies: Sequence[Results]) -> list[str]:
         f"given in the CSV and parquet files; with {text.plural(most.most_seeds, 'seed')} it cannot get below p = "
         f"{most.sign_flip_limit}.",
         "The lowest mean of several is chosen after seeing them, so it flatters the cell that has it. Runs that did not "
-        "complete are left out of means and pairs: what rests on fewer seeds for it says so, and they are listed under Coverage.",
+        "complete are left out of means and pairs, and listed under Coverage; what rests on fewer seeds for it says so.",
     ]
 
 
