@@ -61,12 +61,9 @@ def deviations(studies: Sequence[Results]) -> list[str]:
         found.append(twice)
     for own in studies:
         about = f"{own.study}: " if several else ""
-        short = [row for row in own.cell_rows_in_order if 0 < row["completed"] < row["planned"]]
-        if short:
-            n = text.plural(len(short), "cell")
-            found.append(
-                f"{about}{n} {text.are(len(short))} judged with fewer seeds than planned: {_some(own, short, _seeds)}."
-            )
+        if cells := _short(own):
+            n = text.plural(len(cells), "cell")
+            found.append(f"{about}{n} {text.are(len(cells))} judged with fewer seeds than planned: {short(own)}.")
         empty = [row for row in own.cell_rows_in_order if not row["completed"]]
         if empty:
             n = text.plural(len(empty), "cell")
@@ -75,6 +72,16 @@ def deviations(studies: Sequence[Results]) -> list[str]:
             were = "was" if resumed == 1 else "were"
             found.append(f"{about}{text.plural(resumed, 'run')} {were} killed and went on from a checkpoint.")
     return found
+
+
+def _short(results: Results) -> list[dict[str, Any]]:
+    """The cells of which some runs completed and some did not."""
+    return [row for row in results.cell_rows_in_order if 0 < row["completed"] < row["planned"]]
+
+
+def short(results: Results) -> str:
+    """These cells, with how many of their seeds there are and what became of the others; empty without any."""
+    return _some(results, _short(results), _seeds)
 
 
 def absent(studies: Sequence[Results], claims: Sequence[Claim]) -> list[str]:
@@ -138,12 +145,13 @@ def compute(studies: Sequence[Results]) -> str:
 
 def environment_table(studies: Sequence[Results]) -> Table:
     """What the manifests say of where and with what the runs were made: the values of each, the most common first."""
-    runs = census(studies).records
+    counted = census(studies)
+    runs, noun = counted.records, counted.noun
     names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
     names |= {c: c.removeprefix("version/") for c in runs.columns if c.startswith("version/")}
     names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in runs.columns if c.startswith("code/")}
     known = {column: runs[column].dropna() for column in names}
-    found = [(names[c], _kernels(own) if c == "backend" else text.values(own)) for c, own in known.items()]
+    found = [(names[c], _kernels(own, noun) if c == "backend" else text.values(own, noun)) for c, own in known.items()]
     if len(started := runs["started"].dropna()):
         found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(runs['finished'].dropna()))}"))
     columns = (Column("what", "What", "left"), Column("value", "Value", "left", wraps=True))
@@ -151,7 +159,7 @@ def environment_table(studies: Sequence[Results]) -> Table:
     return Table("environment", "What the manifests of the runs say.", columns, rows)
 
 
-def _kernels(backends: Iterable[str]) -> str:
+def _kernels(backends: Iterable[str], noun: str) -> str:
     """chunks for ssd 64x64 (40 runs) and wkv6 32x32 (43 runs): what computed each recurrence, with the size of a head's state.
 
     backends: of each run as its manifest has it, operations with their implementations as JSON.
@@ -159,7 +167,7 @@ def _kernels(backends: Iterable[str]) -> str:
     counts = Counter(pair for own in backends for pair in json.loads(own).items())
     by_kernel: dict[str, list[str]] = {}
     for (operation, kernel), n in sorted(counts.items()):
-        by_kernel.setdefault(kernel, []).append(f"{operation} ({text.plural(n, 'run')})")
+        by_kernel.setdefault(kernel, []).append(f"{operation} ({text.plural(n, noun)})")
     return "; ".join(f"{kernel} for {text.listed(operations)}" for kernel, operations in by_kernel.items())
 
 

@@ -131,7 +131,8 @@ def of_several(results: Results) -> list[Block | None]:
 def compared(results: Results) -> list[Block | None]:
     """Comparisons with the baseline, figures, and evaluations."""
     own = results.study
-    about = Text("Measured on the trained models; `gt/evals` says how. Numbers in tables are means over seeds.")
+    means = f"Numbers in tables are means over seeds. {survivors(results)}".strip()
+    about = Text(f"Measured on the trained models; `gt/evals` says how. {means}")
     tables = [Tabular(table) for table in evaluation_tables(results)]
     sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
     figures, drawn = (
@@ -143,6 +144,12 @@ def compared(results: Results) -> list[Block | None]:
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,
     ]
+
+
+def survivors(results: Results) -> str:
+    """The cells whose numbers are of fewer seeds than planned; empty where there are none."""
+    short = checklist.short(results)
+    return f"Some are of fewer seeds than planned: {short}." if short else ""
 
 
 def comparison(results: Results, panel: Panel) -> Section | None:
@@ -166,7 +173,7 @@ def inside(results: Results, cells: bool = False) -> Section | None:
         return None
     about = Text(
         "Measured on the trained models and held-out text, through hooks; `gt/probes` says how. The record’s own form of a "
-        "measure, where it was another, stands beside it: it was taken from untrained models."
+        f"measure, where it was another, stands beside it: it was taken from untrained models. {survivors(results)}".strip()
     )
     main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
