@@ -97,7 +97,7 @@ def lowest(cells: Sequence[Cell], others: Sequence[Cell]) -> str:
     place = f"{best.row['corpus']}, {best.row['tokenizer']}"
     n = len({json.dumps({**cell.spec, "seed": None}, sort_keys=True) for cell in cells})  # several studies may have one
     several = f"{n} cells of more than {FEW} seeds" if len(cells) < len(others) else f"{n} cells"
-    of = "the only cell is" if n == 1 else f"the lowest mean loss of {several} is that of"
+    of = "the only cell is" if n == 1 else f"the lowest and so the best mean loss of {several} is that of"
     said = f"On {place} {of} {best.label} in `{best.study}`, after {trained}: {estimated(best.row)}."
     lower = min(others, key=lambda cell: cell.mean)
     if lower.mean < best.mean:

@@ -87,12 +87,15 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
     if judged:
         blocks.append(Text(counted(judged)))
     if several:
-        known = tuple(found(studies))
-        blocks += [Items(known, "What was found:") if known else None, Text(contrasts(studies))]
+        sentences = tuple(found(studies))
+        blocks += [Items(sentences, "What was found:") if sentences else None, Text(contrasts(studies))]
     else:
         blocks += [Text(finding) for finding in studies[0].findings]
     warnings = tuple(checklist.warnings(studies))
-    blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)
+    known = census(studies)
+    of = text.plural(known.records["run_id"].nunique(), "run")
+    what = f"the {len(known.records):,} records of {of}, one for each training," if known.repeated else "the runs"
+    blocks.append(Items(warnings, f"Read with care. How {what} were made:", care=True) if warnings else None)
     return blocks
 
 
