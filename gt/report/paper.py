@@ -81,16 +81,16 @@ def paper(
 
 
 def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block | None]:
-    """What was asked, what became of the claims, and what was found."""
+    """What was asked, what was found, and what became of the claims."""
     several = len(studies) > 1
     blocks: list[Block | None] = [Text(asked(studies, judged) if several else studies[0].description)]
-    if judged:
-        blocks.append(Text(counted(judged)))
     if several:
         sentences = tuple(found(studies))
         blocks += [Items(sentences, "What was found:") if sentences else None, Text(contrasts(studies))]
     else:
         blocks += [Text(finding) for finding in studies[0].findings]
+    if judged:
+        blocks.append(Text(counted(judged)))
     warnings = tuple(checklist.warnings(studies))
     known = census(studies)
     of = text.plural(known.records["run_id"].nunique(), "run")
@@ -105,7 +105,7 @@ def contrasts(studies: Sequence[Results]) -> str:
     few = f", {known.on_two} of them on two pairs" if known.on_two else ""
     unpaired = f"; {known.unpaired} {'has' if known.unpaired == 1 else 'have'} no pair of seeds" if known.unpaired else ""
     return (
-        f"Beside the claims, each study compares its models with a baseline, paired by seed: {known.decided} of "
+        f"Each study compares its models with a baseline, paired by seed: {known.decided} of "
         f"{text.plural(known.contrasts, 'contrast')} {text.are(known.decided)} decided{few}{unpaired}."
     )
 
