@@ -18,9 +18,9 @@ from statistics import fmean, linear_regression
 from typing import Any
 
 from gt.analysis.efficiency import north_star
+from gt.analysis.statistics import exp
 
 Json = dict[str, Any]
-LARGEST = 700.0  # of which exp is a number
 COLUMNS = ("metric", "at", "value", "lower", "upper", "n")
 
 
@@ -60,7 +60,7 @@ def _context(evaluation: Json) -> Iterator[Json]:
     trained = measured["trained_length"]
     if trained in losses:
         for context, loss in losses.items():
-            yield _row("context/perplexity_ratio", math.exp(min(loss - losses[trained], LARGEST)), context)
+            yield _row("context/perplexity_ratio", exp(loss - losses[trained]), context)
     within = [context for context in losses if context <= trained]
     if len(within) > 1:
         slope, _ = linear_regression([math.log2(context) for context in within], [losses[context] for context in within])
@@ -122,4 +122,4 @@ def _north_star(evaluation: Json, dollars_per_hour: float) -> Iterator[Json]:
     for cell in cells:
         speed, loss = cell["training_tokens_per_second"], losses.get(cell["length"])
         if cell["batch"] == largest and speed is not None and loss is not None:
-            yield _row("cost/north_star", north_star(speed, dollars_per_hour, math.exp(min(loss, LARGEST))), cell["length"])
+            yield _row("cost/north_star", north_star(speed, dollars_per_hour, exp(loss)), cell["length"])

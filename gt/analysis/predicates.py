@@ -40,6 +40,7 @@ from gt.analysis.statistics import (
     beyond,
     bootstrap_interval,
     detectable,
+    exp,
     mean_interval,
     rank_correlation,
     seeds_needed,
@@ -239,7 +240,7 @@ class Judge:
             p_refute=down if above else up,
             p_equivalent=equivalent,
             p_sign_flip=sign_flip_p(z) if limit == 0 and len(z) <= EXACT_SEEDS else None,
-            detectable=math.expm1(seen) if log and seen is not None else seen,
+            detectable=exp(seen) - 1 if log and seen is not None else seen,
             needed=seeds_needed(sd, difference=least, alpha=self.alpha),
         )
 
@@ -265,7 +266,7 @@ class Judge:
             p_support=_p(inside),
             p_refute=min(1.0, 2 * outside),
             outside="below" if mean < bottom else "above" if mean > top else "",
-            detectable=math.expm1(seen) if log and seen is not None else seen,
+            detectable=exp(seen) - 1 if log and seen is not None else seen,
             needed=needed,
         )
 
@@ -360,10 +361,10 @@ def _test(words: str, values: dict[int, float], log: bool, e: Estimate, scale: s
     """A test of values by seed, shown on their own scale where they are logarithms of ratios."""
     bootstrap = bootstrap_interval(list(values.values()))
     if log:
-        values = {seed: math.exp(value) for seed, value in values.items()}
-        mean, lower, upper = (None if v is None else math.exp(v) for v in (e.mean, e.lower, e.upper))
+        values = {seed: exp(value) for seed, value in values.items()}
+        mean, lower, upper = (None if v is None else exp(v) for v in (e.mean, e.lower, e.upper))
         e = Estimate(e.n, mean, None, lower, upper)
-        bootstrap = (math.exp(bootstrap[0]), math.exp(bootstrap[1])) if bootstrap else None
+        bootstrap = (exp(bootstrap[0]), exp(bootstrap[1])) if bootstrap else None
     scale = scale or ("ratio" if log else "value")
     return Test(words, e.n, scale, e.mean, e.lower, e.upper, bootstrap=bootstrap, by_seed=values, **rest)
 

@@ -28,6 +28,8 @@ EXACT_CELLS = 8
 # From this n on, a bootstrap has something to draw from.
 BOOTSTRAP_SEEDS = 10
 POWER = 0.8
+# Of which exp is a number.
+LARGEST = 700.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Equivalence:
     upper: float | None
     p: float | None
     verdict: str
+
+
+def exp(value: float) -> float:
+    """e^value, or the largest that is a number: losses and logarithms of ratios can be beyond that, and so can their bounds."""
+    return math.exp(min(value, LARGEST))
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -127,7 +134,7 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
     log_ratio = [math.log(a[seed] / b[seed]) for seed in _common(a, b)]
     low, high = math.log(1 - margin), math.log(1 + margin)
     e, p = mean_interval(log_ratio, 1 - 2 * alpha), within(log_ratio, low, high)
-    ratio = math.exp(e.mean) if e.mean is not None else None
+    ratio = exp(e.mean) if e.mean is not None else None
     if e.mean is None or e.lower is None or e.upper is None:
         return Equivalence(e.n, margin, ratio, None, None, None, "inconclusive")
     if low < e.lower and e.upper < high:
@@ -135,7 +142,7 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
         verdict = ("lower" if e.mean < 0 else "higher") + " within margin" if seen else "equivalent"
     else:
         verdict = "different" if e.upper < low or e.lower > high else "inconclusive"
-    return Equivalence(e.n, margin, ratio, math.exp(e.lower), math.exp(e.upper), p, verdict)
+    return Equivalence(e.n, margin, ratio, exp(e.lower), exp(e.upper), p, verdict)
 
 
 def beyond(values: Sequence[float], bound: float, side: Literal["above", "below"]) -> float | None:

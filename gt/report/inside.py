@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from gt.analysis.statistics import mean_interval
+from gt.analysis.statistics import exp, mean_interval
 from gt.probes.thresholds import RED_FLAGS, TESTS, Check
 from gt.probes.thresholds import Table as Bounds
 from gt.probes.verdicts import Outcome, judge
@@ -312,7 +312,7 @@ def tests_table(cells: list[Measured]) -> Table:
 
 
 def _exp(value: float | None) -> float | None:
-    return None if value is None else math.exp(value)
+    return None if value is None else exp(value)
 
 
 def _between(lower: float | None, upper: float | None) -> str:

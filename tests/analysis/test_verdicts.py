@@ -252,6 +252,17 @@ def test_a_ratio_is_compared_in_logarithms_and_shown_as_it_is(tmp_path: Path) ->
     assert (test.lower, test.upper) == (pytest.approx(math.exp(low)), pytest.approx(math.exp(high)))
 
 
+def test_a_ratio_that_two_seeds_know_nothing_of_has_bounds_that_are_numbers(tmp_path: Path) -> None:
+    """Between 1e-30 and 1e30 two seeds leave a ratio open by hundreds of powers of ten."""
+    cells = {"GF": [1e-30, 1e30], "HY": [1.0, 1.0]}
+    predicate = {"test": "threshold", "metric": "val/loss", "a": "GF", "b": "HY", "above": 2}
+    own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C={"predicate": [predicate], "seeds": 2})["C"]
+    (test,) = own.tests
+    assert own.verdict == "inconclusive"
+    assert test.estimate == pytest.approx(1)
+    assert all(math.isfinite(float(bound or 0)) for bound in (test.lower, test.upper, test.detectable))
+
+
 def test_a_ratio_of_what_is_not_above_zero_is_not_tested(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", **{"gate/drift": {"GF": [0.1, -0.1, 0.2, 0.1, 0.1], "HY": [1.0] * 5}})
     own = verdicts(tmp_path, study, C={**compare("GF", "HY", scale="ratio"), "metric": "gate/drift"})["C"]
