@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parent
 
 # What decides the numbers of a trained model, in the order of the imports.
 TRAINING_PARTS = ("seeds", "spec", "data", "ops", "models", "training")
-# What decides the numbers that are measured inside of it.
-PROBING_PARTS = ("probes", "evals/subject")
+# What decides, with those, the numbers that are measured inside of it: all that `gt.probes` imports.
+PROBING_PARTS = ("probes", "evals/subject", "evals/generation")
 
 
 @cache

@@ -413,9 +413,10 @@ def test_the_headline_is_between_its_marks_and_says_what_was_found(published: Pa
     assert text.startswith("# Name\n") and text.endswith(f"{END}\n\nMore.\n") and "old" not in text
     (figure,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert Path(figure).is_file()
-    assert "Published: 15 runs of 1 study." in text
+    assert "15 runs of 1 study are published." in text
     mean = sum(records.bits_per_byte("GF", "char", seed) for seed in range(3)) / 3
-    assert f"the lowest mean is that of GF: {mean:.4f} bits per byte" in text
+    assert "is that of GF in `synthetic`, after 250 steps of 1,024 tokens at a learning rate of 0.003: " in text
+    assert f"{mean:.4f} bits per byte" in text
 
 
 def test_a_readme_without_the_marks_is_bad_input(published: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ CONTRAST = (
         "factors",
         "baseline",
         "metric",
+        "planned",
         "n",
         "difference",
         "sd",
@@ -55,6 +56,8 @@ CONTRAST = (
     *("p", "p_holm", "p_sign_flip", "margin", "ratio", "ratio_lower", "ratio_upper", "p_equivalence", "p_equivalence_holm"),
     *("verdict", "decided"),
 )
+# The columns of a measure of an evaluation, also where no run was evaluated.
+EVALUATION = ("cell", "label", "variant", "corpus", "tokenizer", "factors", "seed", "run_id", *evaluations.COLUMNS)
 # The columns of a probe's measure, also where no run was looked into.
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
 # The n-gram models whose loss a network is set against, the weakest first.
@@ -100,7 +103,7 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
         for run in runs
         for row in evaluations.rows(run.record.evaluation, price)
     ]
-    write_table(out / "evaluations.parquet", as_table(measured, ("label", "corpus", "tokenizer", *evaluations.COLUMNS)))
+    write_table(out / "evaluations.parquet", as_table(measured, EVALUATION))
     write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
@@ -245,17 +248,18 @@ def _cell_row(cell: Json, rows: list[Json]) -> Json:
 def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
-    A cell of other seeds, as those have that tune a rate, has no baseline. p values are adjusted by Holm over the contrasts of
-    one corpus and tokenizer (the family) for which there is a test.
+    A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
+    the contrasts of one corpus and tokenizer (the family). One without a test counts with p = 1, as a claim does, so that it
+    matters to no verdict whether the others have run.
     """
     place = {
         cell["id"]: (cell["corpus"], cell["tokenizer"], json.dumps(cell["factors"], sort_keys=True)) for cell in plan["cells"]
     }
     baselines = {place[cell["id"]]: cell for cell in plan["cells"] if cell["variant"] == plan["baseline"]}
 
-    def baseline(cell: Json) -> str | None:
+    def baseline(cell: Json) -> Json | None:
         other = baselines.get(place[cell["id"]])
-        return other["id"] if other and other["runs"].keys() & cell["runs"].keys() else None
+        return other if other and other["runs"].keys() & cell["runs"].keys() else None
 
     values: dict[str, dict[int, float]] = {cell_id: {} for cell_id in place}
     for row in rows:
@@ -263,23 +267,25 @@ def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
             values[row["cell"]][row["seed"]] = row[MAIN]
     result = [_contrast(cell, baseline(cell), values) for cell in plan["cells"] if cell["variant"] != plan["baseline"]]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
-        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["p"] is not None]
+        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
         for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
-            for row, value in zip(members, holm([row[raw] for row in members]), strict=True):
-                row[adjusted] = value
+            for row, value in zip(members, holm([1.0 if row[raw] is None else row[raw] for row in members]), strict=True):
+                row[adjusted] = None if row[raw] is None else value
     for row in result:
         row["verdict"] = _verdict(row)
         row["decided"] = row["verdict"] in VERDICTS
     return result
 
 
-def _contrast(cell: Json, baseline: str | None, values: dict[str, dict[int, float]]) -> Json:
-    own, other = values[cell["id"]], values[baseline] if baseline else {}
+def _contrast(cell: Json, baseline: Json | None, values: dict[str, dict[int, float]]) -> Json:
+    """planned: the pairs that there are if all runs complete; n: those that there are."""
+    own, other = values[cell["id"]], values[baseline["id"]] if baseline else {}
     d, e = paired_difference(own, other), equivalence(own, other, MARGIN, ALPHA)
     return {
         **_identity(cell),
-        "baseline": baseline,
+        "baseline": baseline["id"] if baseline else None,
         "metric": MAIN,
+        "planned": len(baseline["runs"].keys() & cell["runs"].keys()) if baseline else 0,
         "n": d.n,
         "difference": d.mean,
         "sd": d.sd,

@@ -1,5 +1,5 @@
-"""What a reader must know of a claim's cells beside its test: how little they learned, what is dead in them, what made them,
-what they shared a device with.
+"""What a reader must know of a claim's cells beside its test: which seeds they lost, how little they learned and differ, what
+is dead in them, what made them, what they shared a device with.
 
 None of it changes a verdict; each can make it say less than it seems to.
 """
@@ -14,16 +14,38 @@ from typing import Any, Literal
 
 from gt.analysis.aggregate import MAIN, ORDERS, label
 from gt.analysis.claims import Place
-from gt.analysis.phrases import BRANCHES
-from gt.analysis.values import Values, is_count
+from gt.analysis.values import SHARE, Values, is_count
 from gt.fingerprint import TRAINING_PARTS
 from gt.probes.metrics import metric
+from gt.study import specification
 
 Json = dict[str, Any]
 # Units of what is the slower the more a device has to do beside.
 SPEEDS = ("s", "tokens/s", "tokens/$")
 # A branch with less of what ablation costs than this does nothing.
 DEAD = 1e-3
+# Of what a ratio near one means the same for all models.
+LOSSES = (MAIN, "val/loss", "test/bits_per_byte", "test/loss")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A cell whose numbers rest on fewer seeds than were planned. seeds: the others, by what became of them."""
+
+    cell: str
+    completed: int
+    planned: int
+    seeds: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Close:
+    """Two cells whose losses are within a margin in which they would count as the same. share: a less b, over b."""
+
+    a: str
+    b: str
+    share: float
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -40,10 +62,11 @@ class Undertrained:
 
 @dataclass(frozen=True)
 class Dead:
-    """A branch that does nothing in a cell, by its letter and its share of what zeroing either branch costs."""
+    """A branch that does nothing in a cell: its letter, its mixer, and its share of what zeroing either branch costs."""
 
     cell: str
     branch: str
+    mixer: str
     share: float
 
 
@@ -63,6 +86,8 @@ class Cautions:
     shared: the cells whose speeds are read, if other runs were on their devices.
     """
 
+    lost: list[Lost]
+    close: list[Close]
     undertrained: list[Undertrained]
     dead: list[Dead]
     edges: list[Edge]
@@ -70,15 +95,24 @@ class Cautions:
     shared: list[str]
 
 
-def cautions(compared: Sequence[Sequence[Place]], tuned: Sequence[tuple[Json, Sequence[Json]]], values: Values) -> Cautions:
-    """compared: what each predicate of a claim reads. tuned: its cells whose settings others chose, with these.
+def cautions(
+    compared: Sequence[Sequence[Place]],
+    pairs: Sequence[tuple[Place, Place, float]],
+    tuned: Sequence[tuple[Json, Sequence[Json]]],
+    values: Values,
+) -> Cautions:
+    """compared: what each predicate of a claim reads. pairs: what it compares without a least difference, each with the share
+    that would not matter. tuned: its cells whose settings others chose, with these.
 
     What is counted depends neither on training nor on its code; what is measured before training does not depend on training.
     """
     read = [[place for place in places if not is_count(place.metric)] for places in compared]
     trained = _cells([place for places in read for place in places if not place.metric.startswith("initial/")])
+    chosen = [own for _, choices in tuned for own in choices]
     mixed = [place for places in read for place in places if len(_versions(_cells(places), values)) > 1]
     return Cautions(
+        [lost for cell in {cell["id"]: cell for cell in (*trained, *chosen)}.values() if (lost := _lost(cell, values))],
+        [close for a, b, margin in pairs if (close := _close(a, b, margin, values))],
         [own for cell in trained if (own := _undertrained(cell, values))],
         [own for cell in trained for own in _dead(cell, values)],
         [own for cell, choices in tuned for own in _edges(cell, choices)],
@@ -94,6 +128,25 @@ def cautions(compared: Sequence[Sequence[Place]], tuned: Sequence[tuple[Json, Se
 def _cells(places: Sequence[Place]) -> list[Json]:
     """The cells of places, once each."""
     return list({place.cell["id"]: place.cell for place in places}.values())
+
+
+def _lost(cell: Json, values: Values) -> Lost | None:
+    statuses = values.statuses(cell)
+    seeds: dict[str, list[int]] = {}
+    for seed, status in statuses.items():
+        if status != "completed":
+            seeds.setdefault(status, []).append(seed)
+    completed = list(statuses.values()).count("completed")
+    return Lost(label(cell), completed, len(statuses), seeds) if seeds else None
+
+
+def _close(a: Place, b: Place, margin: float, values: Values) -> Close | None:
+    first, second = values.of(a), values.of(b)
+    seeds = first.keys() & second.keys()
+    if not seeds or a.metric != b.metric or a.metric not in LOSSES:
+        return None
+    share = fmean(first[seed] for seed in seeds) / fmean(second[seed] for seed in seeds) - 1
+    return Close(label(a.cell), label(b.cell), share, margin) if abs(share) < margin else None
 
 
 def _undertrained(cell: Json, values: Values) -> Undertrained | None:
@@ -112,9 +165,10 @@ def _mean(values: Iterable[float | None]) -> float:
 
 
 def _dead(cell: Json, values: Values) -> list[Dead]:
-    shares = {letter: values.of(Place("", cell, f"ablation/share/{letter}", None)) for letter in BRANCHES}
-    means = {letter: fmean(own.values()) for letter, own in shares.items() if own}
-    return [Dead(label(cell), letter, mean) for letter, mean in means.items() if abs(mean) < DEAD]
+    shares = {letter: values.of(Place("", cell, f"{SHARE}{letter}", None)) for letter in values.branches(cell["id"])}
+    dead = {letter: mean for letter, own in shares.items() if own and abs(mean := fmean(own.values())) < DEAD}
+    mixers = specification(values.plan, cell)["model"]["mixers"] if dead else {}
+    return [Dead(label(cell), letter, mixers[letter]["name"], mean) for letter, mean in dead.items()]
 
 
 def _edges(cell: Json, choices: Sequence[Json]) -> Iterator[Edge]:

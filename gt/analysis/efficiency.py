@@ -1,8 +1,8 @@
 """Quality for its price. Every measure here rises when the model gets better, faster or cheaper.
 
 The record's compute-efficiency ratio was perplexity over time, or over FLOPs: a worse model had more of it (flaw F-24). What
-its first document calls the north star, "tokens processed per dollar per unit of quality" (seed 001 L177), is the N* of claim
-C-D-16. Perplexities are a token's, so that both are for comparisons under one tokenizer.
+its first document calls the north star, "tokens processed per dollar per unit of quality" (line 177 of document 1), is N* in
+claim C-D-16. Perplexities are a token's, so that both are for comparisons under one tokenizer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gt.analysis.aggregate import label
+from gt.analysis.aggregate import MARGIN, label
 from gt.analysis.claims import (
     Cell,
     Claim,
@@ -103,11 +103,21 @@ class Judge:
         if place is None:
             raise Undecidable(f"the arm has no cell for {title(cell)}")
         found = self.values.of(place)
+        self._survivors(place)
         if not found:
             raise NotMeasured(f"{place.cell['id']} has no {phrase(place.metric)}")
         if len(found) == 1 and is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         return found
+
+    def _survivors(self, place: Place) -> None:
+        """Undecidable where seeds diverged and too few are left: those that did not would speak for all."""
+        statuses = self.values.statuses(place.cell)
+        diverged = [str(seed) for seed, status in statuses.items() if status == "diverged"]
+        least = 1 if is_count(place.metric) else self.claim.seeds
+        if diverged and (completed := list(statuses.values()).count("completed")) < least:
+            lost = f"{len(diverged)} of {len(statuses)} seeds of {place.cell['id']} diverged ({', '.join(diverged)})"
+            raise Undecidable(f"{lost}; {completed} completed, and a verdict needs {least}")
 
     def name(self, cell: Cell) -> str:
         place = self.place(cell, "val/loss")
@@ -123,6 +133,18 @@ class Judge:
         """All that the claim reads."""
         return [place for places in self.compared() for place in places]
 
+    def pairs(self) -> list[tuple[Place, Place, float]]:
+        """What is compared without a least difference, and the share within which they would count as the same: the claim's own
+        margin, or that of contrasts where it has none. One in units of the metric is no share.
+        """
+        found: list[tuple[Place, Place, float]] = []
+        for own in self.claim.predicate:
+            if isinstance(own, Compare) and own.by == 0 and (own.margin is None or own.scale == "ratio"):
+                a, others = self.place(own.a, own.metric), own.b if isinstance(own.b, list) else [own.b]
+                places = [place for b in others if (place := self.place(b, own.metric)) is not None]
+                found += [(a, place, own.margin or MARGIN) for place in places if a is not None]
+        return found
+
     def tuned(self) -> list[tuple[Json, list[Json]]]:
         """The cells that others chose, each with those that chose it."""
         pairs = [(cell, metric) for predicate in self.claim.predicate for cell, metric in cells_of(predicate) if cell.tuned_by]
@@ -130,12 +152,13 @@ class Judge:
         return [(place.cell, tuning) for place, tuning in found if place is not None]
 
     def missing(self) -> list[str]:
-        """The cells that have not enough completed seeds, or not the metric."""
+        """The cells of which not enough seeds have been run, or not the metric measured; those that tune need all of theirs."""
         cells = [cell for predicate in self.claim.predicate for cell, _ in cells_of(predicate)]
-        tuning = [Place("", own, "val/loss", None) for cell in cells for own in self.places.tuning(cell)]
-        found = [f"{place.cell['id']}: no seed" for place in tuning if not self.values.of(place)]
+        tuning = [(own["id"], list(self.values.statuses(own).values())) for cell in cells for own in self.places.tuning(cell)]
+        run = [(cell, sum(own in ("completed", "diverged") for own in statuses), len(statuses)) for cell, statuses in tuning]
+        found = [f"{cell}: {done} of {planned} seeds" for cell, done, planned in run if done < planned]
         for place in self.places_read():
-            statuses = [self.values.status.get((place.cell["id"], int(seed))) for seed in place.cell["runs"]]
+            statuses = list(self.values.statuses(place.cell).values())
             done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")
             if done < self.claim.seeds:
                 found.append(f"{place.cell['id']}: {done} of {self.claim.seeds} seeds")
@@ -363,5 +386,5 @@ def one_of(tests: Sequence[Test]) -> Test:
 def _joined(tests: Sequence[Test], shown: Test, p_support: float, p_refute: float, needed: str) -> Test:
     if len(tests) == 1:
         return tests[0]
-    words = f"{shown.words} (the decisive one of {len(tests)} {needed})"
+    words = f"{shown.words} (of {len(tests)} comparisons {needed}, the one that decides)"
     return replace(shown, words=words, p_support=p_support, p_refute=p_refute, p_equivalent=None, p_sign_flip=None)

@@ -11,6 +11,7 @@ trend over ordered cells (`trend`, Page's test). `detectable` and `seeds_needed`
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from gt.numbers import exponential
 
 # 2^n sign patterns are enumerated up to this n.
 EXACT_SEEDS = 20
+# All orders of so many cells are enumerated.
+EXACT_CELLS = 8
 # From this n on, a bootstrap has something to draw from.
 BOOTSTRAP_SEEDS = 10
 POWER = 0.8
@@ -168,7 +171,7 @@ def bootstrap_interval(values: Sequence[float], confidence: float = 0.95) -> tup
 class RankCorrelation:
     """A rank correlation over cells, one a seed: mean, sd and 95 % interval over seeds, and the seeds' own.
 
-    p: two-sided, of `against` as the mean. None below two seeds.
+    p: two-sided, of `against` as the mean; exact where that is 0 and the cells are few. None below two seeds.
     """
 
     by_seed: list[float]
@@ -189,9 +192,11 @@ def rank_correlation(
     """Kendall's tau-b or Spearman's rho of x and y over cells, within each seed. x, y: (seeds, cells), at least 3 cells.
 
     The cells are given and the seeds are the sample: an interval over seeds says how well the order of these cells is known,
-    nothing of other cells. Ranks are coarse, and seeds that all agree would have no spread, so the sd is taken to be one swap
-    of neighbours at least. With 3 or 4 cells Spearman's p is a little too small (0.065 for 0.05 at 5 seeds, simulated), and
-    Kendall's is right. ValueError where all cells of a seed are tied.
+    nothing of other cells. Of no correlation, and up to `EXACT_CELLS` cells, p is exact: every order of a seed's cells is as
+    likely as any other, as in Page's test. Else it is a t-test over seeds. Ranks are coarse, and seeds that all agree would
+    have no spread, so the sd is taken to be one swap of neighbours at least; against 0.5 with 4 to 8 cells Spearman's t-test
+    is a little too small all the same (up to 0.08 for 0.05 at 5 seeds, simulated under Mallows' model). ValueError where all
+    cells of a seed are tied.
     """
     a, b = _finite(x), _finite(y)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] < 3:
@@ -207,25 +212,72 @@ def rank_correlation(
     sd = max(float(np.std(by_seed, ddof=1)), swap)
     error = sd / math.sqrt(n)
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
-    p = 2 * float(special.stdtr(n - 1, -abs(mean - against) / error))
+    if against == 0 and k <= EXACT_CELLS:
+        p = _exact_p(by_seed, tuple((_ranks(own), _ranks(other)) for own, other in zip(a, b, strict=True)), kind)
+    else:
+        p = 2 * float(special.stdtr(n - 1, -abs(mean - against) / error))
     return RankCorrelation(by_seed, mean, sd, max(-1.0, mean - half), min(1.0, mean + half), p)
+
+
+# The ranks of cells, from the lowest on: all that the orders of them depend on.
+Ranks = tuple[float, ...]
+
+
+def _ranks(values: np.ndarray) -> Ranks:
+    return tuple(sorted(stats.rankdata(values).tolist()))
+
+
+@cache
+def _orders(x: Ranks, y: Ranks, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rank correlations (`_units`) of x with all orders of y, and how likely each is if no order is likelier."""
+    orders = np.array(list(itertools.permutations(y)))
+    if kind == "kendall":
+        i, j = np.triu_indices(len(x), 1)
+        signs = np.sign(np.subtract(*np.array(x)[np.array([i, j])]))
+        products = sum(s * np.sign(orders[:, p] - orders[:, q]) for s, p, q in zip(signs, i, j, strict=True))
+        scale = math.sqrt(np.count_nonzero(signs) * np.count_nonzero(orders[0, i] - orders[0, j]))
+    else:
+        left, right = np.array(x) - np.mean(x), orders - np.mean(y)
+        products, scale = right @ left, math.sqrt(float(left @ left) * float(right[0] @ right[0]))
+    values, counts = np.unique(_units(products / scale), return_counts=True)
+    return values, counts / len(orders)
+
+
+def _units(correlations: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Correlations in ten-thousandths: whole numbers, so that their sums are few, and ties are ties."""
+    return np.rint(np.asarray(correlations) * 1e4).astype(np.int64)
+
+
+@cache
+def _sums(ranks: tuple[tuple[Ranks, Ranks], ...], kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the correlations of all seeds can add up to, and how likely that is."""
+    sums: np.ndarray = np.zeros(1, np.int64)
+    likely: np.ndarray = np.ones(1)
+    for x, y in ranks:
+        values, own = _orders(x, y, kind)
+        every, where = np.unique(np.add.outer(sums, values), return_inverse=True)
+        sums, likely = every, np.bincount(where.ravel(), np.outer(likely, own).ravel())
+    return sums, likely
+
+
+def _exact_p(by_seed: Sequence[float], ranks: tuple[tuple[Ranks, Ranks], ...], kind: str) -> float:
+    """Two-sided p of the seeds' correlations together, if every order of a seed's cells is as likely as any other."""
+    (sums, likely), seen = _sums(ranks, kind), _units(by_seed).sum()
+    above, below = float(likely[sums >= seen].sum()), float(likely[sums <= seen].sum())
+    return min(1.0, 2 * min(above, below))
 
 
 @dataclass(frozen=True)
 class Trend:
     """How a number goes over ordered cells.
 
-    p_rising, p_falling: Page's L. slope: least squares on x, one a seed, with its 95 % t interval. isotonic: the nearest
-    means that go the way of the slope without turning back, and `isotonic_r2` the share of the variance between the cells'
-    means that they keep: 1 for a monotone row.
+    p_rising, p_falling: Page's L. slope: least squares on x, one a seed, with its 95 % t interval.
     """
 
     n: int
     p_rising: float
     p_falling: float
     slope: Estimate
-    isotonic: list[float]
-    isotonic_r2: float
 
 
 def trend(x: Sequence[float], y: Sequence[Sequence[float]]) -> Trend:
@@ -234,18 +286,14 @@ def trend(x: Sequence[float], y: Sequence[Sequence[float]]) -> Trend:
     Page's (1963) test for ordered alternatives in blocks: cells are ranked within each seed, and under the null every order
     of a seed's cells is as likely as any other. It is the test for blocks; Jonckheere's is for unpaired groups. Exact for small
     tables, else by the normal distribution (scipy's choice). It shows that the row rises somewhere and does not say that
-    every step does: see the isotonic fit (Barlow et al. 1972, by pool-adjacent-violators), or test the steps.
+    every step does, which a test of the steps would.
     """
     a, b = _finite(x), _finite(y)
     if b.ndim != 2 or b.shape[0] < 2 or b.shape[1] < 3 or a.shape != b.shape[1:] or (np.diff(a) <= 0).any():
         raise ValueError(f"y {b.shape} must be (seeds, cells), at least (2, 3), and x {a.shape} rising")
     rising, falling = (float(stats.page_trend_test(table).pvalue) for table in (b, -b))
     slope = mean_interval([float(np.polynomial.polynomial.polyfit(a, row, 1)[1]) for row in b])
-    means = b.mean(axis=0)
-    fit = optimize.isotonic_regression(means, increasing=bool(slope.mean is not None and slope.mean >= 0)).x
-    total = float(((means - means.mean()) ** 2).sum())
-    kept = 1 - float(((means - fit) ** 2).sum()) / total if total else 1.0
-    return Trend(len(b), rising, falling, slope, fit.tolist(), kept)
+    return Trend(len(b), rising, falling, slope)
 
 
 def power(difference: float, sd: float, n: int, alpha: float = 0.05) -> float:

@@ -17,6 +17,8 @@ from gt.records import read_json
 
 Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
+# A branch's share of what zeroing either costs, by its letter.
+SHARE = "ablation/share/"
 
 
 def is_registered(name: str) -> bool:
@@ -56,6 +58,16 @@ class Values:
         if key not in self._known:
             self._known[key] = self._read(*key)
         return self._known[key]
+
+    def statuses(self, cell: Json) -> dict[int, str]:
+        """What became of each planned seed of a cell."""
+        return {int(seed): self.status.get((cell["id"], int(seed)), "missing") for seed in cell["runs"]}
+
+    def branches(self, cell: str) -> list[str]:
+        """The letters of the branches that were taken out of a cell's networks."""
+        rows = self._rows.get("probes", {}).get(cell)
+        names = [] if rows is None else list(dict.fromkeys(rows["name"]))
+        return [name.removeprefix(SHARE) for name in names if name.startswith(SHARE)]
 
     def completed(self, cell: str) -> list[Json]:
         """The rows of `runs.parquet` of a cell's completed runs."""
@@ -113,8 +125,14 @@ class Values:
         return [(name, at) for name, at in found if is_registered(name)]
 
     def best(self, cells: list[Json], tuning: list[Json]) -> list[Json]:
-        """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run."""
-        losses = [list(self.of(Place("", cell, "val/loss", None)).values()) for cell in tuning]
-        means = [float(np.mean(own)) if own else math.inf for own in losses]
-        chosen = tuning[means.index(min(means))]["factors"]
+        """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run.
+
+        One that has lost a run comes after all that completed: the mean of the others is of the seeds that it suited.
+        """
+
+        def rank(cell: Json) -> tuple[bool, float]:
+            losses = list(self.of(Place("", cell, "val/loss", None)).values())
+            return len(losses) < len(cell["runs"]), float(np.mean(losses)) if losses else math.inf
+
+        chosen = min(tuning, key=rank)["factors"]
         return [cell for cell in cells if cell["factors"] == chosen]

@@ -85,7 +85,7 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         late = registration.exploratory(name, claim, entries, started)
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
-        warned = cautions(judge.compared(), judge.tuned(), values)
+        warned = cautions(judge.compared(), judge.pairs(), judge.tuned(), values)
         about = (name, arm, study, claim.group, claim.alpha, has_margin, cells, values.budgets(cells), warned)
         result = Judgement(*about, [], judge.missing(), late)
         if not result.missing:
@@ -131,7 +131,8 @@ class Row:
     """A claim with all that is known of it: its own judgement, and those of its arms in the order of `arms.yaml`.
 
     explained_by: where the claim fails, the arms that support it: what the record had and its cells have not. confounded: arms
-    that support it as well, and explain nothing, for their runs were trained with another budget.
+    that support it as well, and explain nothing, for their runs were trained with another budget. registered: when it was
+    entered as it stands (ISO 8601), None if it was not.
     """
 
     id: str
@@ -141,6 +142,7 @@ class Row:
     arms: dict[str, Json]
     explained_by: list[str]
     confounded: list[str]
+    registered: str | None
 
     @property
     def tested(self) -> bool:
@@ -150,7 +152,7 @@ class Row:
 
 def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
     """Every claim, in the order of the files, with what the studies in these folders say of it."""
-    claims, arms = load_claims(claims_folder), load_arms(claims_folder)
+    claims, arms, entries = load_claims(claims_folder), load_arms(claims_folder), registration.read(claims_folder)
     found: dict[tuple[str, str], Json] = {}
     for folder in folders:
         if (folder / "claims.json").exists():
@@ -163,7 +165,8 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         fails = verdict in ("refuted", "equivalent")
         holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if own and fails else []
         alike = [arm for arm in holds if own and under[arm]["budgets"] == own["budgets"]]
-        rows.append(Row(name, claim, verdict, own, under, alike, [arm for arm in holds if arm not in alike]))
+        entered = entries[name]["time"] if name in entries and entries[name]["sha256"] == claim.sha256 else None
+        rows.append(Row(name, claim, verdict, own, under, alike, [arm for arm in holds if arm not in alike], entered))
     return rows
 
 

@@ -1,8 +1,8 @@
-"""What 8-bit states and decays cost in loss: quantisation simulated in a trained model (seed 001 L98-114, claim C-D-15).
+"""What 8-bit states and decays cost in loss: quantisation simulated in a trained model (claim C-D-15).
 
 Rounded values go on in the model's own precision; weights and activations are left alone. Rounding is symmetric, with one scale
-for a tensor of one sequence (per tensor, as the seed has it): x -> s round(x / s), s = max |x| / 127. A model is compared with
-itself, over whole windows of as many tokens under any tokenizer.
+for a tensor of one sequence (per tensor, as lines 98-114 of document 1 have it): x -> s round(x / s), s = max |x| / 127. A
+model is compared with itself, over whole windows of as many tokens under any tokenizer.
 
     state/<mixer>/int8   the matrix state, after every token, in all layers of that mixer
     decay/fp16, int8     RWKV-6's decay w_t in (0, 1) of every token and channel; in 8 bits 255 levels from 0 to 1

@@ -34,8 +34,9 @@ class Block(nn.Module):
     post:    x = norm(x + f(x))              (Radford et al. 2018)
     beside:  n = norm(x), x = x + mix(n) + feed_forward(n)     (Wang and Komatsuzaki 2021; Falcon-H1's SAM)
 
-    mix(n) is a mixer's output, or fuse(r(n), m(n)) for two mixers in parallel (seed 003 L18-37). With `residual_gain`, what
-    a sublayer adds is multiplied by a learned gain a channel (Touvron et al. 2021, arXiv:2103.17239, LayerScale).
+    mix(n) is a mixer's output, or fuse(r(n), m(n)) for two mixers in parallel (lines 18-37 of document 3). With
+    `residual_gain`, what a sublayer adds is multiplied by a learned gain a channel (Touvron et al. 2021, arXiv:2103.17239,
+    LayerScale).
     """
 
     def __init__(self, spec: ModelSpec, layer: int, letters: tuple[str, ...]) -> None:

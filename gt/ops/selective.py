@@ -1,4 +1,4 @@
-"""A recurrence whose decay belongs to the channel that is read out (the reference code of seed 000, L205-259).
+"""A recurrence whose decay belongs to the channel that is read out (the reference code of lines 205-259 of document 0).
 
     S_t = diag(w_t) S_{t-1} + k_t B_t^T
     y_t = S_t C_t

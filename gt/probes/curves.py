@@ -1,4 +1,4 @@
-"""What training logged: the gates' drift, the course of gradients and updates, and what seed 001's red flags are judged by."""
+"""What training logged: the gates' drift, the course of gradients and updates, and what the red flags of document 1 judge."""
 
 from __future__ import annotations
 

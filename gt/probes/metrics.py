@@ -128,7 +128,7 @@ GATES = (
     ),
     Metric("gate/histogram/<bin>", "", "share of gates in the tenth from bin / 10", ""),
     Metric("gate/class/<class>", "", "mean gate at tokens of a class", ""),
-    Metric("gate/drift", "", "gate/mean at the end of training less that before it", "seed 003 (Obs 14, 16)"),
+    Metric("gate/drift", "", "gate/mean at the end of training less that before it", "document 3 (Obs 14, 16)"),
     Metric(
         "gate/advantage_correlation",
         "",
@@ -140,7 +140,7 @@ GATES = (
         "fusion/projection_ratio",
         "",
         "of one projection [W_r W_m] of both branches: |W_m| std(m) / (|W_r| std(r))",
-        "seed 003 (Obs 3)",
+        "document 3 (Obs 3)",
         initial=True,
     ),
 )
@@ -151,12 +151,12 @@ GRADIENTS = (
     Metric("gradient/logit_ratio", "", "R/M of the mean logit in place of the loss (Task 54)", F04, initial=True),
     Metric("gradient/odds_corrected_ratio", "", "R/M over the gate's odds g / (1 - g)", F04, initial=True),
     Metric("gradient/norm/<part>", "", "L2 norm of a part's gradient on a held-out batch", initial=True),
-    Metric("gradient/snr/<part>", "", "|mean g|^2 / mean |g - mean|^2 over 4 held-out batches", "seed 003 L202-308"),
+    Metric("gradient/snr/<part>", "", "|mean g|^2 / mean |g - mean|^2 over 4 held-out batches", "lines 202-308 of document 3"),
     Metric(
         "gradient/independence/<branch>",
         "",
         "cosine of a branch's gradients with and without the other branch",
-        "seed 004 L219",
+        "line 219 of document 4",
     ),
     Metric(
         "gradient/reach",
@@ -167,7 +167,7 @@ GRADIENTS = (
     ),
     Metric("gradient/curve_ratio", "", "R/M of the last logged training step", "train_v4.py L191-217"),
     Metric("gradient/curve_odds_corrected_ratio", "", "the same over the last logged gate's odds", F04),
-    Metric("gradient/smoothness/<part>", "", "mean over training of grad_cosine", "seed 003 L202", "higher"),
+    Metric("gradient/smoothness/<part>", "", "mean over training of grad_cosine", "line 202 of document 3", "higher"),
     Metric("gradient/update_ratio/<part>", "", "mean over the last tenth of training of update_ratio", F04),
 )
 
@@ -181,7 +181,9 @@ STATES = (
         initial=True,
     ),
     Metric("state/rms/<branch>", "", "root mean square of the state's elements at the trained length (T)", F08, initial=True),
-    Metric("state/rms_ratio", "", "state/rms of the first branch over the second's", "seed 003 L527-567", initial=True),
+    Metric(
+        "state/rms_ratio", "", "state/rms of the first branch over the second's", "lines 527-567 of document 3", initial=True
+    ),
     Metric("state/growth/<branch>", "", "norm at 4 T over that at T", F08, initial=True),
     Metric("state/growth_8x/<branch>", "", "norm at 4 T over that at T/2: the record's D1", F08, initial=True),
     Metric("state/change/<branch>", "", "norm of the state at T less that at T/2 (S2)", "CANARY_TESTS.md", initial=True),
@@ -287,20 +289,27 @@ HEALTH = (
         "flag/second_half",
         "",
         "share of the fall of the validation loss that the second half of training brought",
-        "seed 001 L127-136",
+        "lines 127-136 of document 1",
         "higher",
     ),
     Metric(
-        "flag/generalisation_gap", NATS, "last validation loss less the training loss of the last tenth", "seed 001 L127-136"
+        "flag/generalisation_gap",
+        NATS,
+        "last validation loss less the training loss of the last tenth",
+        "lines 127-136 of document 1",
     ),
     Metric(
-        "flag/utilisation", "", "FLOP/s of training over the card's peak; only on a known GPU", "seed 001 L127-136", "higher"
+        "flag/utilisation",
+        "",
+        "FLOP/s of training over the card's peak; only on a known GPU",
+        "lines 127-136 of document 1",
+        "higher",
     ),
     Metric(
         "flag/unused_parameters",
         "",
         "share of parameters, without embeddings, that no held-out batch gives a gradient",
-        "seed 001 L127-136",
+        "lines 127-136 of document 1",
         "lower",
     ),
     Metric("parameters/<part>", "", "parameters of a part of the model", ""),
@@ -328,7 +337,7 @@ RECALL = "of right answers on unseen episodes of the recall task that the model 
 
 COSTS = (
     Metric("tokens_per_dollar", "tokens/$", "training throughput at the study's price of an hour", "", "higher", "runs"),
-    Metric("north_star", "tokens/$", "N*: tokens_per_dollar / val/perplexity", "seed 001 L177", "higher", "runs"),
+    Metric("north_star", "tokens/$", "N*: tokens_per_dollar / val/perplexity", "line 177 of document 1", "higher", "runs"),
     Metric("compute_efficiency", "1/GFLOP", "1 / (val/perplexity x forward GFLOPs a token)", F24, "higher", "runs"),
 )
 

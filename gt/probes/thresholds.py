@@ -1,4 +1,4 @@
-"""The bounds of the record's tests S0-S4, G1-G4 and D1-D4, and of seed 001's red flags. Data alone; `verdicts.py` judges by it.
+"""The bounds of the record's tests S0-S4, G1-G4 and D1-D4, and of document 1's red flags. Data alone; `verdicts.py` judges.
 
 Every bound has two sides. Where the record checked one side of a quantity that can go wrong on both (flaw F-17), the first
 table has the other side as well and the second is the record's code; where it had two tables, both are here.
@@ -78,7 +78,7 @@ TESTS = (
         (
             Table(CANARY, (0.1, 10), (0.01, 100)),
             Table(f"{CODE}, both sides", (1 / 3, 3), (0.1, 10)),
-            Table("seed 003 L559-566", (50, 200), (10, 500)),
+            Table("lines 559-566 of document 3", (50, 200), (10, 500)),
         ),
         "warning: 66,000 to 124,000",
         "record/state_variance_ratio",
@@ -183,7 +183,7 @@ TESTS = (
     ),
 )
 
-SEED_001 = "seed 001 L127-136"
+SEED_001 = "lines 127-136 of document 1"
 # What passes raises no flag; where the seed has no number, this one was fixed before any run.
 RED_FLAGS = (
     Check(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from gt.analysis.aggregate import unlike
 from gt.analysis.verdicts import Row as Claim
 from gt.fingerprint import TRAINING_PARTS
 from gt.report import text
+from gt.report.census import TRAINING, Census, census, trained_twice
 from gt.report.tables import Column, Table, naming
 
 if TYPE_CHECKING:
@@ -29,39 +31,20 @@ UNLIKE = {
 }
 
 
-def runs_of(studies: Sequence[Results]) -> pd.DataFrame:
-    """The runs of all studies, those that two of them share once."""
-    return pd.concat([own.runs for own in studies]).drop_duplicates("run_id")
-
-
-def made(studies: Sequence[Results]) -> pd.DataFrame:
-    """The runs that have a manifest."""
-    runs = runs_of(studies)
-    return runs[runs["finished"].notna()]
-
-
-def completion(studies: Sequence[Results]) -> str:
-    """How many of the planned runs completed, and what became of the others."""
-    counts = runs_of(studies)["status"].value_counts()
-    planned, done = int(counts.sum()), int(counts.get("completed", 0))
-    others = [f"{counts[key]:,} {key}" for key in ("diverged", "failed", "missing") if counts.get(key, 0)]
-    rest = f"; {text.listed(others)}" if others else ""
-    return f"{done:,} of {text.plural(planned, 'planned run')} {'has' if planned == 1 else 'have'} completed{rest}."
-
-
 def warnings(studies: Sequence[Results]) -> list[str]:
-    """How some runs were made that others were not, over all studies; of several, in which of them these runs are."""
-    runs = runs_of(studies)
-    rows = runs.astype(object).where(runs.notna(), None).to_dict("records")
-    found: dict[tuple[frozenset[str], str], list[str]] = {}
+    """How some runs were made that others were not, over all studies; of several, in which of them their records are."""
+    known = census(studies)
+    rows = known.records.astype(object).where(known.records.notna(), None).to_dict("records")
+    found: dict[tuple[frozenset[tuple[str, ...]], str], list[str]] = {}
     for column, where, odd in unlike([{str(key): value for key, value in row.items()} for row in rows]):
         how = UNLIKE.get(column, "made with another version of {} than most") + (f" of {where}" if where else "")
-        found.setdefault((frozenset(row["run_id"] for row in odd), how), []).append(column.replace("code/", "gt."))
+        trainings = frozenset(tuple(row[key] for key in TRAINING) for row in odd)
+        found.setdefault((trainings, how), []).append(column.replace("code/", "gt."))
     said = []
-    for (ids, how), columns in found.items():
-        inside = [f"`{own.study}`" for own in studies if not ids.isdisjoint(own.runs["run_id"])]
+    for (trainings, how), columns in found.items():
+        inside = [f"`{own.study}`" for own in studies if not trainings.isdisjoint(own.runs[TRAINING].itertuples(index=False))]
         among = f", in {text.listed(inside)}" if len(studies) > 1 else ""
-        were = f"{text.plural(len(ids), 'run')} {'was' if len(ids) == 1 else 'were'}"
+        were = f"{text.plural(len(trainings), known.noun)} {'was' if len(trainings) == 1 else 'were'}"
         said.append(f"{were} {how.format(text.listed(columns))}{among}.")
     return said
 
@@ -74,12 +57,13 @@ def versions(runs: pd.DataFrame) -> list[int]:
 def deviations(studies: Sequence[Results]) -> list[str]:
     """What was not as planned, but for runs that did not complete."""
     found, several = warnings(studies), len(studies) > 1
+    if twice := trained_twice(studies):
+        found.append(twice)
     for own in studies:
         about = f"{own.study}: " if several else ""
-        short = [row for row in own.cell_rows_in_order if 0 < row["completed"] < row["planned"]]
-        if short:
-            n = text.plural(len(short), "cell")
-            found.append(f"{about}{n} {text.are(len(short))} judged with fewer seeds than planned: {_some(own, short)}.")
+        if cells := _short(own):
+            n = text.plural(len(cells), "cell")
+            found.append(f"{about}{n} {text.are(len(cells))} judged with fewer seeds than planned: {short(own)}.")
         empty = [row for row in own.cell_rows_in_order if not row["completed"]]
         if empty:
             n = text.plural(len(empty), "cell")
@@ -88,6 +72,16 @@ def deviations(studies: Sequence[Results]) -> list[str]:
             were = "was" if resumed == 1 else "were"
             found.append(f"{about}{text.plural(resumed, 'run')} {were} killed and went on from a checkpoint.")
     return found
+
+
+def _short(results: Results) -> list[dict[str, Any]]:
+    """The cells of which some runs completed and some did not."""
+    return [row for row in results.cell_rows_in_order if 0 < row["completed"] < row["planned"]]
+
+
+def short(results: Results) -> str:
+    """These cells, with how many of their seeds there are and what became of the others; empty without any."""
+    return _some(results, _short(results), _seeds)
 
 
 def absent(studies: Sequence[Results], claims: Sequence[Claim]) -> list[str]:
@@ -100,10 +94,16 @@ def absent(studies: Sequence[Results], claims: Sequence[Claim]) -> list[str]:
     return [f"{text.plural(len(waiting), 'study', 'studies')} {'was' if len(waiting) == 1 else 'were'} not run: {names}."]
 
 
-def _some(results: Results, rows: Sequence[dict[str, object]], most: int = 8) -> str:
-    """The names of the first cells, by their labels where these tell them apart."""
+def _seeds(row: dict[str, Any]) -> str:
+    """(3 of 5, 1 diverged, 1 missing)"""
+    others = [f"{row[status]} {status}" for status in ("diverged", "failed", "missing") if row[status]]
+    return f" ({row['completed']} of {row['planned']}, {', '.join(others)})"
+
+
+def _some(results: Results, rows: Sequence[dict[str, Any]], more: Callable[[Any], str] = lambda row: "", most: int = 8) -> str:
+    """The names of the first cells, by their labels where these tell them apart. more: what is said of each."""
     key = "label" if len(results.panels) == 1 else "cell"
-    names = [str(row[key]) for row in rows[:most]]
+    names = [f"{row[key]}{more(row)}" for row in rows[:most]]
     return text.listed(names) if len(rows) <= most else f"{', '.join(names)} and {len(rows) - most} more"
 
 
@@ -122,7 +122,7 @@ def incomplete_table(results: Results) -> Table:
 
 def compute(studies: Sequence[Results]) -> str:
     """Tokens, FLOPs, time on the device, energy and price of all runs."""
-    runs = made(studies)
+    runs = census(studies).records
     if runs.empty:
         return "No run has been trained."
     time, tokens = float(runs["device_seconds"].sum()), float(runs["tokens"].sum())
@@ -134,10 +134,12 @@ def compute(studies: Sequence[Results]) -> str:
     known = runs["energy_joules"].dropna()
     if len(known):
         used = text.significant(float(known.sum()) / JOULES_PER_KWH)
-        sentences.append(f"The device used {used} kWh for the {text.plural(len(known), 'run')} of which that is known.")
+        sentences.append(
+            f"The device used {used} kWh for the {text.plural(len(known), census(studies).noun)} of which that is known."
+        )
     else:
         sentences.append("Its energy could not be read.")
-    price = sum(float(own.runs["device_seconds"].sum()) / 3600 * own.plan["dollars_per_hour"] for own in studies)
+    price = float((runs["device_seconds"] / 3600 * runs["price"]).sum())
     rates = text.listed(sorted({f"{own.plan['dollars_per_hour']:g}" for own in studies}))
     sentences.append(f"At ${rates} an hour that is ${price:,.2f}.")
     return " ".join(sentences)
@@ -145,12 +147,13 @@ def compute(studies: Sequence[Results]) -> str:
 
 def environment_table(studies: Sequence[Results]) -> Table:
     """What the manifests say of where and with what the runs were made: the values of each, the most common first."""
-    runs = runs_of(studies)
+    counted = census(studies)
+    runs, noun = counted.records, counted.noun
     names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
     names |= {c: c.removeprefix("version/") for c in runs.columns if c.startswith("version/")}
     names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in runs.columns if c.startswith("code/")}
     known = {column: runs[column].dropna() for column in names}
-    found = [(names[c], _kernels(own) if c == "backend" else text.values(own)) for c, own in known.items()]
+    found = [(names[c], _kernels(own, noun) if c == "backend" else text.values(own, noun)) for c, own in known.items()]
     if len(started := runs["started"].dropna()):
         found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(runs['finished'].dropna()))}"))
     columns = (Column("what", "What", "left"), Column("value", "Value", "left", wraps=True))
@@ -158,7 +161,7 @@ def environment_table(studies: Sequence[Results]) -> Table:
     return Table("environment", "What the manifests of the runs say.", columns, rows)
 
 
-def _kernels(backends: Iterable[str]) -> str:
+def _kernels(backends: Iterable[str], noun: str) -> str:
     """chunks for ssd 64x64 (40 runs) and wkv6 32x32 (43 runs): what computed each recurrence, with the size of a head's state.
 
     backends: of each run as its manifest has it, operations with their implementations as JSON.
@@ -166,7 +169,7 @@ def _kernels(backends: Iterable[str]) -> str:
     counts = Counter(pair for own in backends for pair in json.loads(own).items())
     by_kernel: dict[str, list[str]] = {}
     for (operation, kernel), n in sorted(counts.items()):
-        by_kernel.setdefault(kernel, []).append(f"{operation} ({text.plural(n, 'run')})")
+        by_kernel.setdefault(kernel, []).append(f"{operation} ({text.plural(n, noun)})")
     return "; ".join(f"{kernel} for {text.listed(operations)}" for kernel, operations in by_kernel.items())
 
 
@@ -181,25 +184,33 @@ def method(studies: Sequence[Results]) -> list[str]:
         "Intervals are Student’s t on the mean, or on the mean paired difference.",
         "A contrast has two tests: a two-sided paired t-test of no difference, and two one-sided tests (TOST) of the log ratio "
         f"to the baseline against a margin of {own.margin}, which was fixed in the code before any run. Both are adjusted by "
-        f"Holm over the contrasts of one corpus and tokenizer, at a level of {own.alpha}. The exact paired sign-flip test is "
+        f"Holm over the contrasts of one corpus and tokenizer, of which one without a test counts with p = 1, at a level of "
+        f"{own.alpha}. The exact paired sign-flip test is "
         f"given in the CSV and parquet files; with {text.plural(most.most_seeds, 'seed')} it cannot get below p = "
         f"{most.sign_flip_limit}.",
         "The lowest mean of several is chosen after seeing them, so it flatters the cell that has it. Runs that did not "
-        "complete are left out of means and pairs, and listed under Coverage.",
+        "complete are left out of means and pairs, and listed under Coverage; what rests on fewer seeds for it says so.",
     ]
 
 
 def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
     """What a reader who wants to repeat this asks, and what the manifests answer."""
-    runs, done = runs_of(studies), made(studies)
+    known = census(studies, judged)
+    runs, done, noun = known.runs, known.records, known.noun
+
+    def _all(holds: pd.Series, what: str, noun: str = noun) -> tuple[str, str]:
+        """How many records something holds for."""
+        n = int(holds.sum())
+        return _word(n, len(holds)), f"{n:,} of {text.plural(len(holds), noun)} {what if n == 1 else _many(what)}"
+
     everything: list[tuple[str, Callable[[], tuple[str, str]]]] = [
-        ("Every planned run has a result", lambda: _all(runs["status"] != "missing", "has one")),
+        ("Every planned run has a result", lambda: _all(runs["status"] != "missing", "has one", "run")),
         ("Seeds fix the weights and the batches", lambda: ("yes", f"seeds {text.listed(sorted_seeds(runs))}")),
         ("The data are identified", lambda: _all(done["data_sha256"].notna(), "names the sha256 of the tokens")),
         ("Runs on the same text saw the same data", lambda: _all(~done["data_differs"].astype(bool), "does")),
         ("The code is recorded", lambda: _all(done.reindex(columns=CODE).notna().all(axis=1), "has the sha256 of each part")),
         ("A commit holds the code", lambda: _all(_committed(done), "is of a commit without changes after it")),
-        ("All runs were trained by the same code", lambda: _same_code(done)),
+        ("All runs were trained by the same code", lambda: _same_code(done, noun)),
         ("Versions of packages are recorded", lambda: _all(_versions(done), "has them")),
         ("The hardware is recorded", lambda: _all(done["device"].notna(), "names its device")),
         ("Time and memory are recorded", lambda: _all(done["seconds"].notna() & done["peak_memory_bytes"].notna(), "has both")),
@@ -207,10 +218,8 @@ def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
         ("Failures are reported", lambda: ("yes", _failures(runs))),
     ]
     answers = [(question, *answer()) for question, answer in everything]
-    tested = [row.judgement for row in judged if row.judgement and row.tested]
-    if tested:
-        first, of = sum(not own["exploratory"] for own in tested), len(tested)
-        answers.append(("Claims were registered before the runs", _word(first, of), f"{first} of {of} verdicts"))
+    if known.tested:
+        answers.append(("Claims stood as they are before the runs", *_registered(known, studies, judged)))
     columns = (
         Column("question", "Question", "left", wraps=True),
         Column("answer", "Answer", "left"),
@@ -228,11 +237,34 @@ def _committed(runs: pd.DataFrame) -> pd.Series:
     return runs["git_commit"].notna() & ~runs["git_dirty"].fillna(True).astype(bool)
 
 
-def _same_code(runs: pd.DataFrame) -> tuple[str, str]:
+def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Claim]) -> tuple[str, str]:
+    """Of how many verdicts the claim was entered, as it stands, before the first record here of a run that it reads.
+
+    What an entry replaced is not kept, nor what became of runs that are in no record here: so late entries are counted.
+    """
+    began = known.records.groupby("run_id")["started"].min()
+    runs = {(own.study, cell["id"]): list(cell["runs"].values()) for own in studies for cell in own.plan["cells"]}
+    first = 0
+    for row in judged:
+        if row.judgement and row.tested and not row.judgement["exploratory"]:
+            read = [run for cell in row.judgement["cells"] for run in runs.get((row.judgement["study"], cell), [])]
+            starts = [datetime.fromisoformat(began[run]) for run in read if run in began.index]
+            first += not starts or datetime.fromisoformat(str(row.registered)) <= min(starts)
+    later = (
+        f"; {text.plural(known.late, 'claim')} {'was' if known.late == 1 else 'were'} entered, or entered again after an edit, "
+        "later than the first: runs without a record here may have been known by then"
+        if known.late
+        else ""
+    )
+    return _word(first, known.tested), f"{first} of {text.plural(known.tested, 'verdict')}, by the records here{later}"
+
+
+def _same_code(runs: pd.DataFrame, noun: str) -> tuple[str, str]:
     counts = versions(runs)
     if len(counts) < 2:
-        return _all(pd.Series(True, index=runs.index), "is of one version")
-    return "no", f"{len(counts)} versions trained {text.listed([f'{n:,}' for n in counts])} of {text.plural(len(runs), 'run')}"
+        n = len(runs)
+        return _word(n, n), f"{n:,} of {text.plural(n, noun)} {text.are(n)} of one version"
+    return "no", f"{len(counts)} versions trained {text.listed([f'{n:,}' for n in counts])} of {text.plural(len(runs), noun)}"
 
 
 def _failures(runs: pd.DataFrame) -> str:
@@ -240,12 +272,6 @@ def _failures(runs: pd.DataFrame) -> str:
     return (
         text.listed([f"{counts.get(status, 0)} {status}" for status in ("diverged", "failed", "missing")]) + ", under Coverage"
     )
-
-
-def _all(holds: pd.Series, what: str) -> tuple[str, str]:
-    """How many runs something holds for."""
-    n = int(holds.sum())
-    return _word(n, len(holds)), f"{n:,} of {text.plural(len(holds), 'run')} {what if n == 1 else _many(what)}"
 
 
 def _many(what: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gt.analysis.aggregate import label
 from gt.analysis.claims import Claim, Place, cells_of
-from gt.analysis.phrases import BRANCHES, phrase
+from gt.analysis.phrases import phrase
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
 from gt.analysis.verdicts import VERDICTS, Row
@@ -81,17 +81,20 @@ def cautions(judgement: Json) -> list[str]:
     if not judgement["tests"]:
         return []
     found: Json = judgement["cautions"]
+    said = [f"{own['cell']}'s numbers rest on {survivors(own)}." for own in found["lost"]]
+    for own in found["close"] if judgement["verdict"] in ("supported", "refuted") else ():
+        differ = f"{own['a']} and {own['b']} differ by {text.significant(100 * abs(own['share']), 2)} %"
+        said.append(f"{differ}, less than the {100 * own['margin']:g} % within which a difference would not matter.")
     lines: dict[tuple[str, str, str, float], list[Json]] = {}
     for own in found["undertrained"]:
         lines.setdefault((own["order"], own["corpus"], own["tokenizer"], own["line"]), []).append(own)
-    said = []
     for (order, corpus, tokenizer, line), cells in lines.items():
         names = text.listed([f"{own['cell']} ({text.decimals(own['mean'], 3)})" for own in cells])
         do, ngram = "does" if len(cells) == 1 else "do", f"{order} model of {corpus}, {tokenizer}"
         said.append(f"{names} {do} not beat a {ngram} ({text.decimals(line, 3)} bits per byte).")
     for own in found["dead"]:
         share = f"{number(100 * own['share'], 2)} % of what zeroing either branch costs"
-        said.append(f"{own['cell']}'s {BRANCHES[own['branch']]} branch does nothing: it has {share}.")
+        said.append(f"{own['cell']}'s branch {own['branch']} ({own['mixer']}) does nothing: it has {share}.")
     ends: dict[str, list[str]] = {}
     for own in found["edges"]:
         ends.setdefault(f"the {own['end']} {own['setting']} of the {own['tried']} that were tried", []).append(own["cell"])
@@ -104,6 +107,15 @@ def cautions(judgement: Json) -> list[str]:
     if found["shared"]:
         said.append(f"Other runs were on the devices that the speeds of {text.listed(found['shared'])} are of.")
     return said
+
+
+def survivors(lost: Json) -> str:
+    """2 of 5 seeds: 1 and 3 diverged, 4 is missing"""
+    others = [
+        f"{text.listed([str(seed) for seed in seeds])} {text.are(len(seeds)) + ' missing' if status == 'missing' else status}"
+        for status, seeds in lost["seeds"].items()
+    ]
+    return f"{lost['completed']} of {text.plural(lost['planned'], 'seed')}: {', '.join(others)}"
 
 
 def surely(judgement: Json) -> str:

@@ -1,4 +1,4 @@
-"""What stands at the top of the README: a figure and three sentences on the published studies, from their results alone."""
+"""What stands at the top of the README: a figure, what was found, and what became of the claims, from the records alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.errors import ConfigError
 from gt.report import claim_figures, text
-from gt.report.checklist import runs_of
+from gt.report.census import census
 from gt.report.claim_sections import explained
+from gt.report.findings import findings
 from gt.report.formats import markdown_text
+from gt.report.limitations import other_rates
 from gt.report.numbers import Results
 
 # Where the report of all published studies together stands, beside theirs.
@@ -27,27 +29,28 @@ def leading(studies: Sequence[Results], rows: Sequence[Row]) -> Results:
 
 
 def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> str:
-    """A figure, and what was run and judged, what explains it or how many contrasts are decided, and what was lowest.
+    """A figure, what was found (`gt.report.findings`), that other rates were better, and what became of the claims.
 
     The figure is of the verdicts where several studies tested claims, else of one study's runs. rows: of the claims that were
     tested. folder: of the published studies, seen from the README.
     """
-    own = leading(studies, rows)
-    panel = own.panels[0]
-    n = int((runs_of(studies)["status"] == "completed").sum())
-    of = f"{text.plural(n, 'run')} of {text.plural(len(studies), 'study', 'studies')}"
+    own, known = leading(studies, rows), census(studies, rows)
     counts = Counter(row.verdict for row in rows)
     verdicts = text.listed([f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]])
-    first = f"{of} put {text.plural(len(rows), 'claim')} to the test: {verdicts}." if rows else f"Published: {of}."
-    second = explained(rows) or panel.counted
-    words = " ".join(filter(None, (first, second, panel.lowest)))
+    of = f"{text.plural(known.completed, 'run')} of {text.plural(known.studies, 'study', 'studies')}"
+    judged = (
+        f"{known.judging} of {text.plural(known.studies, 'study', 'studies')} put {text.plural(len(rows), 'claim')} to the test"
+    )
+    found = [markdown_text(said) for said in (*findings(studies), other_rates(studies)) if said]
+    became = [f"{judged}: {verdicts}." if rows else "", explained(rows), f"{of} {text.are(known.completed)} published."]
     if len({row.claim.study for row in rows}) > 1:
         figure = f"![Verdicts by study]({folder}/{ALL}/claims/{SHOWN[0]})"
     else:
-        figure = f"![{own.title}: {panel.title}]({folder}/{own.study}/figures/{SHOWN[1]})"
+        figure = f"![{own.title}: {own.panels[0].title}]({folder}/{own.study}/figures/{SHOWN[1]})"
     report = f"{folder}/{ALL if len(studies) > 1 else own.study}/report.md"
     more = f"[The report]({report}) has all of it; `make headline` writes this anew from the records."
-    return f"{figure}\n\n{markdown_text(words)}\n{more}\n"
+    items = "".join(f"- {said}\n" for said in found)
+    return f"{figure}\n\n{items}\n{markdown_text(' '.join(filter(None, became)))}\n{more}\n"
 
 
 def insert(readme: str, block: str) -> str:

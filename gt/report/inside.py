@@ -87,14 +87,14 @@ class Measured:
 
     @cached_property
     def flags(self) -> Table:
-        """Seed 001's red flags."""
+        """Document 1's red flags."""
         columns = (
             Column("test", "Red flag", "left"),
             Column("title", "Measure", "left", wraps=True),
             Column("trained", "Value", "left"),
             Column("verdict", "Verdict", "left", wraps=True),
         )
-        return Table(f"{self.id}.flags", "Red flags of seed 001.", columns, self.judged[len(TESTS) :], formats=())
+        return Table(f"{self.id}.flags", "Red flags of document 1.", columns, self.judged[len(TESTS) :], formats=())
 
     @cached_property
     def judged(self) -> tuple[Row, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gt.analysis.aggregate import MAIN, label
 from gt.analysis.verdicts import Row as Claim
 from gt.report import text
-from gt.report.checklist import made, runs_of
+from gt.report.census import census
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str]:
     """What these runs cannot say, from their own sizes."""
-    runs = made(studies)
+    known = census(studies, judged)
+    runs = known.records
     found = []
     if len(runs):
         sizes, tokens = (text.span(runs[column].tolist(), text.count) for column in ("n_params", "tokens"))
@@ -30,6 +31,16 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     fewest, most = min(own.fewest_seeds for own in studies), max(own.most_seeds for own in studies)
     seeds = text.plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     found.append(f"{text.capital(seeds)} a cell: small differences stay undecided, and intervals assume normal means.")
+    if known.on_two:
+        of = f"{known.on_two} of {text.plural(known.decided, 'decided contrast')} {'rests' if known.on_two == 1 else 'rest'}"
+        found.append(
+            f"{of} on two pairs of seeds, with which only very large differences are seen and normal means are a guess."
+        )
+    if known.repeated:
+        again = (
+            f"{text.plural(len(known.repeated), 'run')} {'was' if len(known.repeated) == 1 else 'were'} trained more than once"
+        )
+        found.append(f"{again}, and studies read different records of them: their verdicts may differ by rounding alone.")
     fixed = [own.study for own in studies if not _tuned(own)]
     if fixed:
         where = "" if len(fixed) == len(studies) else f" in {text.listed(fixed)}"
@@ -48,8 +59,10 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
 def other_rates(studies: Sequence[Results]) -> str:
     """How often another learning rate beats the one of the studies that tune none, where both were tried; empty without any."""
     fixed = [spec for own in studies if not _tuned(own) for spec in own.plan["runs"].values()]
+    if not fixed:
+        return ""
     usual = Counter(spec["training"]["learning_rate"] for spec in fixed).most_common(1)[0][0]
-    losses = runs_of(studies).dropna(subset=[MAIN]).set_index("run_id")[MAIN]
+    losses = census(studies).runs.dropna(subset=[MAIN]).set_index("run_id")[MAIN]
     specs = {run: spec for own in studies if _tuned(own) for run, spec in own.plan["runs"].items() if run in losses}
     found: dict[str, dict[float, list[float]]] = {}  # all that is trained, but for rate and seed -> rate -> losses
     for run, spec in specs.items():
@@ -62,8 +75,8 @@ def other_rates(studies: Sequence[Results]) -> str:
     best = [min((fmean(losses), rate) for rate, losses in rates.items())[1] for rates in tried]
     higher, top = sum(rate > usual for rate in best), sum(rate == max(rates) for rate, rates in zip(best, tried, strict=True))
     return (
-        f"Where theirs, {usual:g}, was tried beside others, a higher one has the lowest loss in {higher} of "
-        f"{text.plural(len(tried), 'case')} (a model on a corpus), and the highest that was tried in {top}."
+        f"Where the rate of the studies that tune none, {usual:g}, was tried beside others, a higher one has the lowest loss "
+        f"in {higher} of {text.plural(len(tried), 'case')} (a model on a corpus), and the highest that was tried in {top}."
     )
 
 
@@ -71,6 +84,7 @@ def weakened(judged: Sequence[Claim]) -> str:
     """Of how many claims the cells give reason to be careful, by the reason; empty without any."""
     tested = [row.judgement for row in judged if row.judgement and row.tested]
     reasons = {
+        "lost": "a cell that has not all its seeds",
         "undertrained": "a cell that an n-gram model of its text beats",
         "dead": "a cell of which one branch does nothing",
         "edges": "a tuned cell at the end of what was tried",

@@ -32,7 +32,8 @@ Row = dict[str, Any]
 class Panel:
     """One corpus under one tokenizer: what may be compared in every measure.
 
-    rows: its cells, those of the same settings together, which have one baseline, and of these the best first.
+    rows: its cells, those of the same settings together, which have one baseline, and of these the best first. unrun: how many
+    contrasts are planned of cells that have no record.
     """
 
     corpus: str
@@ -40,6 +41,7 @@ class Panel:
     baseline: str
     rows: list[Row]
     lines: dict[str, float]
+    unrun: int = 0
 
     @property
     def id(self) -> str:
@@ -90,31 +92,39 @@ class Panel:
             return ""
         best = self.best
         of = f"the baseline, {best['label']}" if best["variant"] == self.baseline else best["label"]
-        sentence = f"On {self.title} the lowest mean is that of {of}: {_measured(best)}"
+        lower = any(row["mean"] < best["mean"] for row in self.measured)
+        among = " of the cells that have the baseline’s seeds" if lower else ""
+        sentence = f"On {self.title} the lowest mean{among} is that of {of}: {estimated(best)}"
         return f"{sentence}." if best["variant"] == self.baseline else f"{sentence}; {_contrast(best)}"
 
     @property
     def contrasts(self) -> list[Row]:
-        """The cells that are compared with the baseline's."""
+        """The cells that are compared with the baseline's, of those that have a record."""
         return [row for row in self.rows if row["variant"] != self.baseline and row["verdict"] != NO_BASELINE]
 
     @property
     def counted(self) -> str:
         """How many contrasts are decided, and how."""
-        if not self.contrasts:
+        n, decided = len(self.contrasts) + self.unrun, [row for row in self.contrasts if row["decided"]]
+        if not n:
             return ""
-        n, decided = len(self.contrasts), [row for row in self.contrasts if row["decided"]]
         ways = Counter(row["verdict"].replace(", within margin", "") for row in decided)
         how = (
             f" ({text.listed([f'{ways[way]} {way}' for way in ('better', 'worse', 'equivalent') if ways[way]])})"
             if ways
             else ""
         )
-        open_ = n - len(decided)
+        unpaired = self.unrun + sum(row["pairs"] == 0 for row in self.contrasts)
+        open_ = n - len(decided) - unpaired
         rest = f"; {open_} cannot be decided with the seeds there are" if open_ else ""
-        return (
+        rest += f"; {unpaired} {'has' if unpaired == 1 else 'have'} no pair of seeds" if unpaired else ""
+        said = (
             f"Of {text.plural(n, 'contrast')} with {self.against}, {len(decided)} {text.are(len(decided))} decided{how}{rest}."
         )
+        few = sum(row["pairs"] == 2 for row in decided)
+        short = [f"{row['label']} ({_pairs(row)})" for row in self.contrasts if 0 < row["pairs"] < row["pairs_planned"]]
+        said += f" {few} of the decided {'rests' if few == 1 else 'rest'} on two pairs." if few else ""
+        return said + (f" Runs did not complete: fewer seeds speak for {text.listed(short)}." if short else "")
 
     @property
     def ngrams(self) -> str:
@@ -214,7 +224,11 @@ class Results:
         here.sort(key=lambda row: (group[row["factors"]], unknown[row["cell"]], 0.0 if unknown[row["cell"]] else row["mean"]))
         runs = self.runs[(self.runs["corpus"] == corpus) & (self.runs["tokenizer"] == tokenizer)]
         lines = {order: runs[f"ngram/{order}"].dropna() for order in ORDERS}
-        return Panel(corpus, tokenizer, self.baseline, here, {order: float(v.iloc[0]) for order, v in lines.items() if len(v)})
+        own = self.contrasts[(self.contrasts["corpus"] == corpus) & (self.contrasts["tokenizer"] == tokenizer)]
+        planned = set(own.loc[own["verdict"] != NO_BASELINE, "cell"])
+        unrun = len(planned - {row["cell"] for row in here})
+        known = {order: float(v.iloc[0]) for order, v in lines.items() if len(v)}
+        return Panel(corpus, tokenizer, self.baseline, here, known, unrun)
 
     @property
     def findings(self) -> list[str]:
@@ -224,14 +238,6 @@ class Results:
     def incomplete(self) -> list[Row]:
         """The runs that diverged or failed, or whose record is damaged, with their reasons."""
         return [r for r in self.run_rows if r["status"] in ("diverged", "failed") or r["reason"].startswith(DAMAGED)]
-
-    @property
-    def decided(self) -> int:
-        return sum(bool(row["decided"]) for panel in self.panels for row in panel.contrasts)
-
-    @property
-    def n_contrasts(self) -> int:
-        return sum(len(panel.contrasts) for panel in self.panels)
 
     @property
     def fewest_seeds(self) -> int:
@@ -342,19 +348,21 @@ def _with_contrast(cell: Row, contrast: Row | None, labels: dict[str, str]) -> R
             "difference_lower": None,
             "difference_upper": None,
             "pairs": None,
+            "pairs_planned": None,
             "against": None,
             "verdict": "baseline",
         }
     else:
         other = {name: contrast[name] for name in CONTRAST}
         other |= {"difference_lower": contrast["lower"], "difference_upper": contrast["upper"], "pairs": contrast["n"]}
+        other["pairs_planned"] = contrast["planned"]
         other["against"] = labels.get(contrast["baseline"])
     return {**cell, **own, **other}
 
 
-def _measured(row: Row) -> str:
+def estimated(row: Row) -> str:
     """1.8421 bits per byte (95 % interval [1.8408, 1.8434], 3 seeds)"""
-    seeds = text.plural(row["n"], "seed")
+    seeds = text.out_of(row["n"], row["planned"], "seed")
     inside = seeds if text.absent(row["lower"]) else f"95 % interval {text.interval(row['lower'], row['upper'])}, {seeds}"
     return f"{text.decimals(row['mean'])} bits per byte ({inside})"
 
@@ -369,5 +377,9 @@ def _contrast(row: Row) -> str:
     if text.absent(row["p"]):
         return f"{sentence}: {verdict}."
     inside = text.interval(row["difference_lower"], row["difference_upper"], sign=True)
-    pairs, p = text.plural(row["pairs"], "pair"), text.p_equation(row["p_holm"])
-    return f"{sentence} (95 % interval {inside}, {pairs}, Holm's p {p}): {verdict}."
+    p = text.p_equation(row["p_holm"])
+    return f"{sentence} (95 % interval {inside}, {_pairs(row)}, Holm's p {p}): {verdict}."
+
+
+def _pairs(row: Row) -> str:
+    return text.out_of(int(row["pairs"]), int(row["pairs_planned"]), "pair")

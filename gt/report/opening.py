@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gt.analysis.verdicts import VERDICTS
 from gt.analysis.verdicts import Row as Claim
 from gt.report import text
-from gt.report.checklist import made, runs_of
+from gt.report.census import census
 from gt.report.document import Block, Tabular, Terms, Text
 from gt.report.drawing import EXTREMES, MOST_CELLS
 from gt.report.measured_text import measured_text
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
     """The question of several studies, and what was run to answer it, in a paragraph."""
-    runs, done = runs_of(studies), made(studies)
-    n = int((runs["status"] == "completed").sum())
+    known = census(studies, claims)
+    done, n = known.records, known.completed
     of = f"{text.plural(n, 'run')} of {text.plural(len(studies), 'study', 'studies')}"
     claimed = [row for row in claims if row.claim.study]
     question = f"Which of {text.plural(len(claimed), 'claim')} about small language models hold when they are put to the test? "
@@ -71,13 +71,15 @@ def studies_table(studies: Sequence[Results], claims: Sequence[Claim]) -> Table:
     )
     caption = (
         "The studies. A cell is a model with its settings on a corpus under a tokenizer, a run one seed of it; the lowest mean "
-        "is of the cells that are compared with a baseline. Claims: those that were judged by the study, as published."
+        "is of the cells that are compared with a baseline. A cell that two studies have may have been trained for each, and "
+        "has two means then. Claims: those that were judged by the study, as published."
     )
     return Table("studies", caption, columns, tuple(_study_row(own, claims) for own in studies))
 
 
 def _study_row(own: Results, claims: Sequence[Claim]) -> Row:
     counts = Counter(row.verdict for row in claims if row.claim.study == own.study and row.judgement)
+    known = census([own])
     measured = [panel for panel in own.panels if panel.measured]
     several = len(measured) > 1
     lowest = [
@@ -91,7 +93,7 @@ def _study_row(own: Results, claims: Sequence[Claim]) -> Row:
         "seeds": own.seeds.removesuffix(" seeds").removesuffix(" seed"),
         "baseline": own.baseline,
         "lowest": "; ".join(lowest),
-        "contrasts": f"{own.decided} of {own.n_contrasts}" if own.n_contrasts else "",
+        "contrasts": f"{known.decided} of {known.contrasts}" if known.contrasts else "",
         "claims": ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]),
     }
 
@@ -159,8 +161,9 @@ def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, st
             "A claim says what runs must show: that one cell’s value is lower, that a number lies between two bounds. It is "
             f"supported or refuted where the p that speaks for or against it, adjusted over its family, is below {alpha}; "
             "equivalent where it asks for a difference and what there is lies within a margin set beforehand; inconclusive "
-            "where these seeds cannot tell; not testable where no run could; not yet run where cells are missing. A claim of "
-            "several parts is supported where all hold, and refuted where one fails.",
+            "where these seeds cannot tell, or where so many diverged that fewer than it asks for are left; not testable where "
+            "no run could; not yet run where cells are missing. A claim of several parts is supported where all hold, and "
+            "refuted where one fails.",
         ),
         *([("Figures of claims", figures)] if pictures else []),
         (

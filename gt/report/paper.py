@@ -11,11 +11,13 @@ from functools import partial
 
 from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
+from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
 from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, named, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
+from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
@@ -74,28 +76,37 @@ def paper(
     ]
     title = f"{text.plural(len(studies), 'study', 'studies')} of small language models" if several else first.title
     names = text.listed([f"`{own.study}`" for own in studies])
-    byline = f"{'Studies' if several else 'Study'} {names}: {checklist.completion(studies)}"
+    byline = f"{'Studies' if several else 'Study'} {names}: {census(studies).completion}"
     return Document(title, byline, tuple(own for own in sections if isinstance(own, Section)))
 
 
 def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block | None]:
-    """What was asked, what became of the claims, and what was found."""
+    """What was asked, what was found, and what became of the claims."""
     several = len(studies) > 1
     blocks: list[Block | None] = [Text(asked(studies, judged) if several else studies[0].description)]
+    if several:
+        sentences = tuple(found(studies))
+        blocks += [Items(sentences, "What was found:") if sentences else None, Text(contrasts(studies))]
+    else:
+        blocks += [Text(finding) for finding in studies[0].findings]
     if judged:
         blocks.append(Text(counted(judged)))
-    blocks += [Text(contrasts(studies))] if several else [Text(finding) for finding in studies[0].findings]
     warnings = tuple(checklist.warnings(studies))
-    blocks.append(Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None)
+    known = census(studies)
+    of = text.plural(known.records["run_id"].nunique(), "run")
+    what = f"the {len(known.records):,} records of {of}, one for each training," if known.repeated else "the runs"
+    blocks.append(Items(warnings, f"Read with care. How {what} were made:", care=True) if warnings else None)
     return blocks
 
 
 def contrasts(studies: Sequence[Results]) -> str:
     """How many contrasts of all studies are decided."""
-    n, decided = sum(own.n_contrasts for own in studies), sum(own.decided for own in studies)
+    known = census(studies)
+    few = f", {known.on_two} of them on two pairs" if known.on_two else ""
+    unpaired = f"; {known.unpaired} {'has' if known.unpaired == 1 else 'have'} no pair of seeds" if known.unpaired else ""
     return (
-        f"Beside the claims, each study compares its models with a baseline, paired by seed: {decided} of "
-        f"{text.plural(n, 'contrast')} {text.are(decided)} decided."
+        f"Each study compares its models with a baseline, paired by seed: {known.decided} of "
+        f"{text.plural(known.contrasts, 'contrast')} {text.are(known.decided)} decided{few}{unpaired}."
     )
 
 
@@ -123,7 +134,8 @@ def of_several(results: Results) -> list[Block | None]:
 def compared(results: Results) -> list[Block | None]:
     """Comparisons with the baseline, figures, and evaluations."""
     own = results.study
-    about = Text("Measured on the trained models; `gt/evals` says how. Numbers in tables are means over seeds.")
+    means = f"Numbers in tables are means over seeds. {survivors(results)}".strip()
+    about = Text(f"Measured on the trained models; `gt/evals` says how. {means}")
     tables = [Tabular(table) for table in evaluation_tables(results)]
     sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
     figures, drawn = (
@@ -135,6 +147,12 @@ def compared(results: Results) -> list[Block | None]:
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,
     ]
+
+
+def survivors(results: Results) -> str:
+    """The cells whose numbers are of fewer seeds than planned; empty where there are none."""
+    short = checklist.short(results)
+    return f"Some are of fewer seeds than planned: {short}." if short else ""
 
 
 def comparison(results: Results, panel: Panel) -> Section | None:
@@ -158,7 +176,7 @@ def inside(results: Results, cells: bool = False) -> Section | None:
         return None
     about = Text(
         "Measured on the trained models and held-out text, through hooks; `gt/probes` says how. The record’s own form of a "
-        "measure, where it was another, stands beside it: it was taken from untrained models."
+        f"measure, where it was another, stands beside it: it was taken from untrained models. {survivors(results)}".strip()
     )
     main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
@@ -173,7 +191,7 @@ def inside(results: Results, cells: bool = False) -> Section | None:
 
 def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequence[str]) -> list[Block]:
     """What became of the plan, why, and what else was not as planned."""
-    about = checklist.completion(studies)
+    about = census(studies).completion
     if any(own.coverage["diverged"] or own.coverage["failed"] for own in studies):
         about += " Runs that diverged are not in the means; a cell that lost seeds this way looks better than it is."
     found = [*checklist.deviations(studies), *checklist.absent(studies, claims)]

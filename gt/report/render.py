@@ -8,6 +8,7 @@ from pathlib import Path
 from gt.analysis.claims import load_arms
 from gt.analysis.verdicts import overview
 from gt.report import checklist, text
+from gt.report.census import census
 from gt.report.claim_figures import draw_claims
 from gt.report.formats import write
 from gt.report.inside import inside_tables
@@ -40,15 +41,17 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
 def summary(study_dir: Path) -> str:
     """What a study found, in a few lines, and where its report is."""
     results = load(study_dir)
-    lines = [f"{results.study}: {checklist.completion([results])}"]
+    counted = census([results])
+    lines = [f"{results.study}: {counted.completion}"]
     for panel in results.panels:
         if panel.measured:
             best = panel.best
             shown = text.plus_minus(best["mean"], best["lower"], best["upper"])
-            lines.append(f"  {panel.title}: lowest {best['label']}, {shown} bits/byte ({text.plural(best['n'], 'seed')})")
+            seeds = text.out_of(best["n"], best["planned"], "seed")
+            lines.append(f"  {panel.title}: lowest {best['label']}, {shown} bits/byte ({seeds})")
         else:
             lines.append(f"  {panel.title}: no run has completed")
-    lines.append(f"  {results.decided} of {text.plural(results.n_contrasts, 'contrast')} with {results.baseline} decided")
+    lines.append(f"  {counted.decided} of {text.plural(counted.contrasts, 'contrast')} with {results.baseline} decided")
     absent = [row["cell"] for row in results.cell_rows_in_order if not row["completed"]]
     if absent:
         lines.append(f"  without a completed run: {', '.join(absent[:5])}{' ...' if len(absent) > 5 else ''}")

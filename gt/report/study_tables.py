@@ -42,7 +42,7 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         Column("difference", "Δ baseline", shown=text.signed),
         Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
         Column("p_holm", "p (Holm)", shown=text.p_value),
-        Column("verdict", "Verdict", "left", wraps=True),
+        Column("verdict", "Verdict", "left", wraps=True, whole_row=_verdict),
     )
     raw = (
         "planned",
@@ -54,10 +54,21 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         "difference_lower",
         "difference_upper",
         "pairs",
+        "pairs_planned",
         "p",
         "p_sign_flip",
     )
     return Table(name, f"{caption} ¹ Without embeddings.", columns, tuple(rows), (*raw, "p_equivalence_holm"), groups="factors")
+
+
+def _verdict(row: Row) -> str:
+    """With how many pairs it rests on, where some are not there."""
+    short = row["decided"] and row["pairs"] < row["pairs_planned"]
+    return (
+        f"{row['verdict']} ({row['pairs']:.0f} of {text.plural(int(row['pairs_planned']), 'pair')})"
+        if short
+        else row["verdict"]
+    )
 
 
 def _difference_interval(row: Row) -> str:

@@ -102,6 +102,11 @@ def plural(n: int, noun: str, nouns: str = "") -> str:
     return f"{n:,} {noun if n == 1 else nouns or noun + 's'}"
 
 
+def out_of(n: int, planned: int, noun: str) -> str:
+    """5 seeds, or 4 of 5 seeds where one is not there"""
+    return plural(n, noun) if n == planned else f"{n:,} of {plural(planned, noun)}"
+
+
 def are(n: int) -> str:
     """is, or are: after a number."""
     return "is" if n == 1 else "are"
@@ -118,13 +123,13 @@ def listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def values(found: Iterable[Any]) -> str:
+def values(found: Iterable[Any], noun: str = "run") -> str:
     """Distinct values, the most common first, with how many runs have each where they differ."""
     counts = Counter(f"{int(v)}" if isinstance(v, float) and v.is_integer() else str(v) for v in found)
     if len(counts) == 1:
         return next(iter(counts))
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{value} ({plural(n, 'run')})" for value, n in ordered)
+    return ", ".join(f"{value} ({plural(n, noun)})" for value, n in ordered)
 
 
 def day(timestamp: str | None) -> str:

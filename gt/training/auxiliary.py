@@ -22,7 +22,7 @@ from gt.training.losses import cross_entropies, mean_loss
 
 # Weights and cosines are kept this far from where a logarithm or a division would fail.
 TINY = 1e-6
-# The record's limits for "balanced" branches (seed 003 L268, L436).
+# The record's limits for "balanced" branches (lines 268 and 436 of document 3).
 BALANCED = (0.3, 3.0)
 # The mean gate under which a branch counts as unused; the record gives no number.
 LEAST_USE = 0.1
@@ -150,8 +150,8 @@ def load_imbalance(gate: Tensor) -> Tensor:
 def imbalance(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
     """How far the ratio of the branches' shares of the output lies outside 0.3 to 3, squared, on a log scale.
 
-    The share of a branch is the RMS of what it adds to the fused output. The record names the penalty (seed 003 L268) but
-    has no code for it; this is our reading.
+    The share of a branch is the RMS of what it adds to the fused output. The record names the penalty (line 268 of document 3)
+    but has no code for it; this is our reading.
     """
     gate = fused.gate if fused.gate is not None else torch.tensor(0.5, device=r.device)
     shares = [(weight * branch).float().square().mean().clamp(min=TINY).sqrt() for weight, branch in ((gate, r), (1 - gate, m))]

@@ -83,6 +83,19 @@ def test_holm_is_over_the_contrasts_of_one_corpus_and_tokenizer(whole: dict[str,
         assert smallest["p_holm"] == pytest.approx(len(family) * smallest["p"])
 
 
+def test_a_contrast_that_was_not_run_counts_as_one_that_shows_nothing(tmp_path: Path) -> None:
+    """As an unrun claim does: that of GF is adjusted for two, before RWKV-6 is run and after."""
+    plan, runs, out = study(tmp_path, seeds=3, variants={"GPT-2": 0.0, "GF": -0.12, "RWKV-6": -0.08}, tokenizers=("char",))
+    for run in plan["cells"][2]["runs"].values():
+        shutil.rmtree(runs / run)
+    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
+        assert contrasts.loc["GF", adjusted] == pytest.approx(min(1.0, 2 * contrasts.loc["GF", raw]))
+        assert np.isnan(contrasts.loc["RWKV-6", adjusted])
+    assert contrasts[["planned", "n"]].to_numpy().tolist() == [[3, 3], [3, 0]]
+    assert contrasts.loc["RWKV-6", "verdict"] == "cannot be decided with 0 seeds"
+
+
 def test_curves_hold_every_record_and_lack_what_a_run_lacks(whole: dict[str, pd.DataFrame]) -> None:
     curves = whole["curves"]
     assert curves["run_id"].nunique() == 60 - 2

@@ -208,10 +208,10 @@ def test_a_rank_correlation_is_the_mean_of_scipys_over_seeds(kind: str, function
     rng = np.random.default_rng(3)
     x = np.arange(6.0)
     y = x + rng.normal(0, 2.0, (5, 6))
-    c = rank_correlation(np.tile(x, (5, 1)), y, kind)
+    c = rank_correlation(np.tile(x, (5, 1)), y, kind, against=0.25)
     own = [function(x, row).statistic for row in y]
     assert c.by_seed == pytest.approx(own)
-    assert (c.mean, c.p) == (pytest.approx(np.mean(own)), pytest.approx(stats.ttest_1samp(own, 0).pvalue))
+    assert (c.mean, c.p) == (pytest.approx(np.mean(own)), pytest.approx(stats.ttest_1samp(own, 0.25).pvalue))
     low, high = stats.t.interval(0.95, 4, loc=np.mean(own), scale=stats.sem(own))
     assert (c.lower, c.upper) == (pytest.approx(max(-1, low)), pytest.approx(min(1, high)))
     assert rank_correlation([x], [y[0]], kind).p is None
@@ -233,16 +233,40 @@ def test_seeds_that_all_agree_are_not_certain() -> None:
         c = rank_correlation(rows, rows, kind)
         assert (c.mean, c.sd, c.upper) == (1.0, pytest.approx(swap), 1.0)
         assert c.lower == pytest.approx(1 - stats.t.ppf(0.975, 4) * swap / math.sqrt(5))
-        assert c.p == pytest.approx(2 * stats.t.sf(math.sqrt(5) / swap, 4))
+        assert c.p == pytest.approx(2 / 24**5)  # one order of the 24 that each seed could have
+        assert rank_correlation(rows, rows, kind, against=0.5).p == pytest.approx(2 * stats.t.sf(math.sqrt(5) / 2 / swap, 4))
 
 
-@pytest.mark.parametrize(("n", "k"), [(3, 5), (5, 5), (5, 8), (10, 6)])
+@pytest.mark.parametrize(("kind", "function"), [("kendall", stats.kendalltau), ("spearman", stats.spearmanr)])
+def test_that_ranks_have_nothing_to_do_with_each_other_is_tested_over_all_orders(kind: str, function: Any) -> None:
+    """Of two seeds of four cells, of which two are tied, by going through all 24 x 24."""
+    x, y = [[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 2.0, 4.0]], [[1.0, 3.0, 2.0, 4.0], [2.0, 1.0, 4.0, 4.0]]
+    first, second = ([function(a, order).statistic for order in itertools.permutations(b)] for a, b in zip(x, y, strict=True))
+    seen = function(x[0], y[0]).statistic + function(x[1], y[1]).statistic
+    more = np.mean([a + b >= seen - 1e-9 for a, b in itertools.product(first, second)])
+    assert rank_correlation(x, y, kind).p == pytest.approx(2 * more)
+    back = [[-value for value in row] for row in y]
+    assert rank_correlation(x, back, kind).p == pytest.approx(2 * more)
+
+
+def test_a_few_ranks_agree_by_chance_as_often_as_the_level_says() -> None:
+    """All 6^4 ways in which four seeds can order three cells, each as likely: none is called surprising too often."""
+    orders = list(itertools.permutations([1.0, 2.0, 3.0]))
+    ways = list(itertools.combinations_with_replacement(orders, 4))
+    likely = [math.factorial(4) / math.prod(math.factorial(way.count(own)) for own in set(way)) / 6**4 for way in ways]
+    p = [float(rank_correlation([[1.0, 2.0, 3.0]] * 4, [list(own) for own in way], "spearman").p or 0.0) for way in ways]
+    assert sum(likely) == pytest.approx(1)
+    for level in (0.01, 0.05, 0.1, 0.2):
+        assert sum(share for share, own in zip(likely, p, strict=True) if own <= level) <= level + 1e-12
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 3), (5, 4), (3, 5), (5, 5), (5, 8), (10, 6)])
 @pytest.mark.parametrize("kind", ["kendall", "spearman"])
 def test_ranks_that_have_nothing_to_do_with_each_other_rarely_agree(n: int, k: int, kind: str) -> None:
     rng = np.random.default_rng(10 * n + k)
     order = np.tile(np.arange(k), (n, 1))
-    seen = [rank_correlation(order, rng.normal(0, 1, (n, k)), kind).p < 0.05 for _ in range(300)]
-    assert np.mean(seen) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+    seen = [rank_correlation(order, rng.normal(0, 1, (n, k)), kind).p < 0.05 for _ in range(600)]
+    assert np.mean(seen) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
 
 
 def test_rank_correlations_refuse_what_has_no_order() -> None:
@@ -271,14 +295,6 @@ def test_a_trends_slope_is_that_of_least_squares_in_each_seed() -> None:
     y = np.random.default_rng(2).normal(0, 1, (4, 3))
     expected = mean_interval([stats.linregress(x, row).slope for row in y])
     assert astuple(trend(x.tolist(), y.tolist()).slope) == pytest.approx(astuple(expected))
-
-
-def test_a_row_of_means_that_rises_is_its_own_isotonic_fit() -> None:
-    t = trend([1, 2, 3], [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]])
-    assert (t.isotonic, t.isotonic_r2) == ([1.5, 2.5, 3.5], 1.0)
-    # 3, 2 are pooled: the means 1 3 2 keep (2 - 0.5) / 2 of their variance
-    bent = trend([1, 2, 3], [[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
-    assert (bent.isotonic, bent.isotonic_r2) == ([1.0, 2.5, 2.5], 0.75)
 
 
 def test_the_power_of_a_paired_test_is_statsmodels() -> None:

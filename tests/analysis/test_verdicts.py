@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from gt.analysis.cautions import Lost
 from gt.analysis.claims import load_claims
 from gt.analysis.registration import register
 from gt.analysis.statistics import detectable, holm, paired_difference, rank_correlation, trend
@@ -206,7 +207,7 @@ def test_two_metrics_of_a_cell_can_be_set_against_each_other(tmp_path: Path) -> 
         (compare("GF", "HY", by=0.05), "held-out loss in nats per token: GF − HY < −0.05"),
         (
             compare("GF", ["HY", "WS"]),
-            "held-out loss in nats per token: GF − HY < 0 (the decisive one of 2 that must all hold)",
+            "held-out loss in nats per token: GF − HY < 0 (of 2 comparisons that must all hold, the one that decides)",
         ),
         (
             {"test": "interval", "metric": "val/loss", "a": "GF", "low": 2, "high": 3},
@@ -296,10 +297,28 @@ def test_what_a_model_does_not_have_is_not_testable(tmp_path: Path) -> None:
     assert own.reason == "GF.c.char has no mean gate weight of the first branch"
 
 
-def test_a_diverged_seed_has_no_value_and_is_not_missing(tmp_path: Path) -> None:
+def test_a_verdict_needs_its_seeds_completed_and_not_only_run(tmp_path: Path) -> None:
+    """Of the five that the claim asks for one has diverged: the four others do not speak for it."""
     cells = {**CELLS, "HY": [*CELLS["HY"][:4], math.nan]}
+    own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C=compare("GF", "HY"), D=compare("GF", "WS"))
+    assert (own["C"].verdict, own["C"].missing, own["C"].tests, own["C"].p) == ("inconclusive", [], [], None)
+    assert own["C"].reason == "1 of 5 seeds of HY.c.char diverged (4); 4 completed, and a verdict needs 5"
+    assert own["D"].p_adjusted == pytest.approx(2 * float(own["D"].p or 0))  # it counts as p = 1
+
+
+def test_where_seeds_enough_completed_those_that_diverged_are_named(tmp_path: Path) -> None:
+    cells = {**{name: losses(i / 5, seeds=7, shift=i) for i, name in enumerate(("GF", "WS"))}}
+    cells["WS"][2] = math.nan
+    own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C=compare("GF", "WS"))["C"]
+    assert (own.verdict, own.tests[0].n) == ("supported", 6)
+    assert own.cautions.lost == [Lost("WS", 6, 7, {"diverged": [2]})]
+
+
+def test_a_cell_of_which_all_seeds_diverged_is_not_waited_for(tmp_path: Path) -> None:
+    cells = {**CELLS, "HY": [math.nan] * SEEDS}
     own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C=compare("GF", "HY"))["C"]
-    assert (own.verdict, own.tests[0].n) == ("supported", 4)
+    assert (own.verdict, own.missing) == ("inconclusive", [])
+    assert own.reason == "5 of 5 seeds of HY.c.char diverged (0, 1, 2, 3, 4); 0 completed, and a verdict needs 5"
 
 
 def test_a_count_needs_no_seeds(tmp_path: Path) -> None:
@@ -357,7 +376,15 @@ def test_the_best_rate_is_chosen_by_cells_of_its_own(tmp_path: Path) -> None:
     assert (own.verdict, own.tests[0].estimate) == ("supported", pytest.approx(-0.5, abs=0.01))
     pd.concat(rows[:-1]).to_parquet(study / "runs.parquet")
     own = judge(study, tmp_path / "claims")[0]
-    assert (own.verdict, own.missing) == ("not yet run", ["HY-tuning.0.01: no seed"])
+    assert (own.verdict, own.missing) == ("not yet run", ["HY-tuning.0.01: 0 of 5 seeds"])
+    # the lower mean of those that a rate did not make diverge chooses no rate
+    last = rows[-1].copy()
+    last["val/loss"] = losses(0.0, shift=1)
+    last.loc[last.index[0], ["status", "val/loss"]] = ["diverged", math.nan]
+    pd.concat([*rows[:-1], last]).to_parquet(study / "runs.parquet")
+    own = judge(study, tmp_path / "claims")[0]
+    assert own.tests[0].estimate == pytest.approx(-0.5, abs=0.01)
+    assert [lost.seeds for lost in own.cautions.lost] == [{"diverged": [0]}]
 
 
 ARMS = {"record": {"title": "as it was", "study": "old", "cells": {"GF": "GF-old", "HY": "HY-old"}}}

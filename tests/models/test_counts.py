@@ -67,8 +67,8 @@ def test_the_parts_of_a_block_have_the_record_s_parameters() -> None:
         return sum(p.numel() for p in module.parameters())
 
     assert parameters("mamba2", d_state=64) == 117_388
-    # Seed 004 L248-256 has 700K and 67K, ten to one, from which the sequential prototypes were sized (flaw F-27): the faithful
-    # layers are 140,544 and 117,388, near to one to one.
+    # Lines 248-256 of document 4 have 700K and 67K, ten to one, by which the sequential prototypes were sized (flaw F-27): the
+    # faithful layers are 140,544 and 117,388, near to one to one.
     assert parameters("rwkv6") == 140_544
     assert parameters("rwkv6", head_size=32) == 140_544
 
@@ -80,7 +80,7 @@ def test_faithful_branches_make_other_counts() -> None:
 
 
 def test_documented_counts_of_fusions_that_the_code_did_not_have() -> None:
-    # One weight a layer instead of a matrix (seed 003 L150-162), and a bias (seed 004 L642-649, L665-671).
+    # One weight a layer, no matrix (lines 150-162 of document 3), and a bias (lines 642-649 and 665-671 of document 4).
     assert audit("RF", **RECORD).n_params_non_embedding == 3_568_872
     assert audit("CP-bias", **RECORD).n_params_non_embedding == 3_831_008 + 8 * 128
     assert audit("RF-linear-bias", **RECORD).n_params_non_embedding == 3_699_936 + 8 * 128

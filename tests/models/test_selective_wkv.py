@@ -213,7 +213,7 @@ class TestInitialValues:
 
 @torch.no_grad()
 def test_a_step_size_of_zero_freezes_the_state_and_a_large_one_replaces_it() -> None:
-    # seed 000: "set selective_decay to near-zero", "flush the state"; w = 1 leaves exp(-1) = 0.37 of it (flaw F-29)
+    # document 0: "set selective_decay to near-zero", "flush the state"; w = 1 leaves exp(-1) = 0.37 of it (flaw F-29)
     mixer, x = make("equation"), noise(1, 6, 16)
     _, (last, memory) = mixer(x)
     mixer.delta_bias.fill_(-60.0)

@@ -14,7 +14,7 @@ from gt.analysis.verdicts import judge
 from gt.report.render import render
 
 TEMPLATES = Path(__file__).parents[2] / "report_templates"
-COMMON = {"sentence": "<i>So</i> it is.", "source": "seed 003 L1-5", "note": "One seed, flaw F-01.", "seeds": 3}
+COMMON = {"sentence": "<i>So</i> it is.", "source": "lines 1-5 of document 3", "note": "One seed, flaw F-01.", "seeds": 3}
 COMPARE = {"test": "compare", "metric": "val/loss"}
 # Of the records' known answers, under bpe1024: GF is 5.7 % below GPT-2, WS above it, HY the same.
 CLAIMS: dict[str, Any] = {

@@ -73,7 +73,43 @@ def test_a_branch_that_does_nothing_is_named(tmp_path: Path, plan: dict[str, Any
         }
         records.write(tmp_path / "runs" / run / "probes.json", {"run_id": run, "measures": measures})
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "ablation/share/r", "a": "GF", "above": 0.5})
-    assert said(row) == ["GF's Mamba branch does nothing: it has 0.02 % of what zeroing either branch costs."]
+    assert said(row) == ["GF's branch m (mamba2) does nothing: it has 0.02 % of what zeroing either branch costs."]
+
+
+@pytest.mark.parametrize("letter", ["s", "q"])
+def test_a_branch_is_known_by_whatever_letter_its_model_has(tmp_path: Path, plan: dict[str, Any], letter: str) -> None:
+    for run in plan["cells"][1]["runs"].values():
+        plan["runs"][run]["model"] = {**plan["runs"][run]["model"], "mixers": {"r": {"name": "rwkv6"}, letter: {"name": "odd"}}}
+        measures = {f"ablation/share/{own}": {"value": value, "layers": {}} for own, value in (("r", 0.9998), (letter, 2e-4))}
+        records.write(tmp_path / "runs" / run / "probes.json", {"run_id": run, "measures": measures})
+    row = judged(tmp_path, plan, {"test": "threshold", "metric": "ablation/share/r", "a": "GF", "above": 0.5})
+    assert said(row) == [f"GF's branch {letter} (odd) does nothing: it has 0.02 % of what zeroing either branch costs."]
+
+
+def test_seeds_that_a_number_does_not_rest_on_are_named(tmp_path: Path, plan: dict[str, Any]) -> None:
+    cell = plan["cells"][1]
+    for seed in (3, 4, 5):
+        run = cell["runs"]["0"].replace(".s0-", f".s{seed}-")
+        cell["runs"][str(seed)], plan["runs"][run] = run, plan["runs"][cell["runs"]["0"]]
+        if seed < 5:
+            records.write_run(tmp_path / "runs" / run, run, cell, seed, plan["runs"][run], "diverged")
+    row = judged(tmp_path, plan, {"test": "threshold", "metric": "val/loss", "a": "GF", "below": 9.0})
+    assert row.verdict == "supported"
+    assert said(row) == ["GF's numbers rest on 3 of 6 seeds: 3 and 4 diverged, 5 is missing."]
+    assert "rest on 3 of 6 seeds" in " ".join(why(row).split())
+
+
+def test_a_difference_that_would_not_matter_is_said_to_be_one(tmp_path: Path, plan: dict[str, Any]) -> None:
+    """GF is made 0.4 % worse than GPT-2 in every seed: that is decided, and less than contrasts call a difference."""
+    other, cell = plan["cells"][0], plan["cells"][1]
+    for seed, run in cell["runs"].items():
+        theirs = json.loads((tmp_path / "runs" / other["runs"][seed] / "evaluation.json").read_text())["splits"]
+        loss = theirs["val"]["loss"] * (1.004 + 1e-5 * int(seed))
+        records.edit(tmp_path / "runs" / run / "evaluation.json", splits={**theirs, "val": {**theirs["val"], "loss": loss}})
+    row = judged(tmp_path, plan, {**LOSS, "b": "GPT-2", "is": "higher"})
+    assert row.verdict == "supported"
+    (words,) = [words for words in said(row) if "differ" in words]
+    assert words == "GF and GPT-2 differ by 0.40 %, less than the 1 % within which a difference would not matter."
 
 
 def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_path: Path, plan: dict[str, Any]) -> None:
@@ -160,9 +196,9 @@ def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best
 
 def test_cells_at_the_same_end_share_a_sentence() -> None:
     edges = [{"cell": name, "setting": "learning_rate", "end": "highest", "tried": 3} for name in ("A", "B")]
-    found = {"undertrained": [], "dead": [], "edges": edges, "versions": [], "shared": []}
+    found = {"lost": [], "close": [], "undertrained": [], "dead": [], "edges": edges, "versions": [], "shared": []}
     words = "A and B have the highest learning_rate of the 3 that were tried: a better one may lie beyond."
-    assert cautions({"tests": [{}], "cautions": found}) == [words]
+    assert cautions({"tests": [{}], "verdict": "supported", "cautions": found}) == [words]
     assert cautions({"tests": [], "cautions": found}) == []  # nothing was tested
 
 

@@ -69,6 +69,7 @@ def test_that_other_rates_are_better_than_the_one_of_all_is_counted(tmp_path: Pa
     studies = [load(make(tmp_path / own["study"], own, tmp_path / "runs")) for own in (fixed, plan)]
     said = " ".join(limitations(studies, []))
     assert "No learning rate was tuned in one: " in said
-    assert "Where theirs, 0.003, was tried beside others, a higher one has the lowest loss in 1 of 3 cases" in said
+    assert "Where the rate of the studies that tune none, 0.003, was tried beside others, " in said
+    assert "a higher one has the lowest loss in 1 of 3 cases" in said
     assert "and the highest that was tried in 1." in said
     assert "tried" not in " ".join(limitations(studies[:1], []))

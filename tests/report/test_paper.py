@@ -72,7 +72,7 @@ def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Pat
     own = (study / "report.md").read_text().split("### C-2: ")[1].split("\n### ")[0]
     assert "claims/C-2.svg" in own
     assert "**Claimed**: \\<i\\>So\\</i\\> it is." in own
-    assert "**By**: seed 003 L1-5" in own
+    assert "**By**: lines 1-5 of document 3" in own
     assert "flaw F-01" in own
     assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell." in own
     assert "**Measured**: Held-out loss in nats per token (`val/loss`)." in own

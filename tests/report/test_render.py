@@ -14,7 +14,7 @@ import records
 from shared import TEMPLATES, make, report
 
 from gt.errors import ConfigError
-from gt.report.checklist import completion
+from gt.report.census import census
 from gt.report.document import Picture
 from gt.report.formats import fill, html_words, inline_svg, markdown_text
 from gt.report.numbers import load
@@ -93,7 +93,7 @@ def test_words_of_the_study_are_never_markup(study: Path) -> None:
 def test_both_reports_give_the_same_findings_and_gaps(study: Path) -> None:
     results = load(study)
     markdown = (study / "report.md").read_text().replace("\u00a0", " ")
-    for sentence in (*results.findings, completion([results])):
+    for sentence in (*results.findings, census([results]).completion):
         assert markdown_text(sentence) in markdown
     for source in (markdown, (study / "report.html").read_text()):
         assert "OutOfMemoryError: 40 MiB" in source

@@ -16,7 +16,7 @@ class MLP(nn.Module):
     """Expand, apply a nonlinearity, project back.
 
     Formula: y = W2 gelu(W1 x), hidden width ratio * d_model
-    Source: seed 003 L18-37; Radford et al. 2019 (gelu_tanh, biases)
+    Source: lines 18-37 of document 3; Radford et al. 2019 (gelu_tanh, biases)
     Parameters: 131,072 at d_model 128
     """
 

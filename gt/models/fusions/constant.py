@@ -16,7 +16,7 @@ class Gains(Fusion):
     """A gain for each channel of each branch.
 
     Formula: y = g_r * r + g_m * m
-    Source: seed 003 L43-67 (HY, with branch_norm rms); seed 004 L146-188 (0.5 and 0.5, without)
+    Source: lines 43-67 of document 3 (HY, with branch_norm rms); lines 146-188 of document 4 (0.5 and 0.5, without)
     Parameters: 256 at d_model 128
     """
 
@@ -40,7 +40,7 @@ class Weighted(Fusion):
     """One learned weight for the whole layer, free to leave [0, 1].
 
     Formula: y = a r + (1 - a) m
-    Source: seed 003 L131-144 (WS)
+    Source: lines 131-144 of document 3 (WS)
     Parameters: 1 at d_model 128
     """
 
@@ -62,7 +62,7 @@ class Residual(Fusion):
     """The first branch as it is, plus a learned share of the second.
 
     Formula: y = r + a m
-    Source: seed 003 L146-162 (RF)
+    Source: lines 146-162 of document 3 (RF)
     Parameters: 1 at d_model 128 (the record's code has 16,384: residual_projection)
     """
 

@@ -17,7 +17,7 @@ class Gated(Fusion):
     """A scalar gate for each position, from both branches.
 
     Formula: g = sigmoid(w . [r; m] + b), y = g r + (1 - g) m
-    Source: seed 003 L72-88 (GF), L91-136 (the gate_init variants)
+    Source: lines 72-88 (GF) and 91-136 of document 3 (the gate_init variants)
     Parameters: 257 at d_model 128
 
     straight_through: one branch or the other, y = r where g > 1/2 and m elsewhere, with the gradient of the blend (Bengio et
@@ -55,7 +55,7 @@ class ChannelGated(Fusion):
     """A gate for each position and channel, from both branches.
 
     Formula: g = sigmoid(W [r; m] + b), y = g * r + (1 - g) * m
-    Source: seed 003 L106-136 (HGF and its ratio variants)
+    Source: lines 106-136 of document 3 (HGF and its ratio variants)
     Parameters: 32,896 at d_model 128
 
     hgf_init "record" repeats the record's bug (flaw F-06): its model-wide initialisation overwrote the gate's, so that

@@ -17,10 +17,10 @@ class Concatenated(Fusion):
     """One projection of both branches.
 
     Formula: y = W [r; m]
-    Source: seed 003 L110-120 (CP); seed 004 L642-649
+    Source: lines 110-120 of document 3 (CP); lines 642-649 of document 4
     Parameters: 32,768 at d_model 128 (the record's 32,896 counts a bias that its code does not have)
 
-    bias: as in option 1 of seed 004.
+    bias: as in option 1 of document 4.
     """
 
     name: ClassVar[str] = "concatenated"
@@ -40,10 +40,10 @@ class ResidualProjection(Fusion):
     """The first branch as it is, plus a projection of the second.
 
     Formula: y = r + W m
-    Source: seed 004 L665-671 (option 4); init_std 0.02 is what the record's code ran
+    Source: lines 665-671 of document 4 (option 4); init_std 0.02 is what the record's code ran
     Parameters: 16,384 at d_model 128
 
-    bias: as seed 004 writes it.
+    bias: as document 4 writes it.
     """
 
     name: ClassVar[str] = "residual_projection"

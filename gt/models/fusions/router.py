@@ -16,7 +16,7 @@ class Router(Fusion):
     """Two experts over a shared latent, the block's input, weighed by a softmax of it; or only the better one.
 
     Formula: p = softmax(W x), y = p_0 r + p_1 m; with choice "top1": y = p_i (r or m), i = argmax p
-    Source: seed 000 L35-42 (shape unspecified there); Fedus et al. 2021 (arXiv:2101.03961), equation 2
+    Source: lines 35-42 of document 0 (shape unspecified there); Fedus et al. 2021 (arXiv:2101.03961), equation 2
     Parameters: 256 at d_model 128
     """
 

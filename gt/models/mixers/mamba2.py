@@ -33,10 +33,10 @@ class Mamba2(Mixer):
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
     default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did. dt_init
-    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (seed 000 L399).
-    decay_init "identity" sets A so that every head keeps 0.9999 of its state a token (repository V3_RESEARCH_NOTES.md 2.12).
-    state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a sequence starts
-    (gt/models/mixers/state.py).
+    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (line 399 of
+    document 0). decay_init "identity" sets A so that every head keeps 0.9999 of its state a token (repository
+    V3_RESEARCH_NOTES.md 2.12). state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a
+    sequence starts (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "mamba2"

@@ -33,10 +33,11 @@ class RWKV6(Mixer):
     layer's default, another model at the start: every channel decays by 1/e, there is no static token shift and no bonus (it
     also has norm_eps 1e-5; the official kernel's output is normalised with 1e-5 * 8^2).
     decay_init changes the decays alone: "record" is exp(-exp(-5)) everywhere (a time constant of 148 tokens); "power_law"
-    gives all channels of layer l the time constant (l + 1)^p, from 1 at the bottom to 256 at the top (seed 000 L399-421);
-    "identity" is 0.9999 everywhere (repository V3_RESEARCH_NOTES.md 2.12). key_clamp multiplies keys by min(1, -log w): slow
-    channels are written weakly (BlinkDL's k * exp(clamp(w, max=0)), where the decay is exp(-exp(w))). state_norm: groups of a
-    norm on the state after every token, 0 for none; initial_state: where a sequence starts (gt/models/mixers/state.py).
+    gives all channels of layer l the time constant (l + 1)^p, from 1 at the bottom to 256 at the top (lines 399-421 of
+    document 0); "identity" is 0.9999 everywhere (repository V3_RESEARCH_NOTES.md 2.12). key_clamp multiplies keys by
+    min(1, -log w): slow channels are written weakly (BlinkDL's k * exp(clamp(w, max=0)), where the decay is exp(-exp(w))).
+    state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a sequence starts
+    (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "rwkv6"

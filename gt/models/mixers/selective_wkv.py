@@ -19,9 +19,9 @@ from gt.seeds import Streams
 
 State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, conv - 1), and S
 
-# "Medium decay", "a sliding window memory" (seed 000 L402-406), has no number there. This one is the geometric middle of one
-# token and the record's training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token; half of
-# RWKV-6's channels have 0.947 or more in its bottom layer).
+# "Medium decay", "a sliding window memory" (lines 402-406 of document 0), has no number there. This one is the geometric middle
+# of one token and the record's training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token;
+# half of RWKV-6's channels have 0.947 or more in its bottom layer).
 MEDIUM_WINDOW = 16
 
 
@@ -30,7 +30,7 @@ class SelectiveWKV(Mixer):
 
     Formula: S_t = diag(exp(-D_t * w_t)) S_{t-1} + (D_t * B_t) x_t^T, y_t = C_t S_t, out = W_o (sigmoid(r_t) * norm(y_t)),
         D_t = softplus(W_D n_t + b), w_t = w_base * sigmoid(W_w n_t)
-    Source: seed 000 L88-135 (equations), L149-157 and L328-337 (block), L358-421 (sizes, initial values); flaw F-29
+    Source: document 0: lines 88-135 (equations), 149-157 and 328-337 (block), 358-421 (sizes, initial values); flaw F-29
     Parameters: 142,336 at d_model 128
 
     The text leaves open, and this reads:
@@ -119,7 +119,7 @@ class SelectiveWKVReference(Mixer):
     """The reference code that came with selective WKV, another function than its equation.
 
     Formula: S_t = diag(w_t) S_{t-1} + k_t B_t^T, w_t = exp(-softplus(W_2 W_1 n_t + b)), out = sigmoid(r_t) * (S_t C_t) * v_t
-    Source: seed 000 L205-259; flaw F-29
+    Source: lines 205-259 of document 0; flaw F-29
     Parameters: 82,048 at d_model 128
 
     Against the equation: v multiplies what is read instead of being written; the step size sets the decay but not the
