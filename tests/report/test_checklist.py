@@ -10,7 +10,9 @@ import pytest
 import records
 from shared import COMMON, make, write_claims, written
 
+from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
+from gt.records import write_json
 from gt.report import checklist
 from gt.report.claim_sections import counted
 from gt.report.numbers import Results, load
@@ -115,3 +117,16 @@ def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_
     assert "in 2 h 00 min of the device" in words  # two runs of two hours, side by side
     assert "used 1.00 kWh for the 2 runs" in words
     assert "At $2 an hour that is $4.00." in words
+
+
+def test_a_damaged_record_is_among_what_did_not_complete_with_what_is_wrong(tmp_path: Path) -> None:
+    plan = records.plan(seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
+    records.write_runs(plan, tmp_path / "runs")
+    records.edit(tmp_path / "runs" / list(plan["runs"])[-1] / "manifest.json", seconds="long")
+    write_json(tmp_path / "study/plan.json", plan)
+    aggregate(plan, tmp_path / "runs", tmp_path / "study")
+    table = checklist.incomplete_table(load(tmp_path / "study"))
+    assert table.caption == "Runs that diverged or failed, or whose record is damaged, and why."
+    (row,) = table.rows
+    assert (row["label"], row["seed"], row["status"]) == ("GF", 1, "missing")
+    assert row["reason"].startswith("its record is damaged: manifest.json: seconds: ")
