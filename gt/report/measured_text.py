@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from gt.report import text
-from gt.report.checklist import runs_of
+from gt.report.census import census
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -23,7 +23,7 @@ def measured_text(studies: Sequence[Results]) -> str:
     A record that does not say where its bytes begin is of as many tokens under any tokenizer, which are not the same bytes.
     """
     texts = {name for own in studies for name, corpus in own.plan["corpora"].items() if corpus.get("task") is None}
-    runs = runs_of(studies).reindex(columns=["corpus", "tokenizer", *(f"{s}/{n}" for s in SPLITS for n in COLUMNS)])
+    runs = census(studies).records.reindex(columns=["corpus", "tokenizer", *(f"{s}/{n}" for s in SPLITS for n in COLUMNS)])
     runs = runs[runs["corpus"].isin(texts) & runs["val/bytes"].notna()]
     by_bytes = runs["val/from_byte"].notna()
     said = []
