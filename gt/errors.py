@@ -15,11 +15,17 @@ class ConfigError(Exception):
     """
 
 
+def close(value: object, allowed: Iterable[str]) -> str:
+    """A question that offers the nearest allowed name, whatever its case; nothing where none is near."""
+    folded = {name.casefold(): name for name in sorted(allowed)}
+    found = get_close_matches(str(value).casefold(), folded, n=1)
+    return f" Did you mean {folded[found[0]]!r}?" if found else ""
+
+
 def nearest(value: object, allowed: Iterable[str]) -> str:
     """The end of an error message: the nearest allowed name if one is close, and all of them, or the nearest of many."""
     names = sorted(allowed)
-    close = get_close_matches(str(value), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = close(value, names)
     if len(names) > MANY:
         some = get_close_matches(str(value), names, n=8, cutoff=0.0)
         return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others (`gt list` has all)."
