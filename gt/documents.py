@@ -20,6 +20,7 @@ from gt.errors import ConfigError
 Json = dict[str, Any]
 # A file of aliases to aliases can stand for billions of values.
 MOST_VALUES = 100_000
+MOST_DEEP = 100
 TAG = "tag:yaml.org,2002:"
 
 
@@ -73,6 +74,13 @@ def has(document: Any, key: Any) -> bool:
     return isinstance(document, list) and isinstance(key, int) and 0 <= key < len(document)
 
 
+def value_at(document: Any, keys: Iterable[Any]) -> Any:
+    """What stands under nested keys; None where they lead nowhere."""
+    for key in keys:
+        document = document[key] if has(document, key) else None
+    return document
+
+
 def merge(general: Json, particular: Json) -> Json:
     """`particular` over `general`, key by key. A component of another name replaces the general one whole."""
     marks = {**getattr(general, "marks", {}), **getattr(particular, "marks", {})}
@@ -104,6 +112,16 @@ class _Composer(
         yaml.parser.Parser.__init__(self)
         yaml.composer.Composer.__init__(self)
         yaml.resolver.BaseResolver.__init__(self)
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MOST_DEEP:
+            problem = f"lists and mappings stand inside of each other {MOST_DEEP} times"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 WORDS: dict[str, dict[str, Any]] = {
@@ -128,19 +146,23 @@ for _tag, _pattern, _first in (
 def read_yaml(path: Path) -> Json:
     """Read a YAML mapping. ConfigError names the file, and the line where it is not one."""
     try:
-        node = _Composer(path.read_text(encoding="utf-8")).get_single_node()
-        document = None if node is None else _Constructor(path).value(node)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{Mark(path, line)}: not UTF-8 (byte {error.object[error.start]:#04x}).") from None
+    try:
+        node = _Composer(text).get_single_node()
+        document = None if node is None else _Constructor(path).value(node)
+    except yaml.reader.ReaderError as error:
+        mark = Mark(path, text.count("\n", 0, error.position) + 1)
+        raise ConfigError(f"{mark}: the character U+{error.character:04X} has no place in YAML.") from None
     except yaml.MarkedYAMLError as error:
         where = error.problem_mark or error.context_mark
         raise ConfigError(f"{Mark(path, where.line + 1) if where else path}: {error.problem or error.context}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML in UTF-8 ({' '.join(str(error).split())}).") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: lists and mappings are nested too deeply.") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values.")
     return document
@@ -163,7 +185,7 @@ class _Constructor:
             raise self.refusal(node, "an alias stands inside of what it stands for")
         self.open.add(id(node))
         if node.tag not in (TAG + "map", TAG + "seq"):
-            raise self.refusal(node, f"could not determine a constructor for the tag {node.tag!r}")
+            raise self.refusal(node, f"the tag {node.tag.replace(TAG, '!!')} is not for a configuration")
         result: Any = self.sequence(node) if isinstance(node, yaml.SequenceNode) else self.mapping(node)
         self.open.remove(id(node))
         return result
@@ -214,9 +236,11 @@ class _Constructor:
                     return int(number) if whole else number
                 case "str" | "merge":
                     return self.text(node)
-        except (ValueError, KeyError) as error:
-            raise self.refusal(node, f"{_shown(node.value)!r} is not {node.tag.removeprefix(TAG)} ({error})") from None
-        raise self.refusal(node, f"could not determine a constructor for the tag {node.tag!r}")
+        except ValueError as error:
+            raise self.refusal(node, f"{_shown(node.value)} is not a number: {error}") from None
+        except KeyError:
+            raise self.refusal(node, f"{_shown(node.value)} is not {node.tag.removeprefix(TAG)}") from None
+        raise self.refusal(node, f"the tag {node.tag.replace(TAG, '!!')} is not for a configuration")
 
     def text(self, node: yaml.ScalarNode) -> str:
         if found := re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", node.value):

@@ -28,5 +28,5 @@ def nearest(value: object, allowed: Iterable[str]) -> str:
     hint = close(value, names)
     if len(names) > MANY:
         some = get_close_matches(str(value), names, n=8, cutoff=0.0)
-        return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others (`gt list` has all)."
+        return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others."
     return f"{hint} Allowed: {', '.join(names)}."

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from gt.documents import has, mark_of
+from gt.documents import has, mark_of, value_at
 from gt.errors import ConfigError, close, nearest
 from gt.spec import LAYERS
 
@@ -43,26 +43,29 @@ FORMS = {
 }
 
 
-def validated(model: type[Model], document: Any, source: Any, about: str = "", at: Keys = ()) -> Model:
+def validated(model: type[Model], document: Any, source: Any, about: str = "", at: Keys = (), file: Any = None) -> Model:
     """A document as a model. ConfigError, by file and line where the document knows them, for all that is wrong in it.
 
     source: the file that is read. about: what else says where this is, such as a variant. at: the keys that lead to the
-    document in its file.
+    document in its file. file: all of the file, where it is known.
     """
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise explain(error, model, document, source, about, at) from None
+        raise explain(error, model, document, source, about, at, file) from None
 
 
-def explain(error: ValidationError, model: Any, document: Any, source: Any, about: str = "", at: Keys = ()) -> ConfigError:
+def explain(
+    error: ValidationError, model: Any, document: Any, source: Any, about: str = "", at: Keys = (), file: Any = None
+) -> ConfigError:
     """A pydantic ValidationError as one readable message, a line for each thing that is wrong."""
     lines = []
     for keys, problems in _by_place(error, document).items():
-        key = ".".join(map(str, (*at, *keys))) or "(the whole)"
+        key = ".".join(map(str, (*at, *keys)))
         for sentence in _sentences(problems, model, document, keys):
-            where = place(document, (*keys, *_first_named(sentence, document, keys)), source, about)
-            lines.append(f"{where}: {key}: {sentence}")
+            named = (*keys, *_first_named(sentence, document, keys))
+            where = place(document, named, source, about) if file is None else place(file, (*at, *named), source, about)
+            lines.append(f"{where}: {key}: {sentence}" if key else f"{where}: {sentence}")
     return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
@@ -74,10 +77,11 @@ def place(document: Any, keys: Keys, source: Any, about: str = "") -> str:
     return f"{mark or source}" + (f" ({notes})" if notes else "")
 
 
-def check_keys(type_: Any, document: Any, source: Any, about: str = "", at: Keys = ()) -> None:
-    """ConfigError if a part of a document of this type has a key that the whole could not have."""
+def check_keys(type_: Any, document: Any, source: Any, at: Keys = (), file: Any = None) -> None:
+    """ConfigError if a part of a document of this type has a key that the whole could not have; see `validated`."""
     for keys, sentence in _strangers((type_,), document, ()):
-        raise ConfigError(f"{place(document, keys, source, about)}: {'.'.join(map(str, (*at, *keys)))}: {sentence}")
+        where = place(document, keys, source) if file is None else place(file, (*at, *keys), source)
+        raise ConfigError(f"{where}: {'.'.join(map(str, (*at, *keys)))}: {sentence}")
 
 
 def _strangers(candidates: Keys, document: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
@@ -208,10 +212,11 @@ def _keys(problem: Any, document: Any) -> tuple[Keys, list[tuple[Keys, str]]]:
 
 
 def _first_named(sentence: str, document: Any, keys: Keys) -> Keys:
-    """The first of the keys under some keys that a sentence about the whole of them names."""
-    for key in keys:
-        document = document[key] if has(document, key) else None
-    return tuple(word for word in re.findall(r"\w+", sentence) if isinstance(document, dict) and word in document)[:1]
+    """The first of the keys under some keys that a sentence about the whole of them names, perhaps by a path."""
+    document = value_at(document, keys)
+    return next(
+        (tuple(word.split(".")) for word in re.findall(r"\w+(?:\.\w+)*", sentence) if has(document, word.split(".")[0])), ()
+    )
 
 
 def _sentences(problems: list[Any], model: Any, document: Any, keys: Keys) -> Iterator[str]:

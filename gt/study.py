@@ -14,14 +14,14 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
-from gt.documents import Json, Mapping, Mark, mark_of, merge, nested, read_yaml
+from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
 from gt.spec import CorpusSpec, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec
@@ -185,17 +185,17 @@ class Study:
         blocks: list[tuple[Block, Keys]] = [(self.file, ())]
         for i, block in enumerate(self.file.also):
             document = Mapping({**own, **block}, getattr(block, "marks", {}))
-            blocks.append((validated(Block, document, self.path, at=("also", i)), ("also", i)))
+            blocks.append((validated(Block, document, self.path, at=("also", i), file=self.document), ("also", i)))
         return blocks
 
     def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Json, list[RunSpec], Json]]:
         """Each cell of a block, its runs, and the document that they were made of."""
         self._check_factors(block, self._place_of("factors", at))
         places = {name: self._place_of(name, at) for name in Block.model_fields}
-        for (i, use), (j, corpus), tokenizer, (n, scale), *values in itertools.product(
+        for (i, use), (j, _), (k, _), (n, scale), *values in itertools.product(
             enumerate(block.variants),
             enumerate(block.corpora),
-            block.tokenizers,
+            enumerate(block.tokenizers),
             enumerate(block.scales or [None]),
             *(enumerate(values) for values in block.factors.values()),
         ):
@@ -204,18 +204,20 @@ class Study:
             about = f"variant {label}"
             if use.variant not in self.variants:
                 raise self._refusal(
-                    (*places["variants"], i), f"unknown variant {use.variant!r}." + nearest(use.variant, self.variants)
+                    (*places["variants"], i),
+                    f"unknown variant {use.variant!r}.{nearest(use.variant, self.variants)} `gt list --variants` has all.",
                 )
             factors = {path: value for path, (_, value) in zip(block.factors, values, strict=True)}
             document = self._document(use, self._scale(scale, (*places["scales"], n)) if scale else {})
-            document["corpus"] = {"name": corpus} if isinstance(corpus, str) else corpus.model_dump(exclude_unset=True)
-            document["tokenizer"] = tokenizer.model_dump(exclude_unset=True)
+            for part, keys in {"corpus": (*places["corpora"], j), "tokenizer": (*places["tokenizers"], k)}.items():
+                document = merge(document, self._written(part, keys))
             changes: Json = {}
             for path, (m, value) in zip(block.factors, values, strict=True):
                 changes = merge(changes, nested(path, value, mark_of(self.document, (*places["factors"], path, m))))
             document = merge(document, changes)
-            document["corpus"] = self._corpus(document["corpus"], (*places["corpora"], j)).model_dump(mode="json")
-            first = validated(RunSpec, {**document, "seed": block.seed_list[0]}, self.path, about)
+            document["corpus"] = self._corpus(document, (*places["corpora"], j)).model_dump(mode="json")
+            document["seed"] = block.seed_list[0]
+            first = validated(RunSpec, document, self.path, about)
             specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             if scale:
                 factors = {"scale": scale, **factors}
@@ -231,7 +233,15 @@ class Study:
 
     def _place_of(self, name: str, at: Keys) -> Keys:
         """The keys that lead to what a block says under a name: in the block, or in the study where it says nothing."""
-        return (*at, name) if mark_of(self.document, (*at, name)) != mark_of(self.document, at) else (name,)
+        return (*at, name) if has(value_at(self.document, at), name) else (name,)
+
+    def _written(self, part: str, keys: Keys) -> Json:
+        """A corpus or tokenizer as the study has it, as a part of a specification; a word is its name."""
+        mark, value = mark_of(self.document, keys), value_at(self.document, keys)
+        marks = {part: mark} if mark else {}
+        return Mapping(
+            {part: Mapping({"name": value}, {"name": mark} if mark else {}) if isinstance(value, str) else value}, marks
+        )
 
     def _check_factors(self, block: Block, at: Keys) -> None:
         """Whether each path of a block's factors is of a run's specification, and none is in another."""
@@ -246,10 +256,11 @@ class Study:
     def _document(self, use: VariantUse, scale: Json) -> Json:
         """The model and training of one cell without its factors, merged from general to particular."""
         variant = resolve(self.variants, use.variant)
-        return {
+        document = {
             "model": assemble(merge(self.file.model, scale), merge(variant.model, use.model)),
             "training": merge(self.file.training, merge(variant.training, use.training)),
         }
+        return Mapping(document, {key: mark for key in document if (mark := mark_of(self.document, (key,)))})
 
     def _scale(self, name: str, keys: Keys) -> Json:
         """The sizes that a scale's name stands for."""
@@ -260,7 +271,7 @@ class Study:
 
     def _corpus(self, document: Json, keys: Keys) -> CorpusSpec:
         """A corpus; `file:PATH` becomes `file:<stem>` with the sum of the text it holds now."""
-        spec = validated(CorpusSpec, document, place(self.document, keys, self.path), at=keys)
+        spec = validated(CorpusSpec, document["corpus"], self.path, at=("corpus",), file=document)
         if spec.task is not None:
             from gt.data.tasks import check
 
@@ -497,10 +508,17 @@ def assemble(shared: Json, particular: Json) -> Json:
 
 
 def load_variants(folder: Path) -> dict[str, Variant]:
-    """All named variants of `config/variants/*.yaml`."""
+    """All named variants of `config/variants/*.yaml`. They are read once, however many studies use them."""
+    files = sorted(folder.glob("*.yaml"))
+    return dict(_variants(tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)))
+
+
+@lru_cache(maxsize=2)
+def _variants(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Variant]:
+    """The variants of some files, which are as they were at a time and of a size."""
     variants: dict[str, Variant] = {}
     places: dict[str, str] = {}
-    for file in sorted(folder.glob("*.yaml")):
+    for file, *_ in files:
         documents = read_yaml(file)
         for name, document in documents.items():
             where = place(documents, (name,), file)
@@ -508,7 +526,7 @@ def load_variants(folder: Path) -> dict[str, Variant]:
                 raise ConfigError(f"{where}: {name}: another file defines a variant of this name already.")
             if not re.fullmatch(NAME_PATTERN, name):
                 raise ConfigError(f"{where}: {name!r} is not allowed. Allowed: {FORMS[NAME_PATTERN]}.")
-            variants[name] = validated(Variant, document, where if not document else file, at=(name,))
+            variants[name] = validated(Variant, document, file, at=(name,), file=documents)
             places[name] = place(documents, (name, "based_on"), file)
             check_keys(ModelSpec, variants[name].model, file, at=(name, "model"))
             check_keys(TrainingSpec, variants[name].training, file, at=(name, "training"))
@@ -530,5 +548,5 @@ def load_scales(path: Path) -> dict[str, Json]:
     """The named sizes of `config/scales.yaml`: parts of models, whose mixers stand under their names."""
     scales = read_yaml(path)
     for name, sizes in scales.items():
-        check_keys(SharedModel, sizes, place(scales, (name,), path), at=(name,))
+        check_keys(SharedModel, sizes, path, at=(name,), file=scales)
     return scales

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gt.documents import Mapping, read_yaml
+from gt.documents import Mapping, mark_of, read_yaml
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, place, validated
 from gt.probes.metrics import metric as registered
@@ -309,7 +309,7 @@ class Claims(dict[str, Claim]):
 
     def place(self, *keys: Any) -> str:
         """File and line of a key of a claim."""
-        return place(self.documents, keys, "config/claims")
+        return str(mark_of(self.documents, keys) or "config/claims")
 
 
 def load_claims(folder: Path) -> Claims:
@@ -324,7 +324,7 @@ def load_claims(folder: Path) -> Claims:
             if name in claims:
                 raise ConfigError(f"{where}: {name}: another file has a claim of this id already.")
             _check_name(name, where)
-            claims[name] = validated(Claim, document, where if not document else file, at=(name,))
+            claims[name] = validated(Claim, document, file, at=(name,), file=documents)
         claims.documents.update(documents)
         claims.documents.marks.update(getattr(documents, "marks", {}))
     arms = load_arms(folder)
@@ -345,7 +345,7 @@ def load_arms(folder: Path) -> dict[str, Arm]:
     for name, document in documents.items():
         where = place(documents, (name,), path)
         _check_name(name, where)
-        arms[name] = validated(Arm, document, where if not document else path, at=(name,))
+        arms[name] = validated(Arm, document, path, at=(name,), file=documents)
     return arms
 
 
