@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -16,7 +17,10 @@ class ConfigError(Exception):
 
 
 def close(value: object, allowed: Iterable[str]) -> str:
-    """A question that offers the nearest allowed name, whatever its case; nothing where none is near."""
+    """A question that offers the nearest allowed name, whatever its case, or number; nothing where none is near."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        numbers = [name for name in sorted(allowed) if re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", name)]
+        return f" Did you mean {min(numbers, key=lambda name: abs(float(name) - value))}?" if numbers else ""
     folded = {name.casefold(): name for name in sorted(allowed)}
     found = get_close_matches(str(value).casefold(), folded, n=1)
     return f" Did you mean {folded[found[0]]!r}?" if found else ""

@@ -149,7 +149,8 @@ class Study:
                 for spec in specs:
                     run_id = spec.run_id
                     if known["runs"].setdefault(str(spec.seed), run_id) != run_id:
-                        raise ConfigError(f"{self.path}: two different cells are called {cell['id']!r}; give one a label.")
+                        keys = self._place_of("variants", block[1])
+                        raise self._refusal(keys, f"two different cells are called {cell['id']!r}; give one a label.")
                     runs[run_id] = spec
         self._check_exclusions(considered, excluded)
         if not cells:
@@ -190,8 +191,12 @@ class Study:
 
     def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Json, list[RunSpec], Json]]:
         """Each cell of a block, its runs, and the document that they were made of."""
-        self._check_factors(block, self._place_of("factors", at))
         places = {name: self._place_of(name, at) for name in Block.model_fields}
+        self._check_factors(block, places["factors"])
+        for i, use in enumerate(block.variants):
+            if isinstance(use, VariantUse):
+                check_keys(ModelSpec, use.model, self.path, at=(*places["variants"], i, "model"))
+                check_keys(TrainingSpec, use.training, self.path, at=(*places["variants"], i, "training"))
         for (i, use), (j, _), (k, _), (n, scale), *values in itertools.product(
             enumerate(block.variants),
             enumerate(block.corpora),
