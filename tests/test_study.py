@@ -223,9 +223,10 @@ def test_however_long_a_name_is_its_files_can_be_written(plan: Any, tmp_path: Pa
     tasks = {"name": "task:mqar", "task": {"length": 4096, "items": list(range(1, 61))}}
     many = {
         "layers": " ".join("bcdefghijklmnopq"),
+        "n_layer": 16,
         "mixers": {
             "a": None,
-            **{letter: {"name": "selective_wkv_reference", "head_size": 16} for letter in "bcdefghijklmnopq"},
+            **{letter: {"name": "selective_wkv_reference"} for letter in "bcdefghijklmnopq"},
         },
     }
     result = plan(
