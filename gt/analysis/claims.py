@@ -255,7 +255,8 @@ class Claim(Document):
 
     @model_validator(mode="after")
     def _testable(self) -> Claim:
-        given = [name for name in Claim.model_fields if name in self.model_fields_set and name not in {*PROSE, *UNTESTED}]
+        fields = {name: field.default for name, field in Claim.model_fields.items() if name not in {*PROSE, *UNTESTED}}
+        given = [name for name, default in fields.items() if getattr(self, name) != default]
         if self.not_testable is not None and given:
             raise ValueError(f"not_testable leaves no study and no predicate, so {given[0]} has nothing to say")
         if self.not_testable is None and not (self.study and self.predicate):
