@@ -143,7 +143,8 @@ class Study:
                 if rules := self._excluding(cell):
                     excluded |= rules
                     continue
-                reached.update(_marks(document))
+                idle = list(_idle(specs[0]))
+                reached.update(mark for keys, mark in _leaves(document, ()) if not any(keys[: len(own)] == own for own in idle))
                 self.documents[cell["id"]] = document
                 known = cells.setdefault(cell["id"], {**cell, "runs": {}})
                 for spec in specs:
@@ -344,6 +345,13 @@ class Study:
                 for i, use in enumerate(block.variants)
                 if isinstance(use, VariantUse)
             ]
+            keys = self._place_of("factors", at)
+            parts += [
+                (nested(path, value, mark_of(self.document, (*keys, path, m))), keys)
+                for path, values in block.factors.items()
+                if path.split(".")[0] in own
+                for m, value in enumerate(values)
+            ]
         found = dict.fromkeys(
             (mark, ".".join(map(str, (*at, *keys))))
             for part, at in parts
@@ -351,7 +359,7 @@ class Study:
             if mark not in reached
         )
         for mark, key in found:
-            yield f"{mark}: {key}: no run reads this: every cell has its own, or has no such part."
+            yield f"{mark}: {key}: no run reads this: every cell has its own, or nothing that it is for."
 
 
 def _leaves(document: Json, keys: Keys) -> Iterator[tuple[Keys, Mark]]:
@@ -364,9 +372,26 @@ def _leaves(document: Json, keys: Keys) -> Iterator[tuple[Keys, Mark]]:
             yield (*keys, key), marks[key]
 
 
-def _marks(document: Json) -> Iterator[Mark]:
-    """Where all that is in a document stands."""
-    return (mark for _, mark in _leaves(document, ()))
+def _idle(spec: RunSpec) -> Iterator[Keys]:
+    """The settings of a run that its others leave without effect."""
+    model, training = spec.model, spec.training
+    if training.branch_drop is not None and training.branch_drop.branch not in model.branches():
+        yield "training", "branch_drop"
+    there = {"embedding", "norm", *(f"mixers.{letter}" for letter in model.mixers)}
+    there |= {name for name in ("fusion", "feed_forward") if getattr(model, name) is not None}
+    yield from (("training", "parts", part) for part in training.parts if part not in there)
+    if training.auxiliary is not None:
+        if not model.branches():
+            yield "training", "auxiliary"
+        for term in ("diversity", "arbiter"):
+            if getattr(training.auxiliary, term) is None:
+                yield "training", "auxiliary", f"{term}_weight"
+    unused = {"adamw": (), "lion": ("epsilon",), "sgd": ("epsilon", "beta2")}[training.optimizer]
+    yield from (("training", name) for name in unused)
+    if model.positions == "none":
+        yield "model", "max_positions"
+    if model.feed_forward is None:
+        yield "model", "feed_forward_place"
 
 
 def shortest(paths: Iterable[str]) -> dict[str, str]:

@@ -255,6 +255,25 @@ def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: 
     assert study.unread[-1].startswith(f"{path}, line {line}: ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"branch_drop": {"branch": "a"}}, "training.branch_drop.branch"),
+        ({"parts": {"mixers.s": {"learning_rate": 0.5}}}, "training.parts.mixers.s.learning_rate"),
+        ({"auxiliary": {"diversity_weight": 0.5}}, "training.auxiliary.diversity_weight"),
+        ({"optimizer": "sgd", "beta2": 0.5}, "training.beta2"),
+        ({"optimizer": "lion", "epsilon": 0.5}, "training.epsilon"),
+        ({"optimizer": "sgd", "factors": {"training.beta2": [0.5]}}, "factors.training.beta2"),
+    ],
+)
+def test_a_setting_that_the_others_leave_without_effect_is_said(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    path, factors = tmp_path / "s.yaml", changes.pop("factors", {})
+    path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}, "factors": factors}))
+    study = Study(path, ROOT / "config/variants")
+    study.plan()
+    assert [line.split(": ")[1] for line in study.unread] == [key]
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_every_setting_of_a_shipped_study_reaches_a_run(path: Path) -> None:
     study = load_study(path)

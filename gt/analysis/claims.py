@@ -29,8 +29,8 @@ ARMS = "arms.yaml"
 FAITHFUL = "faithful"
 # Changing these does not change what is claimed.
 PROSE = {"title", "source", "note"}
-# What else a claim has that no study tests.
-UNTESTED = {"sentence", "not_testable"}
+# What else a claim may have that no study tests. Seeds and alpha may be common to the claims of a file.
+UNTESTED = {"sentence", "not_testable", "seeds", "alpha"}
 
 
 def _registered(name: str) -> str:

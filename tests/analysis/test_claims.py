@@ -179,7 +179,7 @@ def test_an_arm_s_cell_that_no_claim_has_is_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_be_tested_has_no_settings_of_a_test(tmp_path: Path) -> None:
     rest = "  title: t\n  sentence: s\n  source: x\n  not_testable: why\n"
-    assert "so seeds has nothing to say" in refusal(tmp_path, more=f"C-2:\n{rest}  seeds: 3\n")
+    assert "so family has nothing to say" in refusal(tmp_path, more=f"C-2:\n{rest}  family: f\n")
 
 
 def test_an_id_that_cannot_be_a_file_s_name_is_refused(tmp_path: Path) -> None:

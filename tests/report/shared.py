@@ -70,8 +70,8 @@ def write_claims(folder: Path, seeds: int = 3) -> Path:
     folder.mkdir()
     documents = {}
     for name, own in CLAIMS.items():
-        about = {} if "not_testable" in own else {"study": "synthetic", "where": {"tokenizer": "bpe1024"}, "seeds": seeds}
-        documents[name] = {**COMMON, **about, **own}
+        about = {} if "not_testable" in own else {"study": "synthetic", "where": {"tokenizer": "bpe1024"}}
+        documents[name] = {**COMMON, "seeds": seeds, **about, **own}
     (folder / "claims.yaml").write_text(json.dumps(documents))
     (folder / "arms.yaml").write_text(json.dumps(ARMS))
     return folder

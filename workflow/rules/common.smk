@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT.resolve()))
 from gt import devices
 from gt.analysis import registration
 from gt.analysis.claims import check_planned, load_arms, load_claims
+from gt.documents import read_yaml
 from gt.errors import ConfigError, nearest
 from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
 from gt.grouping import packs
@@ -52,6 +53,9 @@ def without_conda_if_there_is_none():
 
 def study_names():
     """The studies that the configuration names, once the configuration is known to be right."""
+    for file in workflow.configfiles:
+        # Snakemake keeps the last of a key that stands twice.
+        read_yaml(Path(file))
     for key in config:
         if key not in SETTINGS:
             raise ConfigError(f"config: unknown key {key!r}.{nearest(key, SETTINGS)}")
