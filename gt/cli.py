@@ -594,9 +594,9 @@ def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 def _variants(scale: str) -> dict[str, Any]:
     """Every variant of config/ at a named size."""
     from gt.spec import ModelSpec
-    from gt.study import assemble, load_variants, read_yaml, resolve
+    from gt.study import assemble, load_scales, load_variants, resolve
 
-    scales, variants = read_yaml(Path("config/scales.yaml")), load_variants(Path("config/variants"))
+    scales, variants = load_scales(Path("config/scales.yaml")), load_variants(Path("config/variants"))
     if scale not in scales:
         raise ConfigError(f"--scale: unknown scale {scale!r}." + nearest(scale, scales))
     return {name: ModelSpec.model_validate(assemble(scales[scale], resolve(variants, name).model)) for name in variants}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -15,12 +16,21 @@ class ConfigError(Exception):
     """
 
 
+def close(value: object, allowed: Iterable[str]) -> str:
+    """A question that offers the nearest allowed name, whatever its case, or number; nothing where none is near."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        numbers = [name for name in sorted(allowed) if re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", name)]
+        return f" Did you mean {min(numbers, key=lambda name: abs(float(name) - value))}?" if numbers else ""
+    folded = {name.casefold(): name for name in sorted(allowed)}
+    found = get_close_matches(str(value).casefold(), folded, n=1)
+    return f" Did you mean {folded[found[0]]!r}?" if found else ""
+
+
 def nearest(value: object, allowed: Iterable[str]) -> str:
     """The end of an error message: the nearest allowed name if one is close, and all of them, or the nearest of many."""
     names = sorted(allowed)
-    close = get_close_matches(str(value), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = close(value, names)
     if len(names) > MANY:
         some = get_close_matches(str(value), names, n=8, cutoff=0.0)
-        return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others (`gt list` has all)."
+        return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others."
     return f"{hint} Allowed: {', '.join(names)}."

@@ -15,10 +15,11 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from gt.catalogue import components
-from gt.errors import ConfigError, nearest
+from gt.errors import nearest
+from gt.explain import LAYERS, validated
 from gt.records import MANIFEST, SPEC, check_file, read_json, read_sealed
 
 # `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
@@ -91,17 +92,20 @@ class CorpusSpec(Spec):
             raise ValueError(f"unknown corpus {self.name!r}." + nearest(self.name, [*names, "file:<path>"]))
         if self.name.startswith("task:") != (self.task is not None):
             raise ValueError("the key task belongs to a corpus task:<name>, and such a corpus needs it")
+        if self.sha256 is not None and not self.name.startswith("file:"):
+            raise ValueError(f"sha256 is for a file: corpus; that of {self.name} is known")
         if self.task is not None and self.max_bytes is not None:
             raise ValueError("max_bytes is for texts; task.episodes says how much of a task there is")
         return self
 
     @property
     def id(self) -> str:
-        """A file name that is unique to the text."""
+        """A file name that is unique to the text, of some 100 letters at most."""
         if self.task is not None:
             task, items = self.task, "_".join(map(str, self.task.items))
-            return f"{self.name.replace(':', '-')}-{task.length}t-{items}i-{task.symbols}s-{task.episodes}e"
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.name.removeprefix("file:"))
+            name = f"{self.name.replace(':', '-')}-{task.length}t-{items}i-{task.symbols}s-{task.episodes}e"
+            return name if len(name) <= 100 else f"{name[:89]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.name.removeprefix("file:"))[:80]
         prefix = f"file-{stem}-{(self.sha256 or '')[:10]}" if self.name.startswith("file:") else stem
         return prefix + (f"-{self.max_bytes}B" if self.max_bytes else "")
 
@@ -149,7 +153,7 @@ class ModelSpec(Spec):
 
     d_model: Annotated[int, Field(ge=8, le=65_536)]
     n_layer: Annotated[int, Field(ge=1, le=1_000)]
-    layers: Annotated[str, Field(pattern=r"^[a-z](\+[a-z])?(\*[1-9]\d{0,2})?( [a-z](\+[a-z])?(\*[1-9]\d{0,2})?)*$")]
+    layers: Annotated[str, Field(pattern=LAYERS)]
     mixers: dict[Letter, Mixer]
     fusion: Fusion | None = None
     stack: Literal["blocks", "towers"] = "blocks"
@@ -440,53 +444,17 @@ class RunSpec(Spec):
 
     @property
     def run_id(self) -> str:
-        """A readable label and the first 10 hex digits of the sha256."""
+        """A readable label, of 200 letters at most, and the first 10 hex digits of the sha256: a file name."""
         fusion = f"-{self.model.fusion.name}" if self.model.fusion else ""
         layers = self.model.layers.replace(" ", ",").replace("*", "x") if len(self.model.layers) < 16 else "mixed"
         names = "_".join(mixer.name for mixer in self.model.mixers.values()) if "+" not in layers else layers
         size = f"{self.model.n_layer}x{self.model.d_model}"
         label = f"{names}{fusion}.{size}.{self.corpus.id}.{self.tokenizer.id}.s{self.seed}"
-        return f"{label}-{self.sha256[:10]}"
+        return f"{label[:200]}-{self.sha256[:10]}"
 
 
 def recorded_spec(run: Path) -> RunSpec:
     """The specification in a run's record. ConfigError where it is missing, damaged, or none."""
     path = run / SPEC
     check_file(path, read_sealed(run / MANIFEST))
-    document = read_json(path)
-    try:
-        return RunSpec.model_validate(document)
-    except ValidationError as error:
-        raise explain(error, str(path), document) from None
-
-
-def explain(error: Any, source: str, document: Any) -> ConfigError:
-    """A pydantic ValidationError as one readable message: the file, the key, the value, and what is allowed."""
-    lines = []
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        key = ".".join(part for part in path if not part.startswith("function-")) or "(the whole)"
-        lines.append(f"{source}: {key}: {_sentence(problem)}")
-    return ConfigError("\n".join(dict.fromkeys(lines)))
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    value, context = problem["input"], problem.get("ctx", {})
-    shown = json.dumps(value, default=str)
-    shown = shown if len(shown) < 80 else shown[:77] + "..."
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"unknown key (value {shown})."
-        case "missing":
-            return "this key is required."
-        case "union_tag_invalid":
-            allowed = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            return f"unknown name {context['tag']!r}." + nearest(context["tag"], allowed)
-        case "union_tag_not_found":
-            return f"{shown} has no `name`."
-        case "value_error":
-            return f"{context['error']}"
-        case "literal_error":
-            return f"{shown} is not allowed. Allowed: {context['expected']}."
-        case _:
-            return f"{shown}: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+    return validated(RunSpec, read_json(path), path)

@@ -9,31 +9,35 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from functools import cached_property
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
+from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec, explain
+from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
+from gt.spec import CorpusSpec, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec
 
-Json = dict[str, Any]
-# Names become file names: no separators, no leading dot, nothing that leaves results/.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # Those of gt/evals that take longer than a held-out loss.
 Evaluation = Literal["long_context", "needle", "generation", "cost", "quantisation"]
-Model = TypeVar("Model", bound=BaseModel)
+# A part of a specification, as it was written.
+Part = Annotated[Json, WrapValidator(lambda value, check: (check(value), value)[1])]
 
 
 class Document(BaseModel):
     """A strict part of a configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Variant(Document):
@@ -42,8 +46,8 @@ class Variant(Document):
     title: str
     source: Annotated[str, Field(description="seed and line, paper, or repository path")]
     based_on: Name | None = None
-    model: Json = Field({}, description="a part of a ModelSpec")
-    training: Json = Field({}, description="a part of a TrainingSpec")
+    model: Part = Field({}, description="a part of a ModelSpec")
+    training: Part = Field({}, description="a part of a TrainingSpec")
 
 
 class VariantUse(Document):
@@ -51,8 +55,8 @@ class VariantUse(Document):
 
     variant: Name
     label: Name | None = Field(None, description="its name in this study, if it is changed here")
-    model: Json = {}
-    training: Json = {}
+    model: Part = {}
+    training: Part = {}
 
 
 class Block(Document):
@@ -88,46 +92,75 @@ class StudyFile(Block):
     baseline: Annotated[Name, Field(description="the variant that the others are compared with")]
     evaluations: list[Evaluation] = Field([], description="what is measured of every run beside its held-out losses")
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
-    model: Json = Field({}, description="what all variants share; options of mixers stand under their names")
-    training: Json = {}
+    model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
+    training: Part = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
     also: list[Json] = Field([], description="further blocks; keys not given are the study's")
+
+
+def _shared() -> Any:
+    """What a study's variants share of their models: a ModelSpec whose mixers stand under their names."""
+    fields: dict[str, Any] = {name: (field.annotation, None) for name, field in ModelSpec.model_fields.items()}
+    mixers: dict[str, Any] = {get_args(spec.model_fields["name"].annotation)[0]: (spec, None) for spec in branches((Mixer,))}
+    return create_model("SharedModel", **{**fields, "mixers": (create_model("SharedMixers", **mixers), None)})
+
+
+SharedModel = _shared()
 
 
 class Study:
     """A study file that has been read, with the variants it can use.
 
-    Raises ConfigError for anything that is not right in it, before anything runs.
+    Raises ConfigError for anything that is not right in it, before anything runs. `unread`, once it is planned: its settings
+    that reach no run, because every cell has its own or has no such mixer.
     """
 
     def __init__(self, path: Path, variants: Path | None = None) -> None:
         self.path = path
-        self.name = path.stem
-        self.file = _validated(StudyFile, read_yaml(path), path)
+        self.name = named(path)
+        self.document = read_yaml(path)
+        self.file = validated(StudyFile, self.document, path)
         folder = variants or path.parent.parent / "variants"
         self.variants = load_variants(folder)
-        scales = folder.parent / "scales.yaml"
-        self.scales = read_yaml(scales) if scales.exists() else {}
+        self.scales = load_scales(folder.parent / "scales.yaml")
         self.corpus_files: dict[str, str] = {}
+        self.texts: dict[Path, str] = {}
+        self.unread: list[str] = []
+        self.documents: dict[str, Json] = {}
+        check_keys(SharedModel, self.file.model, path, at=("model",))
+        check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
     def plan(self) -> Json:
         """The cells, their runs and all that the workflow needs to know, as JSON. The order is the file's."""
         cells: dict[str, Json] = {}
         runs: dict[str, RunSpec] = {}
+        excluded: set[int] = set()
+        reached: set[Mark] = set()
+        considered: list[Json] = []
         for block in self._blocks:
-            for cell, specs in self._cells(block):
+            for cell, specs, document in self._cells(*block):
+                considered.append(cell)
+                if rules := self._excluding(cell):
+                    excluded |= rules
+                    continue
+                idle = list(_idle(specs[0]))
+                reached.update(mark for keys, mark in _leaves(document, ()) if not any(keys[: len(own)] == own for own in idle))
+                self.documents[cell["id"]] = document
                 known = cells.setdefault(cell["id"], {**cell, "runs": {}})
                 for spec in specs:
                     run_id = spec.run_id
                     if known["runs"].setdefault(str(spec.seed), run_id) != run_id:
-                        raise ConfigError(f"{self.path}: two different cells are called {cell['id']!r}; give one a label.")
+                        keys = self._place_of("variants", block[1])
+                        raise self._refusal(keys, f"two different cells are called {cell['id']!r}; give one a label.")
                     runs[run_id] = spec
+        self._check_exclusions(considered, excluded)
         if not cells:
-            raise ConfigError(f"{self.path}: exclude leaves no cell.")
+            raise self._refusal(("exclude",), "exclude leaves no cell.")
         if self.file.baseline not in (labels := {cell["variant"] for cell in cells.values()}):
-            raise ConfigError(
-                f"{self.path}: baseline: no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
+            raise self._refusal(
+                ("baseline",), f"no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
             )
+        self.unread = list(self._unread(reached))
         return {
             "study": self.name,
             "title": self.file.title,
@@ -143,90 +176,283 @@ class Study:
             "corpus_files": self.corpus_files,
         }
 
-    @cached_property
-    def _blocks(self) -> list[Block]:
-        own = {name: getattr(self.file, name) for name in Block.model_fields}
-        extra = [_validated(Block, {**own, **block}, self.path, f"also.{i}.") for i, block in enumerate(self.file.also)]
-        return [self.file, *extra]
+    def _refusal(self, keys: Keys, sentence: str, about: str = "") -> ConfigError:
+        """An error at a place of the study file."""
+        return ConfigError(f"{place(self.document, keys, self.path, about)}: {'.'.join(map(str, keys))}: {sentence}")
 
-    def _cells(self, block: Block) -> Iterator[tuple[Json, list[RunSpec]]]:
-        paths = list(block.factors)
-        scales: list[str | None] = [*block.scales] or [None]
-        for use, corpus, tokenizer, scale, *values in itertools.product(
-            block.variants, block.corpora, block.tokenizers, scales, *block.factors.values()
+    @cached_property
+    def _blocks(self) -> list[tuple[Block, Keys]]:
+        """The study's own block, and the further ones, each with the keys that lead to it."""
+        own = {name: getattr(self.file, name) for name in Block.model_fields}
+        blocks: list[tuple[Block, Keys]] = [(self.file, ())]
+        for i, block in enumerate(self.file.also):
+            document = Mapping({**own, **block}, getattr(block, "marks", {}))
+            blocks.append((validated(Block, document, self.path, at=("also", i), file=self.document), ("also", i)))
+        return blocks
+
+    def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Json, list[RunSpec], Json]]:
+        """Each cell of a block, its runs, and the document that they were made of."""
+        places = {name: self._place_of(name, at) for name in Block.model_fields}
+        self._check_factors(block, places["factors"])
+        for i, use in enumerate(block.variants):
+            if isinstance(use, VariantUse):
+                check_keys(ModelSpec, use.model, self.path, at=(*places["variants"], i, "model"))
+                check_keys(TrainingSpec, use.training, self.path, at=(*places["variants"], i, "training"))
+        for (i, use), (j, _), (k, _), (n, scale), *values in itertools.product(
+            enumerate(block.variants),
+            enumerate(block.corpora),
+            enumerate(block.tokenizers),
+            enumerate(block.scales or [None]),
+            *(enumerate(values) for values in block.factors.values()),
         ):
             use = VariantUse(variant=use) if isinstance(use, str) else use
-            factors = dict(zip(paths, values, strict=True))
-            document = self._document(use, self._scale(scale) if scale else {}, factors)
-            document["corpus"] = self._corpus(corpus).model_dump(mode="json")
-            document["tokenizer"] = tokenizer.model_dump(mode="json")
             label = use.label or use.variant
-            where = f"{self.path} (variant {label})"
-            specs = [_validated(RunSpec, {**document, "seed": seed}, where) for seed in block.seed_list]
+            about = f"variant {label}"
+            if use.variant not in self.variants:
+                raise self._refusal(
+                    (*places["variants"], i),
+                    f"unknown variant {use.variant!r}.{nearest(use.variant, self.variants)} `gt list --variants` has all.",
+                )
+            factors = {path: value for path, (_, value) in zip(block.factors, values, strict=True)}
+            document = self._document(use, self._scale(scale, (*places["scales"], n)) if scale else {})
+            for part, keys in {"corpus": (*places["corpora"], j), "tokenizer": (*places["tokenizers"], k)}.items():
+                document = merge(document, self._written(part, keys))
+            changes: Json = {}
+            for path, (m, value) in zip(block.factors, values, strict=True):
+                changes = merge(changes, nested(path, value, mark_of(self.document, (*places["factors"], path, m))))
+            document = merge(document, changes)
+            document["corpus"] = self._corpus(document, (*places["corpora"], j)).model_dump(mode="json")
+            document["seed"] = block.seed_list[0]
+            first = validated(RunSpec, document, self.path, about)
+            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             if scale:
                 factors = {"scale": scale, **factors}
-            suffix = "".join(f".{path.rsplit('.', 1)[-1]}={value}" for path, value in factors.items())
+            suffix = "".join(f".{name}={value}" for name, value in by_short_name(factors).items())
             cell = {
-                "id": f"{label}.{specs[0].corpus.id}.{tokenizer.id}{suffix}",
+                "id": f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}",
                 "variant": label,
-                "corpus": specs[0].corpus.id,
-                "tokenizer": tokenizer.id,
+                "corpus": first.corpus.id,
+                "tokenizer": first.tokenizer.id,
                 "factors": factors,
             }
-            if not self._excluded(cell):
-                yield cell, specs
+            yield cell, specs, document
 
-    def _document(self, use: VariantUse, scale: Json, factors: Json) -> Json:
-        """The model and training of one cell, merged from general to particular."""
-        if use.variant not in self.variants:
-            raise ConfigError(f"{self.path}: variants: unknown variant {use.variant!r}." + nearest(use.variant, self.variants))
+    def _place_of(self, name: str, at: Keys) -> Keys:
+        """The keys that lead to what a block says under a name: in the block, or in the study where it says nothing."""
+        return (*at, name) if has(value_at(self.document, at), name) else (name,)
+
+    def _written(self, part: str, keys: Keys) -> Json:
+        """A corpus or tokenizer as the study has it, as a part of a specification; a word is its name."""
+        mark, value = mark_of(self.document, keys), value_at(self.document, keys)
+        marks = {part: mark} if mark else {}
+        return Mapping(
+            {part: Mapping({"name": value}, {"name": mark} if mark else {}) if isinstance(value, str) else value}, marks
+        )
+
+    def _check_factors(self, block: Block, at: Keys) -> None:
+        """Whether each path of a block's factors is of a run's specification, and none is in another."""
+        for path, values in block.factors.items():
+            if path.split(".")[0] == "seed":
+                raise self._refusal((*at, path), "the seed is no factor. Say which under the key seeds.")
+            for value in values:
+                check_keys(RunSpec, nested(path, value, mark_of(self.document, (*at, path))), self.path, at=at)
+            if inner := next((other for other in block.factors if other.startswith(f"{path}.")), None):
+                raise self._refusal((*at, path), f"it holds {inner}, another factor: which of them is meant?")
+
+    def _document(self, use: VariantUse, scale: Json) -> Json:
+        """The model and training of one cell without its factors, merged from general to particular."""
         variant = resolve(self.variants, use.variant)
         document = {
             "model": assemble(merge(self.file.model, scale), merge(variant.model, use.model)),
             "training": merge(self.file.training, merge(variant.training, use.training)),
         }
-        for path, value in factors.items():
-            document = merge(document, _nested(path, value))
-        return document
+        return Mapping(document, {key: mark for key in document if (mark := mark_of(self.document, (key,)))})
 
-    def _scale(self, name: str) -> Json:
+    def _scale(self, name: str, keys: Keys) -> Json:
         """The sizes that a scale's name stands for."""
         if name not in self.scales:
-            raise ConfigError(f"{self.path}: scales: unknown scale {name!r}." + nearest(name, self.scales))
+            raise self._refusal(keys, f"unknown scale {name!r}." + nearest(name, self.scales))
         sizes: Json = self.scales[name]
         return sizes
 
-    def _corpus(self, entry: str | CorpusSpec) -> CorpusSpec:
-        """A corpus entry; `file:PATH` becomes `file:<stem>` with the sum of the text it holds now."""
-        try:
-            spec = CorpusSpec(name=entry) if isinstance(entry, str) else entry
-        except ValidationError as error:
-            raise explain(error, f"{self.path}: corpora", entry) from None
+    def _corpus(self, document: Json, keys: Keys) -> CorpusSpec:
+        """A corpus; `file:PATH` becomes `file:<stem>` with the sum of the text it holds now."""
+        spec = validated(CorpusSpec, document["corpus"], self.path, at=("corpus",), file=document)
         if spec.task is not None:
             from gt.data.tasks import check
 
             try:
                 check(spec)
             except ConfigError as error:
-                raise ConfigError(f"{self.path}: {error}") from None
+                raise self._refusal(keys, str(error)) from None
         if not spec.name.startswith("file:"):
             return spec
-        from gt.data.corpora import file_sha256
-
-        path = Path(spec.name.removeprefix("file:"))
-        spec = spec.model_copy(update={"name": f"file:{path.name.split('.')[0]}", "sha256": file_sha256(path)})
+        given = spec.name.removeprefix("file:")
+        path = Path(os.path.expandvars(os.path.expanduser(given)))
+        if set(str(path)) & set("{}\n"):
+            raise self._refusal(keys, f"{given!r}: braces and line breaks are not allowed in the path of a text.")
+        try:
+            sha256 = self._sum(path)
+        except (ConfigError, OSError) as error:
+            raise self._refusal(keys, f"file:{given}: {error}") from None
+        if spec.sha256 not in (None, sha256):
+            raise self._refusal(keys, f"sha256: that of {path} is {sha256}, not {spec.sha256}.")
+        spec = spec.model_copy(update={"name": f"file:{path.name.split('.')[0]}", "sha256": sha256})
         self.corpus_files[spec.id] = str(path)
         return spec
 
-    def _excluded(self, cell: Json) -> bool:
-        for rule in self.file.exclude:
-            if unknown := set(rule) - {"variant", "corpus", "tokenizer", *cell["factors"]}:
-                key = min(unknown)
-                allowed = ["variant", "corpus", "tokenizer", *cell["factors"]]
-                raise ConfigError(f"{self.path}: exclude: unknown key {key!r}." + nearest(key, allowed))
-            if all({**cell, **cell["factors"]}[key] == value for key, value in rule.items()):
-                return True
-        return False
+    def _sum(self, path: Path) -> str:
+        """The sum of a text, which is read once."""
+        from gt.data.corpora import file_sha256
+
+        if path not in self.texts:
+            self.texts[path] = file_sha256(path)
+        return self.texts[path]
+
+    def _excluding(self, cell: Json) -> set[int]:
+        """The rules that leave a cell out, by their numbers."""
+        values = {**cell, **cell["factors"]}
+        return {
+            i
+            for i, rule in enumerate(self.file.exclude)
+            if all(key in values and values[key] == value for key, value in rule.items())
+        }
+
+    def _check_exclusions(self, cells: list[Json], used: set[int]) -> None:
+        """ConfigError for a rule that leaves out no cell of any block."""
+        values: dict[str, list[Any]] = {}
+        for cell in cells:
+            for key, value in {**{name: cell[name] for name in ("variant", "corpus", "tokenizer")}, **cell["factors"]}.items():
+                values.setdefault(key, []).append(value)
+        for i, rule in enumerate(self.file.exclude):
+            for key, value in rule.items():
+                if key not in values:
+                    raise self._refusal(("exclude", i, key), f"unknown key {key!r}." + nearest(key, values))
+                if value not in values[key]:
+                    allowed = list(dict.fromkeys(map(str, values[key])))
+                    raise self._refusal(("exclude", i, key), f"no cell has {value!r}." + nearest(value, allowed))
+            if i not in used:
+                raise self._refusal(("exclude", i), f"{json.dumps(rule)}: no cell has all of these at once.")
+
+    def _unread(self, reached: set[Mark]) -> Iterator[str]:
+        """The settings that no run was made of: each by its place, with what is the matter."""
+        own = {"model": self.file.model, "training": self.file.training}
+        parts: list[tuple[Json, Keys]] = [(own, ())]
+        for block, at in self._blocks:
+            keys = self._place_of("variants", at)
+            parts += [
+                ({"model": use.model, "training": use.training}, (*keys, i))
+                for i, use in enumerate(block.variants)
+                if isinstance(use, VariantUse)
+            ]
+            keys = self._place_of("factors", at)
+            parts += [
+                (nested(path, value, mark_of(self.document, (*keys, path, m))), keys)
+                for path, values in block.factors.items()
+                if path.split(".")[0] in own
+                for m, value in enumerate(values)
+            ]
+        found = dict.fromkeys(
+            (mark, ".".join(map(str, (*at, *keys))))
+            for part, at in parts
+            for keys, mark in _leaves(part, ())
+            if mark not in reached
+        )
+        for mark, key in found:
+            yield f"{mark}: {key}: no run reads this: every cell has its own, or nothing that it is for."
+
+
+def _leaves(document: Json, keys: Keys) -> Iterator[tuple[Keys, Mark]]:
+    """The innermost keys of a document whose places are known."""
+    marks = getattr(document, "marks", {})
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*keys, key))
+        elif key in marks:
+            yield (*keys, key), marks[key]
+
+
+def _idle(spec: RunSpec) -> Iterator[Keys]:
+    """The settings of a run that its others leave without effect."""
+    model, training = spec.model, spec.training
+    if training.branch_drop is not None and training.branch_drop.branch not in model.branches():
+        yield "training", "branch_drop"
+    there = {"embedding", "norm", *(f"mixers.{letter}" for letter in model.mixers)}
+    there |= {name for name in ("fusion", "feed_forward") if getattr(model, name) is not None}
+    yield from (("training", "parts", part) for part in training.parts if part not in there)
+    if training.auxiliary is not None:
+        if not model.branches():
+            yield "training", "auxiliary"
+        for term in ("diversity", "arbiter"):
+            if getattr(training.auxiliary, term) is None:
+                yield "training", "auxiliary", f"{term}_weight"
+    unused = {"adamw": (), "lion": ("epsilon",), "sgd": ("epsilon", "beta2")}[training.optimizer]
+    yield from (("training", name) for name in unused)
+    if model.positions == "none":
+        yield "model", "max_positions"
+    if model.feed_forward is None:
+        yield "model", "feed_forward_place"
+
+
+def shortest(paths: Iterable[str]) -> dict[str, str]:
+    """How each of several factors is called: by the last word of its path, or as many as tell it from the others."""
+    parts = {path: path.split(".") for path in paths}
+    result = {}
+    for path, words in parts.items():
+        others = [own for other, own in parts.items() if other != path]
+        n = next((n for n in range(1, len(words)) if all(own[-n:] != words[-n:] for own in others)), len(words))
+        result[path] = ".".join(words[-n:])
+    return result
+
+
+def by_short_name(factors: Json) -> Json:
+    """A cell's factors by their short names."""
+    names = shortest(factors)
+    return {names[path]: value for path, value in factors.items()}
+
+
+def named(path: Path) -> str:
+    """The name of a study's file. ConfigError if it cannot be the name of folders of results."""
+    try:
+        return TypeAdapter(Name).validate_python(path.stem)
+    except ValidationError:
+        raise ConfigError(f"{path}: {path.stem!r} is not a study's name. Allowed: {FORMS[NAME_PATTERN]}; at most 80.") from None
+
+
+def names_asked_for(value: Any, folder: Path) -> list[str]:
+    """The studies that the setting `study` names: one, several with commas between, or a list.
+
+    YAML and Snakemake's command line take a name such as `007` or `1.10` for a number, so a number means the file of `folder`
+    whose name is read as it. ConfigError for what is no name, and for a number that is no file's name, or that of several.
+    """
+    items = value if isinstance(value, list) else value.split(",") if isinstance(value, str) else [value]
+    names = []
+    for item in items:
+        if isinstance(item, str):
+            names.append(item.strip())
+            continue
+        alike = [file.stem for file in sorted(folder.glob("*.yaml")) if item in _read_as(file.stem)]
+        if len(alike) != 1:
+            found = f"{' and '.join(alike)} are all read as it" if alike else "no file's name is read as it"
+            raise ConfigError(f"study: {item!r} is no name but a {type(item).__name__}, and in {folder} {found}.")
+        names += alike
+    for name in names:
+        # A name becomes a folder of results/, and must not lead out of it.
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ConfigError(
+                f"study: {name!r} is not a name. Allowed: a file of {folder} without .yaml: {FORMS[NAME_PATTERN]}; "
+                "several as a list, or with commas between."
+            )
+    return names
+
+
+def _read_as(name: str) -> list[Any]:
+    """What a name may be read as where it looks like a number."""
+    found: list[Any] = []
+    for read in (int, float, yaml.safe_load):
+        with suppress(ValueError, yaml.YAMLError):
+            found.append(read(name))
+    return found
 
 
 def load_study(path: Path | str) -> Study:
@@ -246,12 +472,14 @@ def specification(plan: Json, cell: Json) -> Json:
 
 def checked_plan(path: Path | str, planned: Path) -> Json:
     """The study's plan, whose models are known to be buildable and whose sequences, as far as texts are at hand, to fit them.
+    Says on stderr which settings no run reads.
 
     Building every model (on the meta device) needs torch, so it is done only where `planned`, the plan of an earlier call,
     does not say the same already.
     """
-    plan = load_study(path).plan()
-    if not planned.exists() or planned.read_text(encoding="utf-8") != dumps(plan):
+    study = load_study(path)
+    plan = study.plan()
+    if not planned.exists() or planned.read_bytes() != dumps(plan).encode():
         from gt.data.fit import check_text
         from gt.models.lm import check
 
@@ -261,12 +489,29 @@ def checked_plan(path: Path | str, planned: Path) -> Json:
                 check(spec)
                 check_text(spec, Path(text) if text else None)
             except ConfigError as error:
-                raise ConfigError(f"{path} (variant {cell['variant']}): {error}") from None
+                document = study.documents[cell["id"]]
+                where = place(document, _keys_of(str(error), document), path, f"variant {cell['variant']}")
+                raise ConfigError(f"{where}: {error}") from None
+        for line in study.unread:
+            print(line, file=sys.stderr)
     return plan
 
 
+def _keys_of(message: str, document: Json) -> Keys:
+    """The keys to what a message begins with: a path of the specification, or an option of one of the model's components."""
+    first, *rest = message.split(":")[0].split(".")
+    if first in document:
+        return (first, *rest)
+    model = document["model"]
+    components = {
+        **{component["name"]: (kind,) for kind in ("fusion", "feed_forward") if (component := model.get(kind))},
+        **{mixer["name"]: ("mixers", letter) for letter, mixer in model["mixers"].items()},
+    }
+    return ("model", *components.get(first, ()), *rest)
+
+
 def dumps(plan: Json) -> str:
-    """The text of a `plan.json`."""
+    """The text of a `plan.json`, which is UTF-8."""
     return json.dumps(plan, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -286,83 +531,55 @@ def assemble(shared: Json, particular: Json) -> Json:
     In `shared`, options of mixers stand under the mixers' names and reach every letter that stands for one. A mixer that
     `particular` sets to null is not there, and a shared fusion is for variants that have one.
     """
-    mixers = {letter: mixer for letter, mixer in particular.get("mixers", {}).items() if mixer is not None}
+    general, own = shared.copy(), particular.copy()
+    own["mixers"] = {letter: mixer for letter, mixer in particular.get("mixers", {}).items() if mixer is not None}
     by_name = shared.get("mixers", {})
-    general = {**shared, "mixers": {letter: by_name.get(mixer.get("name"), {}) for letter, mixer in mixers.items()}}
+    general["mixers"] = {letter: by_name.get(mixer.get("name"), {}) for letter, mixer in own["mixers"].items()}
     if particular.get("fusion") is None:
         general.pop("fusion", None)
-    return merge(general, {**particular, "mixers": mixers})
+    return merge(general, own)
 
 
 def load_variants(folder: Path) -> dict[str, Variant]:
-    """All named variants of `config/variants/*.yaml`."""
+    """All named variants of `config/variants/*.yaml`. They are read once, however many studies use them."""
+    files = sorted(folder.glob("*.yaml"))
+    return dict(_variants(tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)))
+
+
+@lru_cache(maxsize=2)
+def _variants(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Variant]:
+    """The variants of some files, which are as they were at a time and of a size."""
     variants: dict[str, Variant] = {}
-    for file in sorted(folder.glob("*.yaml")):
-        for name, document in read_yaml(file).items():
+    places: dict[str, str] = {}
+    for file, *_ in files:
+        documents = read_yaml(file)
+        for name, document in documents.items():
+            where = place(documents, (name,), file)
             if name in variants:
-                raise ConfigError(f"{file}: {name}: another file defines a variant of this name already.")
-            variants[name] = _validated(Variant, document, file, f"{name}.")
+                raise ConfigError(f"{where}: {name}: another file defines a variant of this name already.")
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise ConfigError(f"{where}: {name!r} is not allowed. Allowed: {FORMS[NAME_PATTERN]}.")
+            variants[name] = validated(Variant, document, file, at=(name,), file=documents)
+            places[name] = place(documents, (name, "based_on"), file)
+            check_keys(ModelSpec, variants[name].model, file, at=(name, "model"))
+            check_keys(TrainingSpec, variants[name].training, file, at=(name, "training"))
     for name, variant in variants.items():
         if variant.based_on is not None:
-            seen = {name}
-            while (base := variants[name].based_on) is not None:
+            seen, own = {name}, name
+            while (base := variants[own].based_on) is not None:
+                where = f"{places[own]}: {own}.based_on"
                 if base not in variants:
-                    raise ConfigError(f"{folder}: {name}.based_on: unknown variant {base!r}." + nearest(base, variants))
+                    raise ConfigError(f"{where}: unknown variant {base!r}." + nearest(base, variants))
                 if base in seen:
-                    raise ConfigError(f"{folder}: {name}.based_on: {base} is based on itself.")
+                    raise ConfigError(f"{where}: {base} is based on itself.")
                 seen.add(base)
-                name = base
+                own = base
     return variants
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: list[object] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in keys:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands here twice", problem_mark=key_node.start_mark)
-            keys.append(key)
-        return dict(super().construct_mapping(node, deep))
-
-
-def read_yaml(path: Path) -> Json:
-    """Read a YAML mapping. ConfigError names the file, and the line where it is not YAML."""
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file.") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: {error.problem}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML in UTF-8 ({error}).") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys to values.")
-    return document
-
-
-def merge(general: Json, particular: Json) -> Json:
-    """`particular` over `general`, key by key. A component of another name replaces the general one whole."""
-    result = dict(general)
-    for key, value in particular.items():
-        base: Any = result.get(key)
-        both = isinstance(base, dict) and isinstance(value, dict)
-        renamed = both and "name" in value and base.get("name", value["name"]) != value["name"]
-        result[key] = merge(base, value) if both and not renamed else value
-    return result
-
-
-def _nested(path: str, value: Any) -> Json:
-    for part in reversed(path.split(".")):
-        value = {part: value}
-    return value
-
-
-def _validated(model: type[Model], document: Any, source: Any, prefix: str = "") -> Model:
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise explain(error, f"{source}: {prefix}".rstrip(": ") if prefix else str(source), document) from None
+def load_scales(path: Path) -> dict[str, Json]:
+    """The named sizes of `config/scales.yaml`, if there is one: parts of models, whose mixers stand under their names."""
+    scales = read_yaml(path) if path.exists() else {}
+    for name, sizes in scales.items():
+        check_keys(SharedModel, sizes, path, at=(name,), file=scales)
+    return scales

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import yaml
 
 from gt.errors import ConfigError
+from gt.records import atomic_write
 from gt.schemas import schemas, text
 from gt.spec import RunSpec
-from gt.study import Study, load_study, merge
+from gt.study import Study, checked_plan, load_scales, load_study, load_variants, merge, names_asked_for
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "config/studies").glob("*.yaml"))
@@ -128,6 +130,33 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         ({"seeds": [1, 1]}, r"seeds \[1, 1\] must be at least one, each once"),
         ({"exclude": [{"variant": "GF"}, {"variant": "GPT-2"}]}, r"exclude leaves no cell"),
         ({"exclude": [{"varant": "GF"}]}, r"unknown key 'varant'\. Did you mean 'variant'\?"),
+        ({"exclude": [{"variant": "GPT2"}]}, r"exclude\.0\.variant: no cell has 'GPT2'\. Did you mean 'GPT-2'\?"),
+        ({"exclude": [{"training.steps": 10}]}, r"exclude\.0\.training\.steps: unknown key 'training.steps'"),
+        (
+            {"factors": {"training.steps": [10, 20]}, "exclude": [{"training.steps": 30}]},
+            r"no cell has 30\. Did you mean 20\? Allowed: 10, 20\.",
+        ),
+        (
+            {
+                "also": [{"corpora": ["tinyshakespeare"], "variants": ["GF"]}],
+                "exclude": [{"variant": "GPT-2", "corpus": "tinyshakespeare"}],
+            },
+            r"exclude\.0: .*: no cell has all of these at once",
+        ),
+        ({"model": {**MINIMAL["model"], "mixers": {"rwkv_6": {}}}}, r"mixers\.rwkv_6: unknown key .* Did you mean 'rwkv6'\?"),
+        ({"model": {**MINIMAL["model"], "mixers": {"rwkv6": {"head_sise": 8}}}}, r"'head_sise'\. Did you mean 'head_size'\?"),
+        ({"model": {**MINIMAL["model"], "mixers": [1]}}, r"model\.mixers: \[1\]: must be a mapping"),
+        ({"model": {**MINIMAL["model"], "fusion": {"gate_int": 1}}}, r"model\.fusion\.gate_int: unknown key.* 'gate_init'\?"),
+        ({"training": {**MINIMAL["training"], "parts": {"fushion": {}}}}, r"unknown key 'fushion'\. Did you mean 'fusion'\?"),
+        (with_model("GF", mixers={"rwkv6": {"head_size": 8}}), r"'rwkv6'\. Allowed: one letter, a to z"),
+        ({"variants": [7]}, r"variants\.0: 7: must be text or a mapping of keys to values\. In quotes it is text"),
+        ({"variants": ["a b"]}, r'variants\.0: "a b" is not allowed\. Allowed: a name of letters, digits'),
+        ({"seeds": "0b_"}, r'seeds: "0b_": must be a whole number or a list\.'),
+        ({"title": 3}, r"title: 3: must be text\. In quotes it is text"),
+        ({"dollars_per_hour": float("inf")}, r"dollars_per_hour: Infinity: input should be a finite number"),
+        ({"corpora": [{"name": "embedded", "sha256": "0" * 64}]}, r"sha256 is for a file: corpus"),
+        ({"corpora": ["file:my {x}.txt"]}, r"corpora\.0: 'my \{x\}\.txt': braces and line breaks are not allowed"),
+        ({"corpora": ["file:nowhere.txt"]}, r"corpora\.0: file:nowhere\.txt: nowhere\.txt"),
         ({"variants": [{"variant": "GPT-2", "label": "../../etc"}]}, r"label"),
         (with_model("GF", fusion={"name": "gatedd"}), r"'gatedd'\. Did you mean 'gated'"),
         (with_model("GF", layers="r+x"), r"layers names 'x', which mixers does not define"),
@@ -146,7 +175,10 @@ def test_bad_input_is_refused_with_its_key_value_and_what_is_allowed(plan: Any, 
         ("title: a\ntitle: b\n", r"line 2: the key 'title' stands here twice"),
         ("- a\n", r"must be a mapping"),
         ("title: [\n", r"line \d"),
-        ("x: !!python/object/apply:os.system ['true']\n", r"line 1: could not determine a constructor"),
+        (
+            "x: !!python/object/apply:os.system ['true']\n",
+            r"line 1: the tag !!python/object/apply:os.system is not for a configuration",
+        ),
     ],
 )
 def test_yaml_is_read_strictly_and_safely(tmp_path: Path, content: str, message: str) -> None:
@@ -154,6 +186,189 @@ def test_yaml_is_read_strictly_and_safely(tmp_path: Path, content: str, message:
     path.write_text(content)
     with pytest.raises(ConfigError, match=message):
         Study(path, ROOT / "config/variants")
+
+
+def test_an_exclusion_may_be_about_the_factors_of_one_block(plan: Any) -> None:
+    result = plan(
+        factors={"training.steps": [10, 20]},
+        exclude=[{"training.steps": 20, "variant": "GF"}],
+        also=[{"factors": {}, "variants": ["WS"]}],
+    )
+    assert [cell["id"].split(".")[0] + str(list(cell["factors"].values())) for cell in result["cells"]] == [
+        *("GPT-2[10]", "GPT-2[20]", "GF[10]", "WS[]"),
+    ]
+
+
+def test_a_sum_that_is_not_the_text_s_is_refused_with_both(plan: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two " * 40)
+    corpus = {"name": f"file:{tmp_path / 'a.txt'}", "sha256": hashlib.sha256(b"one two " * 40).hexdigest()}
+    assert plan(corpora=[corpus])["runs"]
+    with pytest.raises(ConfigError, match=f"sha256: that of .*a.txt is {corpus['sha256']}, not {'0' * 64}"):
+        plan(corpora=[{**corpus, "sha256": "0" * 64}])
+
+
+def test_a_text_s_path_may_name_the_home_and_variables(plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("one two " * 40)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TEXTS", str(tmp_path))
+    runs = [
+        set(plan(corpora=[f"file:{path}"])["runs"]) for path in (tmp_path / "a.txt", "~/a.txt", "$HOME/a.txt", "${TEXTS}/a.txt")
+    ]
+    assert runs[1:] == runs[:1] * 3
+
+
+def test_however_long_a_name_is_its_files_can_be_written(plan: Any, tmp_path: Path) -> None:
+    text = tmp_path / f"{'a' * 215}.txt"
+    text.write_text("one two " * 40)
+    tasks = {"name": "task:mqar", "task": {"length": 4096, "items": list(range(1, 61))}}
+    many = {
+        "layers": " ".join("bcdefghijklmnopq"),
+        "n_layer": 16,
+        "mixers": {
+            "a": None,
+            **{letter: {"name": "selective_wkv_reference"} for letter in "bcdefghijklmnopq"},
+        },
+    }
+    result = plan(
+        variants=["GPT-2", {"variant": "GPT-2", "label": "many", "model": many}],
+        corpora=[f"file:{text}", tasks],
+        training={**MINIMAL["training"], "sequence_length": 4096},
+    )
+    assert len(result["runs"]) == 8
+    for name in [*result["runs"], *result["corpora"]]:
+        with atomic_write(tmp_path / "out" / f"{name}.jsonl") as temporary:
+            temporary.write_text("")
+
+
+def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.yaml"
+    training = {**MINIMAL["training"], "learning_rate": 0.5}
+    path.write_text(
+        yaml.safe_dump({**MINIMAL, "variants": ["GPT-2"], "training": training, "factors": {"training.learning_rate": [0.1]}})
+    )
+    study = Study(path, ROOT / "config/variants")
+    study.plan()
+    assert [line.split(": ")[1] for line in study.unread] == [
+        *("model.mixers.mamba2.head_dim", "model.mixers.rwkv6.head_size", "training.learning_rate"),
+    ]
+    line = path.read_text().splitlines().index("  learning_rate: 0.5") + 1
+    assert study.unread[-1].startswith(f"{path}, line {line}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"branch_drop": {"branch": "a"}}, "training.branch_drop.branch"),
+        ({"parts": {"mixers.s": {"learning_rate": 0.5}}}, "training.parts.mixers.s.learning_rate"),
+        ({"auxiliary": {"diversity_weight": 0.5}}, "training.auxiliary.diversity_weight"),
+        ({"optimizer": "sgd", "beta2": 0.5}, "training.beta2"),
+        ({"optimizer": "lion", "epsilon": 0.5}, "training.epsilon"),
+        ({"optimizer": "sgd", "factors": {"training.beta2": [0.5]}}, "factors.training.beta2"),
+    ],
+)
+def test_a_setting_that_the_others_leave_without_effect_is_said(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    path, factors = tmp_path / "s.yaml", changes.pop("factors", {})
+    path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}, "factors": factors}))
+    study = Study(path, ROOT / "config/variants")
+    study.plan()
+    assert [line.split(": ")[1] for line in study.unread] == [key]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_every_setting_of_a_shipped_study_reaches_a_run(path: Path) -> None:
+    study = load_study(path)
+    study.plan()
+    assert study.unread == []
+
+
+@pytest.mark.parametrize("name", ["2026_07", "007", "1.10", "1e3", "on"])
+def test_a_study_whose_name_is_read_as_a_number_is_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.yaml").touch()
+    (tmp_path / "other.yaml").touch()
+    for value in (yaml.safe_load(name), name, [name], f"other, {name}"):
+        assert names_asked_for(value, tmp_path)[-1] == name
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (7, "7 is no name but a int, and in .* 007 and 7 are all read as it"),
+        (8, "8 is no name but a int, and in .* no file's name is read as it"),
+        ("my study", "'my study' is not a name. Allowed: a file of .* without spaces; several as a list, or with commas"),
+        ("../outside", "'../outside' is not a name"),
+        ("a,,b", "'' is not a name"),
+        ({"a": 1}, "is no name but a dict"),
+    ],
+)
+def test_what_is_no_study_s_name_is_refused_with_how_one_is_written(tmp_path: Path, value: Any, message: str) -> None:
+    for name in ("7", "007"):
+        (tmp_path / f"{name}.yaml").touch()
+    with pytest.raises(ConfigError, match=message):
+        names_asked_for(value, tmp_path)
+
+
+def test_a_file_whose_name_cannot_be_a_folder_s_is_refused(tmp_path: Path) -> None:
+    for name in ("my study", "a" * 81, "{x}"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(MINIMAL))
+        with pytest.raises(ConfigError, match="is not a study's name. Allowed: a name of letters"):
+            Study(path, ROOT / "config/variants")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("8M:\n", "scales.yaml, line 1: 8M: null: must be a mapping"),
+        ("8M: {mixers: {rwkv_6: {}}}\n", "line 1: 8M.mixers.rwkv_6: unknown key 'rwkv_6'. Did you mean 'rwkv6'?"),
+        ("8M:\n  d_modl: 8\n", "line 2: 8M.d_modl: unknown key 'd_modl'. Did you mean 'd_model'?"),
+    ],
+)
+def test_a_scale_that_no_model_could_have_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "scales.yaml").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load_scales(tmp_path / "scales.yaml")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "A: {title: t, source: s, model: {layerz: r}}\n",
+            "line 1: A.model.layerz: unknown key 'layerz'. Did you mean 'layers'?",
+        ),
+        ("A: {title: t, source: s, model: {mixers: [1]}}\n", "line 1: A.model.mixers: [1]: must be a mapping"),
+        ("A: {title: t, source: s, model: {fusion: {name: gatedd}}}\n", "unknown name 'gatedd'. Did you mean 'gated'?"),
+        (
+            "A: {title: t, source: s, training: {step: 1}}\n",
+            "line 1: A.training.step: unknown key 'step'. Did you mean 'steps'?",
+        ),
+        (
+            "A: {title: t, source: s, based_on: B}\nBB: {title: t, source: s}\n",
+            "line 1: A.based_on: unknown variant 'B'. Did you",
+        ),
+        ("A b: {title: t, source: s}\n", "line 1: 'A b' is not allowed. Allowed: a name of letters"),
+        ("A:\n", "line 1: A: null: must be a mapping"),
+    ],
+)
+def test_a_variant_that_no_study_uses_is_checked_as_well(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "v.yaml").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load_variants(tmp_path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/v.yaml, line 1")
+
+
+def test_a_model_that_cannot_be_built_is_refused_by_the_line_that_is_at_fault(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL).replace("n_head: 2", "n_head: 5"))
+    line = path.read_text().splitlines().index("      n_head: 5") + 1
+    (tmp_path / "variants").symlink_to(ROOT / "config/variants")
+    (tmp_path / "scales.yaml").write_text("{}")
+    (tmp_path / "studies").mkdir()
+    path = path.rename(tmp_path / "studies/s.yaml")
+    with pytest.raises(ConfigError, match=rf"s.yaml, line {line} \(variant GPT-2\): attention.n_head: 5"):
+        checked_plan(path, tmp_path / "plan.json")
 
 
 def test_an_unknown_study_is_answered_with_the_nearest_one() -> None:

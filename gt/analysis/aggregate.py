@@ -20,6 +20,7 @@ from gt.analysis.records import DAMAGED, STATUSES, Record, read_record
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
 from gt.errors import ConfigError, nearest
 from gt.records import atomic_write, write_json
+from gt.study import by_short_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +123,7 @@ def _probes(runs: list[Run]) -> Iterator[Json]:
 
 def label(cell: Json) -> str:
     """How a cell is called within its corpus and tokenizer: its variant, and its factors if it has any."""
-    factors = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in cell["factors"].items())
+    factors = ", ".join(f"{name}={value}" for name, value in by_short_name(cell["factors"]).items())
     return f"{cell['variant']} ({factors})" if factors else cell["variant"]
 
 

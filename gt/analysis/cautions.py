@@ -17,7 +17,7 @@ from gt.analysis.claims import Place
 from gt.analysis.values import SHARE, Values, is_count
 from gt.fingerprint import TRAINING_PARTS
 from gt.probes.metrics import metric
-from gt.study import specification
+from gt.study import shortest, specification
 
 Json = dict[str, Any]
 # Units of what is the slower the more a device has to do beside.
@@ -172,10 +172,11 @@ def _dead(cell: Json, values: Values) -> list[Dead]:
 
 
 def _edges(cell: Json, choices: Sequence[Json]) -> Iterator[Edge]:
+    short = shortest(cell["factors"])
     for path, value in cell["factors"].items():
         tried = sorted({own["factors"][path] for own in choices})
         if len(tried) > 1 and value in (tried[0], tried[-1]):
-            yield Edge(label(cell), path.rsplit(".", 1)[-1], "highest" if value == tried[-1] else "lowest", len(tried))
+            yield Edge(label(cell), short[path], "highest" if value == tried[-1] else "lowest", len(tried))
 
 
 def _is_speed(place: Place) -> bool:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gt.documents import Mapping, mark_of, read_yaml
 from gt.errors import ConfigError, nearest
+from gt.explain import FORMS, NAME_PATTERN, place, validated
 from gt.probes.metrics import metric as registered
-from gt.spec import explain
-from gt.study import Document, Name, read_yaml
+from gt.study import Document, Name, by_short_name
 
 Json = dict[str, Any]
 ARMS = "arms.yaml"
@@ -28,6 +29,8 @@ ARMS = "arms.yaml"
 FAITHFUL = "faithful"
 # Changing these does not change what is claimed.
 PROSE = {"title", "source", "note"}
+# What else a claim may have that no study tests. Seeds and alpha may be common to the claims of a file.
+UNTESTED = {"sentence", "not_testable", "seeds", "alpha"}
 
 
 def _registered(name: str) -> str:
@@ -42,21 +45,7 @@ def _registered(name: str) -> str:
 Metric = Annotated[str, AfterValidator(_registered), Field(description="a name of gt.probes.metrics")]
 
 
-class Part(Document):
-    """A part of a claim, which offers the nearest key for one that it does not have."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            allowed = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in value:
-                if key not in allowed:
-                    raise ValueError(f"unknown key {key!r}." + nearest(key, allowed))
-        return value
-
-
-class Cell(Part):
+class Cell(Document):
     """One cell of the claim's study, and what is read of it. A bare word is a variant's name in the study."""
 
     variant: str
@@ -80,7 +69,21 @@ Scale = Annotated[
 Margin = Annotated[float, Field(gt=0)]
 
 
-class Compare(Part):
+def _check_ratio(scale: str, **bounds: float | None) -> None:
+    """ValueError for a bound of a ratio that leaves only ratios below zero, which no losses have."""
+    if scale == "ratio":
+        for name, bound in bounds.items():
+            if bound is not None and bound >= 1:
+                raise ValueError(f"{name} {bound} is a share of b where scale is ratio, and must be below 1")
+
+
+def _check_scale(part: Any) -> None:
+    """ValueError for a scale where there is nothing to compare."""
+    if part.b is None and "scale" in part.model_fields_set:
+        raise ValueError(f"scale {part.scale} says how a and b are compared, and there is no b")
+
+
+class Compare(Document):
     """a is lower (higher) than b, than each b if there are several, by at least `by` on average over seeds."""
 
     test: Literal["compare"]
@@ -92,8 +95,15 @@ class Compare(Part):
     scale: Scale = "difference"
     margin: Margin | None = Field(None, description="a difference that would not matter: within it, they are equivalent")
 
+    @model_validator(mode="after")
+    def _bounds(self) -> Compare:
+        _check_ratio(self.scale, by=self.by if self.is_ == "lower" else None, margin=self.margin)
+        if self.margin is not None and isinstance(self.b, list) and len(self.b) > 1:
+            raise ValueError(f"margin {self.margin} is for one b, not for several")
+        return self
 
-class Order(Part):
+
+class Order(Document):
     """Cells rise (fall) in this order, each step by itself."""
 
     test: Literal["order"]
@@ -102,7 +112,7 @@ class Order(Part):
     is_: Literal["rising", "falling"] = Field(alias="is")
 
 
-class Trend(Part):
+class Trend(Document):
     """Cells rise (fall) along this order as a whole (Page's test). x: where each stands, for the slope; 1, 2 ... otherwise."""
 
     test: Literal["trend"]
@@ -118,7 +128,7 @@ class Trend(Part):
         return self
 
 
-class Equivalence(Part):
+class Equivalence(Document):
     """a and b are the same within a margin (TOST)."""
 
     test: Literal["equivalence"]
@@ -128,8 +138,13 @@ class Equivalence(Part):
     margin: Margin
     scale: Scale = "ratio"
 
+    @model_validator(mode="after")
+    def _bounds(self) -> Equivalence:
+        _check_ratio(self.scale, margin=self.margin)
+        return self
 
-class Interval(Part):
+
+class Interval(Document):
     """a, or a against b, lies between two bounds on average over seeds."""
 
     test: Literal["interval"]
@@ -144,10 +159,13 @@ class Interval(Part):
     def _ordered(self) -> Interval:
         if self.low >= self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
+        _check_scale(self)
+        if self.b is not None and self.scale == "ratio" and self.high <= 0:
+            raise ValueError(f"high {self.high} must be above 0: no ratio is below")
         return self
 
 
-class Threshold(Part):
+class Threshold(Document):
     """a, or a against b, is above or below a bound on average over seeds."""
 
     test: Literal["threshold"]
@@ -162,10 +180,14 @@ class Threshold(Part):
     def _one(self) -> Threshold:
         if (self.above is None) == (self.below is None):
             raise ValueError("either above or below is needed")
+        _check_scale(self)
+        bound = self.above if self.above is not None else self.below
+        if self.b is not None and self.scale == "ratio" and bound is not None and bound <= 0:
+            raise ValueError(f"{'above' if self.above is not None else 'below'} {bound} must be above 0: no ratio is below")
         return self
 
 
-class RankCorrelation(Part):
+class RankCorrelation(Document):
     """The ranks of cells agree between a metric and another, or an order given, by more (less) than a bound over seeds."""
 
     test: Literal["rank_correlation"]
@@ -185,7 +207,7 @@ class RankCorrelation(Part):
         return self
 
 
-class Exists(Part):
+class Exists(Document):
     """At least one of the cells is lower (higher) than every b, by at least `by`."""
 
     test: Literal["exists"]
@@ -196,13 +218,18 @@ class Exists(Part):
     by: Annotated[float, Field(ge=0)] = 0.0
     scale: Scale = "difference"
 
+    @model_validator(mode="after")
+    def _bounds(self) -> Exists:
+        _check_ratio(self.scale, by=self.by if self.is_ == "lower" else None)
+        return self
+
 
 Predicate = Annotated[
     Compare | Order | Trend | Equivalence | Interval | Threshold | RankCorrelation | Exists, Field(discriminator="test")
 ]
 
 
-class Where(Part):
+class Where(Document):
     """What all cells of a claim have in common."""
 
     corpus: str | None = None
@@ -210,7 +237,7 @@ class Where(Part):
     factors: dict[str, Any] = {}
 
 
-class Claim(Part):
+class Claim(Document):
     """A sentence that a study can show to be wrong; or one that cannot be tested, and why."""
 
     title: str
@@ -228,10 +255,29 @@ class Claim(Part):
 
     @model_validator(mode="after")
     def _testable(self) -> Claim:
-        if self.not_testable is not None and (self.study or self.predicate):
-            raise ValueError("not_testable leaves no study and no predicate")
+        fields = {name: field.default for name, field in Claim.model_fields.items() if name not in {*PROSE, *UNTESTED}}
+        given = [name for name, default in fields.items() if getattr(self, name) != default]
+        if self.not_testable is not None and given:
+            raise ValueError(f"not_testable leaves no study and no predicate, so {given[0]} has nothing to say")
         if self.not_testable is None and not (self.study and self.predicate):
             raise ValueError("a claim needs a study and a predicate, or not_testable: why")
+        return self
+
+    @model_validator(mode="after")
+    def _all_read(self) -> Claim:
+        """A margin is for a claim of one predicate, and `at` for metrics that are measured at several places."""
+        for i, predicate in enumerate(self.predicate):
+            if isinstance(predicate, Compare) and predicate.margin is not None and len(self.predicate) > 1:
+                raise ValueError(f"predicate {i}: margin {predicate.margin} is for a claim of one predicate")
+            metrics: dict[str, list[str]] = {}
+            for cell, metric in cells_of(predicate):
+                if cell.at is not None:
+                    metrics.setdefault(f"{title(cell)}: at {cell.at:g}", []).append(metric)
+            for words, own in metrics.items():
+                if all(registered(metric).table not in ("curves", "evaluations") for metric in own):
+                    raise ValueError(
+                        f"predicate {i}: {words} is for a curve or an evaluation, and {own[0]} has one value a run"
+                    )
         return self
 
     @property
@@ -246,7 +292,7 @@ class Claim(Part):
         return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-class Arm(Part):
+class Arm(Document):
     """Other cells in place of a claim's: the same question with one thing changed."""
 
     title: str
@@ -255,59 +301,59 @@ class Arm(Part):
     cells: dict[str, str] = Field(description="a claim's cell, as tables call it -> the variant that stands for it here")
 
 
-class ArmsFile(Part):
-    """`config/claims/arms.yaml`. order: from what the record ran to single changes."""
+class Claims(dict[str, Claim]):
+    """Claims by their ids, and the documents that they were read from, which know their lines."""
 
-    arms: dict[Name, Arm]
+    def __init__(self) -> None:
+        super().__init__()
+        self.documents = Mapping()
+
+    def place(self, *keys: Any) -> str:
+        """File and line of a key of a claim."""
+        return str(mark_of(self.documents, keys) or "config/claims")
 
 
-def load_claims(folder: Path) -> dict[str, Claim]:
+def load_claims(folder: Path) -> Claims:
     """All claims of `config/claims/*.yaml`, if there is one. ConfigError names the file, line, claim and key."""
-    claims: dict[str, Claim] = {}
+    claims = Claims()
     for file in sorted(folder.glob("*.yaml")):
         if file.name == ARMS:
             continue
-        for name, document in read_yaml(file).items():
+        documents = read_yaml(file)
+        for name, document in documents.items():
+            where = place(documents, (name,), file)
             if name in claims:
-                raise ConfigError(f"{file}, {_line(file, name)}: {name}: another file has a claim of this id already.")
-            try:
-                claims[name] = Claim.model_validate(document)
-            except ValidationError as error:
-                where = f"{file}, {_line(file, name, *error.errors()[0]['loc'])}: {name}"
-                raise explain(error, where, document) from None
+                raise ConfigError(f"{where}: {name}: another file has a claim of this id already.")
+            _check_name(name, where)
+            claims[name] = validated(Claim, document, file, at=(name,), file=documents)
+        claims.documents.update(documents)
+        claims.documents.marks.update(getattr(documents, "marks", {}))
     arms = load_arms(folder)
     for name, claim in claims.items():
-        for arm in claim.arms:
+        for i, arm in enumerate(claim.arms):
             if arm not in arms:
-                raise ConfigError(f"{folder}: {name}: arms: unknown arm {arm!r}." + nearest(arm, arms))
+                raise ConfigError(f"{claims.place(name, 'arms', i)}: {name}.arms: unknown arm {arm!r}." + nearest(arm, arms))
     return claims
 
 
 def load_arms(folder: Path) -> dict[str, Arm]:
-    """The arms of `config/claims/arms.yaml`, none without it."""
+    """The arms of `config/claims/arms.yaml`, none without it, in its order: from what the record ran to single changes."""
     path = folder / ARMS
     if not path.exists():
         return {}
-    try:
-        return TypeAdapter(ArmsFile).validate_python({"arms": read_yaml(path)}).arms
-    except ValidationError as error:
-        where = f"{path}, {_line(path, *error.errors()[0]['loc'][1:])}"
-        raise explain(error, where, None) from None
+    documents = read_yaml(path)
+    arms = {}
+    for name, document in documents.items():
+        where = place(documents, (name,), path)
+        _check_name(name, where)
+        arms[name] = validated(Arm, document, path, at=(name,), file=documents)
+    return arms
 
 
-def _line(path: Path, *keys: Any) -> str:
-    """Where the deepest of nested keys stands in a YAML file. Keys that are not in it are skipped, as a predicate's name is."""
-    node, line = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            found = next((pair for pair in node.value if pair[0].value == str(key)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            found = (node.value[key], node.value[key])
-        else:
-            found = None
-        if found is not None:
-            line, node = found[0].start_mark.line + 1, found[1]
-    return f"line {line}"
+def _check_name(name: str, where: str) -> None:
+    """ConfigError for the id of a claim or arm that cannot be the name of a file."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(f"{where}: {name!r} is not allowed. Allowed: {FORMS[NAME_PATTERN]}.")
 
 
 @dataclass(frozen=True)
@@ -320,6 +366,7 @@ class Place:
     at: float | None
 
 
+MISSING = object()
 Choose = Callable[[list[Json], list[Json]], list[Json]]
 
 
@@ -356,6 +403,22 @@ class Places:
             where = f"{self.name}: {len(found)} cells of {self.study} fit {title(cell)!r}"
             raise ConfigError(f"{where}; say which by {', '.join(open_)}.")
         return Place(self.study, found[0], cell.metric or metric, cell.at)
+
+    def check_where(self) -> None:
+        """ConfigError if what all cells have in common is of no cell."""
+        where = self.arm.where if self.arm else self.claim.where
+        whose = "where of its arm" if self.arm else "where"
+        for key in ("corpus", "tokenizer"):
+            value, values = getattr(where, key), {cell[key] for cell in self.plan["cells"]}
+            if value is not None and value not in values:
+                raise ConfigError(f"{self.name}: {whose}: {self.study} has no {key} {value!r}." + nearest(value, values))
+        for key, value in where.factors.items():
+            found = [own for cell in self.plan["cells"] if (own := _factor(cell, key)) is not MISSING]
+            if value not in found:
+                paths = {path: None for cell in self.plan["cells"] for path in cell["factors"]}
+                words = f"no {key} {value!r}." if found else f"no factor {key!r}."
+                close = nearest(value, set(map(str, found))) if found else nearest(key, by_short_name(paths))
+                raise ConfigError(f"{self.name}: {whose}: factors: {self.study} has {words}{close}")
 
     def tuning(self, cell: Cell) -> list[Json]:
         """The cells that choose the factors that a cell leaves open."""
@@ -397,16 +460,16 @@ class Places:
 
 
 def _factor(cell: Json, key: str) -> Any:
-    """A cell's value of a factor, which is named by its path or by the last part of it."""
-    for path, value in cell["factors"].items():
-        if key in (path, path.rsplit(".", 1)[-1]):
-            return value
-    return None
+    """A cell's value of a factor, which is named by the last words of its path; MISSING where it has none of the name."""
+    found = [path for path in cell["factors"] if f".{path}".endswith(f".{key}")]
+    if len(found) > 1:
+        raise ConfigError(f"factors: {key} may be {' or '.join(found)}; say which by a longer part of the path.")
+    return cell["factors"][found[0]] if found else MISSING
 
 
 def title(cell: Cell) -> str:
     """How tables call a cell: its variant, and the factors that the claim gives."""
-    factors = ", ".join(f"{path.rsplit('.', 1)[-1]}={value}" for path, value in cell.factors.items())
+    factors = ", ".join(f"{name}={value}" for name, value in by_short_name(cell.factors).items())
     return f"{cell.variant} ({factors})" if factors else cell.variant
 
 
@@ -427,16 +490,49 @@ def cells_of(predicate: Predicate) -> Iterator[tuple[Cell, str]]:
                     yield cell, predicate.with_
 
 
-def check(claims: dict[str, Claim], arms: dict[str, Arm], plans: dict[str, Json]) -> None:
-    """ConfigError unless every cell of every claim, under each of its arms, is planned with seeds enough."""
+def check(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) -> None:
+    """ConfigError unless every cell of every claim, under each of its arms, is planned with seeds enough, and all is of use."""
     for name, claim in claims.items():
-        for arm in [None, *(arms[own] for own in claim.arms)] if claim.study else []:
-            places = Places(name, claim, plans, arm)
-            for predicate in claim.predicate:
-                for cell, metric in cells_of(predicate):
-                    place = places.find(cell, metric)
-                    if place is None and not isinstance(predicate, Trend | RankCorrelation):
-                        raise ConfigError(f"{name}: its arm on {places.study} has no cell for {title(cell)!r}.")
-                    if place is not None and len(place.cell["runs"]) < claim.seeds:
-                        n = len(place.cell["runs"])
-                        raise ConfigError(f"{name}: seeds: {place.cell['id']} of {places.study} has {n}, not {claim.seeds}.")
+        for arm in [None, *claim.arms] if claim.study else []:
+            for i, cell, found in _read(claims, name, arm, arms, plans):
+                where = f"{claims.place(name, 'predicate', i)}: {name}.predicate.{i}"
+                if found is None and not isinstance(claim.predicate[i], Trend | RankCorrelation):
+                    raise ConfigError(f"{where}: the arm {arm} on {arms[str(arm)].study} has no cell for {title(cell)!r}.")
+                if found is not None and len(found.cell["runs"]) < claim.seeds:
+                    n = len(found.cell["runs"])
+                    raise ConfigError(f"{where}: seeds: {found.cell['id']} of {found.study} has {n}, not {claim.seeds}.")
+    for arm, own in arms.items():
+        under = [claim for claim in claims.values() if arm in claim.arms]
+        titles = {title(cell) for claim in under for predicate in claim.predicate for cell, _ in cells_of(predicate)}
+        if unused := [key for key in own.cells if under and key not in titles]:
+            raise ConfigError(
+                f"{ARMS}: {arm}.cells: no claim under this arm has a cell {unused[0]!r}." + nearest(unused[0], titles)
+            )
+
+
+def check_planned(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) -> None:
+    """ConfigError for a claim that could not be judged once these studies have run: it is about cells that they lack."""
+    for name, claim in claims.items():
+        for arm in [None, *claim.arms] if claim.study else []:
+            if (arms[arm].study if arm else claim.study) in plans:
+                list(_read(claims, name, arm, arms, plans))
+
+
+def _read(
+    claims: Claims, name: str, arm: str | None, arms: dict[str, Arm], plans: dict[str, Json]
+) -> Iterator[tuple[int, Cell, Place | None]]:
+    """What each predicate of a claim reads under an arm, by the predicate's number."""
+    claim = claims[name]
+    keys: list[Any] = ["study"]
+    try:
+        places = Places(name, claim, plans, arms[arm] if arm else None)
+        keys = ["where"]
+        places.check_where()
+        for i, predicate in enumerate(claim.predicate):
+            keys = ["predicate", i]
+            for cell, metric in cells_of(predicate):
+                places.tuning(cell)
+                yield i, cell, places.find(cell, metric)
+    except ConfigError as error:
+        under = f" (under the arm {arm})" if arm else ""
+        raise ConfigError(f"{claims.place(name, *keys)}{under}: {error}") from None

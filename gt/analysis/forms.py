@@ -9,11 +9,12 @@ import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from gt.analysis import evaluations
 from gt.errors import ConfigError
-from gt.spec import RunSpec, explain
+from gt.explain import validated
+from gt.spec import RunSpec
 from gt.study import Evaluation as Further
 from gt.study import Name
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Json = dict[str, Any]
-Kind = TypeVar("Kind", bound="Form")
+Kind = TypeVar("Kind", bound=BaseModel)
 # A run's label, which becomes the name of a folder, and the first digits of the sum of its specification.
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+-]{0,200}-[0-9a-f]{10}")
 # The columns of tables that say of which run a point of a curve is.
@@ -135,10 +136,9 @@ class Plan(Form):
 def check(form: type[Kind], document: Any, source: str) -> Kind:
     """ConfigError names the source, the key and the value."""
     try:
-        return form.model_validate(document)
-    except ValidationError as error:
-        problem = str(explain(error, source, document)).partition("\n")[0]
-        raise ConfigError(problem) from None
+        return validated(form, document, source)
+    except ConfigError as error:
+        raise ConfigError(str(error).partition("\n")[0]) from None
 
 
 def check_evaluation(document: Any, source: str) -> None:
@@ -188,10 +188,7 @@ def check_plan(document: Any, source: str) -> Plan:
     for run_id, specification in plan.runs.items():
         if not RUN_ID.fullmatch(run_id):
             raise ConfigError(f"{source}: runs: {run_id!r} is no id of a run.")
-        try:
-            sha256 = RunSpec.model_validate(specification).sha256
-        except ValidationError as error:
-            raise ConfigError(str(explain(error, f"{source}: runs: {run_id}", specification)).partition("\n")[0]) from None
+        sha256 = check(RunSpec, specification, f"{source}: runs: {run_id}").sha256
         if not run_id.endswith(f"-{sha256[:10]}"):
             raise ConfigError(f"{source}: runs: {run_id!r} is the id of another specification, whose sum is {sha256[:10]}.")
     placed = set()

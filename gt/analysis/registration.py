@@ -14,8 +14,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
+
 from gt.analysis.claims import Claim
+from gt.errors import ConfigError
+from gt.explain import validated
 from gt.records import read_json, write_json
+from gt.study import Document
 
 Json = dict[str, Any]
 FILE = "registered.json"
@@ -23,9 +28,33 @@ FILE = "registered.json"
 SLACK = timedelta(hours=1)
 
 
+class Entry(Document):
+    """The registration of a claim: what it claimed, when, and the commit that the working tree was based on."""
+
+    sha256: str
+    time: str
+    commit: str | None
+
+    @field_validator("time", mode="after")
+    @classmethod
+    def _iso(cls, time: str) -> str:
+        if datetime.fromisoformat(time).tzinfo is None:
+            raise ValueError(f"{time!r} has no time zone")
+        return time
+
+
 def read(folder: Path) -> dict[str, Json]:
     """The registrations by claim; none without the file."""
-    entries: dict[str, Json] = read_json(folder / FILE) if (folder / FILE).exists() else {}
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    return {name: validated(Entry, entry, path, at=(name,)).model_dump() for name, entry in _mapping(path).items()}
+
+
+def _mapping(path: Path) -> Json:
+    entries = read_json(path)
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{path}: must be a mapping of claims to their registrations.")
     return entries
 
 

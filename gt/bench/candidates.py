@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gt.documents import merge
 from gt.errors import ConfigError, nearest
 from gt.spec import RunSpec
-from gt.study import load_study, merge, specification
+from gt.study import load_study, specification
 
 Engine = Literal["eager", "graph"]
 ENGINES: tuple[Engine, ...] = ("graph", "eager")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gt.documents import merge
 from gt.errors import ConfigError
 from gt.models.lm import Audit, count
 from gt.spec import ModelSpec
-from gt.study import merge
 
 Quantity = Literal["parameters", "flops", "state"]
 TOLERANCE = 0.01

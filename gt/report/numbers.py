@@ -21,6 +21,7 @@ from gt.errors import ConfigError
 from gt.records import read_json
 from gt.report import text
 from gt.report.inside import Measured, measured
+from gt.study import by_short_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -333,7 +334,7 @@ CONTRAST = ("difference", "p", "p_holm", "p_sign_flip", "p_equivalence_holm", "v
 
 def settings(row: Row) -> dict[str, Any]:
     """The settings of a cell that its study varies, by their short names."""
-    return {path.rsplit(".", 1)[-1]: value for path, value in json.loads(row["factors"]).items()}
+    return by_short_name(json.loads(row["factors"]))
 
 
 def _with_contrast(cell: Row, contrast: Row | None, labels: dict[str, str]) -> Row:

@@ -19,7 +19,7 @@ from gt.report import text
 from gt.report.drawing import GREY, PLAIN, Drawing, frame, limits, looks, right_labels
 from gt.report.numbers import Panel, Results, Row
 from gt.report.tables import Column, Table
-from gt.study import specification
+from gt.study import shortest, specification
 
 GATE_INIT = "model.fusion.gate_init"
 SHARE = "ablation/share/"
@@ -89,10 +89,11 @@ def gate_inits(results: Results) -> Figure | None:
 
 def varied(results: Results) -> list[tuple[str, Panel, list[Sweep]]]:
     """The sweeps of each number that the study varies, but for gate inits, by setting, corpus and tokenizer."""
-    paths = dict.fromkeys(path for cell in results.plan["cells"] for path in cell["factors"] if path != GATE_INIT)
+    short = shortest({path: None for cell in results.plan["cells"] for path in cell["factors"]})
+    paths = [path for path in short if path != GATE_INIT]
     found = {path: sweeps(results, path) for path in paths}
     return [
-        (path.rsplit(".", 1)[-1].replace("_", " "), panel, own)
+        (short[path].replace("_", " "), panel, own)
         for path in paths
         for panel in results.panels
         if (own := [sweep for sweep in found[path] if sweep.panel is panel])

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from gt.records import atomic_write
 from gt.report import text
+from gt.study import shortest
 
 Row = dict[str, Any]
 
@@ -145,7 +146,8 @@ def naming(rows: Sequence[Row], with_place: bool = True) -> tuple[Column, ...]:
     """What tells the cells of a table apart: variant, corpus and tokenizer, and a column for each setting that they vary."""
     varied = dict.fromkeys(key for row in rows for key in row if key.startswith(FACTOR) and not text.absent(row[key]))
     name = Column("label", "Variant", "left", whole_row=lambda row: str(row["variant"])) if varied else NAME
-    named = (Column(key, key.rsplit(".", 1)[-1].removeprefix(FACTOR).replace("_", " "), shown=_setting) for key in varied)
+    short = shortest(key.removeprefix(FACTOR) for key in varied)
+    named = (Column(key, short[key.removeprefix(FACTOR)].replace("_", " "), shown=_setting) for key in varied)
     return (name, *(PLACE if with_place else ()), *named)
 
 

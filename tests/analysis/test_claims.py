@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gt.analysis import registration
-from gt.analysis.claims import Claim, check, load_arms, load_claims
+from gt.analysis.claims import Claim, check, check_planned, load_arms, load_claims
 from gt.errors import ConfigError
 from gt.study import load_study
 
@@ -94,12 +94,12 @@ def test_every_entry_of_the_ledger_is_there() -> None:
 def test_anything_else_is_refused_by_file_line_name_and_key(tmp_path: Path, predicate: str, words: str) -> None:
     message = refusal(tmp_path, predicate)
     assert words in message
-    assert f"{tmp_path}/claims.yaml, line 7: C-1: predicate" in message
+    assert f"{tmp_path}/claims.yaml, line 7: C-1.predicate.0" in message
 
 
 def test_the_line_is_that_of_the_key(tmp_path: Path) -> None:
     more = TEXT.replace("C-1", "C-2").replace("PREDICATE", COMPARE).replace("  study: study", "  studdy: study")
-    assert "line 8: C-2" in refusal(tmp_path, more=more)
+    assert "claims.yaml, line 12: C-2.studdy" in refusal(tmp_path, more=more)
     assert "Did you mean 'study'?" in refusal(tmp_path, more=more)
 
 
@@ -134,6 +134,74 @@ def test_a_claim_about_cells_that_no_study_has_is_refused(tmp_path: Path, predic
     with pytest.raises(ConfigError) as caught:
         check(load_claims(folder(tmp_path, predicate)), {}, {"study": PLAN})
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("  where: {corpus: d}\n", "C-1: where: study has no corpus 'd'. Allowed: c."),
+        ("  where: {tokenizer: chars}\n", "C-1: where: study has no tokenizer 'chars'. Did you mean 'char'?"),
+        ("  where: {factors: {gate: 0.3}}\n", "C-1: where: factors: study has no factor 'gate'. Did you mean 'gate_init'?"),
+        ("  where: {factors: {gate_init: 0.4}}\n", "C-1: where: factors: study has no gate_init 0.4. Did you mean 0.3?"),
+        ("  where: {factors: {nonsense: null}}\n", "C-1: where: factors: study has no factor 'nonsense'."),
+    ],
+)
+def test_a_where_of_no_cell_is_refused_though_every_cell_says_its_own(tmp_path: Path, more: str, words: str) -> None:
+    own = COMPARE.replace("a: GF", "a: {variant: GF, corpus: c, tokenizer: char}").replace(
+        "b: HY", "b: {variant: HY, corpus: c, tokenizer: char}"
+    )
+    claims = load_claims(folder(tmp_path, own, more))
+    for check_ in (check, check_planned):
+        with pytest.raises(ConfigError) as caught:
+            check_(claims, {}, {"study": PLAN})
+        assert words in str(caught.value)
+        assert str(caught.value).startswith(f"{tmp_path}/claims.yaml, line 8: ")
+
+
+def test_before_the_runs_only_the_claims_about_them_are_checked_and_not_for_seeds(tmp_path: Path) -> None:
+    few = COMPARE.replace("a: GF", "a: {variant: Gate, factors: {gate_init: 0.3}}").replace(
+        "b: HY", "b: {variant: HY, tokenizer: char}"
+    )
+    claims = load_claims(folder(tmp_path, few))
+    check_planned(claims, {}, {"study": PLAN})
+    check_planned(load_claims(folder(tmp_path, few.replace("Gate", "Gat"))), {}, {"another": PLAN})
+    with pytest.raises(ConfigError, match="no variant 'Gat'"):
+        check_planned(load_claims(folder(tmp_path, few.replace("Gate", "Gat"))), {}, {"study": PLAN})
+
+
+def test_an_arm_s_cell_that_no_claim_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "arms.yaml").write_text("raw: {title: t, study: study, cells: {GF: WS, HYY: WS, HY: WS}}\n")
+    own = COMPARE.replace("a: GF", "a: {variant: GF, tokenizer: char}").replace("b: HY", "b: {variant: HY, tokenizer: char}")
+    claims = load_claims(folder(tmp_path, own, "  arms: [raw]\n"))
+    with pytest.raises(ConfigError, match="raw.cells: no claim under this arm has a cell 'HYY'. Did you mean 'HY'?"):
+        check(claims, load_arms(tmp_path), {"study": PLAN})
+
+
+def test_what_cannot_be_tested_has_no_settings_of_a_test(tmp_path: Path) -> None:
+    rest = "  title: t\n  sentence: s\n  source: x\n  not_testable: why\n"
+    assert "so family has nothing to say" in refusal(tmp_path, more=f"C-2:\n{rest}  family: f\n")
+
+
+def test_an_id_that_cannot_be_a_file_s_name_is_refused(tmp_path: Path) -> None:
+    text = (folder(tmp_path) / "claims.yaml").read_text()
+    (tmp_path / "claims.yaml").write_text(text.replace("C-1", "a/b"))
+    with pytest.raises(ConfigError, match="line 1: 'a/b' is not allowed. Allowed: a name of letters"):
+        load_claims(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "must be a mapping"),
+        ('{"C": 1}', "C: 1: must be a mapping"),
+        ('{"C": {"sha256": "x"}}', "C.time: this key is required"),
+    ],
+)
+def test_a_damaged_registration_is_refused_by_its_file(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "registered.json").write_text(content)
+    with pytest.raises(ConfigError, match=words) as caught:
+        registration.read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/registered.json: ")
 
 
 def test_a_study_that_is_not_there_is_refused(tmp_path: Path) -> None:

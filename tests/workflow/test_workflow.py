@@ -127,6 +127,32 @@ def test_bad_input_is_one_message_before_anything_runs(tmp_path: Path, changes: 
     assert not (checkout.folder / "results").exists()
 
 
+def test_claims_that_could_not_be_judged_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), "--config", "study=smoke"]
+    claim = {"title": "t", "sentence": "s", "source": "x", "study": "smoke"}
+    compare = {"test": "compare", "metric": "val/loss", "a": "GPT2", "b": "GF", "is": "lower"}
+    for text, message in (
+        (json.dumps({"T-1": {**claim, "predicate": [compare]}}), "own.yaml, line 1: T-1: smoke has no variant 'GPT2'. Did you"),
+        ("T-1: [\n", "own.yaml, line 2: "),
+    ):
+        (tmp_path / "config/claims/own.yaml").write_text(text)
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not (tmp_path / "results").exists()
+
+
+def test_a_study_whose_name_looks_like_a_number_can_be_asked_for_beside_others(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copy(ROOT / "config/studies/smoke.yaml", tmp_path / "config/studies/007.yaml")
+    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), "--config", "study=smoke, 007"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert all(f"results/studies/{study}/report.html" in result.stdout for study in ("smoke", "007"))
+
+
 def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout, tmp_path: Path) -> None:
     plan = read_json(finished.folder / "results/studies/tiny/plan.json")
     run, spec = next(iter(plan["runs"].items()))
@@ -148,6 +174,8 @@ def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout,
         ("study=[]", "study is not set"),
         ("study=smok", "there is no study 'smok'. Did you mean 'smoke'?"),
         ("study=../../../outside", "'../../../outside' is not a name"),
+        ("study=my study", "'my study' is not a name. Allowed: a file of config/studies without .yaml: a name of letters"),
+        ("study=7", "study: 7 is no name but a int, and in config/studies no file's name is read as it."),
     ],
 )
 def test_a_bad_setting_is_one_message_before_anything_runs(setting: str, message: str, tmp_path: Path) -> None:

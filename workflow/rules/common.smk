@@ -44,11 +44,14 @@ def stop_without(package):
 
 try:
     from gt import devices
+    from gt.analysis import registration
+    from gt.analysis.claims import check_planned, load_arms, load_claims
+    from gt.documents import read_yaml
     from gt.errors import ConfigError, nearest
     from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
     from gt.grouping import packs
     from gt.records import atomic_write
-    from gt.study import NAME_PATTERN, checked_plan, dumps, load_study, read_yaml
+    from gt.study import checked_plan, dumps, load_study, names_asked_for
 except ModuleNotFoundError as error:
     stop_without(error.name)
 
@@ -93,6 +96,9 @@ def plan_study(name, file):
 
 def study_names():
     """The studies that the configuration names, once the configuration is known to be right."""
+    for file in workflow.configfiles:
+        # Snakemake keeps the last of a key that stands twice.
+        read_yaml(Path(file))
     for key in config:
         if key not in SETTINGS:
             raise ConfigError(f"config: unknown key {key!r}.{nearest(key, SETTINGS)}")
@@ -104,38 +110,40 @@ def study_names():
             f"config: device: unknown device {device!r}.{nearest(device, DEVICES)}"
         )
     for key, meaning in COUNTS.items():
-        if not isinstance(count := config[key], int) or count < 1:
+        if type(count := config[key]) is not int or count < 1:
             raise ConfigError(
                 f"config: {key}: {count!r} is not allowed. Allowed: how many {meaning}, from 1."
             )
-    studies = config["study"]
-    names = list(map(str, studies if isinstance(studies, list) else [studies]))
-    for name in names:
-        # A name becomes a folder of results/, and must not lead out of it.
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise ConfigError(
-                f"config: study: {name!r} is not a name. Allowed: a file of config/studies/ without .yaml."
-            )
-    return names
+    try:
+        return names_asked_for(config["study"], Path("config/studies"))
+    except ConfigError as error:
+        raise ConfigError(f"config: {error}") from None
 
 
 def load_plans():
-    """The plan of each study, also written to results/studies/. Bad input is one message and exit code 2.
+    """The plan of each study, also written to results/studies/. Bad input, claims included, is one message and exit code 2.
 
     Not by a rule: a job that runs anew hides from Snakemake that what depends on it through ancient() has changed as well.
     """
-    plans = {}
     try:
-        for name in study_names():
-            file = Path(f"results/studies/{name}/plan.json")
-            plans[name] = plan_study(name, file)
-            if not file.exists() or file.read_text() != dumps(plans[name]):
-                with atomic_write(file) as temporary:
-                    temporary.write_text(dumps(plans[name]))
+        files = {
+            name: Path(f"results/studies/{name}/plan.json") for name in study_names()
+        }
+        plans = {name: plan_study(name, file) for name, file in files.items()}
+        # A job of a workflow that has begun has been through this.
+        if workflow.is_main_process:
+            claims = Path("config/claims")
+            check_planned(load_claims(claims), load_arms(claims), plans)
+            registration.read(claims)
     except ConfigError as error:
         stop(error)
     except ModuleNotFoundError as error:
         stop_without(error.name)
+    for name, file in files.items():
+        text = dumps(plans[name]).encode()
+        if not file.exists() or file.read_bytes() != text:
+            with atomic_write(file) as temporary:
+                temporary.write_bytes(text)
     return plans
 
 
