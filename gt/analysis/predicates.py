@@ -119,6 +119,17 @@ class Judge:
             lost = f"{len(diverged)} of {len(statuses)} seeds of {place.cell['id']} diverged ({', '.join(diverged)})"
             raise Undecidable(f"{lost}; {completed} completed, and a verdict needs {least}")
 
+    def _together(self, seeds: Sequence[int], places: Sequence[Place | None]) -> None:
+        """The same of the seeds that several cells have in common: each may have enough, and lack other ones."""
+        diverged = [
+            place.cell["id"]
+            for place in places
+            if place and not is_count(place.metric) and "diverged" in self.values.statuses(place.cell).values()
+        ]
+        if diverged and len(seeds) < self.claim.seeds:
+            of = f"seeds of {', '.join(diverged)} diverged"
+            raise Undecidable(f"{of}; {len(seeds)} completed in all cells, and a verdict needs {self.claim.seeds}")
+
     def name(self, cell: Cell) -> str:
         place = self.place(cell, "val/loss")
         own = label(place.cell) if place else title(cell)
@@ -201,6 +212,7 @@ class Judge:
             return f"{phrase(first)}: {self.name(a)}", left, False
         right = self.read(b, metric)
         seeds = sorted(set(left) & set(right))
+        self._together(seeds, [self.place(a, first), self.place(b, second)])
         sign = "/" if scale == "ratio" else "−"
         joined = _side_by_side((first, self.name(a)), sign, (second, self.name(b)))
         if scale == "difference":
@@ -275,6 +287,7 @@ class Judge:
         there = [i for i, cell in enumerate(predicate.cells) if self.place(cell, metric) is not None]
         read = [self.read(predicate.cells[i], metric) for i in there]
         seeds = sorted(set.intersection(*(set(own) for own in read))) if read else []
+        self._together(seeds, [self.place(predicate.cells[i], metric) for i in there])
         if len(there) < 3 or len(seeds) < 2:
             raise Undecidable(f"{len(there)} cells with {len(seeds)} seeds in common; three and two are needed")
         return there, np.array([[own[seed] for own in read] for seed in seeds]), seeds

@@ -314,6 +314,15 @@ def test_where_seeds_enough_completed_those_that_diverged_are_named(tmp_path: Pa
     assert own.cautions.lost == [Lost("WS", 6, 7, {"diverged": [2]})]
 
 
+def test_cells_that_lost_different_seeds_have_too_few_in_common(tmp_path: Path) -> None:
+    """Either has five of six, as the claim asks, and the two have four."""
+    cells = {name: losses(i / 5, seeds=6, shift=i) for i, name in enumerate(("GF", "WS"))}
+    cells["GF"][0] = cells["WS"][1] = math.nan
+    own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C=compare("GF", "WS"))["C"]
+    assert (own.verdict, own.p) == ("inconclusive", None)
+    assert own.reason == "seeds of GF.c.char, WS.c.char diverged; 4 completed in all cells, and a verdict needs 5"
+
+
 def test_a_cell_of_which_all_seeds_diverged_is_not_waited_for(tmp_path: Path) -> None:
     cells = {**CELLS, "HY": [math.nan] * SEEDS}
     own = verdicts(tmp_path, write_study(tmp_path / "s", cells), C=compare("GF", "HY"))["C"]
