@@ -28,7 +28,7 @@ COUNTS = {
     "jobs_per_gpu": "jobs share a GPU",
     "measuring_jobs": "processes measure what a pack has trained",
 }
-SETTINGS = {"study", "device", "mlflow_uri", *COUNTS}
+SETTINGS = {"study", "device", "mlflow_uri", "checkpoint_seconds", *COUNTS}
 DEVICES = ["auto", "cpu", "cuda"]
 
 
@@ -65,6 +65,10 @@ def study_names():
             raise ConfigError(
                 f"config: {key}: {count!r} is not allowed. Allowed: how many {meaning}, from 1."
             )
+    if not isinstance(seconds := config["checkpoint_seconds"], int | float) or not seconds > 0:
+        raise ConfigError(
+            f"config: checkpoint_seconds: {seconds!r} is not allowed. Allowed: seconds above 0."
+        )
     studies = config["study"]
     names = list(map(str, studies if isinstance(studies, list) else [studies]))
     for name in names:
