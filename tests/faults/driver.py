@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +50,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gt-faults-", ignore_cleanup_errors=True) as folder:
         machine = Machine(Path(folder), options.seed, seeds=2, out=out)
         if options.only is not None:
-            print(json.dumps(machine.trial(options.only), indent=2))
-            return 0
+            line = machine.trial(options.only)
+            print(json.dumps(line, indent=2))
+            return int(line["outcome"] == "lost")
         if not may_mount():
             print("No file system may be mounted here, so no disk is filled.")
         log = machine.run(start + options.seconds)
@@ -64,20 +66,24 @@ def main() -> int:
 class Machine:
     """Twins, and trials that are held against them."""
 
-    def __init__(self, folder: Path, seed: int, seeds: int, out: Path, packed: tuple[bool, ...] = (False, True)) -> None:
-        self.folder, self.seed, self.out = folder, seed, out
-        self.twins: dict[bool, Twin] = twins(folder / "twins", seeds, packed)
-        self.kinds = [kind for kind in KINDS if kind.packed in packed and (may_mount() or not kind.needs_mount)]
+    def __init__(self, folder: Path, seed: int, seeds: int, out: Path) -> None:
+        self.folder, self.seed, self.seeds, self.out = folder, seed, seeds, out
+        self.twins: dict[bool, Twin] = {}
+
+    def prepare(self, kinds: Iterable[Kind]) -> None:
+        """Make the twins that some kinds need, side by side."""
+        self.twins = twins(self.folder / "twins", self.seeds, {kind.packed for kind in kinds})
 
     def kind(self, number: int) -> Kind:
         """Which kind a trial is of: all come up, in another order each time."""
-        deck = [kind for kind in self.kinds for _ in range(kind.turns)]
+        deck = [kind for kind in KINDS for _ in range(kind.turns)]
         Random(f"{self.seed}:{number // len(deck)}").shuffle(deck)
         return deck[number % len(deck)]
 
     def run(self, until: float) -> list[dict[str, Any]]:
         """Trials until a time, two at once; each is a line of the log."""
-        numbers, log, lock = iter(range(10**9)), [], threading.Lock()
+        self.prepare(KINDS)
+        numbers, log, lock = itertools.count(), [], threading.Lock()
         path = self.out / f"log-{self.seed}.jsonl"
 
         def work(_: int) -> None:
@@ -97,8 +103,13 @@ class Machine:
         return sorted(log, key=lambda line: line["trial"])
 
     def trial(self, number: int, kind: Kind | None = None) -> dict[str, Any]:
-        """Disturb a study, settle it, and say what came of it."""
+        """Disturb a study, settle it, and say what came of it: the line of the log."""
         kind, start = kind or self.kind(number), time.monotonic()
+        if kind.packed not in self.twins:
+            self.prepare([kind])
+        line = {"seed": self.seed, "trial": number, "kind": kind.name, "faults": [], "reasons": []}
+        if kind.needs_mount and not may_mount():
+            return {**line, "outcome": "skipped"}
         folder = self.folder / f"trial-{number}"
         with mounted(folder / "study", kind.needs_mount):
             trial = Trial.start(folder / "study", self.twins[kind.packed], kind.start)
@@ -113,9 +124,7 @@ class Machine:
             shutil.copytree(folder / "calls", self.out / f"lost-{self.seed}-{number}", dirs_exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         return {
-            "seed": self.seed,
-            "trial": number,
-            "kind": kind.name,
+            **line,
             "faults": trial.faults,
             "codes": [call.code for call in trial.calls],
             "calls_after": calls,

@@ -147,12 +147,11 @@ class Twin:
         return twin
 
 
-def twins(folder: Path, seeds: int, packed: tuple[bool, ...]) -> dict[bool, Twin]:
-    """The study without and with packs: a pack rounds otherwise, so each has a twin of its own."""
+def twins(folder: Path, seeds: int, packed: set[bool]) -> dict[bool, Twin]:
+    """The study without or with packs: a pack rounds otherwise, so each has a twin of its own."""
     with ThreadPoolExecutor() as pool:
-        return dict(
-            zip(packed, pool.map(lambda p: Twin.build(folder / ("packs" if p else "runs"), seeds, p), packed), strict=True)
-        )
+        jobs = {p: pool.submit(Twin.build, folder / ("packs" if p else "runs"), seeds, p) for p in packed}
+        return {p: job.result() for p, job in jobs.items()}
 
 
 def wait_for(condition: Any, call: Call) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from gt.records import atomic_write, read_json
+from gt.report.headline import insert
 
 START, END = "<!-- faults: written by make reliability -->\n", "<!-- end of the faults -->"
 
@@ -41,15 +43,12 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def insert(readme: str, block: str) -> str:
-    """The README with its table replaced. ValueError where it has no place for it."""
-    before, start, rest = readme.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ValueError(f"README: the lines {START.strip()!r} and {END!r} are needed, in this order.")
-    return f"{before}{start}\n{block}\n{end}{after}"
+def main(source: Path, readme: Path) -> None:
+    """Write the table of a faults.json into the README."""
+    text = insert(readme.read_text(encoding="utf-8"), markdown(read_json(source)), START, END)
+    with atomic_write(readme) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    source, readme = map(Path, sys.argv[1:])
-    readme.write_text(insert(readme.read_text(encoding="utf-8"), markdown(json.loads(source.read_text()))), encoding="utf-8")
+    main(*map(Path, sys.argv[1:]))
