@@ -65,7 +65,10 @@ def study_names():
             raise ConfigError(
                 f"config: {key}: {count!r} is not allowed. Allowed: how many {meaning}, from 1."
             )
-    if not isinstance(seconds := config["checkpoint_seconds"], int | float) or not seconds > 0:
+    if (
+        not isinstance(seconds := config["checkpoint_seconds"], int | float)
+        or not seconds > 0
+    ):
         raise ConfigError(
             f"config: checkpoint_seconds: {seconds!r} is not allowed. Allowed: seconds above 0."
         )
