@@ -180,8 +180,8 @@ def second_checkout(trial: Trial, random: Random, moment: float) -> None:
         trial.others.append(other)
         trial.note("second call", "a checkout that shares results/")
         second = trial.call(other)
-        for call in (second, first):
-            call.end()
+        trial.end(second)
+        trial.end(first)
 
 
 def lock_database(trial: Trial, random: Random, moment: float) -> None:
@@ -218,7 +218,7 @@ KINDS = (
     Kind("A job or Snakemake stands still for a while", stop, faults=4),
     Kind("The disk is full", fill_disk, needs_mount=True),
     Kind("A run's record is damaged", damage(*RECORD, "runs/*"), start="finished", faults=1, turns=4),
-    Kind("A run's record is damaged halfway", damage_halfway(*RECORD), faults=2),
+    Kind("A record or the data are damaged halfway", damage_halfway(*RECORD, *TEXTS), faults=2),
     Kind("A checkpoint is damaged", damage_halfway("checkpoints/*/*"), faults=2),
     Kind("The data are damaged", damage(*TEXTS), start="finished", faults=1, turns=2),
     Kind("A table or a verdict is damaged", damage(*(f"studies/*/{n}" for n in TABLES)), start="finished", faults=1, turns=2),

@@ -94,7 +94,7 @@ class Study(Checkout):
 
     def wait_until_quiet(self) -> None:
         """Until nothing runs here any more; what does not end is ended."""
-        _, alive = psutil.wait_procs(self.processes(), timeout=60)
+        _, alive = psutil.wait_procs(self.processes(), timeout=MOST_SECONDS)
         for process in alive:
             process.kill()
 

@@ -80,9 +80,11 @@ class Trial:
         return code
 
     def check(self, call: Call) -> None:
-        for study in (self.study, *self.others):
+        """Hold what is there against the twin; what was damaged must be gone, also where no number of it is compared."""
+        studies = (self.study, *self.others)
+        for study in studies:
             study.wait_until_quiet()
-        lines = differences(self.twin.finished, self.study)
+        lines = [line for study in studies for line in differences(self.twin.finished, study)]
         lines += [
             f"{file.relative_to(self.study.folder)}: as it was damaged"
             for file, what in self.damaged.items()
@@ -118,7 +120,7 @@ class Trial:
                 if OURS.search(trace):
                     error = next((line for line in trace.splitlines()[1:] if line and not line.startswith((" ", "\t"))), "?")
                     self.reasons.append(f"call {number} shows a stack trace: {error[:200]}")
-        failed = "".join(call.text for call in self.calls if call.code)
+        failed = "".join(call.text for call in self.calls if (call.code or 0) > 0)
         if failed:
             unnamed = (file for file in self.damaged if file.name not in failed)
             self.reasons += [f"no failed call names {file.relative_to(self.study.folder)}" for file in unnamed]
