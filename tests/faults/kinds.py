@@ -146,12 +146,12 @@ def flip(file: Path, place: float) -> None:
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def damage_halfway(*patterns: str) -> Fault:
-    """Everything is killed as soon as there is such a file, which is then damaged."""
+def damage_halfway(*patterns: str, until: float = 1.0) -> Fault:
+    """Everything is killed when there is such a file, which is then damaged; `until`: the part of the study that makes them."""
     then = damage(*patterns)
 
     def fault(trial: Trial, random: Random, moment: float) -> None:
-        if trial.at(moment, random, lambda: any(list(trial.study.results.glob(pattern)) for pattern in patterns)):
+        if trial.at(until * moment, random, lambda: any(list(trial.study.results.glob(pattern)) for pattern in patterns)):
             call = trial.running()
             os.killpg(call.process.pid, signal.SIGKILL)
             trial.end(call)
@@ -219,7 +219,7 @@ KINDS = (
     Kind("The disk is full", fill_disk, needs_mount=True),
     Kind("A run's record is damaged", damage(*RECORD, "runs/*"), start="finished", faults=1, turns=4),
     Kind("A record or the data are damaged halfway", damage_halfway(*RECORD, *TEXTS), faults=2),
-    Kind("A checkpoint is damaged", damage_halfway("checkpoints/*/*"), faults=2),
+    Kind("A checkpoint is damaged", damage_halfway("checkpoints/*/*", until=0.2), faults=2),
     Kind("The data are damaged", damage(*TEXTS), start="finished", faults=1, turns=2),
     Kind("A table or a verdict is damaged", damage(*(f"studies/*/{n}" for n in TABLES)), start="finished", faults=1, turns=2),
     Kind("A figure or the report is damaged", damage(*(f"studies/*/{n}" for n in VIEWS)), start="finished", faults=1, turns=2),
