@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from checkouts import ROOT
-from faults import table
 from faults.compare import differences
 from faults.driver import Machine
 from faults.kinds import KINDS, flip
@@ -127,10 +125,3 @@ def test_what_is_not_the_twins_is_named(machine: Machine, study: Study, change: 
     name = change(study)
     (line,) = differences(machine.twins[False].finished, study)
     assert line.startswith(f"{name}: ")
-
-
-def test_the_readme_has_the_table_of_the_last_faults(tmp_path: Path) -> None:
-    """Where it fails: `make reliability`, and commit."""
-    readme = shutil.copy(ROOT / "README.md", tmp_path)
-    table.main(ROOT / "results/published/faults.json", Path(readme))
-    assert Path(readme).read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from faults.compare import differences, digest
 from faults.study import MOST_CALLS, Call, Study, Twin, follow, wait_for
 
 # A frame of a stack trace that is in our code.
-OURS = re.compile(r'File "[^"]*/(?:gt/(?!.*site-packages)|workflow/)[^"]*", line \d+')
+OURS = re.compile(r'File "(?![^"]*site-packages)[^"]*/(?:gt|workflow)/[^"]*", line \d+')
 TRACEBACK = "Traceback (most recent call last)"
 
 
