@@ -44,10 +44,9 @@ def study(machine: Machine, tmp_path: Path) -> Study:
 @pytest.mark.parametrize(
     ("name", "faults"),
     [
-        ("Everything is killed", 2),
-        ("A job of the last stages is killed", 2),
+        ("Everything is killed", 1),
+        ("A job of the last stages is killed", 1),
         ("A run's record is damaged", 2),
-        ("A table or a verdict is damaged", 1),
     ],
 )
 def test_a_disturbed_study_ends_as_its_twin(machine: Machine, name: str, faults: int) -> None:
