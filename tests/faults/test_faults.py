@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from checkouts import ROOT
@@ -78,7 +79,9 @@ def a_bit_of_the_weights(study: Study) -> str:
 def a_bit_of_the_curves(study: Study) -> str:
     file = min(study.results.glob("runs/*/curves.parquet"))
     frame = pd.read_parquet(file)
-    frame.loc[1, "val/loss"] *= 1 + 2**-52
+    losses = frame["train/loss"].to_numpy(copy=True)
+    losses[-1] = np.nextafter(losses[-1], losses.dtype.type(9))
+    frame["train/loss"] = losses
     frame.to_parquet(file)
     return str(file.relative_to(study.folder))
 
