@@ -60,24 +60,29 @@ def records(twin: Study, other: Study) -> Iterator[str]:
         run = other.results / "runs" / own.name
         for name, read in RECORD.items():
             yield from compared(run / name, own / name, read, other)
-    for own in (twin.results / "data").rglob("*"):
-        if own.suffix in (".txt", ".bin", ".npy"):
-            yield from compared(other.folder / own.relative_to(twin.folder), own, digest, other)
+    yield from alike(twin, other, "data/**/*.*")
 
 
 def tables(twin: Study, other: Study) -> Iterator[str]:
-    """The tables and verdicts of the study."""
+    """The tables, verdicts and figures of the study."""
     own, study = (each.results / "studies/tiny" for each in (twin, other))
     for name in TABLES:
         yield from compared(study / f"{name}.parquet", own / f"{name}.parquet", table, other)
     for name in ("claims.json", "coverage.json"):
         yield from compared(study / name, own / name, json_without_times, other)
-    yield from compared(study / "plan.json", own / "plan.json", digest, other)
+    for pattern in ("plan.json", "figures/*.*", "claims/*.*"):
+        yield from alike(twin, other, f"studies/tiny/{pattern}")
 
 
 def tracked(twin: Study, other: Study) -> Iterator[str]:
     """The runs that MLflow shows: each once, under its parent."""
     yield from compared(other.results / "mlflow.db", twin.results / "mlflow.db", shown, other)
+
+
+def alike(twin: Study, other: Study, pattern: str) -> Iterator[str]:
+    """Files that are the twin's byte for byte."""
+    for own in sorted(twin.results.glob(pattern)):
+        yield from compared(other.folder / own.relative_to(twin.folder), own, digest, other)
 
 
 def compared(path: Path, own: Path, read: Any, other: Study) -> Iterator[str]:
