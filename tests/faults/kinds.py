@@ -34,19 +34,23 @@ class Kind:
     needs_mount: bool = False
 
 
-def kill_job(*signals: signal.Signals) -> Fault:
-    """A signal to one stage; Snakemake sees it fail."""
+def kill_job(*signals: signal.Signals, stage: str = "") -> Fault:
+    """A signal to one job, of any stage or within the first seconds of a certain one; Snakemake sees it fail."""
 
     def fault(trial: Trial, random: Random, moment: float) -> None:
-        number, which = random.choice(signals), random.random()
-        if trial.at(moment, random, trial.study.jobs) and (jobs := trial.study.jobs()):
+        number, which, seconds = random.choice(signals), random.random(), random.uniform(0, 6)
+        if not trial.at(0 if stage else moment, random, lambda: trial.study.jobs(stage)):
+            return
+        if stage:
+            time.sleep(seconds)
+        if jobs := trial.study.jobs(stage):
             job = jobs[int(which * len(jobs))]
             try:
-                stage = job.cmdline()[3]
+                name = job.cmdline()[3]
                 job.send_signal(number)
             except (psutil.Error, IndexError):
                 return  # it has just ended
-            trial.note(number.name, f"gt {stage}")
+            trial.note(number.name, f"gt {name}")
 
     return fault
 
@@ -173,7 +177,7 @@ def second_snakemake(trial: Trial, random: Random, moment: float) -> None:
 def second_checkout(trial: Trial, random: Random, moment: float) -> None:
     """Another checkout whose results/ is a link to this one's."""
     first = trial.running()
-    if trial.at(moment, random):
+    if trial.at(moment / 3, random):
         other = trial.begin.copy(trial.study.folder.with_name("other"))
         shutil.rmtree(other.results)
         other.results.symlink_to(trial.study.results)
@@ -211,6 +215,7 @@ KINDS = (
     Kind("One job is killed", kill_job(KILL, TERM), faults=4),
     Kind("One job is killed, runs in packs", kill_job(KILL, TERM), packed=True),
     Kind("A job of the last stages is killed", kill_job(KILL, TERM), start="measured", turns=2),
+    Kind("The first import into MLflow is killed", kill_job(KILL, stage="track"), start="measured", faults=1, turns=2),
     Kind("Snakemake alone is killed", kill_snakemake),
     Kind("Everything is killed", kill_all(KILL), faults=4),
     Kind("Everything is killed, runs in packs", kill_all(KILL), packed=True),

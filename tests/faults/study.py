@@ -72,12 +72,12 @@ class Study(Checkout):
                 continue
         return found
 
-    def jobs(self) -> list[psutil.Process]:
-        """The processes that are stages: `python -m gt ...`."""
+    def jobs(self, stage: str = "") -> list[psutil.Process]:
+        """The processes that are stages, or a certain one: `python -m gt ...`."""
         found = []
         for process in self.processes():
             try:
-                if process.cmdline()[1:3] == ["-m", "gt"]:
+                if " ".join(process.cmdline()[1:]).startswith(f"-m gt {stage}"):
                     found.append(process)
             except psutil.Error:
                 continue
