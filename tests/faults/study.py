@@ -94,9 +94,12 @@ class Study(Checkout):
 
     def wait_until_quiet(self) -> None:
         """Until nothing runs here any more; what does not end is ended."""
-        _, alive = psutil.wait_procs(self.processes(), timeout=MOST_SECONDS)
-        for process in alive:
-            process.kill()
+        until = time.monotonic() + MOST_SECONDS
+        while alive := self.processes():  # not psutil's wait, which would take a call's exit code from `subprocess`
+            if time.monotonic() > until:
+                for process in alive:
+                    process.kill()
+            time.sleep(0.1)
 
 
 @dataclass
