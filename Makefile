@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= smoke
+SECONDS ?= 1800
 PUBLISHED := $(patsubst %/records,%,$(sort $(wildcard results/published/*/records)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test report headline publish ui lock schemas clean
+.PHONY: help run test report headline publish faults reliability ui lock schemas clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +34,13 @@ headline: $(VENV)/.run  ## write the top of the README anew from the published s
 
 publish: $(VENV)/.run  ## keep the records and the report of a study that has run (STUDY=smoke) under results/published
 	gt publish --plan results/studies/$(STUDY)/plan.json --runs results/runs --out results/published/$(STUDY) --templates report_templates
+
+faults: $(VENV)/.test  ## disturb a small study for so long and compare it with its undisturbed twin (SECONDS=1800)
+	PYTHONPATH=tests:. python -m faults.driver --seconds $(SECONDS) --out results/faults
+
+reliability: $(VENV)/.test  ## keep what the last `make faults` found, and write the README's table of it
+	cp results/faults/faults.json results/published/faults.json
+	PYTHONPATH=tests:. python -m faults.table results/published/faults.json README.md
 
 ui: $(VENV)/.run  ## serve the MLflow UI on this machine only
 	mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000

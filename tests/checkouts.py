@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +53,29 @@ class Checkout:
 
     def copy(self, folder: Path) -> Checkout:
         """The same in another folder, with the files' times."""
-        shutil.copytree(self.folder, folder, copy_function=shutil.copy2)
-        other = Checkout.__new__(Checkout)
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        other = copy(self)
         other.folder = folder
         return other
 
-    def snakemake(
+    def call(
         self,
         *arguments: str,
         study: str = "tiny",
         python: str | Path = sys.executable,
         variables: dict[str, str] | None = None,
         **settings: Any,
-    ) -> subprocess.CompletedProcess[str]:
-        """Snakemake in the environment of `python`, with further environment variables."""
+    ) -> dict[str, Any]:
+        """A call of Snakemake in the environment of `python`, with further environment variables, as `subprocess` takes it."""
         config = [f"{key}={value}" for key, value in {"study": study, **settings}.items()]
         command = [str(python), "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
         # No conda on the path, whatever this machine has; jobs find the Python that Snakemake runs in.
         environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true", **(variables or {})}
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
+        return {"args": command, "cwd": self.folder, "env": environment, "text": True}
+
+    def snakemake(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Such a call, to its end."""
+        return subprocess.run(**self.call(*arguments, **options), capture_output=True, check=False)
 
     def finished_at(self) -> dict[str, int]:
         """When each run's manifest was written."""

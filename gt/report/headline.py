@@ -53,10 +53,10 @@ def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> st
     return f"{figure}\n\n{items}\n{markdown_text(' '.join(filter(None, became)))}\n{more}\n"
 
 
-def insert(readme: str, block: str) -> str:
-    """The README with its headline replaced. ConfigError where the README has no place for it."""
-    before, start, rest = readme.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ConfigError(f"README: the lines {START.strip()!r} and {END!r} are needed, in this order.")
+def insert(readme: str, block: str, start: str = START, end: str = END) -> str:
+    """The README with what stands between two marks replaced. ConfigError where the README has no place for it."""
+    before, found, rest = readme.partition(start)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ConfigError(f"README: the lines {start.strip()!r} and {end!r} are needed, in this order.")
     return before + start + "\n" + block + "\n" + end + after

@@ -62,7 +62,7 @@ COUNTS = {
 }
 # Under --use-conda, Snakemake's own environment may be a small one.
 COMPLETE = find_spec("torch") is not None
-SETTINGS = {"study", "device", "mlflow_uri", *COUNTS}
+SETTINGS = {"study", "device", "mlflow_uri", "checkpoint_seconds", *COUNTS}
 DEVICES = ["auto", "cpu", "cuda"]
 
 
@@ -114,6 +114,13 @@ def study_names():
             raise ConfigError(
                 f"config: {key}: {count!r} is not allowed. Allowed: how many {meaning}, from 1."
             )
+    if (
+        not isinstance(seconds := config["checkpoint_seconds"], int | float)
+        or not seconds > 0
+    ):
+        raise ConfigError(
+            f"config: checkpoint_seconds: {seconds!r} is not allowed. Allowed: seconds above 0."
+        )
     try:
         return names_asked_for(config["study"], Path("config/studies"))
     except ConfigError as error:

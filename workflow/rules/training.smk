@@ -23,6 +23,8 @@ rule pack:
         gpu=GPU_PER_JOB,
         device=config["device"],
         measuring_jobs=config["measuring_jobs"],
+        # Text, since a resource is no fraction.
+        checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=8000 + 2000 * (config["measuring_jobs"] - 1),
     params:
         code=fingerprint(*TRAINING_PARTS, "evals", "probes"),
@@ -31,7 +33,7 @@ rule pack:
     shell:
         "python -m gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
         " --staged results/staged --checkpoints results/checkpoints --out {output:q} --measuring {resources.measuring_jobs}"
-        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
+        " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule train:
@@ -56,6 +58,7 @@ rule train:
         gpu=GPU_PER_RUN,
         # Not a parameter: another device is no reason to train again.
         device=config["device"],
+        checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=2000,
     params:
         code=fingerprint(*TRAINING_PARTS),
@@ -66,8 +69,8 @@ rule train:
         staged="results/staged/{run}",
     shell:
         "python -m gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
-        " --checkpoints {params.checkpoints:q} --staged {params.staged:q} --device {resources.device} --threads {threads}"
-        " > {log:q} 2>&1"
+        " --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds} --staged {params.staged:q}"
+        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule evaluate:
