@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.records import Record, read_record
-from gt.analysis.statistics import mean_interval
 from gt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def sync(plan: Json, runs_dir: Path, uri: str) -> dict[str, int]:
     Artifacts go to `mlartifacts/` beside `runs_dir`, unless a server keeps them. Returns how many MLflow runs were added,
     replaced and left unchanged. Waits for another import into the same place to end. ConfigError for a uri that cannot be used.
     """
-    _check(uri)
+    check_uri(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -194,6 +193,8 @@ def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path) -> En
 
 def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
     """A cell: means over its completed runs, and the 95 % interval of the bits per byte."""
+    from gt.analysis.statistics import mean_interval
+
     done = [entry for entry in children if entry.status == "FINISHED"]
     starts, ends = ([t for entry in children if (t := getattr(entry, name))] for name in ("start", "end"))
     values = {"seeds_completed": float(len(done))}
@@ -282,7 +283,8 @@ def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
     return found.experiment_id if found is not None else client.create_experiment(name, artifact_location=location)
 
 
-def _check(uri: str) -> None:
+def check_uri(uri: str) -> None:
+    """ConfigError for what no tracking store has as its address."""
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if "://" not in uri or scheme not in SCHEMES:
         raise ConfigError(
