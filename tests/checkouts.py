@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,12 +54,25 @@ class Checkout:
         other.folder = folder
         return other
 
-    def snakemake(self, *arguments: str, study: str = "tiny", **settings: Any) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, study: str = "tiny", **settings: Any) -> list[str]:
         config = [f"{key}={value}" for key, value in {"study": study, **settings}.items()]
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
-        # No conda on the path, whatever this machine has; jobs find the Python that Snakemake runs in.
-        environment = {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=environment, check=False)
+        return [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config, *arguments]
+
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """Where a command is run. No conda on the path, whatever this machine has; jobs find Snakemake's Python."""
+        return {"cwd": self.folder, "env": {**os.environ, "PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"}}
+
+    def snakemake(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        command = self.command(*arguments, **settings)
+        return subprocess.run(command, capture_output=True, text=True, check=False, **self.surroundings)
+
+    def planned(self, *arguments: str, **settings: Any) -> dict[str, int]:
+        """How many jobs of which rule a call would run."""
+        result = self.snakemake("-n", *arguments, **settings)
+        assert result.returncode == 0, result.stderr[-3000:]
+        counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", result.stdout, re.MULTILINE)}
+        return {rule: n for rule, n in counts.items() if rule not in ("all", "total")}
 
     def finished_at(self) -> dict[str, int]:
         """When each run's manifest was written."""
