@@ -26,11 +26,16 @@ def test_standing_aside_does_not_touch_the_original(tmp_path: Path) -> None:
     assert {(tmp_path / "staged" / name).read_bytes() for name in RECORD} == {(original / n).read_bytes() for n in RECORD}
 
 
-def test_a_record_is_damaged_where_a_file_is_lost_or_no_document(tmp_path: Path) -> None:
+def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_document(tmp_path: Path) -> None:
     assert damaged(tmp_path / "not yet") == []
     assert damaged(record(tmp_path / "run")) == []
+    size = (tmp_path / "run/curves.parquet").stat().st_size
+    write_json(tmp_path / "run/manifest.json", {"files": {"curves.parquet": {"bytes": size}}})
+    assert damaged(tmp_path / "run") == []
+    os.truncate(tmp_path / "run/curves.parquet", size - 1)
+    assert damaged(tmp_path / "run") == ["curves.parquet"]
     (tmp_path / "run/model.safetensors").unlink()
-    assert damaged(tmp_path / "run") == ["model.safetensors"]
+    assert damaged(tmp_path / "run") == ["curves.parquet", "model.safetensors"]
     (tmp_path / "run/manifest.json").unlink()  # a run that was killed while its record was written
     assert damaged(tmp_path / "run") == []
     (tmp_path / "run/evaluation.json").write_text('{"code": ')
