@@ -119,7 +119,8 @@ def test_a_run_that_fails_in_a_pack_stops_no_other_and_tries_again_with_a_gpu(
     )
     result = checkout.snakemake(pack_size=4)
     assert result.returncode == 1
-    jobs = re.findall(r"^(?:local)?rule train:.*?wildcards: run=(\S+).*?resources: [^\n]*?(gpu=1)?, device", result.stderr, re.M | re.S)
+    job = r"^(?:local)?rule train:.*?wildcards: run=(\S+).*?resources: [^\n]*?(gpu=1)?, device"
+    jobs = re.findall(job, result.stderr, re.MULTILINE | re.DOTALL)
     assert {run.split(".")[0]: gpu for run, gpu in jobs} == {"attention": "", "r+m-gated": "gpu=1"}
     runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("variant")["status"]
     assert dict(runs) == {"GPT-2": "completed", "GF": "failed"}

@@ -90,7 +90,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_named_in_the_report(checkout: C
     assert set(runs["GF"]) == {"failed"}
     assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
     assert "Logs: logs/" in result.stderr
-    failures = [log.read_text().count("broken on purpose") for log in checkout.folder.glob("logs/train/*.log")]
+    failures = [log.read_text().count("RuntimeError: broken on purpose") for log in checkout.folder.glob("logs/train/*.log")]
     assert sorted(failures) == [0, 0, 2, 2]  # what fails by chance would succeed the second time
 
 
