@@ -64,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
 
     plan_ = command(plan, out="where plan.json goes")
     plan_.add_argument("study", type=Path, help="config/studies/<name>.yaml")
-    command(corpus, "corpus", plan="plan.json", out="folder for the splits")
-    command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
+    corpus_ = command(corpus, "corpus", plan="plan.json", out="folder for the splits")
+    tokenize_ = command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
     train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
     evaluate_.add_argument("--further", nargs="*", default=[], metavar="NAME", help="what takes longer: see config/README.md")
@@ -98,8 +98,8 @@ def parser() -> argparse.ArgumentParser:
     for sub in (train_, evaluate_, probe_, pack_, sample_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads; they are part of what decides the last bits")
-    command(track, "uri", plan="plan.json", runs="results/runs")
-    command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
+    track_ = command(track, "uri", plan="plan.json", runs="results/runs")
+    aggregate_ = command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
     figures_ = command(figures, study="results/studies/<study>")
     figures_.add_argument("--jobs", type=_from(1), default=1, help="processes")
     report_ = command(report, templates="report_templates")
@@ -132,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--study", nargs="+", type=Path, metavar="PATH", help="results/studies/<study>; all there are, run or published"
         )
+    for sub in (corpus_, tokenize_, track_, aggregate_, figures_, report_, claims_):
+        sub.add_argument("--note", type=Path, metavar="PATH", help="where to note what it is made of, once it is made")
     compare_ = command(compare, study="results/studies/<study> or results/published/<study>")
     compare_.add_argument("a", help="a variant, cell or run of the study")
     compare_.add_argument("b", help="what it is compared with")
@@ -192,39 +194,53 @@ def plan(options: argparse.Namespace) -> None:
 
 def corpus(options: argparse.Namespace) -> None:
     """Fetch a corpus and cut it into its splits."""
+    from gt import made
     from gt.data.corpora import prepare
     from gt.spec import CorpusSpec
 
     plan = _plan(options.plan)
     spec = CorpusSpec.model_validate(_entry(plan, "corpora", options.corpus))
     path = plan["corpus_files"].get(options.corpus)
-    prepare(spec, options.out, Path(path) if path else None)
+    with made.noted(options.note, made.of_corpus(options.corpus), options.out, *made.SPLITS):
+        prepare(spec, options.out, Path(path) if path else None)
     print(f"{options.corpus}: {options.out}")
 
 
 def tokenize(options: argparse.Namespace) -> None:
     """Fit a tokenizer on the train split, encode all splits, and measure the n-gram lines."""
+    from gt import made
     from gt.data import ngram, tokenizers
     from gt.data.fit import check_tokens
+    from gt.records import read_json
     from gt.spec import TokenizerSpec
 
     plan = _plan(options.plan)
     spec = TokenizerSpec.model_validate(_entry(plan, "tokenizers", options.tokenizer))
-    tokenizers.prepare(options.corpus, spec, options.out)
-    check_tokens(plan, options.out)
-    ngram.prepare(options.out)
+    try:
+        with made.noted(options.note, made.of_tokens(options.corpus, options.tokenizer), options.out, *made.TOKENS):
+            tokenizers.prepare(options.corpus, spec, options.out)
+            check_tokens(plan, options.out)
+            ngram.prepare(options.out)
+    except OSError as error:
+        size = sum(read_json(options.corpus / "corpus.json")["bytes"].values())
+        free = shutil.disk_usage(options.out).free
+        raise ConfigError(
+            f"{options.out}: the tokens could not be written ({error}). Of {size:,} bytes of text they take up to {2 * size:,}"
+            f" bytes, and the disk has {free:,} left."
+        ) from None
     print(f"{options.tokenizer}: {options.out}")
 
 
 def train(options: argparse.Namespace) -> None:
     """Train one run of a plan, from its checkpoint if it was killed; or fetch it, if a pack has trained it."""
     from gt import stage
-    from gt.records import RECORD, read_json
+    from gt.records import EVALUATION, PROBES, RECORD, read_json
     from gt.spec import RunSpec
 
     spec = RunSpec.model_validate(_entry(_plan(options.plan), "runs", options.run))
     failure = options.out / "failure.json"
-    failure.unlink(missing_ok=True)
+    for earlier in (failure, options.out / EVALUATION, options.out / PROBES):  # what they are of will be no more
+        earlier.unlink(missing_ok=True)
     if options.staged is not None and stage.is_trained(options.staged, spec, options.data):
         stage.bring(options.staged, options.out, *RECORD)
         print(f"{options.run}: {read_json(options.out / 'manifest.json')['status']}, in a pack")
@@ -304,14 +320,16 @@ def pack(options: argparse.Namespace) -> None:
     plans = [_plan(path) for path in options.plans]
     known = {"study": " or ".join(p["study"] for p in plans), "runs": {k: v for p in plans for k, v in p["runs"].items()}}
     specs = {run: RunSpec.model_validate(_entry(known, "runs", run)) for run in options.run}
+    further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
+    records = {run: options.staged / run for run in specs}
+    whole = {run for run, spec in specs.items() if not stage.outdated(options.runs / run, spec, options.data, further[run])}
     became = {
         run: "kept"
         for run, spec in specs.items()
-        if stage.set_aside(options.runs / run, options.staged / run, spec, options.data)
+        if run in whole or stage.set_aside(options.runs / run, records[run], spec, options.data)
     }
-    further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
-    records = {run: options.staged / run for run in specs}
-    todo = {run for run in became if not (stage.is_evaluated(records[run], further[run]) and stage.is_probed(records[run]))}
+    measured = {run for run in became if stage.is_evaluated(records[run], further[run]) and stage.is_probed(records[run])}
+    todo = became.keys() - whole - measured
     seconds = dict.fromkeys(("train", "evaluate", "probe"), 0.0)
     if todo or len(became) < len(specs):
         settings = _settings(options)
@@ -342,33 +360,41 @@ def pack(options: argparse.Namespace) -> None:
 
 def track(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run records. Doing it twice adds nothing."""
+    from gt import made
     from gt.tracking import sync
 
-    print(json.dumps(sync(_plan(options.plan), options.runs, options.uri)))
+    with made.noted(options.note, made.of_tracking(options.plan, options.runs, options.uri), options.runs):
+        print(json.dumps(sync(_plan(options.plan), options.runs, options.uri)))
 
 
 def aggregate(options: argparse.Namespace) -> None:
     """Put the records of a study together: runs, cells, contrasts, curves."""
+    from gt import made
     from gt.analysis.aggregate import aggregate
 
-    aggregate(_plan(options.plan), options.runs, options.out)
+    with made.noted(options.note, made.of_tables(options.plan, options.runs), options.out, *made.TABLES):
+        aggregate(_plan(options.plan), options.runs, options.out)
 
 
 def figures(options: argparse.Namespace) -> None:
     """Draw a study's figures."""
+    from gt import made
     from gt.report.gallery import draw
 
-    draw(options.study, options.jobs)
+    with made.noted(options.note, made.of_figures(options.study), options.study, "figures/**/*"):
+        draw(options.study, options.jobs)
 
 
 def report(options: argparse.Namespace) -> None:
     """Write the tables and the report of a study, or of several together."""
+    from gt import made
     from gt.report.render import render
 
     if len(options.study) > 1 and options.out is None:
         raise ConfigError("--out: a report of several studies needs a folder.")
     out = options.out or options.study[0]
-    render(options.study, out, options.templates, options.claims)
+    with made.noted(options.note, made.of_report(options.study[0], options.claims, options.templates), out, *made.PAPER):
+        render(options.study, out, options.templates, options.claims)
     print(f"{out / 'report.html'}")
 
 
@@ -409,6 +435,7 @@ def claims(options: argparse.Namespace) -> None:
 
     register enters what is new or edited, with the time. check holds claims to the studies, and their times to the history.
     """
+    from gt import made
     from gt.analysis.claims import check, load_arms, load_claims
     from gt.analysis.registration import register, unconfirmed
     from gt.analysis.verdicts import judge, overview
@@ -420,7 +447,8 @@ def claims(options: argparse.Namespace) -> None:
         return
     if options.action == "judge":
         for study in _studies(options):
-            print(f"{study / 'claims.json'}: {len(judge(study, options.claims))} verdicts")
+            with made.noted(options.note, made.of_verdicts(study, options.claims), study, *made.VERDICTS):
+                print(f"{study / 'claims.json'}: {len(judge(study, options.claims))} verdicts")
         return
     from gt.study import load_study
 

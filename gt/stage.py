@@ -1,4 +1,4 @@
-"""Finished records that stand aside until the workflow asks for them.
+"""What is finished of a run, and finished records that stand aside until the workflow asks for them.
 
 Snakemake removes the outputs of a job before it starts and when it fails. A pack trains many runs in one job, so what it
 has finished stands in `results/staged/<run_id>/`, where Snakemake does not look, and the jobs of the runs themselves bring
@@ -10,38 +10,131 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from gt.errors import ConfigError
 from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
-from gt.records import EVALUATION, PROBES, RECORD, read_json, temporary_name
+from gt.made import content
+from gt.records import (
+    EVALUATION,
+    HOST,
+    MANIFEST,
+    PROBES,
+    RECORD,
+    SPEC,
+    WEIGHTS,
+    check_file,
+    read_json,
+    read_sealed,
+    temporary_name,
+)
 from gt.spec import RunSpec
+
+Json = dict[str, Any]
 
 
 def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
-    """Whether a folder holds a whole record of this specification, these tokens and this version of the training code."""
+    """Whether a folder holds a whole record of this specification, these tokens and this version of the training code.
+
+    Tokens that are not there, or not readable, were lost after the training, and are no other ones.
+    """
     if not all((record / name).exists() for name in RECORD):
         return False
-    manifest = read_json(record / "manifest.json")
+    manifest, tokens = read_sealed(record / MANIFEST), data / "tokens.json"
     return (
-        manifest["data_sha256"] == read_json(data / "tokens.json")["sha256"]
-        and manifest["code"] == {part: fingerprint(part) for part in TRAINING_PARTS}
-        and RunSpec.model_validate(read_json(record / "spec.json")) == spec
+        (not is_document(tokens) or manifest.get("data_sha256") == read_json(tokens).get("sha256"))
+        and manifest.get("code") == {part: fingerprint(part) for part in TRAINING_PARTS}
+        and RunSpec.model_validate(read_json(record / SPEC)) == spec
     )
 
 
 def is_evaluated(record: Path, further: Iterable[str] = ()) -> bool:
     """Whether a trained record was evaluated by this version of the code, and has what else is asked for."""
-    if not (record / EVALUATION).exists():
-        return False
-    evaluation = read_json(record / EVALUATION)
-    return evaluation["code"] == fingerprint("evals") and set(further) <= set(evaluation["evaluations"])
+    evaluation = _measured(record, EVALUATION, "evals")
+    return evaluation is not None and set(further) <= set(evaluation.get("evaluations", ()))
 
 
 def is_probed(record: Path) -> bool:
     """Whether a trained record was looked into by this version of the code."""
-    return (record / PROBES).exists() and read_json(record / PROBES)["code"] == fingerprint(*PROBING_PARTS)
+    return _measured(record, PROBES, *PROBING_PARTS) is not None
+
+
+def _measured(record: Path, name: str, *parts: str) -> Json | None:
+    """A measurement, if it is of this record, not of an earlier one of the run, and of this version of the code."""
+    if not (record / name).exists():
+        return None
+    measured = read_sealed(record / name)
+    is_of_this = measured.get("code") == fingerprint(*parts) and measured.get("manifest") == content(record / MANIFEST)
+    return measured if is_of_this else None
+
+
+def outdated(record: Path, spec: RunSpec, data: Path, further: Iterable[str]) -> set[str]:
+    """What is to be done of a run, again or at all: train, evaluate, probe. It is missing, damaged, or of something else."""
+    if not _holds(lambda: is_trained(record, spec, data)):
+        return {"train", "evaluate", "probe"}
+    current = {"evaluate": lambda: is_evaluated(record, further), "probe": lambda: is_probed(record)}
+    due = {name for name, is_current in current.items() if not _holds(is_current)}
+    return {"train", "evaluate", "probe"} if _damaged_training(record, full=bool(due)) else due
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    """Whether it holds of documents, which may be unreadable or of another form."""
+    try:
+        return condition()
+    except (ConfigError, ValueError):
+        return False
+
+
+def damaged(record: Path) -> list[str]:
+    """The files of a record that are not what was written. A finished record without one of its files has lost it.
+
+    The weights' sum is checked where they are to be read.
+    """
+    measured = [name for name in (EVALUATION, PROBES) if (record / name).exists() and not is_document(record / name)]
+    is_whole = all((record / name).exists() for name in (EVALUATION, PROBES)) and not measured
+    return [*_damaged_training(record, full=not is_whole), *measured]
+
+
+def _damaged_training(record: Path, full: bool) -> list[str]:
+    """full: with the sum of the weights, which are large."""
+    if not (record / MANIFEST).exists():
+        return []
+    if not is_document(record / MANIFEST):
+        return [MANIFEST]
+    manifest = read_sealed(record / MANIFEST)
+
+    def is_whole(name: str) -> bool:
+        check_file(record / name, manifest, full or name != WEIGHTS)
+        return True
+
+    return [name for name in RECORD if not _holds(partial(is_whole, name))]
+
+
+def is_document(file: Path) -> bool:
+    """Whether there is a file, and it is a JSON object whose sum, if it has one, is right."""
+    return _holds(lambda: read_sealed(file) is not None)
+
+
+def put_away(record: Path, damaged: Iterable[str], folder: Path) -> None:
+    """Move what is damaged of a record into a folder of its own: a measurement alone, or, of what training wrote, all there is.
+
+    So the run is made again as if it had never been, and nothing is lost that may still be of use.
+    """
+    names = set(damaged)
+    target = next(place for i in range(1_000_000) if not (place := folder / f"{record.name}.{i}").exists())
+    if names & set(RECORD):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        record.rename(target)
+        return
+    target.mkdir(parents=True)
+    for name in names:
+        (record / name).rename(target / name)
 
 
 def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
@@ -66,7 +159,6 @@ def bring(source: Path, target: Path, *names: str) -> None:
             os.link(source / name, temporary)
         except OSError:  # not all file systems have links
             shutil.copy2(source / name, temporary)
-        os.utime(temporary)  # Snakemake compares times
         os.replace(temporary, target / name)
         temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
 
@@ -76,3 +168,19 @@ def release(staged: Path, name: str) -> None:
     (staged / name).unlink(missing_ok=True)
     if not any((staged / other).exists() for other in (EVALUATION, PROBES)):
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """What kills have left of files that were being written, `.*.tmp`: one's own that no process of this host has open."""
+    # A name may say its host, as `.<name>.<host>-<random>.tmp`; a file of another host may still be in the making.
+    foreign = re.compile(r"\.(?!" + re.escape(HOST) + r"-)[^.]+-[0-9a-f]{16}\.tmp$")
+    own = [file for file in folder.rglob(".*.tmp") if not foreign.search(file.name) and file.stat().st_uid == os.getuid()]
+    opened = set(_opened()) if own else set()
+    return [file for file in own if file.resolve() not in opened]
+
+
+def _opened() -> Iterator[Path]:
+    """The files that processes have open, as far as they may be looked into."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            yield link.readlink()

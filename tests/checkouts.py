@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,13 @@ class Checkout:
     def snakemake(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Such a call, to its end."""
         return subprocess.run(**self.call(*arguments, **options), capture_output=True, check=False)
+
+    def planned(self, *arguments: str, **settings: Any) -> dict[str, int]:
+        """How many jobs of which rule a call would run."""
+        result = self.snakemake("-n", *arguments, **settings)
+        assert result.returncode == 0, result.stderr[-3000:]
+        counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", result.stdout, re.MULTILINE)}
+        return {rule: n for rule, n in counts.items() if rule not in ("all", "total")}
 
     def finished_at(self) -> dict[str, int]:
         """When each run's manifest was written."""

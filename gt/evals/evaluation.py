@@ -19,7 +19,9 @@ from gt.evals.quantisation import quantisation
 from gt.evals.recall import recall
 from gt.evals.subject import Subject
 from gt.fingerprint import fingerprint
+from gt.made import content
 from gt.records import EVALUATION, MANIFEST, read_json, read_sealed, write_sealed
+from gt.stage import is_evaluated
 
 Json = dict[str, Any]
 # What a study may ask for under `evaluations`.
@@ -37,6 +39,7 @@ OF_TEXTS = ("long_context", "needle", "quantisation")
 def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str] = ()) -> None:
     """Write `evaluation.json` into a run record. A run that diverged has none of the measurements.
 
+    What the record has already, measured by this version of the code on these very weights, is kept and not measured again.
     ConfigError where the record has no weights, is damaged, belongs to other data or other code, or `further` names what is
     not there.
     """
@@ -45,15 +48,23 @@ def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str]
             raise ConfigError(f"unknown evaluation {name!r}." + nearest(name, FURTHER))
     manifest = read_sealed(run / MANIFEST)
     subject = Subject.load(run, data, device)
-    evaluation: Json = {"run_id": manifest["run_id"], "status": manifest["status"], "splits": {}}
+    known = read_sealed(run / EVALUATION) if is_evaluated(run) else {"splits": {}, "evaluations": []}
+    evaluation: Json = {"run_id": manifest["run_id"], "status": manifest["status"], **known}
+    missing = [name for name in further if name not in known["evaluations"]]
     if manifest["status"] == "completed":
-        splits = [split for split in ("val", "test") if getattr(subject.tokens, split) is not None]
-        evaluation["splits"] = {split: held_out(subject, split) for split in splits}
-        if subject.spec.corpus.task is not None:
-            evaluation["recall"] = recall(subject)
         is_text = subject.spec.corpus.task is None
-        evaluation |= {name: FURTHER[name](subject) if is_text or name not in OF_TEXTS else None for name in further}
-    evaluation |= {"ngram": read_json(data / "ngram.json"), "evaluations": sorted(further), "code": fingerprint("evals")}
+        if not known["splits"]:
+            splits = [split for split in ("val", "test") if getattr(subject.tokens, split) is not None]
+            evaluation["splits"] = {split: held_out(subject, split) for split in splits}
+            if not is_text:
+                evaluation["recall"] = recall(subject)
+        evaluation |= {name: FURTHER[name](subject) if is_text or name not in OF_TEXTS else None for name in missing}
+    evaluation |= {
+        "ngram": read_json(data / "ngram.json"),
+        "evaluations": sorted({*known["evaluations"], *further}),
+        "code": fingerprint("evals"),
+        "manifest": content(run / MANIFEST),
+    }
     write_sealed(run / EVALUATION, finite(evaluation))
 
 

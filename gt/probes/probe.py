@@ -10,6 +10,7 @@ from torch import Tensor
 from gt.data.batches import whole_windows
 from gt.evals.subject import Subject
 from gt.fingerprint import PROBING_PARTS, fingerprint
+from gt.made import content
 from gt.models.lm import LanguageModel
 from gt.probes import gradients, states
 from gt.probes.ablation import ablation, slice_size
@@ -27,7 +28,7 @@ from gt.training.flat import part
 
 
 def probe(run: Path, data: Path, device: torch.device) -> None:
-    """Write `probes.json` into a run record: {"run_id", "status", "code", "measures": {name: {"value", "layers"}}}.
+    """Write `probes.json` into a run record: {"run_id", "status", "code", "manifest", "measures": {name: {"value", "layers"}}}.
 
     The names are those of `gt.probes.metrics`; what a model does not have is not there, and what has no number is null. A run
     that diverged has no measures. ConfigError where the record has no weights, is damaged, or belongs to other data or code.
@@ -37,6 +38,7 @@ def probe(run: Path, data: Path, device: torch.device) -> None:
     subject = Subject.load(run, data, device)
     measures = measure(subject, run) | utilisation(manifest) if manifest["status"] == "completed" else {}
     about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": fingerprint(*PROBING_PARTS)}
+    about["manifest"] = content(run / MANIFEST)
     write_sealed(run / PROBES, {**about, "measures": measures})
 
 

@@ -107,20 +107,28 @@ def test_changed_evaluation_is_done_in_packs_without_training(checkout: Checkout
     assert not ran(checkout.snakemake(*UNTIL, pack_size=4))
 
 
-def test_a_run_that_fails_in_a_pack_stops_no_other_and_is_named_in_the_report(tmp_path: Path) -> None:
+def test_a_run_that_fails_in_a_pack_stops_no_other_and_tries_again_with_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     checkout = Checkout(tmp_path)
     checkout.study(seeds=1)
     broken = checkout.folder / "gt/models/mixers/mamba2.py"
     broken.write_text(
         broken.read_text().replace("return self.out_proj(y)", "raise RuntimeError('broken on purpose')\n        return y")
     )
-    assert checkout.snakemake(pack_size=4).returncode == 1
+    result = checkout.snakemake(pack_size=4)
+    assert result.returncode == 1
+    job = r"^(?:local)?rule train:.*?wildcards: run=(\S+).*?resources: [^\n]*?(gpu=1)?, device"
+    jobs = re.findall(job, result.stderr, re.MULTILINE | re.DOTALL)
+    assert {run.split(".")[0]: gpu for run, gpu in jobs} == {"attention": "", "r+m-gated": "gpu=1"}
     runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("variant")["status"]
     assert dict(runs) == {"GPT-2": "completed", "GF": "failed"}
     assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
 
 
-def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(tmp_path: Path) -> None:
+def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     checkout = Checkout(tmp_path)
     checkout.study()
     lines = checkout.snakemake("-n", "--profile", "workflow/profiles/gpu").stdout.splitlines()

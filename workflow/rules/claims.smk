@@ -3,20 +3,18 @@
 
 rule claims:
     input:
-        rules.aggregate.output,
-        claims=CLAIMS,
+        unless_current("claims"),
+        made_before("claims", rules.aggregate.output),
+        claims=ancient(CLAIMS),
     output:
-        multiext(
-            "results/studies/{study}/",
-            json="claims.json",
-            verdicts="verdicts.parquet",
-        ),
+        verdicts="results/studies/{study}/claims.json",
+        table="results/studies/{study}/verdicts.parquet",
+        note="results/studies/{study}/made-of/claims",
     log:
         "logs/claims/{study}.log",
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("analysis"),
         folder=folder_of_output,
     shell:
-        "python -m gt claims judge --study {params.folder:q} > {log:q} 2>&1"
+        "gt claims judge --study {params.folder:q} --note {output.note:q} > {log:q} 2>&1"

@@ -43,14 +43,14 @@ def stop_without(package):
 
 
 try:
-    from gt import devices
+    from gt import devices, preflight, stage
     from gt.analysis import registration
     from gt.analysis.claims import check_planned, load_arms, load_claims
     from gt.documents import read_yaml
     from gt.errors import ConfigError, nearest
-    from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
     from gt.grouping import packs
     from gt.records import atomic_write
+    from gt.spec import RunSpec
     from gt.study import checked_plan, dumps, load_study, names_asked_for
 except ModuleNotFoundError as error:
     stop_without(error.name)
@@ -128,10 +128,12 @@ def study_names():
 
 
 def load_plans():
-    """The plan of each study, also written to results/studies/. Bad input, claims included, is one message and exit code 2.
+    """The plan of each study, also written to results/studies/, once it is known that its jobs can do their work.
 
-    Not by a rule: a job that runs anew hides from Snakemake that what depends on it through ancient() has changed as well.
+    Bad input, claims included, is one message and exit code 2.
     """
+    # --jobs is given where jobs are sent elsewhere; what is there, this machine does not know.
+    gpus = GPUS if workflow.resource_settings.nodes is None else None
     try:
         files = {
             name: Path(f"results/studies/{name}/plan.json") for name in study_names()
@@ -142,6 +144,7 @@ def load_plans():
             claims = Path("config/claims")
             check_planned(load_claims(claims), load_arms(claims), plans)
             registration.read(claims)
+        preflight.check(plans.values(), config["device"], config["mlflow_uri"], gpus)
     except ConfigError as error:
         stop(error)
     except ModuleNotFoundError as error:
@@ -181,13 +184,21 @@ PLANS = load_plans()
 limit_gpus()
 STUDIES = list(PLANS)
 CLAIMS = sorted(map(str, Path("config/claims").glob("*.*")))
-TEMPLATES = sorted(file.name for file in (ROOT / "report_templates").iterdir())
+TEMPLATES = sorted(map(str, (ROOT / "report_templates").iterdir()))
 # Runs that are trained side by side by one job; without packs each run is a job of its own.
 PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
 PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
+CELL_OF_RUN = {
+    run: cell
+    for plan in PLANS.values()
+    for cell in plan["cells"]
+    for run in cell["runs"].values()
+}
 GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
-# With packs, the jobs of the runs fetch what the packs have made.
-GPU_PER_RUN = 0 if PACKS else GPU_PER_JOB
+# What a job calls `gt`. What fails by chance is tried once more, and what is refused (exit code 2) or stopped by hand is not.
+shell.prefix(
+    'gt() {{ python -m gt "$@" || case $? in 2 | 130) false ;; *) python -m gt "$@" ;; esac; }}; '
+)
 
 
 wildcard_constraints:
@@ -218,22 +229,63 @@ def plan_of_run(wildcards):
     return plan_naming("runs", wildcards.run)
 
 
+def data_of(run):
+    """The folder of the tokens that a run is trained on."""
+    cell = CELL_OF_RUN[run]
+    return f"results/data/{cell['corpus']}/{cell['tokenizer']}"
+
+
 def tokens_of_run(wildcards):
-    return tokens_naming(wildcards.run)
+    return [tokens_naming(wildcards.run)]
 
 
 def tokens_naming(run):
     """The tokens.json that a run is trained on."""
-    for plan in PLANS.values():
-        for cell in plan["cells"]:
-            if run in cell["runs"].values():
-                return f"results/data/{cell['corpus']}/{cell['tokenizer']}/tokens.json"
+    return f"{data_of(run)}/tokens.json"
 
 
 def evaluations_of_run(wildcards):
+    return evaluations_asked_of(wildcards.run)
+
+
+def evaluations_asked_of(run):
     """What the studies ask for beside a run's held-out losses."""
-    asking = [plan for plan in PLANS.values() if wildcards.run in plan["runs"]]
+    asking = [plan for plan in PLANS.values() if run in plan["runs"]]
     return sorted({name for plan in asking for name in plan["evaluations"]})
+
+
+def spec_of_run(run):
+    found = next(plan["runs"][run] for plan in PLANS.values() if run in plan["runs"])
+    return RunSpec.model_validate(found)
+
+
+def gpus_to(is_done):
+    """How many GPUs a run's job asks for. is_done: whether its pack has done its work, by staged record and run.
+
+    With packs it fetches what the pack has made, and does not need one; but what failed there, it tries alone.
+    """
+
+    def gpus(wildcards):
+        if PACKS:
+            pack = Path(f"results/packs/{PACK_OF_RUN[wildcards.run]}.json")
+            staged = Path(f"results/staged/{wildcards.run}")
+            if not pack.exists() or is_done(staged, wildcards.run):
+                return 0
+        return GPU_PER_JOB
+
+    return gpus
+
+
+def trained(staged, run):
+    return stage.is_trained(staged, spec_of_run(run), Path(data_of(run)))
+
+
+def evaluated(staged, run):
+    return stage.is_evaluated(staged, evaluations_asked_of(run))
+
+
+def probed(staged, run):
+    return stage.is_probed(staged)
 
 
 def pack_of_run(wildcards):
@@ -260,16 +312,16 @@ def folder_of_output(wildcards, output):
     return os.path.dirname(output[0])
 
 
-def folder_of_corpus(wildcards, input):
-    return os.path.dirname(input.corpus)
+def folder_of_figures(wildcards, output):
+    return os.path.dirname(output.folder)
 
 
-def folder_of_tokens(wildcards, input):
-    return os.path.dirname(input.tokens)
+def data_of_run(wildcards):
+    return data_of(wildcards.run)
 
 
-def folder_of_record(wildcards, input):
-    return os.path.dirname(input.manifest)
+def data_of_pack(wildcards):
+    return data_of(PACKS[wildcards.pack][0])
 
 
 def files_of_runs(name):
@@ -282,7 +334,7 @@ def files_of_runs(name):
 
 
 def own_text(wildcards):
-    """The file behind a `file:` corpus, so that a changed text is read again."""
+    """The file behind a `file:` corpus."""
     return [
         plan["corpus_files"][wildcards.corpus]
         for plan in PLANS.values()
@@ -298,16 +350,17 @@ def write_partial_reports():
     uri = shlex.quote(config["mlflow_uri"])
     for study in STUDIES if COMPLETE else []:
         folder = f"results/studies/{study}"
-        for stage in (
-            f"aggregate --plan {folder}/plan.json --runs results/runs --out {folder}",
-            f"claims judge --study {folder}",
-            f"figures --study {folder}",
-            f"report --study {folder} --templates {templates}",
-            f"summary --study {folder}",
-            f"track --plan {folder}/plan.json --runs results/runs --uri {uri}",
-        ):
-            if subprocess.run(f"python -m gt {stage}", shell=True).returncode:
-                break
+        records = f"--plan {folder}/plan.json --runs results/runs"
+        for name, command in {
+            "aggregate": f"aggregate {records} --out {folder}",
+            "claims": f"claims judge --study {folder}",
+            "figures": f"figures --study {folder}",
+            "report": f"report --study {folder} --templates {templates}",
+            "track": f"track {records} --uri {uri} > {folder}/tracking.json",
+        }.items():
+            note = f"--note {folder}/made-of/{name}"
+            subprocess.run(f"python -m gt {command} {note}", shell=True)
+        subprocess.run(f"python -m gt summary --study {folder}", shell=True)
     print(
         "Some jobs failed. Logs: logs/<rule>/. Run the same command again to retry them.",
         file=sys.stderr,

@@ -3,10 +3,12 @@
 
 rule corpus:
     input:
+        unless_current("corpus"),
         plan=ancient(plan_of_corpus),
-        text=own_text,
+        text=ancient(own_text),
     output:
-        "results/data/{corpus}/corpus.json",
+        corpus="results/data/{corpus}/corpus.json",
+        note="results/data/{corpus}/made-of",
     log:
         "logs/corpus/{corpus}.log",
     benchmark:
@@ -14,19 +16,21 @@ rule corpus:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("data/corpora", "data/text_files"),
         folder=folder_of_output,
     shell:
-        "python -m gt corpus --plan {input.plan:q} --corpus {wildcards.corpus:q} --out {params.folder:q} > {log:q} 2>&1"
+        "gt corpus --plan {input.plan:q} --corpus {wildcards.corpus:q} --out {params.folder:q} --note {output.note:q}"
+        " > {log:q} 2>&1"
 
 
 rule tokenize:
     input:
+        unless_current("tokenize"),
         plan=ancient(plan_of_tokenizer),
-        corpus="results/data/{corpus}/corpus.json",
+        corpus=made_before("tokenize", "results/data/{corpus}/corpus.json"),
     output:
         tokens="results/data/{corpus}/{tokenizer}/tokens.json",
         ngram="results/data/{corpus}/{tokenizer}/ngram.json",
+        note="results/data/{corpus}/{tokenizer}/made-of",
     log:
         "logs/tokenize/{corpus}/{tokenizer}.log",
     benchmark:
@@ -34,9 +38,8 @@ rule tokenize:
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("data"),
-        splits=folder_of_corpus,
+        splits="results/data/{corpus}",
         folder=folder_of_output,
     shell:
-        "python -m gt tokenize --plan {input.plan:q} --corpus {params.splits:q} --tokenizer {wildcards.tokenizer:q}"
-        " --out {params.folder:q} > {log:q} 2>&1"
+        "gt tokenize --plan {input.plan:q} --corpus {params.splits:q} --tokenizer {wildcards.tokenizer:q}"
+        " --out {params.folder:q} --note {output.note:q} > {log:q} 2>&1"

@@ -3,11 +3,12 @@
 
 rule probe:
     input:
-        manifest="results/runs/{run}/manifest.json",
-        weights="results/runs/{run}/model.safetensors",
-        curves="results/runs/{run}/curves.parquet",
-        tokens=tokens_of_run,
-        pack=pack_of_run,
+        unless_current("probe"),
+        manifest=made_before("probe", "results/runs/{run}/manifest.json"),
+        weights=made_before("probe", "results/runs/{run}/model.safetensors"),
+        curves=made_before("probe", "results/runs/{run}/curves.parquet"),
+        tokens=made_before("probe", tokens_of_run),
+        pack=made_before("probe", pack_of_run),
     output:
         "results/runs/{run}/probes.json",
     log:
@@ -18,15 +19,13 @@ rule probe:
         "../envs/gt.yaml"
     threads: 1
     resources:
-        gpu=GPU_PER_RUN,
-        # Not a parameter: another device is no reason to measure again.
+        gpu=gpus_to(probed),
         device=config["device"],
         mem_mb=2000,
     params:
-        code=fingerprint(*PROBING_PARTS),
-        data=folder_of_tokens,
-        record=folder_of_record,
+        data=data_of_run,
+        record="results/runs/{run}",
         staged="results/staged/{run}",
     shell:
-        "python -m gt probe --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
+        "gt probe --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"

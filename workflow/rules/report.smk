@@ -3,9 +3,10 @@
 
 rule aggregate:
     input:
-        plan="results/studies/{study}/plan.json",
-        records=files_of_runs("evaluation.json"),
-        probes=files_of_runs("probes.json"),
+        unless_current("aggregate"),
+        plan=ancient("results/studies/{study}/plan.json"),
+        records=made_before("aggregate", files_of_runs("evaluation.json")),
+        probes=made_before("aggregate", files_of_runs("probes.json")),
     output:
         multiext(
             "results/studies/{study}/",
@@ -17,22 +18,24 @@ rule aggregate:
             probes="probes.parquet",
             coverage="coverage.json",
         ),
+        note="results/studies/{study}/made-of/aggregate",
     log:
         "logs/aggregate/{study}.log",
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("analysis"),
         folder=folder_of_output,
     shell:
-        "python -m gt aggregate --plan {input.plan:q} --runs results/runs --out {params.folder:q} > {log:q} 2>&1"
+        "gt aggregate --plan {input.plan:q} --runs results/runs --out {params.folder:q} --note {output.note:q}"
+        " > {log:q} 2>&1"
 
 
 rule figures:
     input:
-        rules.aggregate.output,
+        unless_current("figures"),
+        made_before("figures", rules.aggregate.output),
     output:
-        touch("results/studies/{study}/figures.done"),
+        note="results/studies/{study}/made-of/figures",
         folder=report(
             directory("results/studies/{study}/figures"),
             patterns=["{name}.svg"],
@@ -46,25 +49,19 @@ rule figures:
         "../envs/gt.yaml"
     threads: 2
     params:
-        code=fingerprint(
-            *("report/gallery", "report/drawing", "report/svg"),
-            *("report/figures", "report/evaluation_figures", "report/sweeps"),
-            *("report/inside", "report/inside_figures"),
-            *("report/tables", "report/evaluation_tables"),
-            *("report/numbers", "report/text"),
-        ),
-        folder=folder_of_output,
+        folder=folder_of_figures,
     shell:
-        "python -m gt figures --study {params.folder:q} --jobs {threads} > {log:q} 2>&1"
+        "gt figures --study {params.folder:q} --jobs {threads} --note {output.note:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
-        rules.aggregate.output,
-        claims=CLAIMS,
-        verdicts="results/studies/{study}/claims.json",
-        figures="results/studies/{study}/figures.done",
-        templates=expand(ROOT / "report_templates/{file}", file=TEMPLATES),
+        unless_current("report"),
+        made_before("report", rules.aggregate.output),
+        claims=ancient(CLAIMS),
+        verdicts=made_before("report", "results/studies/{study}/claims.json"),
+        figures=made_before("report", rules.figures.output.note),
+        templates=ancient(TEMPLATES),
     output:
         html=report(
             "results/studies/{study}/report.html",
@@ -76,15 +73,13 @@ rule report:
         pdf="results/studies/{study}/report.pdf",
         tables=directory("results/studies/{study}/tables"),
         claims=directory("results/studies/{study}/claims"),
+        note="results/studies/{study}/made-of/report",
     log:
         "logs/report/{study}.log",
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint(
-            "report", "probes/metrics", "probes/thresholds", "probes/verdicts"
-        ),
         folder=folder_of_output,
         templates=ROOT / "report_templates",
     shell:
-        "python -m gt report --study {params.folder:q} --templates {params.templates:q} > {log:q} 2>&1"
+        "gt report --study {params.folder:q} --templates {params.templates:q} --note {output.note:q} > {log:q} 2>&1"

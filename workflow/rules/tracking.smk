@@ -3,17 +3,19 @@
 
 rule track:
     input:
-        plan="results/studies/{study}/plan.json",
-        records=files_of_runs("evaluation.json"),
-        probes=files_of_runs("probes.json"),
+        unless_current("track"),
+        plan=ancient("results/studies/{study}/plan.json"),
+        records=made_before("track", files_of_runs("evaluation.json")),
+        probes=made_before("track", files_of_runs("probes.json")),
     output:
-        "results/studies/{study}/tracking.json",
+        counts="results/studies/{study}/tracking.json",
+        note="results/studies/{study}/made-of/track",
     log:
         "logs/track/{study}.log",
     conda:
         "../envs/gt.yaml"
     params:
-        code=fingerprint("tracking", "tracking_store"),
         uri=config["mlflow_uri"],
     shell:
-        "python -m gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} > {output:q} 2> {log:q}"
+        "gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} --note {output.note:q}"
+        " > {output.counts:q} 2> {log:q}"

@@ -8,7 +8,7 @@
 rule pack:
     input:
         plans=ancient(plans_of_pack),
-        tokens=tokens_of_pack,
+        tokens=ancient(tokens_of_pack),
     output:
         # Temporary: a run whose record is missing later on asks for its pack again, which trains that run alone.
         temp("results/packs/{pack}.json"),
@@ -27,20 +27,20 @@ rule pack:
         checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=8000 + 2000 * (config["measuring_jobs"] - 1),
     params:
-        code=fingerprint(*TRAINING_PARTS, "evals", "probes"),
-        data=folder_of_tokens,
+        data=data_of_pack,
         runs=runs_of_pack,
     shell:
-        "python -m gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
+        "gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
         " --staged results/staged --checkpoints results/checkpoints --out {output:q} --measuring {resources.measuring_jobs}"
         " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule train:
     input:
+        unless_current("train"),
         plan=ancient(plan_of_run),
-        tokens=tokens_of_run,
-        pack=pack_of_run,
+        tokens=made_before("train", tokens_of_run),
+        pack=made_before("train", pack_of_run),
     output:
         spec="results/runs/{run}/spec.json",
         manifest="results/runs/{run}/manifest.json",
@@ -55,32 +55,32 @@ rule train:
     # One thread a run, whatever --cores is: threads decide the last bits of a sum.
     threads: 1
     resources:
-        gpu=GPU_PER_RUN,
-        # Not a parameter: another device is no reason to train again.
+        gpu=gpus_to(trained),
         device=config["device"],
         checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=2000,
     params:
-        code=fingerprint(*TRAINING_PARTS),
-        data=folder_of_tokens,
+        data=data_of_run,
         record=folder_of_output,
         # Not an output: Snakemake removes outputs of failed jobs, and a killed run goes on from here.
         checkpoints="results/checkpoints/{run}",
         staged="results/staged/{run}",
     shell:
-        "python -m gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
+        "gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
         " --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds} --staged {params.staged:q}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        manifest="results/runs/{run}/manifest.json",
-        weights="results/runs/{run}/model.safetensors",
-        tokens=tokens_of_run,
-        pack=pack_of_run,
+        unless_current("evaluate"),
+        manifest=made_before("evaluate", "results/runs/{run}/manifest.json"),
+        weights=made_before("evaluate", "results/runs/{run}/model.safetensors"),
+        tokens=made_before("evaluate", tokens_of_run),
+        pack=made_before("evaluate", pack_of_run),
     output:
-        "results/runs/{run}/evaluation.json",
+        # Not removed beforehand: what other studies have asked for stays.
+        update("results/runs/{run}/evaluation.json"),
     log:
         "logs/evaluate/{run}.log",
     benchmark:
@@ -89,17 +89,15 @@ rule evaluate:
         "../envs/gt.yaml"
     threads: 1
     resources:
-        gpu=GPU_PER_RUN,
-        # Not a parameter: another device is no reason to train again.
+        gpu=gpus_to(evaluated),
         device=config["device"],
         mem_mb=2000,
     params:
-        code=fingerprint("evals"),
         further=evaluations_of_run,
-        data=folder_of_tokens,
-        record=folder_of_record,
+        data=data_of_run,
+        record="results/runs/{run}",
         staged="results/staged/{run}",
     shell:
-        "python -m gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
+        "gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
         " --further {params.further:q}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,180 @@
+"""What a result was made of: the contents of its sources and the code, as one sum, noted beside it with the sums of its files.
+
+A result is current while its note is what its sources and its files give now. So content alone decides what is made again, and
+neither a file's time nor anything that is remembered elsewhere: a touch, a copy or a clone changes nothing, and a source that
+changed while the result was not made again, as where a call was interrupted, is seen by any later call, as is a damaged file.
+
+Run records need no note: they say themselves which specification, data and code they are of, and their measurements, of which
+manifest (`gt.stage`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gt.errors import ConfigError
+from gt.fingerprint import fingerprint
+from gt.records import EVALUATION, PROBES, file_sums, read_json, write_json
+
+# The code of each stage.
+ANALYSIS = ("analysis", "numbers", "probes/metrics")
+FIGURES = (
+    *("report/gallery", "report/drawing", "report/svg"),
+    *("report/figures", "report/evaluation_figures", "report/sweeps"),
+    *("report/inside", "report/inside_figures"),
+    *("report/tables", "report/evaluation_tables", "report/document"),
+    *("report/numbers", "report/text", "numbers", "analysis/statistics"),
+    *("probes/metrics", "probes/thresholds", "probes/verdicts"),
+)
+REPORT = ("report", "numbers", "probes/metrics", "probes/thresholds", "probes/verdicts")
+TRACKING = ("tracking", "tracking_store", "analysis/records", "analysis/statistics")
+NOTES = "made-of"
+# The files of each result.
+SPLITS = ("corpus.json", "*.txt", "*.answers")
+TOKENS = ("*.json", "*.npy", "*.bin")
+TABLES = (*(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes")), "coverage.json")
+VERDICTS = ("claims.json", "verdicts.parquet")
+PAPER = ("report.*", "tables/**/*", "claims/**/*")
+CORPUS = "corpus.json"
+# Bytes above which a file is known by its size; its sum is checked where it is read.
+LARGE = 1 << 24
+# What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.
+OF_RUN = ("manifest.json", "failure.json", EVALUATION, PROBES)
+
+
+@contextmanager
+def noted(note: Path | None, sources: str, folder: Path, *patterns: str) -> Iterator[None]:
+    """Write down what a result is made of, as it is before the work begins, once the work is done. None: nowhere.
+
+    patterns: of the result's files, in its folder.
+    """
+    yield
+    if note is not None:
+        files = [file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()]
+        sums = file_sums(folder, (file.relative_to(folder).as_posix() for file in files))
+        write_json(note, {"sources": sources, "folder": os.path.relpath(folder, note.parent), "files": sums})
+
+
+def is_current(note: Path, sources: str) -> bool:
+    """Whether a result was made of these sources, and is whole."""
+    return is_whole(note) and read_json(note).get("sources") == sources
+
+
+def is_whole(note: Path) -> bool:
+    """Whether the files of a result are what was written. Of large ones the size tells."""
+    try:
+        known = read_json(note)
+        folder = note.parent / known["folder"]
+        return all(
+            (folder / name).stat().st_size == own["bytes"] and (own["bytes"] > LARGE or content(folder / name) == own["sha256"])
+            for name, own in known["files"].items()
+        )
+    except (ConfigError, OSError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def of_corpus(corpus: str) -> str:
+    """The splits of a corpus, whose id has the sum of a user's own text."""
+    return _sum(fingerprint("data/corpora", "data/text_files"), corpus)
+
+
+def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
+    """The tokens of a corpus."""
+    return _sum(fingerprint("data"), tokenizer, corpus_dir / CORPUS)
+
+
+def is_outdated_corpus(splits: Path) -> bool:
+    """Whether splits are not there, or not those that would be made now."""
+    return not is_current(splits / NOTES, of_corpus(splits.name))
+
+
+def is_outdated_tokens(tokens: Path) -> bool:
+    """Whether tokens are not there, or not those of the splits. Splits that were removed since are no other ones."""
+    splits = tokens.parent
+    if not (splits / CORPUS).exists():
+        return not is_whole(tokens / NOTES)
+    return is_outdated_corpus(splits) or not is_current(tokens / NOTES, of_tokens(splits, tokens.name))
+
+
+def of_tables(plan: Path, runs: Path) -> str:
+    """The tables of a study."""
+    return _sum(fingerprint(*ANALYSIS), plan, *_records(plan, runs))
+
+
+def of_verdicts(study: Path, claims: Path) -> str:
+    """The verdicts of a study's claims."""
+    return _sum(fingerprint(*ANALYSIS), *_tables(study), *_files(claims))
+
+
+def of_figures(study: Path) -> str:
+    """The figures of a study."""
+    return _sum(fingerprint(*FIGURES), *_tables(study))
+
+
+def of_report(study: Path, claims: Path, templates: Path) -> str:
+    """The report of a study, in all its forms. The figures that it shows are those of the tables."""
+    return _sum(
+        fingerprint(*REPORT), *_tables(study), study / "claims.json", study / "plan.json", *_files(claims), *_files(templates)
+    )
+
+
+def of_tracking(plan: Path, runs: Path, uri: str) -> str:
+    """What MLflow holds of a study."""
+    return _sum(fingerprint(*TRACKING), uri, plan, *_records(plan, runs))
+
+
+def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, renewed: bool) -> set[str]:
+    """Which of a study's results are not current, by the names of their notes. renewed: runs of it are about to be made."""
+    records = (study / "plan.json", runs)
+    sources = {
+        "aggregate": of_tables(*records),
+        "claims": of_verdicts(study, claims),
+        "figures": of_figures(study),
+        "report": of_report(study, claims, templates),
+        "track": of_tracking(*records, uri),
+    }
+    found = {name for name, own in sources.items() if not is_current(study / NOTES / name, own)}
+    if renewed:
+        found |= {"aggregate", "track"}
+    if "aggregate" in found:
+        found |= {"claims", "figures"}
+    if {"claims", "figures"} & found:
+        found.add("report")
+    database = uri.removeprefix("sqlite:///")
+    return found | {"track"} if database != uri and not Path(database).exists() else found
+
+
+def _records(plan: Path, runs: Path) -> list[Path]:
+    document: dict[str, Any] = read_json(plan)
+    return [runs / run / name for run in document["runs"] for name in OF_RUN]
+
+
+def _tables(study: Path) -> list[Path]:
+    """All that `gt aggregate` writes."""
+    return [study / name for name in TABLES]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.is_file())
+
+
+def content(file: Path) -> str:
+    """The sum of a file; of one that is not there, an empty one."""
+    if not file.is_file():
+        return ""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _sum(*sources: str | Path) -> str:
+    """Over texts, and over the names and contents of files."""
+    digest = hashlib.sha256()
+    for source in sources:
+        text = f"{source.name} {content(source)}" if isinstance(source, Path) else source
+        digest.update(f"{text}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,75 @@
+"""What is finished of a run, what stands aside, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from gt.records import EVALUATION, PROBES, RECORD, file_sums, write_json, write_sealed
+from gt.stage import bring, damaged, left_behind, put_away
+
+
+def record(folder: Path) -> Path:
+    """A folder with the files of a trained run, whose contents are not looked at here."""
+    for name in RECORD:
+        write_json(folder / name, {"name": name})
+    return folder
+
+
+def test_standing_aside_does_not_touch_the_original(tmp_path: Path) -> None:
+    original = record(tmp_path / "run")
+    for name in RECORD:
+        os.utime(original / name, (1e9, 1e9))
+    bring(original, tmp_path / "staged", *RECORD)
+    assert {(original / name).stat().st_mtime for name in RECORD} == {1e9}
+    assert {(tmp_path / "staged" / name).read_bytes() for name in RECORD} == {(original / n).read_bytes() for n in RECORD}
+
+
+def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_document(tmp_path: Path) -> None:
+    assert damaged(tmp_path / "not yet") == []
+    assert damaged(record(tmp_path / "run")) == []
+    write_json(tmp_path / "run/manifest.json", {"files": file_sums(tmp_path / "run", ("curves.parquet", "model.safetensors"))})
+    assert damaged(tmp_path / "run") == []
+    (tmp_path / "run/curves.parquet").write_bytes((tmp_path / "run/curves.parquet").read_bytes().swapcase())
+    assert damaged(tmp_path / "run") == ["curves.parquet"]
+    os.truncate(tmp_path / "run/model.safetensors", 1)
+    assert damaged(tmp_path / "run") == ["curves.parquet", "model.safetensors"]
+    (tmp_path / "run/model.safetensors").unlink()
+    assert damaged(tmp_path / "run") == ["curves.parquet", "model.safetensors"]
+    (tmp_path / "run/manifest.json").unlink()  # a run that was killed while its record was written
+    assert damaged(tmp_path / "run") == []
+    (tmp_path / "run/evaluation.json").write_text('{"code": ')
+    assert damaged(tmp_path / "run") == ["evaluation.json"]
+
+
+def test_a_flipped_bit_of_weights_is_found_where_they_are_to_be_read(tmp_path: Path) -> None:
+    run = record(tmp_path / "run")
+    write_json(run / "manifest.json", {"files": file_sums(run, ("model.safetensors",))})
+    (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes().swapcase())
+    assert damaged(run) == ["model.safetensors"]
+    for name in (EVALUATION, PROBES):
+        write_sealed(run / name, {})
+    assert damaged(run) == []
+
+
+def test_what_is_damaged_is_moved_aside_and_never_over_another(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = record(tmp_path / "run")
+        (run / "evaluation.json").write_text("{")
+        put_away(run, ["evaluation.json"], tmp_path / "damaged")
+        assert sorted(file.name for file in run.iterdir()) == sorted(RECORD)
+    put_away(run, ["curves.parquet"], tmp_path / "damaged")
+    assert not run.exists()
+    kept = {folder.name: len(list(folder.iterdir())) for folder in (tmp_path / "damaged").iterdir()}
+    assert kept == {"run.0": 1, "run.1": 1, "run.2": len(RECORD)}
+
+
+def test_what_a_kill_leaves_behind_is_found_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    here, hexadecimal = platform.node(), "0123456789abcdef"
+    dead = [tmp_path / f".weights.{here}-{hexadecimal}.tmp", tmp_path / ".weights.123.tmp"]
+    elsewhere = tmp_path / f".weights.another-{hexadecimal}.tmp"
+    for file in [*dead, elsewhere, tmp_path / "notes.tmp"]:
+        file.write_text("")
+    with open(tmp_path / f".curves.{here}-{hexadecimal}.tmp", "w"):
+        assert sorted(left_behind(tmp_path)) == sorted(dead)

@@ -1,0 +1,25 @@
+"""A tiny study that has run, for the tests that change something in a copy of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from checkouts import Checkout
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose tiny study has run, with --use-conda on a machine that has none."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.study()
+    result = checkout.snakemake("--use-conda")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr.count("There is no conda on this machine") == 1
+    return checkout
+
+
+@pytest.fixture
+def checkout(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to be changed."""
+    return finished.copy(tmp_path / "copy")

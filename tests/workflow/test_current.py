@@ -1,0 +1,239 @@
+"""Nothing is lost, nothing is made twice: contents decide what is made again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkouts import Checkout
+
+import gt.records
+from gt.records import read_json
+
+AFTER_RUNS = {"aggregate": 1, "claims": 1, "figures": 1, "report": 1, "track": 1}
+
+
+def copied(finished: Checkout, folder: Path) -> Checkout:
+    """A fresh clone with a copy of the results: no times, and nothing that Snakemake remembers."""
+    shutil.copytree(finished.folder, folder, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".snakemake"))
+    other = Checkout.__new__(Checkout)
+    other.folder = folder
+    return other
+
+
+def first_record(checkout: Checkout) -> Path:
+    return min(checkout.folder.glob("results/runs/*"))
+
+
+def started(checkout: Checkout) -> dict[str, str]:
+    """When each run's training began."""
+    return {file.parent.name: read_json(file)["started"] for file in checkout.folder.glob("results/runs/*/manifest.json")}
+
+
+def test_a_touch_of_every_file_makes_nothing_again(checkout: Checkout) -> None:
+    files = [file for file in checkout.folder.rglob("*") if file.is_file() and ".snakemake" not in file.parts]
+    for file in sorted(files, key=lambda file: file.name):  # no order of making
+        file.touch()
+    assert checkout.planned() == {}
+
+
+def test_a_touch_of_a_large_text_makes_nothing_again(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    (tmp_path / "text.txt").write_text("one two three four " * 160_000)  # 3 MB
+    checkout.study()
+    assert checkout.snakemake("--until", "tokenize").returncode == 0
+    (tmp_path / "text.txt").touch()
+    assert checkout.planned("--until", "tokenize") == {}
+
+
+def test_a_copy_of_the_results_without_times_makes_nothing_again(finished: Checkout, tmp_path: Path) -> None:
+    clone = copied(finished, tmp_path / "clone")
+    assert clone.planned() == {}
+    shutil.rmtree(clone.folder / "results/data")
+    assert clone.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "again"),
+    [
+        ("text.txt", {"corpus": 1, "tokenize": 1, "train": 4, "evaluate": 4, "probe": 4, **AFTER_RUNS}),
+        ("gt/training/loop.py", {"train": 4, "evaluate": 4, "probe": 4, **AFTER_RUNS}),
+        ("gt/evals/language.py", {"evaluate": 4, **AFTER_RUNS}),
+        ("gt/probes/states.py", {"probe": 4, **AFTER_RUNS}),
+        ("gt/analysis/aggregate.py", {"aggregate": 1, "claims": 1, "figures": 1, "report": 1}),
+        ("gt/tracking.py", {"track": 1}),
+        ("config/claims/gates.yaml", {"claims": 1, "report": 1}),
+        ("report_templates/report.md.j2", {"report": 1}),
+        ("workflow/envs/gt.yaml", {}),
+    ],
+)  # fmt: skip
+def test_a_change_makes_again_what_it_changes_in_a_copy_too(
+    finished: Checkout, tmp_path: Path, file: str, again: dict[str, int]
+) -> None:
+    clone = copied(finished, tmp_path / "clone")
+    with open(clone.folder / file, "a") as opened:
+        opened.write("\n# another version\n")
+    assert clone.planned() == again
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "again"),
+    [
+        (shutil.rmtree, "", {"train": 1, "evaluate": 1, "probe": 1}),
+        (remove, "curves.parquet", {"train": 1, "evaluate": 1, "probe": 1}),
+        (remove, "model.safetensors", {"train": 1, "evaluate": 1, "probe": 1}),
+        (halve, "manifest.json", {"train": 1, "evaluate": 1, "probe": 1}),
+        (halve, "evaluation.json", {"evaluate": 1}),
+        (remove, "probes.json", {"probe": 1}),
+        pytest.param(
+            halve,
+            "model.safetensors",
+            {"train": 1, "evaluate": 1, "probe": 1},
+            marks=pytest.mark.skipif(not hasattr(gt.records, "FILES"), reason="the manifest has no sizes"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_damaged_of_a_record_is_found(
+    checkout: Checkout, harm: Callable[[Path], object], name: str, again: dict[str, int]
+) -> None:
+    harm(first_record(checkout) / name)
+    assert checkout.planned() == {**again, **AFTER_RUNS}
+
+
+def test_damaged_tokens_are_made_again_for_the_run_that_needs_them_and_no_other_is_trained(checkout: Checkout) -> None:
+    shutil.rmtree(first_record(checkout))
+    halve(next(checkout.folder.glob("results/data/*/char/train.bin")))
+    assert checkout.planned() == {"tokenize": 1, "train": 1, "evaluate": 1, "probe": 1, **AFTER_RUNS}
+
+
+def test_the_study_is_whole_again_after_damage_and_an_interruption(checkout: Checkout) -> None:
+    before, (lost, harmed, *_) = started(checkout), sorted(checkout.folder.glob("results/runs/*"))
+    shutil.rmtree(lost)
+    halve(harmed / "evaluation.json")
+    halved = (harmed / "evaluation.json").read_bytes()
+    assert checkout.snakemake("--until", "evaluate", "probe").returncode == 0
+    after = started(checkout)
+    assert {run for run in before if after[run] != before[run]} == {lost.name}
+    assert [file.read_bytes() for file in checkout.folder.glob("results/damaged/*/evaluation.json")] == [halved]
+    assert checkout.planned() == AFTER_RUNS
+    assert checkout.snakemake().returncode == 0
+    runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("run_id")
+    assert dict(runs["started"]) == after
+    assert checkout.planned() == {}
+
+
+def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Checkout) -> None:
+    first, records = (checkout.folder / "config/studies" / name for name in ("tiny.yaml", "other.yaml")), []
+    tiny, other = first
+    other.write_text(tiny.read_text().replace("quantisation", "long_context"))
+    measured = {file: read_json(file) for file in checkout.folder.glob("results/runs/*/evaluation.json")}
+    assert checkout.snakemake("--until", "evaluate", study="other").returncode == 0
+    for file, earlier in measured.items():
+        now = read_json(file)
+        assert now["evaluations"] == ["long_context", "quantisation"]
+        assert {name: now[name] for name in ("splits", "quantisation")} == {
+            name: earlier[name] for name in ("splits", "quantisation")
+        }
+        records.append(file.read_bytes())
+    assert "evaluate" not in checkout.planned() | checkout.planned(study="other")
+
+    # One that fails takes nothing with it.
+    other.write_text(tiny.read_text().replace("quantisation", "needle"))
+    with open(checkout.folder / "gt/evals/needle.py", "a") as module:
+        module.write("\n\ndef needle(subject):\n    raise RuntimeError('broken on purpose')\n")
+    assert checkout.snakemake("--until", "evaluate", study="other").returncode == 1
+    assert [file.read_bytes() for file in measured] == records
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda"}, "device: 'cuda' needs a GPU, and this machine has none"),
+        ({"mlflow_uri": "results/mlruns"}, "mlflow_uri: 'results/mlruns' is not a database or a server"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_work_is_refused_when_planned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], message: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    checkout = Checkout(tmp_path / "c")
+    checkout.study()
+    assert_refused(checkout.snakemake("-n", **settings), message)
+    assert not (checkout.folder / "results").exists()
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], message: str) -> None:
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_folders_that_cannot_be_written_and_names_that_are_too_long_are_refused_when_planned(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "c")
+    checkout.study()
+    logs = checkout.folder / "logs"
+    logs.write_text("a file")
+    assert_refused(checkout.snakemake("-n"), "logs: must be a folder, and is a file.")
+    logs.unlink()
+    (checkout.folder / "results").symlink_to("/proc")
+    assert_refused(checkout.snakemake("-n"), "results: cannot be written into")
+    (checkout.folder / "results").unlink()
+    text = "t" * 230
+    (checkout.folder / f"{text}.txt").write_text("one two three four " * 1000)
+    checkout.study(corpora=[f"file:{text}.txt"])
+    assert_refused(checkout.snakemake("-n"), "bytes. Allowed: 239")
+
+
+def test_a_job_that_is_refused_is_not_tried_again_and_a_report_says_so(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.study(training={"steps": 6, "batch_size": 2, "sequence_length": 1000, "learning_rate": 0.01}, seeds=1)
+    assert checkout.snakemake().returncode == 1
+    logs = [log.read_text() for log in checkout.folder.glob("logs/train/*.log")]
+    assert [log.count("does not fit the val split") for log in logs] == [1, 1]
+    study = checkout.folder / "results/studies/tiny"
+    assert set(pd.read_parquet(study / "runs.parquet")["status"]) == {"failed"}
+    assert "does not fit the val split" in (study / "report.md").read_text()
+    # What was written in passing is not taken for done.
+    assert checkout.planned() == {"train": 2, "evaluate": 2, "probe": 2, **AFTER_RUNS}
+
+
+def test_a_report_is_written_when_the_workflow_is_stopped_before_the_first_evaluation(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.study()
+    running = subprocess.Popen(
+        checkout.command(), **checkout.surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list(checkout.folder.glob("results/data/*/corpus.json")):
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait() == 1
+    study = checkout.folder / "results/studies/tiny"
+    assert set(pd.read_parquet(study / "runs.parquet")["status"]) == {"missing"}
+    assert (study / "report.html").exists()
+
+
+def test_two_calls_do_not_work_in_the_same_results(checkout: Checkout) -> None:
+    shutil.rmtree(first_record(checkout))
+    with open(checkout.folder / "results/.lock", "w") as lock:
+        lock.write("process 1 on elsewhere, in /another/checkout")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_refused(checkout.snakemake(), "results/ is in use by process 1 on elsewhere, in /another/checkout.")
+        assert checkout.planned() != {}
+    assert checkout.snakemake("--until", "train").returncode == 0

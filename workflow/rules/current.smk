@@ -1,0 +1,117 @@
+# What is made again: whatever its sources would now make otherwise. Contents decide (gt/made.py, gt/stage.py).
+#
+# Snakemake would go by times, which a touch or a copy changes, and by what it remembers in .snakemake/, which a copy of
+# results/ lacks. So the inputs of a job are ancient() while its result is current; otherwise it gets one more, which is newer.
+
+import fcntl
+import platform
+import secrets
+
+from gt import made, stage
+from gt.spec import RunSpec
+
+RUNS, DATA = Path("results/runs"), Path("results/data")
+CLAIM_FOLDER, TEMPLATE_FOLDER = Path("config/claims"), ROOT / "report_templates"
+DAMAGED, LOCK = Path("results/damaged"), Path("results/.lock")
+NEWER = Path("results/.newer")
+
+
+def unless_current(name):
+    """An input function of a rule: nothing where what it has made is current, and else a file that is newer."""
+
+    def newer(wildcards):
+        return [NEWER] if (name, *wildcards) in OUTDATED else []
+
+    return newer
+
+
+def made_before(name, files):
+    """An input function of a rule: files that other rules make.
+
+    Where its result is current, their times do not count, and those that are not there any more are not made for it.
+    files: a pattern, patterns, or an input function.
+    """
+
+    def found(wildcards):
+        if callable(files):
+            paths = files(wildcards)
+        else:
+            paths = expand(files, **wildcards)
+        if (name, *wildcards) in OUTDATED:
+            return paths
+        return [ancient(path) for path in paths if os.path.exists(path)]
+
+    return found
+
+
+def outdated():
+    """All jobs whose result is not current, as a rule and its wildcards."""
+    for plan in PLANS.values():
+        for corpus, tokenizer in {(c["corpus"], c["tokenizer"]) for c in plan["cells"]}:
+            if made.is_outdated_corpus(DATA / corpus):
+                yield "corpus", corpus
+            if made.is_outdated_tokens(DATA / corpus / tokenizer):
+                yield "tokenize", corpus, tokenizer
+    runs = {run: outdated_of_run(run) for run in CELL_OF_RUN}
+    yield from ((job, run) for run, jobs in runs.items() for job in jobs)
+    for study, plan in PLANS.items():
+        jobs = made.outdated(
+            Path(f"results/studies/{study}"),
+            RUNS,
+            CLAIM_FOLDER,
+            TEMPLATE_FOLDER,
+            config["mlflow_uri"],
+            renewed=any(runs[run] for run in plan["runs"]),
+        )
+        yield from ((job, study) for job in jobs)
+
+
+def outdated_of_run(run):
+    further = evaluations_asked_of(run)
+    return stage.outdated(RUNS / run, spec_of_run(run), Path(data_of(run)), further)
+
+
+def mark_as_newer():
+    """Snakemake compares the contents of small files as well, so that the file that is newer is another one each time."""
+    with atomic_write(NEWER) as temporary:
+        temporary.write_text(secrets.token_hex())
+
+
+def begin():
+    """Before the first job: have results/ for this call alone, without what kills have left, and without what is damaged."""
+    lock_results()
+    for file in stage.left_behind(Path("results")):
+        file.unlink(missing_ok=True)
+    for run in CELL_OF_RUN:
+        if found := stage.damaged(RUNS / run):
+            stage.put_away(RUNS / run, found, DAMAGED)
+            print(
+                f"results/runs/{run}: damaged ({', '.join(found)}); moved to {DAMAGED} and made again.",
+                file=sys.stderr,
+            )
+
+
+def lock_results():
+    """Two calls in two checkouts may share results/ by a link: the second ends here, with exit code 2."""
+    global LOCKED
+    LOCKED = open(LOCK, "a+")
+    try:
+        fcntl.flock(LOCKED, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stop(f"results/ is in use by {last_user()}. Wait until it has ended.")
+    if last_user() != LAST_USER:
+        stop("results/ was in use when this was planned. Run the same command again.")
+    LOCKED.truncate(0)
+    LOCKED.write(f"process {os.getpid()} on {platform.node()}, in {Path.cwd()}")
+    LOCKED.flush()
+
+
+def last_user():
+    """Who has the lock, or had it last."""
+    return LOCK.read_text() if LOCK.exists() else ""
+
+
+LAST_USER = last_user()
+OUTDATED = set(outdated())
+if OUTDATED and workflow.is_main_process:
+    mark_as_newer()
