@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -36,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"gt: {error.filename or 'a file'}: cannot be written ({error.strerror}).", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -99,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads; they are part of what decides the last bits")
     track_ = command(track, "uri", plan="plan.json", runs="results/runs")
+    track_.add_argument("--out", type=Path, metavar="PATH", help="where the counts go, as JSON; by default they are printed")
     aggregate_ = command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
     figures_ = command(figures, study="results/studies/<study>")
     figures_.add_argument("--jobs", type=_from(1), default=1, help="processes")
@@ -361,10 +368,16 @@ def pack(options: argparse.Namespace) -> None:
 def track(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run records. Doing it twice adds nothing."""
     from gt import made
+    from gt.records import write_json
     from gt.tracking import sync
 
-    with made.noted(options.note, made.of_tracking(options.plan, options.runs, options.uri), options.runs):
-        print(json.dumps(sync(_plan(options.plan), options.runs, options.uri)))
+    folder, *written = (options.out.parent, options.out.name) if options.out else (options.runs,)
+    with made.noted(options.note, made.of_tracking(options.plan, options.runs, options.uri), folder, *written):
+        counts = sync(_plan(options.plan), options.runs, options.uri)
+        if options.out:
+            write_json(options.out, counts)
+        else:
+            print(json.dumps(counts))
 
 
 def aggregate(options: argparse.Namespace) -> None:

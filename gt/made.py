@@ -145,8 +145,17 @@ def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, r
         found |= {"claims", "figures"}
     if {"claims", "figures"} & found:
         found.add("report")
-    database = uri.removeprefix("sqlite:///")
-    return found | {"track"} if database != uri and not Path(database).exists() else found
+    return found | {"track"} if uri.startswith("sqlite:///") and not is_whole_database(Path(uri[10:])) else found
+
+
+def is_whole_database(file: Path) -> bool:
+    """Whether there is an SQLite database of as many pages as its header says (https://www.sqlite.org/fileformat.html, 1.3)."""
+    if not file.is_file():
+        return False
+    with open(file, "rb") as opened:
+        header = opened.read(100)
+    page, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+    return len(header) == 100 and file.stat().st_size == (page if page > 1 else 1 << 16) * pages
 
 
 def _records(plan: Path, runs: Path) -> list[Path]:

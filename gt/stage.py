@@ -20,7 +20,7 @@ from typing import Any
 
 from gt.errors import ConfigError
 from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
-from gt.made import content
+from gt.made import LARGE, content
 from gt.records import (
     EVALUATION,
     HOST,
@@ -28,7 +28,6 @@ from gt.records import (
     PROBES,
     RECORD,
     SPEC,
-    WEIGHTS,
     check_file,
     read_json,
     read_sealed,
@@ -87,14 +86,14 @@ def _holds(condition: Callable[[], bool]) -> bool:
     """Whether it holds of documents, which may be unreadable or of another form."""
     try:
         return condition()
-    except (ConfigError, ValueError):
+    except (ConfigError, OSError, ValueError):
         return False
 
 
 def damaged(record: Path) -> list[str]:
     """The files of a record that are not what was written. A finished record without one of its files has lost it.
 
-    The weights' sum is checked where they are to be read.
+    Of weights above 16 MiB the sum is checked only where they are to be read.
     """
     measured = [name for name in (EVALUATION, PROBES) if (record / name).exists() and not is_document(record / name)]
     is_whole = all((record / name).exists() for name in (EVALUATION, PROBES)) and not measured
@@ -102,7 +101,7 @@ def damaged(record: Path) -> list[str]:
 
 
 def _damaged_training(record: Path, full: bool) -> list[str]:
-    """full: with the sum of the weights, which are large."""
+    """full: with the sums of large files too."""
     if not (record / MANIFEST).exists():
         return []
     if not is_document(record / MANIFEST):
@@ -110,7 +109,7 @@ def _damaged_training(record: Path, full: bool) -> list[str]:
     manifest = read_sealed(record / MANIFEST)
 
     def is_whole(name: str) -> bool:
-        check_file(record / name, manifest, full or name != WEIGHTS)
+        check_file(record / name, manifest, full or (record / name).stat().st_size <= LARGE)
         return True
 
     return [name for name in RECORD if not _holds(partial(is_whole, name))]

@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+import pytest
+
 from gt.records import EVALUATION, PROBES, RECORD, file_sums, write_json, write_sealed
 from gt.stage import bring, damaged, left_behind, put_away
 
@@ -43,7 +45,10 @@ def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_docum
     assert damaged(tmp_path / "run") == ["evaluation.json"]
 
 
-def test_a_flipped_bit_of_weights_is_found_where_they_are_to_be_read(tmp_path: Path) -> None:
+def test_a_flipped_bit_of_large_weights_is_found_where_they_are_to_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gt.stage.LARGE", 0)
     run = record(tmp_path / "run")
     write_json(run / "manifest.json", {"files": file_sums(run, ("model.safetensors",))})
     (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes().swapcase())
@@ -51,6 +56,8 @@ def test_a_flipped_bit_of_weights_is_found_where_they_are_to_be_read(tmp_path: P
     for name in (EVALUATION, PROBES):
         write_sealed(run / name, {})
     assert damaged(run) == []
+    monkeypatch.setattr("gt.stage.LARGE", 1 << 24)
+    assert damaged(run) == ["model.safetensors"]
 
 
 def test_what_is_damaged_is_moved_aside_and_never_over_another(tmp_path: Path) -> None:

@@ -244,6 +244,14 @@ def tokens_naming(run):
     return f"{data_of(run)}/tokens.json"
 
 
+def tokens_that_are_there(wildcards):
+    """So that what is damaged of them is made again; those that were removed are made where a run needs them."""
+    folders = {data_of(run) for run in CELL_OF_RUN}
+    return [
+        f"{f}/tokens.json" for f in sorted(folders) if os.path.exists(f"{f}/made-of")
+    ]
+
+
 def evaluations_of_run(wildcards):
     return evaluations_asked_of(wildcards.run)
 
@@ -356,7 +364,7 @@ def write_partial_reports():
             "claims": f"claims judge --study {folder}",
             "figures": f"figures --study {folder}",
             "report": f"report --study {folder} --templates {templates}",
-            "track": f"track {records} --uri {uri} > {folder}/tracking.json",
+            "track": f"track {records} --uri {uri} --out {folder}/tracking.json",
         }.items():
             note = f"--note {folder}/made-of/{name}"
             subprocess.run(f"python -m gt {command} {note}", shell=True)

@@ -17,5 +17,5 @@ rule track:
     params:
         uri=config["mlflow_uri"],
     shell:
-        "gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} --note {output.note:q}"
-        " > {output.counts:q} 2> {log:q}"
+        "gt track --plan {input.plan:q} --runs results/runs --uri {params.uri:q} --out {output.counts:q}"
+        " --note {output.note:q} > {log:q} 2>&1"

@@ -1,0 +1,74 @@
+"""A result is current while its sources and its own files are what they were."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gt.made import is_current, is_whole, is_whole_database, noted
+
+
+def result(folder: Path) -> Path:
+    """A result of two files, and its note."""
+    with noted(folder / "made-of/tables", "abc", folder, "*.csv", "figures/**/*"):
+        (folder / "figures").mkdir()
+        (folder / "table.csv").write_text("1,2\n")
+        (folder / "figures/loss.svg").write_text("<svg/>")
+    return folder / "made-of/tables"
+
+
+def test_a_result_is_current_while_its_sources_are_the_same(tmp_path: Path) -> None:
+    note = result(tmp_path)
+    assert is_current(note, "abc")
+    assert not is_current(note, "abd")
+
+
+def test_it_is_current_wherever_it_is_copied_and_whenever_it_is_touched(tmp_path: Path) -> None:
+    result(tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there", copy_function=shutil.copyfile)
+    os.utime(tmp_path / "there/table.csv", (0, 0))
+    assert is_current(tmp_path / "there/made-of/tables", "abc")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "table.csv").write_text("1,3\n"),
+        lambda folder: os.truncate(folder / "figures/loss.svg", 3),
+        lambda folder: (folder / "figures/loss.svg").unlink(),
+        lambda folder: shutil.rmtree(folder / "figures"),
+        lambda folder: (folder / "made-of/tables").unlink(),
+        lambda folder: (folder / "made-of/tables").write_text("abc\n"),
+        lambda folder: (folder / "made-of/tables").write_text("[]"),
+    ],
+    ids=["another number", "cut off", "a file removed", "a folder removed", "no note", "a note of another form", "no object"],
+)
+def test_it_is_not_current_once_a_file_is_not_what_was_written(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    note = result(tmp_path)
+    damage(tmp_path)
+    assert not is_current(note, "abc")
+
+
+def test_work_that_fails_leaves_no_note(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk"), noted(tmp_path / "note", "abc", tmp_path, "*"):
+        raise OSError("the disk is full")
+    assert not is_whole(tmp_path / "note")
+
+
+def test_a_database_is_whole_that_has_the_pages_of_its_header(tmp_path: Path) -> None:
+    file = tmp_path / "runs.db"
+    assert not is_whole_database(file)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE TABLE runs (id INTEGER)")
+        database.executemany("INSERT INTO runs VALUES (?)", [(i,) for i in range(10_000)])
+    assert is_whole_database(file)
+    os.truncate(file, file.stat().st_size - 4096)
+    assert not is_whole_database(file)
+    os.truncate(file, 50)
+    assert not is_whole_database(file)
