@@ -17,7 +17,7 @@ from gt.made import is_current, is_whole, is_whole_database, noted
 def result(folder: Path) -> Path:
     """A result of two files, and its note."""
     with noted(folder / "made-of/tables", "abc", folder, "*.csv", "figures/**/*"):
-        (folder / "figures").mkdir()
+        (folder / "figures").mkdir(parents=True)
         (folder / "table.csv").write_text("1,2\n")
         (folder / "figures/loss.svg").write_text("<svg/>")
     return folder / "made-of/tables"
