@@ -9,7 +9,7 @@ import torch
 from corpus import words
 from variants import tiny
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import whole_windows
 from gt.data.tokens import Tokens
 from gt.evals import quantisation
 from gt.evals.subject import Subject
@@ -35,7 +35,7 @@ def test_a_graph_of_one_token_gives_the_losses_of_single_operations(
     model = LanguageModel(spec.model, tokens.vocab_size)
     model.reset_parameters(Streams(0))
     subject = Subject(model.to(GPU).eval(), spec, tokens, data, GPU)
-    windows = torch.from_numpy(evaluation_windows(tokens.val, 64, 8 * 64))
+    windows = torch.from_numpy(whole_windows(tokens.val, 64, 8 * 64))
     graph = quantisation._token_by_token(subject, windows)
     monkeypatch.setattr(quantisation, "Engine", lambda device, _name: Engine(device, "eager"))
     assert torch.equal(quantisation._token_by_token(subject, windows), graph)
