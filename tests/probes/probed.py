@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from variants import tiny
 
 from gt.data import corpora, tokenizers
-from gt.data.batches import evaluation_windows
+from gt.data.batches import whole_windows
 from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
 from gt.fingerprint import TRAINING_PARTS, fingerprint
@@ -68,7 +68,7 @@ def subject(data: Path, variant: str, **model: Any) -> Subject:
 def windows(looked_at: Subject, n: int = 12) -> Tensor:
     """Held-out windows, (n, time + 1)."""
     length = looked_at.length
-    return torch.from_numpy(evaluation_windows(looked_at.tokens.val, length, n * length))
+    return torch.from_numpy(whole_windows(looked_at.tokens.val, length, n * length))
 
 
 def specification(model: dict[str, Any], **training: Any) -> RunSpec:
