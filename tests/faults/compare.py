@@ -19,7 +19,7 @@ from gt.records import read_json
 
 # What two undisturbed runs differ in: times, and what is made of them.
 VARIES = re.compile(
-    r"seconds|timestamp|per_second|per_dollar|north_star|compute_efficiency|memory|energy|started|finished|resumed|attempt|(?<!data_)sha256"
+    r"seconds|timestamp|per_second|per_dollar|north_star|compute_efficiency|memory|energy|started|finished|resumed|attempt|(?<!data_)sha256|^manifest$"
 )
 # Of a manifest, what says which run it is and what came of it.
 MANIFEST = ("run_id", "status", "steps_completed", "data_sha256", "vocab_size", "code", "tokens", "n_params")
