@@ -251,7 +251,7 @@ def _sentence(problem: Any) -> str:
             hint = close(value, re.findall("'([^']*)'", context["expected"]))
             return f"{_shown(value)} is not allowed.{hint} Allowed: {context['expected']}."
         case "string_pattern_mismatch":
-            return f"{_shown(value)} is not allowed. Allowed: {FORMS[context['pattern']]}."
+            return f"{_shown(value)} is not allowed. Allowed: {FORMS.get(context['pattern'], context['pattern'])}."
         case "string_too_long":
             return f"{_shown(value)} has {len(value)} letters. Allowed: at most {context['max_length']}."
         case _:

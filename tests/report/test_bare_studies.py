@@ -19,7 +19,7 @@ VARIANTS = {"GPT-2": 0.0, "GF": -0.12, "WS": 0.05, "HY": 0.0, "GF-MH": -0.12}
 
 
 def plan(seeds: int = 3, variants: dict[str, float] = VARIANTS) -> Json:
-    return records.plan(seeds=seeds, variants=variants, tokenizers=("bpe1024",))
+    return records.identified(records.plan(seeds=seeds, variants=variants, tokenizers=("bpe1024",)))
 
 
 def each(status: str | None) -> Callable[[Json, Path], None]:
