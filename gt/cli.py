@@ -37,6 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "gt").split(".")[0] == "gt":
+            raise
+        print(
+            f"gt: there is no {error.name} in {sys.prefix}; `pip install -e .` in a checkout of gt brings it.", file=sys.stderr
+        )
+        return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

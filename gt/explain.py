@@ -38,7 +38,7 @@ LAYERS = r"^[a-z](\+[a-z])?(\*[1-9]\d{0,2})?( [a-z](\+[a-z])?(\*[1-9]\d{0,2})?)*
 # What the patterns of models ask for.
 FORMS = {
     NAME_PATTERN: "a name of letters, digits, _, + and -, and single dots between them, without spaces",
-    "^[a-z]$": "one letter, a to z",
+    "^[a-z]$": "one letter, a to z, as a mixer has in layers",
     "^[0-9a-f]{64}$": "the 64 hex digits of a sha256",
     LAYERS: "letters of mixers and pairs of them, with a space between and a number of times if it is not one: r m*2 r+m",
 }
@@ -252,6 +252,8 @@ def _sentence(problem: Any) -> str:
             return f"{_shown(value)} is not allowed.{hint} Allowed: {context['expected']}."
         case "string_pattern_mismatch":
             return f"{_shown(value)} is not allowed. Allowed: {FORMS.get(context['pattern'], context['pattern'])}."
+        case "too_short":
+            return f"{_shown(value)} is not allowed. Allowed: at least {context['min_length']} of them."
         case "string_too_long":
             return f"{_shown(value)} has {len(value)} letters. Allowed: at most {context['max_length']}."
         case _:

@@ -69,13 +69,27 @@ REPORT = ("report.html", "report.md", "report.pdf", "claims.json", "tables", "fi
 def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:
     """Keep the records of a study, in place of those that are kept, and make its report from them.
 
-    ConfigError if no run of the plan has a record, or one is damaged. What is there stays until all that is new is.
+    ConfigError if no run of the plan has a record, one is damaged, or one that is kept would be lost. What is there stays until
+    all that is new is.
     """
+    if published.name == ALL:
+        raise ConfigError(f"{published}: this is the place of the report of all studies; publish the study under another name.")
+    _check_none_is_lost(plan, runs, published / RECORDS)
     with _beside(published) as folder:
         study = folder / published.name
         pack(plan, runs, study / RECORDS)
         rebuild(study, study, templates)
         _replace((RECORDS, *REPORT), study, published)
+
+
+def _check_none_is_lost(plan: Json, runs: Path, records: Path) -> None:
+    """ConfigError where a run of the plan whose record is kept has none any more."""
+    kept = _read(records, MANIFEST) if (records / f"{MANIFEST}.xz").exists() else {}
+    if lost := [run for run in plan["runs"] if run in kept and not (runs / run / MANIFEST).exists()]:
+        raise ConfigError(
+            f"{runs}: {lost[0]} has no record here any more, and {records} keeps one, as of {len(lost)} in all that publishing"
+            " would lose. Train them again, or remove what is published first."
+        )
 
 
 def rebuild(published: Path, out: Path, templates: Path) -> None:

@@ -178,7 +178,7 @@ def test_every_path_that_a_specification_offers_takes_effect_as_a_factor_or_says
         ({"training.learning_rat": [0.1]}, "unknown key 'learning_rat'. Did you mean 'learning_rate'?"),
         ({"corpus.max_byte": [10]}, "unknown key 'max_byte'. Did you mean 'max_bytes'?"),
         ({"model.mixers.a.n_heads": [2]}, "unknown key 'n_heads'. Did you mean 'n_head'?"),
-        ({"model.mixers.rwkv_6.head_size": [8]}, "unknown key 'rwkv_6'. Allowed: one letter, a to z."),
+        ({"model.mixers.rwkv_6.head_size": [8]}, "unknown key 'rwkv_6'. Allowed: one letter, a to z, as a mixer has in"),
         ({"model.init.blankt": [True]}, "unknown key 'blankt'. Did you mean 'blanket'?"),
         ({"training": [{"steps": 3}], "training.steps": [4]}, "factors.training: it holds training.steps, another factor"),
     ],

@@ -449,3 +449,20 @@ def test_the_numbers_of_a_published_study_are_those_of_its_records(study: Path, 
 
 def numbers(folder: Path) -> dict[str, pd.DataFrame]:
     return {file.name: pd.read_csv(file).select_dtypes("number") for file in folder.glob("tables/*.csv")}
+
+
+def test_what_is_published_is_not_replaced_by_less(published: Path, tmp_path: Path) -> None:
+    plan = unpack(published / "records", tmp_path / "runs")
+    own = tmp_path / "published" / published.name
+    shutil.copytree(published, own)
+    lost = next(iter(plan["runs"]))
+    shutil.rmtree(tmp_path / "runs" / lost)
+    before = {file: file.read_bytes() for file in own.rglob("*") if file.is_file()}
+    with pytest.raises(ConfigError, match=rf"{re.escape(lost)} has no record here any more, and .* as of 1 in all"):
+        publish(plan, tmp_path / "runs", own, TEMPLATES)
+    assert {file: file.read_bytes() for file in own.rglob("*") if file.is_file()} == before
+
+
+def test_the_place_of_the_report_of_all_studies_is_no_study_s(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="all: this is the place of the report of all studies"):
+        publish({"runs": {}}, tmp_path, tmp_path / "all", TEMPLATES)

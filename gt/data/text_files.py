@@ -47,8 +47,9 @@ LOOKED_AT = 10
 def read_text(path: Path) -> bytes:
     """The bytes of a text file. ConfigError if it is missing, cannot be read, is no UTF-8, holds no text, or something else."""
     try:
-        if path.is_file():
-            _refuse(path, BY_NAME.get(_kind(path)))
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is no file.")
+        _refuse(path, BY_NAME.get(_kind(path)) if path.exists() else None)
         with PACKED.get(path.suffix, open)(path, "rb") as file:
             data: bytes = file.read()
     except FileNotFoundError:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import lzma
+import os
 import shlex
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_a_file_that_is_not_text_is_refused_by_name(name, content, message, tmp_
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="nowhere.txt: no such file"):
         corpora.file_sha256(tmp_path / "nowhere.txt")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is no file"):
         corpora.file_sha256(tmp_path)
 
 
@@ -128,3 +129,10 @@ def test_the_field_that_is_named_is_one_that_is_there(tmp_path):
 def test_text_that_only_looks_like_json_is_text(text, tmp_path: Path):
     (tmp_path / "t.txt").write_text(text)
     assert read_text(tmp_path / "t.txt") == text.encode()
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match="is no file"):
+            read_text(path)

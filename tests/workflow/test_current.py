@@ -237,3 +237,11 @@ def test_two_calls_do_not_work_in_the_same_results(checkout: Checkout) -> None:
         assert_refused(checkout.snakemake(), "results/ is in use by process 1 on elsewhere, in /another/checkout.")
         assert checkout.planned() != {}
     assert checkout.snakemake("--until", "train").returncode == 0
+
+
+def test_a_call_with_triggers_that_make_current_results_again_is_refused(checkout: Checkout) -> None:
+    for file in checkout.folder.glob("results/studies/tiny/report.*"):
+        file.unlink()
+    result = checkout.snakemake("--workflow-profile", "none")
+    assert result.returncode == 2
+    assert "call snakemake with --rerun-triggers mtime, as its profile does" in result.stderr

@@ -7,6 +7,8 @@ import fcntl
 import platform
 import secrets
 
+from snakemake.settings.types import RerunTrigger
+
 from gt import made, stage
 from gt.spec import RunSpec
 
@@ -79,6 +81,12 @@ def mark_as_newer():
 
 def begin():
     """Before the first job: have results/ for this call alone, without what kills have left, and without what is damaged."""
+    # With other triggers Snakemake goes by what it remembers as well, and makes again what is current.
+    if workflow.rerun_triggers != {RerunTrigger.MTIME}:
+        stop(
+            "GroundThink's rules say themselves what is made again: call snakemake with --rerun-triggers mtime, as its profile"
+            f" does (--workflow-profile {ROOT / 'workflow/profiles/default'})."
+        )
     lock_results()
     for file in stage.left_behind(Path("results")):
         file.unlink(missing_ok=True)
