@@ -1,4 +1,4 @@
-"""The driver: seeded trials of every kind for some time, a log from which each can be repeated, and a table at the end.
+"""The driver: seeded trials of every kind for some time, a log from which each can be repeated, and a table of all logs.
 
 `python -m faults.driver --seconds 1800` in tests/ (`make faults`); `--seed S --only N` repeats trial N of seed S.
 """
@@ -55,8 +55,9 @@ def main() -> int:
             return int(line["outcome"] == "lost")
         if not may_mount():
             print("No file system may be mounted here, so no disk is filled.")
-        log = machine.run(start + options.seconds)
-    result = summary(log, options.seed, time.monotonic() - start)
+        machine.run(start + options.seconds)
+    logs = [json.loads(line) for file in sorted(out.glob("log-*.jsonl")) for line in file.read_text().splitlines()]
+    result = summary(logs)
     (out / "faults.json").write_text(json.dumps(result, indent=2) + "\n")
     (out / "faults.md").write_text(text := markdown(result))
     print(f"\n{text}")
@@ -80,10 +81,10 @@ class Machine:
         Random(f"{self.seed}:{number // len(deck)}").shuffle(deck)
         return deck[number % len(deck)]
 
-    def run(self, until: float) -> list[dict[str, Any]]:
+    def run(self, until: float) -> None:
         """Trials until a time, two at once; each is a line of the log."""
         self.prepare(KINDS)
-        numbers, log, lock = itertools.count(), [], threading.Lock()
+        numbers, lock = itertools.count(), threading.Lock()
         path = self.out / f"log-{self.seed}.jsonl"
 
         def work(_: int) -> None:
@@ -92,7 +93,6 @@ class Machine:
                     number = next(numbers)
                 line = self.trial(number)
                 with lock, path.open("a") as file:
-                    log.append(line)
                     file.write(json.dumps(line) + "\n")
                     print(f"{self.seed}:{number} {line['kind']}: {len(line['faults'])} faults, {line['outcome']}", flush=True)
                     for reason in line["reasons"][:3]:
@@ -100,7 +100,6 @@ class Machine:
 
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(work, range(WORKERS)))
-        return sorted(log, key=lambda line: line["trial"])
 
     def trial(self, number: int, kind: Kind | None = None) -> dict[str, Any]:
         """Disturb a study, settle it, and say what came of it: the line of the log."""

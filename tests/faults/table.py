@@ -12,7 +12,7 @@ from gt.report.headline import insert
 START, END = "<!-- faults: written by make reliability -->\n", "<!-- end of the faults -->"
 
 
-def summary(log: list[dict[str, Any]], seed: int, seconds: float) -> dict[str, Any]:
+def summary(log: list[dict[str, Any]]) -> dict[str, Any]:
     """What came of the trials in which something was disturbed, by kind."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for line in log:
@@ -30,7 +30,7 @@ def summary(log: list[dict[str, Any]], seed: int, seconds: float) -> dict[str, A
         for kind, lines in sorted(kinds.items())
     ]
     totals = {name: sum(row[name] for row in rows) for name in ("trials", "faults", "lost")}
-    return {"seed": seed, "seconds": round(seconds), **totals, "kinds": rows}
+    return {"seeds": sorted({line["seed"] for line in log}), **totals, "kinds": rows}
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ def test_a_stack_trace_is_ours_if_it_goes_through_our_code(frame: str, ours: boo
 
 
 def test_the_table_counts_trials_in_which_something_was_disturbed() -> None:
-    result = table.summary([line("B", 0, 3, 1), line("A", 1, 1, 2, "lost"), line("A", 2, 2, 1), line("A", 3, 0, 1)], 7, 60.2)
+    result = table.summary([line("B", 0, 3, 1), line("A", 1, 1, 2, "lost"), line("A", 2, 2, 1), line("A", 3, 0, 1)])
     assert (result["trials"], result["faults"], result["lost"]) == (3, 6, 1)
     assert result["kinds"][0] == {"kind": "A", "trials": 2, "faults": 3, "calls": 2, "lost": 1, "lost_trials": ["7:1"]}
     assert table.markdown(result).splitlines()[2:] == [
