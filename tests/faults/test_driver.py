@@ -76,7 +76,6 @@ def test_the_table_counts_trials_in_which_something_was_disturbed() -> None:
     ]
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="make faults has not been published")
 def test_the_readme_has_the_published_table(tmp_path: Path) -> None:
     """Where it fails: `make reliability`, and commit."""
     readme = tmp_path / "README.md"
