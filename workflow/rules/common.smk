@@ -103,7 +103,7 @@ def study_names():
         if key not in SETTINGS:
             raise ConfigError(f"config: unknown key {key!r}.{nearest(key, SETTINGS)}")
     for key in SETTINGS:
-        if config.get(key) in (None, ""):
+        if config.get(key) in (None, "", []):
             raise ConfigError(f"config: {key} is not set; see config/config.yaml.")
     if (device := config["device"]) not in DEVICES:
         raise ConfigError(
