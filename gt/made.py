@@ -19,7 +19,8 @@ from typing import Any
 
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
-from gt.records import EVALUATION, PROBES, file_sums, read_json, write_json
+from gt.records import EVALUATION, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.tracking_store import database_file
 
 # The code of each stage.
 ANALYSIS = ("analysis", "numbers", "probes/metrics")
@@ -145,7 +146,8 @@ def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, r
         found |= {"claims", "figures"}
     if {"claims", "figures"} & found:
         found.add("report")
-    return found | {"track"} if uri.startswith("sqlite:///") and not is_whole_database(Path(uri[10:])) else found
+    database = database_file(uri)
+    return found | {"track"} if database is not None and not is_whole_database(database) else found
 
 
 def is_whole_database(file: Path) -> bool:
@@ -174,10 +176,7 @@ def _files(folder: Path) -> list[Path]:
 
 def content(file: Path) -> str:
     """The sum of a file; of one that is not there, an empty one."""
-    if not file.is_file():
-        return ""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return file_sha256(file) if file.is_file() else ""
 
 
 def _sum(*sources: str | Path) -> str:

@@ -149,7 +149,7 @@ def _content_sha256(content: Json) -> str:
 
 def file_sums(folder: Path, names: Iterable[str]) -> Json:
     """The sizes and sums of files, as the manifest has them."""
-    return {name: {"bytes": (folder / name).stat().st_size, "sha256": _file_sha256(folder / name)} for name in names}
+    return {name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in names}
 
 
 def check_file(path: Path, manifest: Json, full: bool = True) -> None:
@@ -167,11 +167,12 @@ def check_file(path: Path, manifest: Json, full: bool = True) -> None:
         raise ConfigError(f"{path.parent / MANIFEST}: {FILES}: must have names, and `bytes` and `sha256` of each.") from None
     if (size := path.stat().st_size) != n_bytes:
         raise ConfigError(f"{path}: damaged: it has {size:,} bytes, not {n_bytes:,} as {MANIFEST} says.")
-    if full and (found := _file_sha256(path)) != sha256:
+    if full and (found := file_sha256(path)) != sha256:
         raise ConfigError(f"{path}: damaged: its sha256 is {found}, not {sha256} as {MANIFEST} says.")
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The sum of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from gt.fingerprint import PACKAGE, PROBING_PARTS, TRAINING_PARTS
 
 # Messages, files, and what a study may name: they decide no number of a run that is being measured.
-NEUTRAL = ("catalogue", "documents", "errors", "explain", "fingerprint", "made", "records", "study")
+NEUTRAL = ("catalogue", "documents", "errors", "explain", "fingerprint", "records", "study")
 
 
 def imported(file: Path) -> Iterator[Path]:

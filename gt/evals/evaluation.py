@@ -19,8 +19,7 @@ from gt.evals.quantisation import quantisation
 from gt.evals.recall import recall
 from gt.evals.subject import Subject
 from gt.fingerprint import fingerprint
-from gt.made import content
-from gt.records import EVALUATION, MANIFEST, read_json, read_sealed, write_sealed
+from gt.records import EVALUATION, MANIFEST, file_sha256, read_json, read_sealed, write_sealed
 from gt.stage import is_evaluated
 
 Json = dict[str, Any]
@@ -63,7 +62,7 @@ def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str]
         "ngram": read_json(data / "ngram.json"),
         "evaluations": sorted({*known["evaluations"], *further}),
         "code": fingerprint("evals"),
-        "manifest": content(run / MANIFEST),
+        "manifest": file_sha256(run / MANIFEST),
     }
     write_sealed(run / EVALUATION, finite(evaluation))
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from gt.data.batches import whole_windows
 from gt.evals.subject import Subject
 from gt.fingerprint import PROBING_PARTS, fingerprint
-from gt.made import content
 from gt.models.lm import LanguageModel
 from gt.probes import gradients, states
 from gt.probes.ablation import ablation, slice_size
@@ -22,7 +21,7 @@ from gt.probes.metrics import metric
 from gt.probes.sites import branches
 from gt.probes.softmax import softmax
 from gt.probes.variance import noise_gain, variance
-from gt.records import CURVES, MANIFEST, PROBES, check_file, read_sealed, write_sealed
+from gt.records import CURVES, MANIFEST, PROBES, check_file, file_sha256, read_sealed, write_sealed
 from gt.seeds import Streams
 from gt.training.flat import part
 
@@ -38,7 +37,7 @@ def probe(run: Path, data: Path, device: torch.device) -> None:
     subject = Subject.load(run, data, device)
     measures = measure(subject, run) | utilisation(manifest) if manifest["status"] == "completed" else {}
     about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": fingerprint(*PROBING_PARTS)}
-    about["manifest"] = content(run / MANIFEST)
+    about["manifest"] = file_sha256(run / MANIFEST)
     write_sealed(run / PROBES, {**about, "measures": measures})
 
 

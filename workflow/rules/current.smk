@@ -9,8 +9,7 @@ import secrets
 
 from snakemake.settings.types import RerunTrigger
 
-from gt import made, stage
-from gt.spec import RunSpec
+from gt import made
 
 RUNS, DATA = Path("results/runs"), Path("results/data")
 CLAIM_FOLDER, TEMPLATE_FOLDER = Path("config/claims"), ROOT / "report_templates"
