@@ -28,6 +28,8 @@ SPEC, CURVES, WEIGHTS, MANIFEST = "spec.json", "curves.parquet", "model.safetens
 RECORD = (SPEC, CURVES, WEIGHTS, MANIFEST)
 EVALUATION = "evaluation.json"
 PROBES = "probes.json"
+# A folder with a file for each thing that was measured of a trained network.
+EVALUATIONS = "evaluations"
 # The keys of a sealed document that its sum stands under, and of the manifest that those of the other files do.
 SUM, FILES = "sha256", "files"
 

@@ -1,4 +1,4 @@
-"""The JSON schemas of the configuration, generated from the models; a test keeps them in step."""
+"""The JSON schemas of the configuration and of what stages hand on, generated from the models; a test keeps them in step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from gt import artefacts
 from gt.analysis.claims import Arm, Claim
 from gt.records import atomic_write
 from gt.spec import RunSpec
@@ -21,6 +22,7 @@ def schemas() -> dict[str, dict[str, object]]:
         "claims.schema.json": TypeAdapter(dict[str, Claim]).json_schema(),
         "arms.schema.json": TypeAdapter(dict[Name, Arm]).json_schema(),
         "run.schema.json": RunSpec.model_json_schema(),
+        **{f"{kind.__name__.lower()}.schema.json": kind.model_json_schema() for kind in artefacts.KINDS},
     }
 
 

@@ -1,8 +1,8 @@
-"""The specification of one run: everything that decides its numbers, and nothing else.
+"""The specification of one run: everything that decides its numbers, and how it is looked at while it is trained.
 
 No device, no path and no name stands in a `RunSpec`; two studies that ask for the same run share it. Its identity is the
-sha256 of its canonical JSON, from which settings at their default are left out, so that a setting added later does not
-rename the runs that were made before it existed.
+sha256 of its canonical JSON. From that are left out how it is looked at (`Watch`), which decides no number, and settings at
+their default, so that a setting added later does not rename the runs that were made before it existed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from gt.records import MANIFEST, SPEC, check_file, read_json, read_sealed
 CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
 # `task:<name>`: generated episodes. gt/data/tasks.py says what each is.
 TASKS = ("mqar", "copying", "induction", "needle", "persistence", "correction")
+
+# Those of gt/evals that take longer than a held-out loss.
+Further = Literal["long_context", "needle", "generation", "cost", "quantisation"]
+# How a run that diverged counts in a claim: as the worst of all, not at all but with a caution, or as its variant's failure.
+Diverged = Literal["worst_rank", "excluded", "failure"]
 
 Count = Annotated[int, Field(gt=0, le=10_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -303,7 +308,19 @@ class Stage(Spec):
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = Field(1.0, description="times the run's")
 
 
-class TrainingSpec(Spec):
+class Watch(Spec):
+    """How a run is looked at while it is trained. It decides no number of the model, so it is no part of a run's identity."""
+
+    evaluate_every: Count = Field(100, description="steps")
+    evaluation_tokens: Count = Field(
+        10_240,
+        description="of the fixed validation slice that curves follow, counted in bytes (of a recall task, in characters) and "
+        "rounded up to 1,024: the same text for every tokenizer",
+    )
+    log_every: Count = Field(10, description="steps")
+
+
+class TrainingSpec(Watch):
     """How a model is trained. One step is `batch_size` sequences, in `grad_accumulation` equal parts."""
 
     steps: Count
@@ -331,13 +348,6 @@ class TrainingSpec(Spec):
     epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
-    evaluate_every: Count = Field(100, description="steps")
-    evaluation_tokens: Count = Field(
-        10_240,
-        description="of the fixed validation slice that curves follow, counted in bytes (of a recall task, in characters) and "
-        "rounded up to 1,024: the same text for every tokenizer",
-    )
-    log_every: Count = Field(10, description="steps")
     parts: dict[Part, PartTraining] = {}
     branch_drop: BranchDrop | None = None
     auxiliary: AuxiliaryLosses | None = None
@@ -434,8 +444,11 @@ class RunSpec(Spec):
         return own + sum(run.tokens for run in self.pretraining().values())
 
     def canonical_json(self) -> str:
-        """The text that the identity is the hash of: sorted keys, no spaces, defaults left out."""
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+        """The text that the identity is the hash of: sorted keys, no spaces, no defaults, nothing of `Watch`."""
+        looks: Any = {"training": set(Watch.model_fields)}
+        return json.dumps(
+            self.model_dump(mode="json", exclude_defaults=True, exclude=looks), sort_keys=True, separators=(",", ":")
+        )
 
     @property
     def sha256(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
@@ -24,12 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
-from gt.spec import CorpusSpec, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec
+from gt.spec import CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# Those of gt/evals that take longer than a held-out loss.
-Evaluation = Literal["long_context", "needle", "generation", "cost", "quantisation"]
 # A part of a specification, as it was written.
 Part = Annotated[Json, WrapValidator(lambda value, check: (check(value), value)[1])]
 
@@ -90,8 +88,9 @@ class StudyFile(Block):
     title: str
     description: str = ""
     baseline: Annotated[Name, Field(description="the variant that the others are compared with")]
-    evaluations: list[Evaluation] = Field([], description="what is measured of every run beside its held-out losses")
+    evaluations: list[Further] = Field([], description="what is measured of every run beside its held-out losses")
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
+    diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
     model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Part = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")

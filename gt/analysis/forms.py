@@ -14,8 +14,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from gt.analysis import evaluations
 from gt.errors import ConfigError
 from gt.explain import validated
-from gt.spec import RunSpec
-from gt.study import Evaluation as Further
+from gt.spec import Further, RunSpec
 from gt.study import Name
 
 if TYPE_CHECKING:

@@ -1,0 +1,366 @@
+"""What the stages hand to each other: plans, and the parts of a run's record, each a frozen type with a schema version.
+
+    Plan        results/studies/<study>/plan.json                  what is to be trained, and how it is looked at
+    Attempt     results/attempts/<run_id>/<attempt>.json           one try to train a run: it is added, never replaced
+    Manifest    results/runs/<run_id>/manifest.json                what came of the training, once it has ended
+    Evaluation  results/runs/<run_id>/evaluations/<name>.json      one thing that was measured of the trained network
+    Probes      results/runs/<run_id>/probes.json                  what was measured inside of it
+    Failure     results/runs/<run_id>/failure.json                 why the last attempt ended without a record
+
+Their JSON schemas are in `workflow/schemas/`, generated from here. What is unknown is null, and says why. Documents of an
+earlier schema are read through `gt.migration`; those of a later one are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from gt.errors import ConfigError
+from gt.explain import NAME_PATTERN, validated
+from gt.records import EVALUATIONS, MANIFEST, PROBES, read_json, read_sealed, write_sealed
+from gt.spec import CorpusSpec, Diverged, Further, RunSpec, TokenizerSpec
+
+SCHEMA: Literal[2] = 2
+
+Kind = TypeVar("Kind", bound="Artefact")
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
+FileName = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$")]
+Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A run's label, which becomes the name of a folder, and the first digits of the sum of its specification.
+RUN_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.,+-]{0,200}-[0-9a-f]{10}$"
+RunId = Annotated[str, Field(pattern=RUN_ID)]
+ATTEMPT_ID = r"^\d{8}T\d{6}Z-[0-9a-f]{16}$"
+AttemptId = Annotated[str, Field(pattern=ATTEMPT_ID, description="when it started, and 16 hex digits")]
+# Module, or "plugin:<distribution>" -> a sum of what the run used of it, or the version; see gt.fingerprint.
+Code = dict[str, str]
+
+
+def _number(key: Any) -> Any:
+    """A key of a JSON object that stands for a whole number."""
+    return int(key) if isinstance(key, str) and re.fullmatch(r"0|[1-9]\d{0,9}", key) else key
+
+
+def _time(value: Any) -> Any:
+    """ISO 8601, as JSON has it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return value
+
+
+def _to_the_second(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(microsecond=0)
+
+
+Number = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
+Time = Annotated[
+    AwareDatetime, BeforeValidator(_time), AfterValidator(lambda time: time.astimezone(UTC).replace(microsecond=0))
+]
+
+
+class Part(BaseModel):
+    """Frozen, strict about types, refuses unknown keys and numbers that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Artefact(Part):
+    """A file that a stage writes."""
+
+    what: ClassVar[str]
+    schema_version: Literal[2] = SCHEMA
+
+
+class Cell(Part):
+    """A variant on a corpus with a tokenizer, and its runs, one a seed."""
+
+    id: FileName = Field(description="unique in the study")
+    variant: Name
+    corpus: FileName
+    tokenizer: FileName
+    factors: dict[str, Any] = Field(description="dotted path of a run specification -> the cell's value")
+    runs: Annotated[dict[Number, RunId], Field(min_length=1)] = Field(description="seed -> run")
+
+
+class Plan(Artefact):
+    """All that a study asks for. Published, it also says when each run was first begun."""
+
+    what = "a plan"
+    study: Name
+    title: str
+    description: str
+    baseline: Name = Field(description="the variant that the others are compared with")
+    evaluations: list[Further] = Field(description="what is measured of every run beside its held-out losses")
+    dollars_per_hour: Annotated[float, Field(gt=0)] = Field(description="price of the device")
+    diverged: Diverged | None = Field(None, description="how a diverged run counts where a claim does not say")
+    tokens: Count = Field(description="that all runs train on")
+    cells: Annotated[list[Cell], Field(min_length=1)]
+    runs: Annotated[dict[str, RunSpec], Field(min_length=1)]
+    corpora: dict[str, CorpusSpec]
+    tokenizers: dict[str, TokenizerSpec]
+    corpus_files: dict[str, str] = Field(description="a user's own text: corpus -> path")
+    started: dict[str, Time] = Field({}, description="run -> the first start that is known of, also of attempts that are gone")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Plan:
+        ids = [cell.id for cell in self.cells]
+        if doubled := next((own for own in ids if ids.count(own) > 1), None):
+            raise ValueError(f"cells: {doubled!r} stands there twice")
+        if self.baseline not in (variants := {cell.variant for cell in self.cells}):
+            raise ValueError(f"baseline: no cell is called {self.baseline!r}. There are: {', '.join(sorted(variants))}")
+        for run_id, spec in self.runs.items():
+            if not re.fullmatch(RUN_ID, run_id):
+                raise ValueError(f"runs: {run_id!r} is no id of a run")
+            if not run_id.endswith(f"-{spec.sha256[:10]}"):
+                raise ValueError(f"runs: {run_id!r} is the id of another specification, whose sum is {spec.sha256[:10]}")
+        placed = set()
+        for cell in self.cells:
+            for seed, run_id in cell.runs.items():
+                placed.add(run_id)
+                if run_id not in self.runs:
+                    raise ValueError(f"cells: {cell.id}: run {run_id!r} is not among the plan's runs")
+                if self.runs[run_id].seed != seed:
+                    raise ValueError(f"cells: {cell.id}: run {run_id!r} is of another seed than {seed}")
+        if left := next((run_id for run_id in self.runs if run_id not in placed), None):
+            raise ValueError(f"runs: {left!r} is in no cell")
+        if stranger := next((run_id for run_id in self.started if run_id not in self.runs), None):
+            raise ValueError(f"started: {stranger!r} is not among the plan's runs")
+        return self
+
+    def spec(self, cell: Cell) -> RunSpec:
+        """The specification of a cell's first run; those of the others differ from it in the seed alone."""
+        return self.runs[next(iter(cell.runs.values()))]
+
+
+class Usage(Part):
+    """What a run took of a device, as its share: docs/accounting.md has the rule. What cannot be known is null."""
+
+    device_seconds: Seconds | None = Field(description="seconds of the device")
+    energy_joules: Seconds | None = Field(description="joules that the device drew meanwhile")
+    peak_memory_bytes: Count | None = Field(description="bytes, at most at any time")
+    unknown: dict[str, str] = Field({}, description="why each of these is null")
+
+    @model_validator(mode="after")
+    def _reasons(self) -> Usage:
+        measures = ("device_seconds", "energy_joules", "peak_memory_bytes")
+        if wrong := [name for name in measures if (getattr(self, name) is None) != (name in self.unknown)]:
+            raise ValueError(f"unknown must say why of what is null, and of nothing else: {wrong[0]}")
+        return self
+
+    @classmethod
+    def nothing(cls, why: str) -> Usage:
+        """Of which nothing is known."""
+        names = ("device_seconds", "energy_joules", "peak_memory_bytes")
+        return cls(device_seconds=None, energy_joules=None, peak_memory_bytes=None, unknown=dict.fromkeys(names, why))
+
+
+class Attempt(Artefact):
+    """One try to train a run, written when it starts and again when it ends; one that was killed has no end."""
+
+    what = "an attempt"
+    id: AttemptId
+    run_id: RunId
+    started: Time
+    ended: Time | None
+    outcome: Literal["completed", "diverged", "failed"] | None = Field(description="null: it is under way, or was killed")
+    error: str | None = Field(description="of one that failed")
+    host: str
+    process: Count = Field(description="its number on the host")
+    device: str
+    gpu: str | None = Field(description="its number or UUID, as CUDA_VISIBLE_DEVICES has it")
+    versions: dict[str, str] = Field(description="of Python and of packages")
+    git_commit: str | None = Field(description="null: the code is in no repository")
+    modified: list[str] | None = Field(
+        description="files of the code, gt or a plug-in, that this commit does not hold as they were, also such that git does"
+        " not know; null: the code is in no repository"
+    )
+    code: Code
+    resumed_at: Count | None = Field(description="step of the checkpoint that it went on from")
+    usage: Usage
+
+
+class File(Part):
+    """Of a record."""
+
+    bytes: Count
+    sha256: Sum
+
+
+class Manifest(Artefact):
+    """What came of a run's training. Written last, so that a record which has one is whole."""
+
+    what = "a manifest"
+    run_id: RunId
+    status: Literal["completed", "diverged"]
+    steps_completed: Count
+    data_sha256: str | None
+    vocab_size: Count | None
+    code: Code
+    versions: dict[str, str]
+    git_commit: str | None
+    modified: list[str] | None = Field(description="see Attempt; of the first schema ['?'] where any file was modified")
+    attempts: list[AttemptId] = Field(description="that it took, the first first; one goes on from another's checkpoint")
+    resumed_from: list[Count] = Field(description="steps at which attempts went on")
+    device: str | None
+    gpu: str | None
+    threads: Count | None
+    engine: str | None
+    compiled: bool | None
+    processes: Annotated[int, Field(gt=0)] = Field(description="that shared each batch")
+    backend: dict[str, str] = Field(description="operation and state of a head -> what computed it")
+    stacked: Annotated[int, Field(gt=0)] = Field(description="runs that one launch served")
+    cohorts: Annotated[int, Field(gt=0)] = Field(description="stacks of this process on the device at once, at most")
+    started: Time = Field(description="of the first of its attempts")
+    finished: Time
+    seconds: Seconds = Field(description="of training, over all attempts, whoever else was on the device")
+    tokens: Count
+    tokens_per_second: Seconds = Field(description="of the last attempt, whoever else was on the device")
+    usage: Usage = Field(description="over all attempts")
+    n_params: Count
+    n_params_non_embedding: Count
+    state_size: Count = Field(description="floats of a sequence's state")
+    flops_per_token: Annotated[int, Field(gt=0, lt=2**63)]
+    files: dict[str, File] = Field(description="of the others that training wrote; {} in the first schema")
+
+
+class Split(Part):
+    """Held-out losses of a split; what is not finite, or cannot be counted, is null."""
+
+    model_config = ConfigDict(extra="allow")
+    loss: float | None = Field(None, description="nats a token")
+    bits_per_byte: float | None = None
+    perplexity: Annotated[float, Field(gt=0)] | None = Field(None, description="of a token")
+    tokens: Count | None = None
+    bytes: Count | None = None
+
+
+class Line(Part):
+    """The loss of an n-gram model."""
+
+    model_config = ConfigDict(extra="allow")
+    bits_per_byte: float
+
+
+class Evaluation(Artefact):
+    """One thing that was measured of a trained network. The value is null of a run that diverged, and where the corpus
+    has nothing to measure it on.
+    """
+
+    what = "an evaluation"
+    name: Annotated[str, Field(pattern=r"^[a-z_]+(-\d+)?$", description="also of its file")]
+    run_id: RunId
+    weights: Sum | None = Field(description="sha256 of the weights that it is of; null in the first schema")
+    code: Code
+    settings: dict[str, int | float | str | list[int] | None] = Field(description="what was chosen for it")
+    measured: Time | None
+    device: str | None
+    value: dict[str, Any] | None
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Evaluation:
+        if self.name == HELD_OUT and self.value is not None:
+            HeldOut.model_validate(self.value)
+        return self
+
+
+class HeldOut(Part):
+    """The value of the evaluation that every run has."""
+
+    splits: dict[Literal["val", "test"], Split]
+    ngram: dict[str, Line] = Field({}, description="of n-gram models on the same text")
+
+
+HELD_OUT = "held_out"
+
+
+class Measure(Part):
+    """A number of a network, or null where it has none, and of its layers."""
+
+    value: float | None
+    layers: dict[Number, float | None]
+
+
+class Probes(Artefact):
+    """What was measured inside a trained network, by the names of `gt.probes.metrics`; nothing of a run that diverged."""
+
+    what = "probes"
+    run_id: RunId
+    weights: Sum | None = Field(description="sha256 of the weights that they are of; null in the first schema")
+    code: Code
+    measured: Time | None
+    device: str | None
+    measures: dict[str, Measure]
+
+
+class Failure(Artefact):
+    """Why the last attempt ended without a record."""
+
+    what = "a failure"
+    error: str
+
+
+KINDS = (Plan, Attempt, Manifest, Evaluation, Probes, Failure)
+
+
+def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
+    """A document as what it should be. ConfigError, which names the source, for another form or a later schema."""
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise ConfigError(f"{source}: {kind.what} of schema {version}, and this version of gt reads those up to {SCHEMA}.")
+    try:
+        return validated(kind, document, source)
+    except ConfigError as error:
+        raise ConfigError(str(error).partition("\n")[0]) from None
+
+
+def read_plan(path: Path) -> Plan:
+    """ConfigError where it is missing or none."""
+    return parsed(Plan, read_json(path), path)
+
+
+def read_manifest(run: Path) -> Manifest:
+    """Of a run's record. ConfigError where it is missing, damaged or none."""
+    return parsed(Manifest, read_sealed(run / MANIFEST), run / MANIFEST)
+
+
+def read_evaluation(run: Path, name: str) -> Evaluation:
+    """One of a run's record. ConfigError where it is missing, damaged or none."""
+    path = evaluation_file(run, name)
+    found = parsed(Evaluation, read_sealed(path), path)
+    if found.name != name:
+        raise ConfigError(f"{path}: is the evaluation {found.name!r}.")
+    return found
+
+
+def read_evaluations(run: Path) -> dict[str, Evaluation]:
+    """All of a run's record, by their names."""
+    return {file.stem: read_evaluation(run, file.stem) for file in sorted((run / EVALUATIONS).glob("*.json"))}
+
+
+def read_probes(run: Path) -> Probes:
+    """Of a run's record. ConfigError where they are missing, damaged or none."""
+    return parsed(Probes, read_sealed(run / PROBES), run / PROBES)
+
+
+def evaluation_file(run: Path, name: str) -> Path:
+    """Where an evaluation of a run is."""
+    return run / EVALUATIONS / f"{name}.json"
+
+
+def write(path: Path, artefact: Artefact) -> None:
+    """Write an artefact whole or not at all, with the sum of its content."""
+    write_sealed(path, artefact.model_dump(mode="json"))
+
+
+def now() -> datetime:
+    """The time, to the second, as artefacts have it."""
+    return _to_the_second(datetime.now(UTC))
