@@ -22,8 +22,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from gt.errors import ConfigError
 from gt.explain import NAME_PATTERN, validated
-from gt.records import EVALUATIONS, MANIFEST, PROBES, read_json, read_sealed, write_sealed
-from gt.spec import CorpusSpec, Diverged, Further, RunSpec, TokenizerSpec
+from gt.records import EVALUATIONS, MANIFEST, PROBES, check_file, read_json, read_sealed, write_sealed
+from gt.spec import CorpusSpec, Diverged, Further, RunSpec, TokenizerSpec, Watch
 
 SCHEMA: Literal[2] = 2
 
@@ -202,6 +202,7 @@ class Manifest(Artefact):
     run_id: RunId
     status: Literal["completed", "diverged"]
     steps_completed: Count
+    watch: Watch = Field(description="how its curves were followed; a study may ask for another way")
     data_sha256: str | None
     vocab_size: Count | None
     code: Code
@@ -250,6 +251,10 @@ class Line(Part):
     bits_per_byte: float
 
 
+# The evaluation that every run has, and, with a number of tokens, the one of a slice that its curves did not follow.
+HELD_OUT, VALIDATION = "held_out", "validation"
+
+
 class Evaluation(Artefact):
     """One thing that was measured of a trained network. The value is null of a run that diverged, and where the corpus
     has nothing to measure it on.
@@ -277,9 +282,6 @@ class HeldOut(Part):
 
     splits: dict[Literal["val", "test"], Split]
     ngram: dict[str, Line] = Field({}, description="of n-gram models on the same text")
-
-
-HELD_OUT = "held_out"
 
 
 class Measure(Part):
@@ -349,6 +351,11 @@ def read_evaluations(run: Path) -> dict[str, Evaluation]:
 def read_probes(run: Path) -> Probes:
     """Of a run's record. ConfigError where they are missing, damaged or none."""
     return parsed(Probes, read_sealed(run / PROBES), run / PROBES)
+
+
+def check(manifest: Manifest, path: Path) -> None:
+    """ConfigError where a file of a record is missing, or not the one that the record's manifest has the size and sum of."""
+    check_file(path, manifest.model_dump())
 
 
 def evaluation_file(run: Path, name: str) -> Path:

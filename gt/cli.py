@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gt import __version__
 from gt.errors import ConfigError, nearest
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from gt.training.loop import Settings
+
+Entry = TypeVar("Entry")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,7 +83,9 @@ def parser() -> argparse.ArgumentParser:
     tokenize_ = command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
     train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
-    evaluate_.add_argument("--further", nargs="*", default=[], metavar="NAME", help="what takes longer: see config/README.md")
+    evaluate_.add_argument(
+        "--evaluations", nargs="*", metavar="NAME", help="see config/README.md; by default held-out losses, and a task's recall"
+    )
     probe_ = command(probe, run="folder of the record", data="folder of tokens")
     sample_ = command(sample)
     sample_.add_argument("run", type=Path, help="results/runs/<run_id>, or the run_id of a record there")
@@ -201,20 +205,18 @@ def plan(options: argparse.Namespace) -> None:
     result = checked_plan(options.study, options.out)
     with atomic_write(options.out) as temporary:
         temporary.write_text(dumps(result), encoding="utf-8")
-    print(
-        f"{result['study']}: {len(result['cells'])} cells, {len(result['runs'])} runs, {result['tokens']:,} tokens to train on"
-    )
+    print(f"{result.study}: {len(result.cells)} cells, {len(result.runs)} runs, {result.tokens:,} tokens to train on")
 
 
 def corpus(options: argparse.Namespace) -> None:
     """Fetch a corpus and cut it into its splits."""
     from gt import made
+    from gt.artefacts import read_plan
     from gt.data.corpora import prepare
-    from gt.spec import CorpusSpec
 
-    plan = _plan(options.plan)
-    spec = CorpusSpec.model_validate(_entry(plan, "corpora", options.corpus))
-    path = plan["corpus_files"].get(options.corpus)
+    plan = read_plan(options.plan)
+    spec = _entry(plan.study, "corpora", plan.corpora, options.corpus)
+    path = plan.corpus_files.get(options.corpus)
     with made.noted(options.note, made.of_corpus(options.corpus), options.out, *made.SPLITS):
         prepare(spec, options.out, Path(path) if path else None)
     print(f"{options.corpus}: {options.out}")
@@ -223,13 +225,13 @@ def corpus(options: argparse.Namespace) -> None:
 def tokenize(options: argparse.Namespace) -> None:
     """Fit a tokenizer on the train split, encode all splits, and measure the n-gram lines."""
     from gt import made
+    from gt.artefacts import read_plan
     from gt.data import ngram, tokenizers
     from gt.data.fit import check_tokens
     from gt.records import read_json
-    from gt.spec import TokenizerSpec
 
-    plan = _plan(options.plan)
-    spec = TokenizerSpec.model_validate(_entry(plan, "tokenizers", options.tokenizer))
+    plan = read_plan(options.plan)
+    spec = _entry(plan.study, "tokenizers", plan.tokenizers, options.tokenizer)
     try:
         with made.noted(options.note, made.of_tokens(options.corpus, options.tokenizer), options.out, *made.TOKENS):
             tokenizers.prepare(options.corpus, spec, options.out)
@@ -248,16 +250,17 @@ def tokenize(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> None:
     """Train one run of a plan, from its checkpoint if it was killed; or fetch it, if a pack has trained it."""
     from gt import stage
-    from gt.records import EVALUATION, PROBES, RECORD, read_json
-    from gt.spec import RunSpec
+    from gt.artefacts import read_manifest, read_plan
+    from gt.records import FAILURE, RECORD, measurements
 
-    spec = RunSpec.model_validate(_entry(_plan(options.plan), "runs", options.run))
-    failure = options.out / "failure.json"
-    for earlier in (failure, options.out / EVALUATION, options.out / PROBES):  # what they are of will be no more
-        earlier.unlink(missing_ok=True)
+    plan = read_plan(options.plan)
+    spec = _entry(plan.study, "runs", plan.runs, options.run)
+    failure = options.out / FAILURE
+    for earlier in (FAILURE, *measurements(options.out)):  # what they are of will be no more
+        (options.out / earlier).unlink(missing_ok=True)
     if options.staged is not None and stage.is_trained(options.staged, spec, options.data):
         stage.bring(options.staged, options.out, *RECORD)
-        print(f"{options.run}: {read_json(options.out / 'manifest.json')['status']}, in a pack")
+        print(f"{options.run}: {read_manifest(options.out).status}, in a pack")
         return
     if options.staged is not None:
         shutil.rmtree(options.staged, ignore_errors=True)
@@ -276,14 +279,17 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a trained run on held-out text; or fetch what a pack has measured."""
     from gt import stage
-    from gt.records import EVALUATION
+    from gt.artefacts import evaluation_file
+    from gt.spec import recorded_spec
 
-    if not _fetched(options, EVALUATION, lambda staged: stage.is_evaluated(staged, options.further)):
+    names = options.evaluations or stage.evaluations(recorded_spec(options.run), [], [])
+    files = [evaluation_file(options.run, name) for name in names]
+    if not _fetched(options, files, lambda staged: stage.is_evaluated(staged, names)):
         device = _device(options)
         from gt.evals.evaluation import evaluate
 
-        evaluate(options.run, options.data, device, options.further)
-    print(f"{options.run / EVALUATION}")
+        evaluate(options.run, options.data, device, names)
+    print("\n".join(map(str, files)))
 
 
 def probe(options: argparse.Namespace) -> None:
@@ -291,7 +297,7 @@ def probe(options: argparse.Namespace) -> None:
     from gt import stage
     from gt.records import PROBES
 
-    if not _fetched(options, PROBES, stage.is_probed):
+    if not _fetched(options, [options.run / PROBES], stage.is_probed):
         device = _device(options)
         from gt.probes.probe import probe
 
@@ -328,22 +334,30 @@ def pack(options: argparse.Namespace) -> None:
     import time
 
     from gt import stage
+    from gt.artefacts import read_plan
     from gt.records import write_json
-    from gt.spec import RunSpec
+    from gt.spec import recorded_spec
 
-    plans = [_plan(path) for path in options.plans]
-    known = {"study": " or ".join(p["study"] for p in plans), "runs": {k: v for p in plans for k, v in p["runs"].items()}}
-    specs = {run: RunSpec.model_validate(_entry(known, "runs", run)) for run in options.run}
-    further = {run: sorted({name for p in plans if run in p["runs"] for name in p["evaluations"]}) for run in specs}
+    plans = [read_plan(path) for path in options.plans]
+    known = {run for plan in plans for run in plan.runs}
+    for run in options.run:
+        _entry(" or ".join(plan.study for plan in plans), "runs", dict.fromkeys(known), run)
+    looks = {run: [plan.runs[run] for plan in plans if run in plan.runs] for run in options.run}
+    specs = {run: own[0] for run, own in looks.items()}
+    further = {run: {name for plan in plans if run in plan.runs for name in plan.evaluations} for run in specs}
     records = {run: options.staged / run for run in specs}
-    whole = {run for run, spec in specs.items() if not stage.outdated(options.runs / run, spec, options.data, further[run])}
+
+    def evaluations(run: str) -> list[str]:
+        return stage.evaluations(recorded_spec(records[run]), looks[run], further[run])
+
+    whole = {run for run in specs if not stage.outdated(options.runs / run, looks[run], options.data, further[run])}
     became = {
         run: "kept"
         for run, spec in specs.items()
         if run in whole or stage.set_aside(options.runs / run, records[run], spec, options.data)
     }
-    measured = {run for run in became if stage.is_evaluated(records[run], further[run]) and stage.is_probed(records[run])}
-    todo = became.keys() - whole - measured
+    staged = became.keys() - whole
+    todo = {run for run in staged if not (stage.is_evaluated(records[run], evaluations(run)) and stage.is_probed(records[run]))}
     seconds = dict.fromkeys(("train", "evaluate", "probe"), 0.0)
     if todo or len(became) < len(specs):
         settings = _settings(options)
@@ -352,7 +366,7 @@ def pack(options: argparse.Namespace) -> None:
         from gt.training.packs import train_pack
 
         with measuring(min(options.measuring, len(specs)), settings.device, options.threads) as hand:
-            results = {run: hand(records[run], options.data, settings.device, further[run]) for run in sorted(todo)}
+            results = {run: hand(records[run], options.data, settings.device, evaluations(run)) for run in sorted(todo)}
             start = time.perf_counter()
             jobs = [Job(spec, options.data, records[run]) for run, spec in specs.items()]
             for job, status in train_pack(jobs, set(became), options.checkpoints, settings):
@@ -360,7 +374,7 @@ def pack(options: argparse.Namespace) -> None:
                 became[run] = status
                 print(f"{run}: {status}", flush=True)
                 if status != "failed":
-                    results[run] = hand(records[run], options.data, settings.device, further[run])
+                    results[run] = hand(records[run], options.data, settings.device, evaluations(run))
             seconds["train"] = time.perf_counter() - start
             for result in results.values():
                 try:
@@ -375,12 +389,13 @@ def pack(options: argparse.Namespace) -> None:
 def track(options: argparse.Namespace) -> None:
     """Bring MLflow up to date with the run records. Doing it twice adds nothing."""
     from gt import made
+    from gt.artefacts import read_plan
     from gt.records import write_json
     from gt.tracking import sync
 
     folder, *written = (options.out.parent, options.out.name) if options.out else (options.runs,)
     with made.noted(options.note, made.of_tracking(options.plan, options.runs, options.uri), folder, *written):
-        counts = sync(_plan(options.plan), options.runs, options.uri)
+        counts = sync(read_plan(options.plan), options.runs, options.uri)
         if options.out:
             write_json(options.out, counts)
         else:
@@ -391,9 +406,10 @@ def aggregate(options: argparse.Namespace) -> None:
     """Put the records of a study together: runs, cells, contrasts, curves."""
     from gt import made
     from gt.analysis.aggregate import aggregate
+    from gt.artefacts import read_plan
 
     with made.noted(options.note, made.of_tables(options.plan, options.runs), options.out, *made.TABLES):
-        aggregate(_plan(options.plan), options.runs, options.out)
+        aggregate(read_plan(options.plan), options.runs, options.out)
 
 
 def figures(options: argparse.Namespace) -> None:
@@ -427,9 +443,10 @@ def summary(options: argparse.Namespace) -> None:
 
 def publish(options: argparse.Namespace) -> None:
     """Keep a study's small records with the code, and the report that they give."""
+    from gt.artefacts import read_plan
     from gt.publish import publish
 
-    publish(_plan(options.plan), options.runs, options.out, options.templates)
+    publish(read_plan(options.plan), options.runs, options.out, options.templates)
     print(f"{options.out / 'report.html'}")
 
 
@@ -554,9 +571,9 @@ def match(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Train the run of a record again and compare: to the last bit, or to rounding where the arithmetic is another."""
-    from gt.records import MANIFEST, read_sealed
+    from gt.artefacts import read_manifest
 
-    options.threads = options.threads or read_sealed(options.run / MANIFEST).get("threads", 1)
+    options.threads = options.threads or read_manifest(options.run).threads or 1
     device = _device(options)
     from gt.verify import verify
 
@@ -663,17 +680,10 @@ def _judged(options: argparse.Namespace) -> list[Path]:
     return list({file.parent.name: file.parent for place in places for file in sorted(place.glob("*/claims.json"))}.values())
 
 
-def _plan(path: Path) -> dict[str, Any]:
-    from gt.records import read_json
-
-    result: dict[str, Any] = read_json(path)
-    return result
-
-
-def _entry(plan: dict[str, Any], kind: str, name: str) -> Any:
-    if name not in plan[kind]:
-        raise ConfigError(f"the plan of {plan['study']} has no {name!r} among its {kind}." + nearest(name, plan[kind]))
-    return plan[kind][name]
+def _entry(study: str, kind: str, entries: dict[str, Entry], name: str) -> Entry:
+    if name not in entries:
+        raise ConfigError(f"the plan of {study} has no {name!r} among its {kind}." + nearest(name, entries))
+    return entries[name]
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -700,16 +710,17 @@ def _device(options: argparse.Namespace) -> torch.device:
     return torch.device(f"cuda:{local_rank or 0}" if has_gpu and options.device != "cpu" else "cpu")
 
 
-def _fetched(options: argparse.Namespace, name: str, is_there: Callable[[Path], bool]) -> bool:
-    """Whether a pack has left this measurement of a run, which is then with its record; what it has left is given up."""
+def _fetched(options: argparse.Namespace, files: list[Path], is_there: Callable[[Path], bool]) -> bool:
+    """Whether a pack has left these measurements of a run, which are then with its record; what it has left is given up."""
     from gt import stage
 
     if options.staged is None:
         return False
+    names = [file.relative_to(options.run).as_posix() for file in files]
     found = is_there(options.staged)
     if found:
-        stage.bring(options.staged, options.run, name)
-    stage.release(options.staged, name)
+        stage.bring(options.staged, options.run, *names)
+    stage.release(options.staged, *names)
     return found
 
 

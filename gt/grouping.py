@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from gt.artefacts import Plan
 from gt.spec import RunSpec
 
 Json = dict[str, Any]
@@ -38,17 +39,21 @@ def cohort_key(spec: RunSpec) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def packs(plans: Iterable[Json], size: int) -> dict[str, list[str]]:
+def packs(plans: Iterable[Plan], size: int) -> dict[str, list[str]]:
     """The runs of some plans in packs of at most `size` that are trained on the same data: name -> run ids.
 
-    Runs of one cohort stand together. A name contains a hash of its runs, so a pack of other runs is another pack.
+    Runs of one cohort stand together. A run is looked at as the first plan that has it says. A name contains a hash of its
+    runs, so a pack of other runs is another pack.
     """
-    places: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    known: set[str] = set()
+    places: dict[tuple[str, str], dict[str, list[str]]] = {}
     for plan in plans:
-        for run_id, document in plan["runs"].items():
-            spec = RunSpec.model_validate(document)
-            place = places.setdefault((spec.corpus.id, spec.tokenizer.id), {})
-            place.setdefault(cohort_key(spec), {})[run_id] = None
+        for run_id, spec in plan.runs.items():
+            # Another study may look at the same run in another way.
+            if run_id not in known:
+                known.add(run_id)
+                place = places.setdefault((spec.corpus.id, spec.tokenizer.id), {})
+                place.setdefault(cohort_key(spec), []).append(run_id)
     result = {}
     for (corpus, tokenizer), groups in places.items():
         runs = [run_id for group in groups.values() for run_id in group]

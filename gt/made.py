@@ -19,7 +19,7 @@ from typing import Any
 
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
-from gt.records import EVALUATION, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.records import FAILURE, MANIFEST, file_sha256, file_sums, measurements, read_json, write_json
 from gt.tracking_store import database_file
 
 # The code of each stage.
@@ -45,7 +45,7 @@ CORPUS = "corpus.json"
 # Bytes above which a file is known by its size; its sum is checked where it is read.
 LARGE = 1 << 24
 # What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.
-OF_RUN = ("manifest.json", "failure.json", EVALUATION, PROBES)
+OF_RUN = (MANIFEST, FAILURE)
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def is_whole_database(file: Path) -> bool:
 
 def _records(plan: Path, runs: Path) -> list[Path]:
     document: dict[str, Any] = read_json(plan)
-    return [runs / run / name for run in document["runs"] for name in OF_RUN]
+    return [runs / run / name for run in document["runs"] for name in (*OF_RUN, *measurements(runs / run))]
 
 
 def _tables(study: Path) -> list[Path]:

@@ -24,11 +24,13 @@ Seconds = dict[str, float]
 Hand = Callable[[Path, Path, torch.device, Sequence[str]], Callable[[], Seconds]]
 
 
-def measure(record: Path, data: Path, device: torch.device, further: Sequence[str]) -> Seconds:
-    """Evaluate and probe a trained record, if this version of the code has not yet. Returns how long each took."""
+def measure(record: Path, data: Path, device: torch.device, names: Sequence[str]) -> Seconds:
+    """Evaluate a trained record, and probe it, if this version of the code has not yet. Returns how long each took.
+
+    names: of the evaluations.
+    """
     start = time.perf_counter()
-    if not stage.is_evaluated(record, further):
-        evaluate(record, data, device, further)
+    evaluate(record, data, device, names)
     evaluated = time.perf_counter()
     if not stage.is_probed(record):
         probe(record, data, device)
@@ -50,11 +52,11 @@ def measuring(jobs: int, device: torch.device, threads: int) -> Iterator[Hand]:
         return
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (device, threads))
 
-    def beside(record: Path, data: Path, device: torch.device, further: Sequence[str]) -> Callable[[], Seconds]:
+    def beside(record: Path, data: Path, device: torch.device, names: Sequence[str]) -> Callable[[], Seconds]:
         try:
-            return pool.submit(measure, record, data, device, further).result
+            return pool.submit(measure, record, data, device, names).result
         except BrokenExecutor:  # one of them was killed
-            return here(record, data, device, further)
+            return here(record, data, device, names)
 
     try:
         for _ in range(jobs):

@@ -10,12 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from gt.artefacts import Plan
 from gt.errors import ConfigError
 from gt.tracking_store import check_uri
 
-Json = dict[str, Any]
 RESULTS, LOGS = Path("results"), Path("logs")
 # Bytes that a file's name may have beside a run's or study's, as `.jsonl` of its benchmark.
 ROOM = 16
@@ -23,7 +22,7 @@ ROOM = 16
 BYTES_PER_LAYER = 4 * 4
 
 
-def check(plans: Iterable[Json], device: str, uri: str, gpus: int | None) -> None:
+def check(plans: Iterable[Plan], device: str, uri: str, gpus: int | None) -> None:
     """ConfigError where the jobs of these plans would end with one.
 
     gpus: how many this machine has; None where the jobs run on others.
@@ -53,27 +52,27 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be written into ({error.strerror}).") from None
 
 
-def check_names(plan: Json) -> None:
+def check_names(plan: Plan) -> None:
     """ConfigError where a name of a plan, which becomes that of a file, is longer than the file system allows."""
     allowed = os.pathconf(_nearest(RESULTS), "PC_NAME_MAX") - ROOM
     for kind in ("runs", "corpora", "tokenizers"):
-        for name in plan[kind]:
+        for name in getattr(plan, kind):
             if (length := len(os.fsencode(name))) > allowed:
                 raise ConfigError(
-                    f"study {plan['study']}: the name {name!r} of one of its {kind} has {length} bytes. Allowed:"
+                    f"study {plan.study}: the name {name!r} of one of its {kind} has {length} bytes. Allowed:"
                     f" {allowed}, as it is a folder's; shorten the variant's `label`, or the corpus's or factors' names."
                 )
 
 
-def check_space(plans: Iterable[Json]) -> None:
+def check_space(plans: Iterable[Plan]) -> None:
     """ConfigError where the weights of the runs that have no record yet, at their least, do not fit on the disk."""
     missing = {
-        run: spec["model"]
+        run: spec.model
         for plan in plans
-        for run, spec in plan["runs"].items()
+        for run, spec in plan.runs.items()
         if not (RESULTS / "runs" / run / "model.safetensors").exists()
     }
-    needed = sum(BYTES_PER_LAYER * model["n_layer"] * model["d_model"] ** 2 for model in missing.values())
+    needed = sum(BYTES_PER_LAYER * model.n_layer * model.d_model**2 for model in missing.values())
     free = shutil.disk_usage(_nearest(RESULTS)).free
     if needed > free:
         raise ConfigError(

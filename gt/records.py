@@ -1,10 +1,10 @@
 """Run records and how they are written: whole or not at all, with sums by which a reader can tell that they still are.
 
-`results/runs/<run_id>/` is the only truth about a run: `spec.json`, `manifest.json`, `curves.parquet`,
-`model.safetensors`, then `evaluation.json` and `probes.json`. Tables, MLflow and reports are views of these files.
+`results/runs/<run_id>/` is the only truth about a run: `spec.json`, `manifest.json`, `curves.parquet`, `model.safetensors`,
+then `evaluations/<name>.json` and `probes.json`. Tables, MLflow and reports are views of these files.
 
-The manifest holds the size and the sha256 of each other file that training wrote; manifest, evaluation and probes each end
-with the sha256 of their own content. Records of before there were sums have none: they are read, and not checked.
+The manifest holds the size and the sha256 of each other file that training wrote; it and each measurement end with the sha256
+of their own content. Records of before there were sums have none: they are read, and not checked.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ Json = dict[str, Any]
 # What training writes, the manifest last, so that a record which has one is whole; then what is measured.
 SPEC, CURVES, WEIGHTS, MANIFEST = "spec.json", "curves.parquet", "model.safetensors", "manifest.json"
 RECORD = (SPEC, CURVES, WEIGHTS, MANIFEST)
-EVALUATION = "evaluation.json"
-PROBES = "probes.json"
-# A folder with a file for each thing that was measured of a trained network.
-EVALUATIONS = "evaluations"
+# The folder has a file for each thing that was measured.
+EVALUATIONS, PROBES = "evaluations", "probes.json"
+FAILURE = "failure.json"
 # The keys of a sealed document that its sum stands under, and of the manifest that those of the other files do.
 SUM, FILES = "sha256", "files"
 
@@ -179,6 +178,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def measurements(folder: Path) -> list[str]:
+    """The files of a record, relative to it, that were measured of the trained network."""
+    found = [f"{EVALUATIONS}/{file.name}" for file in sorted((folder / EVALUATIONS).glob("*.json"))]
+    return [*found, PROBES] if (folder / PROBES).exists() else found
+
+
 def damage(folder: Path, full: bool = False) -> str | None:
     """What is wrong with the record of a finished run: the file, and what was expected of it. None where nothing is.
 
@@ -191,9 +196,8 @@ def damage(folder: Path, full: bool = False) -> str | None:
         manifest = read_sealed(folder / MANIFEST)
         for name in RECORD:
             check_file(folder / name, manifest, full)
-        for name in (EVALUATION, PROBES):
-            if (folder / name).exists():
-                read_sealed(folder / name)
+        for name in measurements(folder):
+            read_sealed(folder / name)
     except ConfigError as error:
         return within(folder, error)
     return None

@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 
 from gt import artefacts
 from gt.analysis.claims import Arm, Claim
+from gt.artefacts import Name
 from gt.records import atomic_write
 from gt.spec import RunSpec
-from gt.study import Name, StudyFile, Variant
+from gt.study import StudyFile, Variant
 
 
 def schemas() -> dict[str, dict[str, object]]:

@@ -371,6 +371,11 @@ class TrainingSpec(Watch):
         return self
 
     @property
+    def watch(self) -> Watch:
+        """How the run is looked at."""
+        return Watch(**{name: getattr(self, name) for name in Watch.model_fields})
+
+    @property
     def stages(self) -> list[Stage]:
         """The curriculum, and the remaining steps at the run's own length."""
         remaining = self.steps - sum(stage.steps for stage in self.curriculum)
@@ -443,17 +448,20 @@ class RunSpec(Spec):
         own = self.training.tokens(self.training.steps)
         return own + sum(run.tokens for run in self.pretraining().values())
 
-    def canonical_json(self) -> str:
-        """The text that the identity is the hash of: sorted keys, no spaces, no defaults, nothing of `Watch`."""
-        looks: Any = {"training": set(Watch.model_fields)}
-        return json.dumps(
-            self.model_dump(mode="json", exclude_defaults=True, exclude=looks), sort_keys=True, separators=(",", ":")
-        )
+    def canonical_json(self, looks: bool = False) -> str:
+        """Sorted keys, no spaces, no defaults. looks: with how the run is looked at, which decides no number of it."""
+        left_out: Any = None if looks else {"training": set(Watch.model_fields)}
+        document = self.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+    def sum(self, looks: bool = False) -> str:
+        """The sha256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json(looks).encode()).hexdigest()
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+        """The run's identity."""
+        return self.sum()
 
     @property
     def run_id(self) -> str:

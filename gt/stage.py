@@ -12,72 +12,95 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from gt.artefacts import (
+    HELD_OUT,
+    VALIDATION,
+    Evaluation,
+    Probes,
+    evaluation_file,
+    read_evaluation,
+    read_manifest,
+    read_probes,
+)
 from gt.errors import ConfigError
 from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
-from gt.made import LARGE, content
+from gt.made import LARGE
 from gt.records import (
-    EVALUATION,
     HOST,
     MANIFEST,
     PROBES,
     RECORD,
-    SPEC,
+    WEIGHTS,
     check_file,
+    measurements,
     read_json,
     read_sealed,
     temporary_name,
 )
-from gt.spec import RunSpec
-
-Json = dict[str, Any]
+from gt.spec import RunSpec, recorded_spec
 
 
 def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
-    """Whether a folder holds a whole record of this specification, these tokens and this version of the training code.
+    """Whether a folder holds a whole record of this run, however it was looked at, of these tokens and of this version of the
+    training code.
 
     Tokens that are not there, or not readable, were lost after the training, and are no other ones.
     """
     if not all((record / name).exists() for name in RECORD):
         return False
-    manifest, tokens = read_sealed(record / MANIFEST), data / "tokens.json"
+    manifest, tokens = read_manifest(record), data / "tokens.json"
     return (
-        (not is_document(tokens) or manifest.get("data_sha256") == read_json(tokens).get("sha256"))
-        and manifest.get("code") == {part: fingerprint(part) for part in TRAINING_PARTS}
-        and RunSpec.model_validate(read_json(record / SPEC)) == spec
+        (not is_document(tokens) or manifest.data_sha256 == read_json(tokens).get("sha256"))
+        and manifest.code == {part: fingerprint(part) for part in TRAINING_PARTS}
+        and recorded_spec(record).sha256 == spec.sha256
     )
 
 
-def is_evaluated(record: Path, further: Iterable[str] = ()) -> bool:
-    """Whether a trained record was evaluated by this version of the code, and has what else is asked for."""
-    evaluation = _measured(record, EVALUATION, "evals")
-    return evaluation is not None and set(further) <= set(evaluation.get("evaluations", ()))
+def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[str]) -> list[str]:
+    """All that is to be evaluated of a run: its held-out losses, the recall of a task, and what studies ask for beside.
+
+    trained: as its curves were followed. looks: as each study follows it; where that is on another slice, the end of the curve
+    is measured.
+    """
+    slices = sorted({own.training.evaluation_tokens for own in looks} - {trained.training.evaluation_tokens})
+    task = ["recall"] if trained.corpus.task is not None else []
+    return [HELD_OUT, *task, *sorted(set(further)), *(f"{VALIDATION}-{n}" for n in slices)]
+
+
+def is_evaluated(record: Path, names: Iterable[str]) -> bool:
+    """Whether a trained record has all of these evaluations, by this version of the code."""
+    return all(
+        evaluation_file(record, name).exists() and _is_of(record, read_evaluation(record, name), "evals") for name in names
+    )
 
 
 def is_probed(record: Path) -> bool:
     """Whether a trained record was looked into by this version of the code."""
-    return _measured(record, PROBES, *PROBING_PARTS) is not None
+    return (record / PROBES).exists() and _is_of(record, read_probes(record), *PROBING_PARTS)
 
 
-def _measured(record: Path, name: str, *parts: str) -> Json | None:
-    """A measurement, if it is of this record, not of an earlier one of the run, and of this version of the code."""
-    if not (record / name).exists():
-        return None
-    measured = read_sealed(record / name)
-    is_of_this = measured.get("code") == fingerprint(*parts) and measured.get("manifest") == content(record / MANIFEST)
-    return measured if is_of_this else None
+def _is_of(record: Path, measured: Evaluation | Probes, *parts: str) -> bool:
+    """Whether a measurement is of the weights of this record, not of earlier ones, and of this version of the code."""
+    weights = read_manifest(record).files[WEIGHTS].sha256
+    return measured.weights == weights and measured.code == {part: fingerprint(part) for part in parts}
 
 
-def outdated(record: Path, spec: RunSpec, data: Path, further: Iterable[str]) -> set[str]:
-    """What is to be done of a run, again or at all: train, evaluate, probe. It is missing, damaged, or of something else."""
-    if not _holds(lambda: is_trained(record, spec, data)):
+def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
+    """What is to be done of a run, again or at all: train, evaluate, probe. It is missing, damaged, or of something else.
+
+    looks: the run as each study follows it. further: the evaluations that they ask for.
+    """
+    if not _holds(lambda: is_trained(record, looks[0], data)):
         return {"train", "evaluate", "probe"}
-    current = {"evaluate": lambda: is_evaluated(record, further), "probe": lambda: is_probed(record)}
+    current = {
+        "evaluate": lambda: is_evaluated(record, evaluations(recorded_spec(record), looks, further)),
+        "probe": lambda: is_probed(record),
+    }
     due = {name for name, is_current in current.items() if not _holds(is_current)}
     return {"train", "evaluate", "probe"} if _damaged_training(record, full=bool(due)) else due
 
@@ -95,9 +118,10 @@ def damaged(record: Path) -> list[str]:
 
     Of weights above 16 MiB the sum is checked only where they are to be read.
     """
-    measured = [name for name in (EVALUATION, PROBES) if (record / name).exists() and not is_document(record / name)]
-    is_whole = all((record / name).exists() for name in (EVALUATION, PROBES)) and not measured
-    return [*_damaged_training(record, full=not is_whole), *measured]
+    measured = measurements(record)
+    damaged = [name for name in measured if not is_document(record / name)]
+    is_whole = len(measured) > 1 and PROBES in measured and not damaged
+    return [*_damaged_training(record, full=not is_whole), *damaged]
 
 
 def _damaged_training(record: Path, full: bool) -> list[str]:
@@ -131,8 +155,8 @@ def put_away(record: Path, damaged: Iterable[str], folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         record.rename(target)
         return
-    target.mkdir(parents=True)
     for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (record / name).rename(target / name)
 
 
@@ -140,8 +164,7 @@ def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
     """Have what is finished of a run in `staged`, from its record or from an earlier pack. Returns whether it is trained."""
     if is_trained(record, spec, data):
         shutil.rmtree(staged, ignore_errors=True)
-        measured = [name for name, known in ((EVALUATION, is_evaluated), (PROBES, is_probed)) if known(record)]
-        bring(record, staged, *RECORD, *measured)
+        bring(record, staged, *RECORD, *measurements(record))
         return True
     if is_trained(staged, spec, data):
         return True
@@ -151,8 +174,8 @@ def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
 
 def bring(source: Path, target: Path, *names: str) -> None:
     """Have files in another folder too, each whole or not at all, in this order."""
-    target.mkdir(parents=True, exist_ok=True)
     for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(target / name)
         try:
             os.link(source / name, temporary)
@@ -162,10 +185,11 @@ def bring(source: Path, target: Path, *names: str) -> None:
         temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
 
 
-def release(staged: Path, name: str) -> None:
-    """Give up a measurement that has been fetched, and with the last of them the whole folder."""
-    (staged / name).unlink(missing_ok=True)
-    if not any((staged / other).exists() for other in (EVALUATION, PROBES)):
+def release(staged: Path, *names: str) -> None:
+    """Give up measurements that have been fetched, and with the last of them the whole folder."""
+    for name in names:
+        (staged / name).unlink(missing_ok=True)
+    if not measurements(staged):
         shutil.rmtree(staged, ignore_errors=True)
 
 

@@ -21,12 +21,12 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
+from gt.artefacts import Cell, Name, Plan
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
-from gt.spec import CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec
+from gt.spec import CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A part of a specification, as it was written.
 Part = Annotated[Json, WrapValidator(lambda value, check: (check(value), value)[1])]
@@ -129,13 +129,13 @@ class Study:
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
-    def plan(self) -> Json:
-        """The cells, their runs and all that the workflow needs to know, as JSON. The order is the file's."""
-        cells: dict[str, Json] = {}
+    def plan(self) -> Plan:
+        """The cells, their runs and all that the workflow needs to know. The order is the file's."""
+        cells: dict[str, Cell] = {}
         runs: dict[str, RunSpec] = {}
         excluded: set[int] = set()
         reached: set[Mark] = set()
-        considered: list[Json] = []
+        considered: list[Cell] = []
         for block in self._blocks:
             for cell, specs, document in self._cells(*block):
                 considered.append(cell)
@@ -144,36 +144,36 @@ class Study:
                     continue
                 idle = list(_idle(specs[0]))
                 reached.update(mark for keys, mark in _leaves(document, ()) if not any(keys[: len(own)] == own for own in idle))
-                self.documents[cell["id"]] = document
-                known = cells.setdefault(cell["id"], {**cell, "runs": {}})
-                for spec in specs:
-                    run_id = spec.run_id
-                    if known["runs"].setdefault(str(spec.seed), run_id) != run_id:
-                        keys = self._place_of("variants", block[1])
-                        raise self._refusal(keys, f"two different cells are called {cell['id']!r}; give one a label.")
-                    runs[run_id] = spec
+                self.documents[cell.id] = document
+                known = cells.setdefault(cell.id, cell).runs
+                if any(known.get(seed, run_id) != run_id for seed, run_id in cell.runs.items()):
+                    keys = self._place_of("variants", block[1])
+                    raise self._refusal(keys, f"two different cells are called {cell.id!r}; give one a label.")
+                cells[cell.id] = cell.model_copy(update={"runs": {**known, **cell.runs}})
+                runs |= {spec.run_id: spec for spec in specs}
         self._check_exclusions(considered, excluded)
         if not cells:
             raise self._refusal(("exclude",), "exclude leaves no cell.")
-        if self.file.baseline not in (labels := {cell["variant"] for cell in cells.values()}):
+        if self.file.baseline not in (labels := {cell.variant for cell in cells.values()}):
             raise self._refusal(
                 ("baseline",), f"no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
             )
         self.unread = list(self._unread(reached))
-        return {
-            "study": self.name,
-            "title": self.file.title,
-            "description": self.file.description,
-            "baseline": self.file.baseline,
-            "evaluations": self.file.evaluations,
-            "dollars_per_hour": self.file.dollars_per_hour,
-            "tokens": sum(spec.tokens for spec in runs.values()),
-            "cells": list(cells.values()),
-            "runs": {run_id: spec.model_dump(mode="json") for run_id, spec in runs.items()},
-            "corpora": {s.corpus.id: s.corpus.model_dump(mode="json") for s in runs.values()},
-            "tokenizers": {s.tokenizer.id: s.tokenizer.model_dump(mode="json") for s in runs.values()},
-            "corpus_files": self.corpus_files,
-        }
+        return Plan(
+            study=self.name,
+            title=self.file.title,
+            description=self.file.description,
+            baseline=self.file.baseline,
+            evaluations=self.file.evaluations,
+            dollars_per_hour=self.file.dollars_per_hour,
+            diverged=self.file.diverged,
+            tokens=sum(spec.tokens for spec in runs.values()),
+            cells=list(cells.values()),
+            runs=runs,
+            corpora={spec.corpus.id: spec.corpus for spec in runs.values()},
+            tokenizers={spec.tokenizer.id: spec.tokenizer for spec in runs.values()},
+            corpus_files=self.corpus_files,
+        )
 
     def _refusal(self, keys: Keys, sentence: str, about: str = "") -> ConfigError:
         """An error at a place of the study file."""
@@ -189,7 +189,7 @@ class Study:
             blocks.append((validated(Block, document, self.path, at=("also", i), file=self.document), ("also", i)))
         return blocks
 
-    def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Json, list[RunSpec], Json]]:
+    def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Cell, list[RunSpec], Json]]:
         """Each cell of a block, its runs, and the document that they were made of."""
         places = {name: self._place_of(name, at) for name in Block.model_fields}
         self._check_factors(block, places["factors"])
@@ -227,13 +227,14 @@ class Study:
             if scale:
                 factors = {"scale": scale, **factors}
             suffix = "".join(f".{name}={value}" for name, value in by_short_name(factors).items())
-            cell = {
-                "id": f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}",
-                "variant": label,
-                "corpus": first.corpus.id,
-                "tokenizer": first.tokenizer.id,
-                "factors": factors,
-            }
+            cell = Cell(
+                id=f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}",
+                variant=label,
+                corpus=first.corpus.id,
+                tokenizer=first.tokenizer.id,
+                factors=factors,
+                runs={spec.seed: spec.run_id for spec in specs},
+            )
             yield cell, specs, document
 
     def _place_of(self, name: str, at: Keys) -> Keys:
@@ -253,6 +254,8 @@ class Study:
         for path, values in block.factors.items():
             if path.split(".")[0] == "seed":
                 raise self._refusal((*at, path), "the seed is no factor. Say which under the key seeds.")
+            if path in {f"training.{name}" for name in Watch.model_fields}:
+                raise self._refusal((*at, path), "it only looks at a run, and makes no other one: it is no factor.")
             for value in values:
                 check_keys(RunSpec, nested(path, value, mark_of(self.document, (*at, path))), self.path, at=at)
             if inner := next((other for other in block.factors if other.startswith(f"{path}.")), None):
@@ -308,20 +311,20 @@ class Study:
             self.texts[path] = file_sha256(path)
         return self.texts[path]
 
-    def _excluding(self, cell: Json) -> set[int]:
+    def _excluding(self, cell: Cell) -> set[int]:
         """The rules that leave a cell out, by their numbers."""
-        values = {**cell, **cell["factors"]}
+        values = _said_of(cell)
         return {
             i
             for i, rule in enumerate(self.file.exclude)
             if all(key in values and values[key] == value for key, value in rule.items())
         }
 
-    def _check_exclusions(self, cells: list[Json], used: set[int]) -> None:
+    def _check_exclusions(self, cells: list[Cell], used: set[int]) -> None:
         """ConfigError for a rule that leaves out no cell of any block."""
         values: dict[str, list[Any]] = {}
         for cell in cells:
-            for key, value in {**{name: cell[name] for name in ("variant", "corpus", "tokenizer")}, **cell["factors"]}.items():
+            for key, value in _said_of(cell).items():
                 values.setdefault(key, []).append(value)
         for i, rule in enumerate(self.file.exclude):
             for key, value in rule.items():
@@ -359,6 +362,11 @@ class Study:
         )
         for mark, key in found:
             yield f"{mark}: {key}: no run reads this: every cell has its own, or nothing that it is for."
+
+
+def _said_of(cell: Cell) -> Json:
+    """What a rule may ask of a cell."""
+    return {"variant": cell.variant, "corpus": cell.corpus, "tokenizer": cell.tokenizer, **cell.factors}
 
 
 def _leaves(document: Json, keys: Keys) -> Iterator[tuple[Keys, Mark]]:
@@ -463,13 +471,7 @@ def load_study(path: Path | str) -> Study:
     return Study(path)
 
 
-def specification(plan: Json, cell: Json) -> Json:
-    """That of the first run of a plan's cell; those of the others differ from it in the seed alone."""
-    found: Json = plan["runs"][next(iter(cell["runs"].values()))]
-    return found
-
-
-def checked_plan(path: Path | str, planned: Path) -> Json:
+def checked_plan(path: Path | str, planned: Path) -> Plan:
     """The study's plan, whose models are known to be buildable and whose sequences, as far as texts are at hand, to fit them.
     Says on stderr which settings no run reads.
 
@@ -482,14 +484,14 @@ def checked_plan(path: Path | str, planned: Path) -> Json:
         from gt.data.fit import check_text
         from gt.models.lm import check
 
-        for cell in plan["cells"]:
-            spec, text = RunSpec.model_validate(specification(plan, cell)), plan["corpus_files"].get(cell["corpus"])
+        for cell in plan.cells:
+            spec, text = plan.spec(cell), plan.corpus_files.get(cell.corpus)
             try:
                 check(spec)
                 check_text(spec, Path(text) if text else None)
             except ConfigError as error:
-                document = study.documents[cell["id"]]
-                where = place(document, _keys_of(str(error), document), path, f"variant {cell['variant']}")
+                document = study.documents[cell.id]
+                where = place(document, _keys_of(str(error), document), path, f"variant {cell.variant}")
                 raise ConfigError(f"{where}: {error}") from None
         for line in study.unread:
             print(line, file=sys.stderr)
@@ -509,9 +511,9 @@ def _keys_of(message: str, document: Json) -> Keys:
     return ("model", *components.get(first, ()), *rest)
 
 
-def dumps(plan: Json) -> str:
+def dumps(plan: Plan) -> str:
     """The text of a `plan.json`, which is UTF-8."""
-    return json.dumps(plan, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plan.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def resolve(variants: dict[str, Variant], name: str) -> Variant:

@@ -30,6 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 from gt.analysis.records import Record, read_record
 from gt.analysis.statistics import mean_interval
+from gt.artefacts import Cell, Plan, Split
+from gt.records import CURVES as CURVES_FILE
+from gt.records import FAILURE, MANIFEST, SPEC, measurements
+from gt.spec import RunSpec
 from gt.tracking_store import (
     ATTEMPTS,
     WAIT_SECONDS,
@@ -48,9 +52,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
     from mlflow.tracking import MlflowClient
 
-Json = dict[str, Any]
 # Weights are not imported: they are large, and the record has them.
-FILES = ("spec.json", "manifest.json", "curves.parquet", "evaluation.json", "probes.json", "failure.json")
+FILES = (SPEC, MANIFEST, CURVES_FILE, FAILURE)
 # The UI draws one chart a key and slows down with many. With the three of a parent run these are 15.
 CURVES = ("train/loss", "val/loss", "val/bits_per_byte", "learning_rate", "grad_norm", "gate/mean")
 FINAL = (
@@ -94,14 +97,14 @@ class Entry:
         return digest.hexdigest()
 
 
-def sync(plan: Json, runs_dir: Path, uri: str) -> dict[str, int]:
+def sync(plan: Plan, runs_dir: Path, uri: str) -> dict[str, int]:
     """Bring the MLflow experiment of a study up to date with its records; runs without a record yet are left out.
 
     Returns how many MLflow runs were added, replaced, restored, left unchanged and superseded. Waits for another import into
     the same place to end. ConfigError for a uri that cannot be used, a database that cannot be opened, a silent server.
     """
     check_uri(uri)
-    study, results = plan["study"], runs_dir.parent
+    study, results = plan.study, runs_dir.parent
     plan_file = results / "studies" / study / "plan.json"
     command = ["python", "-m", "gt", "track", "--plan", str(plan_file), "--runs", str(runs_dir), "--uri", hidden(uri)]
     again = shlex.join(command)
@@ -111,7 +114,7 @@ def sync(plan: Json, runs_dir: Path, uri: str) -> dict[str, int]:
         entries = _children(plan, runs_dir, takes_files(experiment, uri))
         name = "" if is_own(uri, results) else name_of(results)
         importer = Importer(client, experiment.experiment_id, study, name)
-        return (importer.run_among_others if name else importer.run)(plan["cells"], entries)
+        return (importer.run_among_others if name else importer.run)(plan.cells, entries)
 
 
 class Importer:
@@ -123,15 +126,15 @@ class Importer:
         self.known: dict[tuple[str, str], list[Run]] = {}  # by key and cell, the superseded ones too
         self.settled: set[str] = set()  # the MLflow runs that are as they should be
 
-    def run(self, cells: list[Json], entries: dict[str, list[Entry]]) -> dict[str, int]:
+    def run(self, cells: list[Cell], entries: dict[str, list[Entry]]) -> dict[str, int]:
         """Import every cell, its parent and its runs under it, and supersede the rest. entries: by cell."""
         self.known, self.settled, self.counts["unchanged"] = self._known(), set(), 0
         specs = {}
         for cell in cells:
-            if not (own := entries[cell["id"]]):
+            if not (own := entries[cell.id]):
                 continue
-            specs[cell["id"]] = own[0].tags["gt.spec"]
-            others = self._of_others(cell["id"], own)
+            specs[cell.id] = own[0].tags["gt.spec"]
+            others = self._of_others(cell.id, own)
             own = [entry for entry in own if entry.key not in others]
             parent_id = self.put(parent(self.study, cell, own + [_as_entry(run) for run in others.values()]), {})
             links = {"mlflow.parentRunId": parent_id}
@@ -139,11 +142,11 @@ class Importer:
                 self.put(entry, {**links, "gt.results": self.results} if self.results else links)
             for key, run in others.items():
                 self._keep(run, links)
-                self.counts["unchanged"] += key in cell["runs"].values()
+                self.counts["unchanged"] += key in cell.runs.values()
         self._supersede_the_rest(specs)
         return self.counts
 
-    def run_among_others(self, cells: list[Json], entries: dict[str, list[Entry]]) -> dict[str, int]:
+    def run_among_others(self, cells: list[Cell], entries: dict[str, list[Entry]]) -> dict[str, int]:
         """Import until there is nothing to change: another results folder may change the same runs meanwhile.
 
         Where both do the same thing to one run, MLflow refuses the second, who then looks again.
@@ -291,48 +294,48 @@ def _as_entry(run: Run) -> Entry:
     return Entry(tags["gt.key"], tags["gt.cell"], info.run_name, info.status, info.start_time, info.end_time, tags, {}, metrics)
 
 
-def _children(plan: Json, runs_dir: Path, with_files: bool) -> dict[str, list[Entry]]:
+def _children(plan: Plan, runs_dir: Path, with_files: bool) -> dict[str, list[Entry]]:
     """The entries of all runs that have a record, by cell."""
     entries = {}
-    for cell in plan["cells"]:
-        entries[cell["id"]] = [
-            child(cell, int(seed), record, plan["runs"][run_id], runs_dir / run_id if with_files else None)
-            for seed, run_id in cell["runs"].items()
+    for cell in plan.cells:
+        entries[cell.id] = [
+            child(cell, seed, record, plan.runs[run_id], runs_dir / run_id if with_files else None)
+            for seed, run_id in cell.runs.items()
             if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
         ]
     return entries
 
 
-def child(cell: Json, seed: int, record: Record, spec: Json, folder: Path | None) -> Entry:
+def child(cell: Cell, seed: int, record: Record, spec: RunSpec, folder: Path | None) -> Entry:
     """A run: its specification as parameters, its curves at the times and steps at which they were logged, its results.
 
     folder: the record's, None for a run without files.
     """
     manifest = record.manifest
-    start, end = _milliseconds(manifest.get("started")), _milliseconds(manifest.get("finished"))
-    params = {**_cell_params(cell), **dict(_flat(spec))}
+    start, end = (_milliseconds(manifest.started), _milliseconds(manifest.finished)) if manifest else (None, None)
+    params = {**_cell_params(cell), **dict(_flat(spec.model_dump(mode="json")))}
     tags = {"gt.status": record.status, "gt.seed": str(seed), "gt.spec": _digest(json.dumps(params, sort_keys=True))}
     if record.reason:
         tags["gt.reason"] = record.reason
-    if commit := manifest.get("git_commit"):
-        tags["mlflow.source.git.commit"] = commit
+    if manifest and manifest.git_commit:
+        tags["mlflow.source.git.commit"] = manifest.git_commit
     return Entry(
         key=record.run_id,
-        cell=cell["id"],
-        name=f"{cell['id']}.s{seed}",
+        cell=cell.id,
+        name=f"{cell.id}.s{seed}",
         status="FINISHED" if record.status == "completed" else "FAILED",
         start=start,
         end=end,
         tags=tags,
         params={**params, "seed": str(seed)},
         metrics=[*_curve_points(record), *_final_points(record, end or 0)],
-        files=[folder / name for name in FILES if (folder / name).exists()] if folder else [],
+        files=[folder / name for name in (*FILES, *measurements(folder)) if (folder / name).exists()] if folder else [],
     )
 
 
-def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
+def parent(study: str, cell: Cell, children: list[Entry]) -> Entry:
     """A cell: means over its completed runs, the 95 % interval of the bits per byte, the time from first to last."""
-    planned = {*cell["runs"].values(), *(entry.key for entry in children)}
+    planned = {*cell.runs.values(), *(entry.key for entry in children)}
     done = sorted((entry for entry in children if entry.status == "FINISHED"), key=lambda entry: entry.key)
     end = max((entry.end for entry in done if entry.end), default=None)
     values = {"seeds_completed": float(len(done))}
@@ -343,9 +346,9 @@ def parent(study: str, cell: Json, children: list[Entry]) -> Entry:
         if name == FINAL[0] and estimate.lower is not None and estimate.upper is not None:
             values |= {f"{name}_lower": estimate.lower, f"{name}_upper": estimate.upper}
     return Entry(
-        key=f"{study}/{cell['id']}",
-        cell=cell["id"],
-        name=cell["id"],
+        key=f"{study}/{cell.id}",
+        cell=cell.id,
+        name=cell.id,
         status="FINISHED" if len(done) == len(planned) else "FAILED",
         start=min((entry.start for entry in done if entry.start), default=None),
         end=end,
@@ -370,18 +373,19 @@ def _curve_points(record: Record) -> Iterator[tuple[str, float, int, int]]:
 
 
 def _final_points(record: Record, end: int) -> Iterator[tuple[str, float, int, int]]:
-    splits, measures = record.evaluation.get("splits", {}), record.probes.get("measures", {})
-    val, test, manifest = splits.get("val", {}), splits.get("test", {}), record.manifest
-    shares = [measure["value"] for name, measure in measures.items() if name.startswith("ablation/share/")]
-    measured = [val.get("bits_per_byte"), val.get("loss"), next(iter(shares), None), test.get("bits_per_byte")]
-    measured += [manifest.get("tokens_per_second"), manifest.get("peak_memory_bytes")]
-    for name, value in zip(FINAL, measured, strict=True):
+    if (manifest := record.manifest) is None:
+        return
+    val, test = record.splits.get("val", Split()), record.splits.get("test", Split())
+    measures = record.probes.measures if record.probes else {}
+    share = next((measure.value for name, measure in measures.items() if name.startswith("ablation/share/")), None)
+    measured = (val.bits_per_byte, val.loss, share, test.bits_per_byte, manifest.tokens_per_second)
+    for name, value in zip(FINAL, (*measured, manifest.usage.peak_memory_bytes), strict=True):
         if value is not None and math.isfinite(value):
-            yield name, float(value), end, manifest["steps_completed"]
+            yield name, float(value), end, manifest.steps_completed
 
 
-def _cell_params(cell: Json) -> dict[str, str]:
-    return {name: str(cell[name]) for name in ("variant", "corpus", "tokenizer")}
+def _cell_params(cell: Cell) -> dict[str, str]:
+    return {"variant": cell.variant, "corpus": cell.corpus, "tokenizer": cell.tokenizer}
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -393,8 +397,8 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) else json.dumps(value)
 
 
-def _milliseconds(timestamp: str | None) -> int | None:
-    return round(1000 * datetime.fromisoformat(timestamp).timestamp()) if timestamp else None
+def _milliseconds(time: datetime) -> int:
+    return round(1000 * time.timestamp())
 
 
 def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:

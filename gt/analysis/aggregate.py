@@ -18,7 +18,7 @@ from gt.analysis import evaluations
 from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_dollar
 from gt.analysis.records import DAMAGED, STATUSES, Record, read_record
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
-from gt.errors import ConfigError, nearest
+from gt.artefacts import HELD_OUT, VALIDATION, Cell, Plan
 from gt.records import atomic_write, write_json
 from gt.study import by_short_name
 
@@ -68,33 +68,52 @@ SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 @dataclass(frozen=True)
 class Run:
-    """A seed of a cell, and its record."""
+    """A seed of a cell, its record, and its curves as the study follows them."""
 
-    cell: Json
+    cell: Cell
     seed: int
     record: Record
+    curves: pa.Table | None
+
+    @classmethod
+    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path) -> Run:
+        record = read_record(runs_dir / run_id, run_id)
+        return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens))
 
 
-def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
+def followed(record: Record, n_bytes: int) -> pa.Table | None:
+    """The curves of a run, with those of a validation slice of so many bytes.
+
+    Where they follow another slice, the end alone is known of the one that is asked for: it was measured after training.
+    """
+    curves = record.curves
+    if curves is None or record.manifest is None or record.manifest.watch.evaluation_tokens == n_bytes:
+        return curves
+    import pyarrow as pa
+
+    measured = record.evaluations.get(f"{VALIDATION}-{n_bytes}")
+    end = (measured.value if measured else None) or {}
+    for i, name in enumerate(curves.column_names):
+        if name.startswith(("val/", "gate/")):
+            values = [*[math.nan] * (curves.num_rows - 1), float(end.get(name, math.nan))]
+            curves = curves.set_column(i, name, pa.array(values[-curves.num_rows :] if curves.num_rows else [], pa.float64()))
+    return curves
+
+
+def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
     """Write runs, cells, contrasts, curves, evaluations and probes, each a `.parquet`, and coverage.json into `out`.
 
     Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged, as missing, and
-    the error stream says why. ConfigError if the plan's baseline has no cell.
+    the error stream says why.
     """
-    if plan["baseline"] not in (variants := [cell["variant"] for cell in plan["cells"]]):
-        raise ConfigError(f"plan: baseline: no cell is called {plan['baseline']!r}." + nearest(plan["baseline"], variants))
-    runs = [
-        Run(cell, int(seed), read_record(runs_dir / run_id, run_id))
-        for cell in plan["cells"]
-        for seed, run_id in sorted(cell["runs"].items(), key=lambda item: int(item[0]))
-    ]
+    runs = [Run.read(plan, cell, seed, run_id, runs_dir) for cell in plan.cells for seed, run_id in sorted(cell.runs.items())]
     for record in {run.record.run_id: run.record for run in runs}.values():
         if record.reason.startswith(DAMAGED):
             print(f"{record.run_id}: {record.reason}", file=sys.stderr)
-    price = plan["dollars_per_hour"]
+    price = plan.dollars_per_hour
     rows = [_run_row(run, price) for run in runs]
     warnings = _flag(rows)
-    cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell["id"]]) for cell in plan["cells"]]
+    cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell.id]) for cell in plan.cells]
     write_table(out / "runs.parquet", as_table(rows))
     write_table(out / "cells.parquet", as_table(cells))
     write_table(out / "contrasts.parquet", as_table(_contrasts(plan, rows), CONTRAST))
@@ -102,80 +121,74 @@ def aggregate(plan: Json, runs_dir: Path, out: Path) -> None:
     measured = [
         {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, **row}
         for run in runs
-        for row in evaluations.rows(run.record.evaluation, price)
+        for row in evaluations.rows(run.record.evaluations, price)
     ]
     write_table(out / "evaluations.parquet", as_table(measured, EVALUATION))
     write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
-    write_json(out / "coverage.json", {"study": plan["study"], "planned": len(rows), **counts, "warnings": warnings})
+    write_json(out / "coverage.json", {"study": plan.study, "planned": len(rows), **counts, "warnings": warnings})
 
 
 def _probes(runs: list[Run]) -> Iterator[Json]:
     """Every measure of `probes.json` that is a number: of the model, where layer is null, and of each layer."""
     for run in runs:
-        place = {name: run.cell[name] for name in ("corpus", "tokenizer")}
-        about = {"cell": run.cell["id"], "label": label(run.cell), **place, "seed": run.seed}
-        for name, measure in run.record.probes.get("measures", {}).items():
-            for layer, value in ((None, measure["value"]), *((int(i), v) for i, v in measure["layers"].items())):
+        place = {"corpus": run.cell.corpus, "tokenizer": run.cell.tokenizer}
+        about = {"cell": run.cell.id, "label": label(run.cell), **place, "seed": run.seed}
+        for name, measure in run.record.probes.measures.items() if run.record.probes else ():
+            for layer, value in ((None, measure.value), *measure.layers.items()):
                 if value is not None:
                     yield {**about, "name": name, "layer": layer, "value": float(value)}
 
 
-def label(cell: Json) -> str:
+def label(cell: Cell) -> str:
     """How a cell is called within its corpus and tokenizer: its variant, and its factors if it has any."""
-    factors = ", ".join(f"{name}={value}" for name, value in by_short_name(cell["factors"]).items())
-    return f"{cell['variant']} ({factors})" if factors else cell["variant"]
+    factors = ", ".join(f"{name}={value}" for name, value in by_short_name(cell.factors).items())
+    return f"{cell.variant} ({factors})" if factors else cell.variant
 
 
-def _identity(cell: Json) -> Json:
+def _identity(cell: Cell) -> Json:
     """The columns that say which cell a row is of."""
     return {
-        "cell": cell["id"],
+        "cell": cell.id,
         "label": label(cell),
-        "variant": cell["variant"],
-        "corpus": cell["corpus"],
-        "tokenizer": cell["tokenizer"],
-        "factors": json.dumps(cell["factors"], sort_keys=True),
-        **{f"factor/{path}": value for path, value in cell["factors"].items()},
+        "variant": cell.variant,
+        "corpus": cell.corpus,
+        "tokenizer": cell.tokenizer,
+        "factors": json.dumps(cell.factors, sort_keys=True),
+        **{f"factor/{path}": value for path, value in cell.factors.items()},
     }
 
 
 def _run_row(run: Run, dollars_per_hour: float) -> Json:
     """Everything that is one number or word about a run."""
-    manifest, evaluation = run.record.manifest, run.record.evaluation
-    splits, lines = evaluation.get("splits", {}), evaluation.get("ngram", {})
+    record = run.record
+    manifest = record.manifest.model_dump(mode="json") if record.manifest else {}
+    splits = {name: split.model_dump() for name, split in record.splits.items()}
+    lines = {name: line.bits_per_byte for name, line in record.ngram.items()}
+    held_out = record.evaluations.get(HELD_OUT)
+    usage = manifest.get("usage", {})
     measured = ("loss", "bits_per_byte", "perplexity", "tokens", "bytes", "from_byte", "unknown")
     return {
         **_identity(run.cell),
         "seed": run.seed,
-        "run_id": run.record.run_id,
-        "status": run.record.status,
-        "reason": run.record.reason,
+        "run_id": record.run_id,
+        "status": record.status,
+        "reason": record.reason,
         **{f"{split}/{name}": splits.get(split, {}).get(name) for split in ("val", "test") for name in measured},
-        **{f"ngram/{order}": lines.get(order, {}).get("bits_per_byte") for order in ("uniform", *ORDERS)},
-        "gate/final": _last(run.record.curves, "gate/mean"),
-        **{name: manifest.get(name, run.cell.get(name)) for name in SIZES},
-        **{
-            name: manifest.get(name)
-            for name in ("steps_completed", "tokens", "tokens_per_second", "seconds", "peak_memory_bytes")
-        },
-        "device_seconds": _device_seconds(manifest),
-        "energy_joules": manifest.get("energy_joules"),
+        **{f"ngram/{order}": lines.get(order) for order in ("uniform", *ORDERS)},
+        "gate/final": _last(run.curves, "gate/mean"),
+        **{name: manifest.get(name) for name in (*SIZES, "steps_completed", "tokens", "tokens_per_second", "seconds")},
+        **{name: usage.get(name) for name in ("device_seconds", "energy_joules", "peak_memory_bytes")},
+        "unknown": "; ".join(dict.fromkeys(usage.get("unknown", {}).values())) or None,
         **_efficiency(manifest, splits.get("val", {}).get("perplexity"), dollars_per_hour),
         "resumed": len(manifest.get("resumed_from", [])),
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
-        **{name: manifest.get(name) for name in ("git_commit", "git_dirty", "data_sha256", "vocab_size")},
+        **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
+        "modified": None if manifest.get("modified") is None else ", ".join(manifest["modified"]),
         **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
-        "code/evals": evaluation.get("code"),
+        "code/evals": None if held_out is None else held_out.code.get("evals"),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
     }
-
-
-def _device_seconds(manifest: Json) -> float | None:
-    """A run's part of the time of a device that it shared: with the runs stacked on it, and with other stacks."""
-    if "seconds" not in manifest:
-        return None
-    return float(manifest["seconds"]) / manifest.get("stacked", 1) / manifest.get("cohorts", 1)
 
 
 def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: float) -> Json:
@@ -224,7 +237,7 @@ def unlike(rows: list[Json]) -> Iterator[tuple[str, str, list[Json]]]:
         here = [row for row in made if (row["corpus"], row["tokenizer"]) == place]
         found.append(("data_sha256", ", ".join(place), _odd_ones(here, "data_sha256")))
     found += [(column, "", _odd_ones(made, column)) for column in ("device", "version/torch")]
-    found.append(("git_dirty", "", [row for row in made if row["git_dirty"] is True]))
+    found.append(("modified", "", [row for row in made if row["modified"]]))
     return (own for own in found if own[2])
 
 
@@ -234,7 +247,7 @@ def _odd_ones(rows: list[Json], column: str) -> list[Json]:
     return [row for row in rows if row.get(column) != counts.most_common(1)[0][0]]
 
 
-def _cell_row(cell: Json, rows: list[Json]) -> Json:
+def _cell_row(cell: Cell, rows: list[Json]) -> Json:
     """A cell over its completed seeds: for each metric its `_n`, `_mean`, `_sd` and 95 % interval `_lower`, `_upper`."""
     done = [row for row in rows if row["status"] == "completed"]
     result = {**_identity(cell), "planned": len(rows)}
@@ -246,27 +259,25 @@ def _cell_row(cell: Json, rows: list[Json]) -> Json:
     return result
 
 
-def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
+def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
     A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
     the contrasts of one corpus and tokenizer (the family). One without a test counts with p = 1, as a claim does, so that it
     matters to no verdict whether the others have run.
     """
-    place = {
-        cell["id"]: (cell["corpus"], cell["tokenizer"], json.dumps(cell["factors"], sort_keys=True)) for cell in plan["cells"]
-    }
-    baselines = {place[cell["id"]]: cell for cell in plan["cells"] if cell["variant"] == plan["baseline"]}
+    place = {cell.id: (cell.corpus, cell.tokenizer, json.dumps(cell.factors, sort_keys=True)) for cell in plan.cells}
+    baselines = {place[cell.id]: cell for cell in plan.cells if cell.variant == plan.baseline}
 
-    def baseline(cell: Json) -> Json | None:
-        other = baselines.get(place[cell["id"]])
-        return other if other and other["runs"].keys() & cell["runs"].keys() else None
+    def baseline(cell: Cell) -> Cell | None:
+        other = baselines.get(place[cell.id])
+        return other if other and other.runs.keys() & cell.runs.keys() else None
 
     values: dict[str, dict[int, float]] = {cell_id: {} for cell_id in place}
     for row in rows:
         if row["status"] == "completed":
             values[row["cell"]][row["seed"]] = row[MAIN]
-    result = [_contrast(cell, baseline(cell), values) for cell in plan["cells"] if cell["variant"] != plan["baseline"]]
+    result = [_contrast(cell, baseline(cell), values) for cell in plan.cells if cell.variant != plan.baseline]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
         members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
         for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
@@ -278,15 +289,15 @@ def _contrasts(plan: Json, rows: list[Json]) -> list[Json]:
     return result
 
 
-def _contrast(cell: Json, baseline: Json | None, values: dict[str, dict[int, float]]) -> Json:
+def _contrast(cell: Cell, baseline: Cell | None, values: dict[str, dict[int, float]]) -> Json:
     """planned: the pairs that there are if all runs complete; n: those that there are."""
-    own, other = values[cell["id"]], values[baseline["id"]] if baseline else {}
+    own, other = values[cell.id], values[baseline.id] if baseline else {}
     d, e = paired_difference(own, other), equivalence(own, other, MARGIN, ALPHA)
     return {
         **_identity(cell),
-        "baseline": baseline["id"] if baseline else None,
+        "baseline": baseline.id if baseline else None,
         "metric": MAIN,
-        "planned": len(baseline["runs"].keys() & cell["runs"].keys()) if baseline else 0,
+        "planned": len(baseline.runs.keys() & cell.runs.keys()) if baseline else 0,
         "n": d.n,
         "difference": d.mean,
         "sd": d.sd,
@@ -333,7 +344,7 @@ def _curves(runs: list[Run]) -> pa.Table:
     words, numbers = ("cell", "label", "variant", "corpus", "tokenizer", "run_id", "status"), ("seed", "step", "tokens")
     tables = [pa.schema([*((name, pa.string()) for name in words), *((name, pa.int64()) for name in numbers)]).empty_table()]
     for run in runs:
-        if (table := run.record.curves) is not None:
+        if (table := run.curves) is not None:
             own = {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, "status": run.record.status}
             for name in (*words, "seed"):
                 table = table.append_column(name, pa.array([own[name]] * table.num_rows))

@@ -10,16 +10,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from gt.analysis.aggregate import MAIN, ORDERS, label
 from gt.analysis.claims import Place
 from gt.analysis.values import SHARE, Values, is_count
+from gt.artefacts import Cell
 from gt.fingerprint import TRAINING_PARTS
 from gt.probes.metrics import metric
-from gt.study import shortest, specification
+from gt.study import shortest
 
-Json = dict[str, Any]
 # Units of what is the slower the more a device has to do beside.
 SPEEDS = ("s", "tokens/s", "tokens/$")
 # A branch with less of what ablation costs than this does nothing.
@@ -98,7 +98,7 @@ class Cautions:
 def cautions(
     compared: Sequence[Sequence[Place]],
     pairs: Sequence[tuple[Place, Place, float]],
-    tuned: Sequence[tuple[Json, Sequence[Json]]],
+    tuned: Sequence[tuple[Cell, Sequence[Cell]]],
     values: Values,
 ) -> Cautions:
     """compared: what each predicate of a claim reads. pairs: what it compares without a least difference, each with the share
@@ -111,7 +111,7 @@ def cautions(
     chosen = [own for _, choices in tuned for own in choices]
     mixed = [place for places in read for place in places if len(_versions(_cells(places), values)) > 1]
     return Cautions(
-        [lost for cell in {cell["id"]: cell for cell in (*trained, *chosen)}.values() if (lost := _lost(cell, values))],
+        [lost for cell in {cell.id: cell for cell in (*trained, *chosen)}.values() if (lost := _lost(cell, values))],
         [close for a, b, margin in pairs if (close := _close(a, b, margin, values))],
         [own for cell in trained if (own := _undertrained(cell, values))],
         [own for cell in trained for own in _dead(cell, values)],
@@ -125,12 +125,12 @@ def cautions(
     )
 
 
-def _cells(places: Sequence[Place]) -> list[Json]:
+def _cells(places: Sequence[Place]) -> list[Cell]:
     """The cells of places, once each."""
-    return list({place.cell["id"]: place.cell for place in places}.values())
+    return list({place.cell.id: place.cell for place in places}.values())
 
 
-def _lost(cell: Json, values: Values) -> Lost | None:
+def _lost(cell: Cell, values: Values) -> Lost | None:
     statuses = values.statuses(cell)
     seeds: dict[str, list[int]] = {}
     for seed, status in statuses.items():
@@ -149,12 +149,12 @@ def _close(a: Place, b: Place, margin: float, values: Values) -> Close | None:
     return Close(label(a.cell), label(b.cell), share, margin) if abs(share) < margin else None
 
 
-def _undertrained(cell: Json, values: Values) -> Undertrained | None:
-    runs = values.completed(cell["id"])
+def _undertrained(cell: Cell, values: Values) -> Undertrained | None:
+    runs = values.completed(cell.id)
     mean = _mean(run.get(MAIN) for run in runs)
     for order in ORDERS:
         if mean >= (line := _mean(run.get(f"ngram/{order}") for run in runs)):
-            return Undertrained(label(cell), cell["corpus"], cell["tokenizer"], mean, order, line)
+            return Undertrained(label(cell), cell.corpus, cell.tokenizer, mean, order, line)
     return None
 
 
@@ -164,17 +164,17 @@ def _mean(values: Iterable[float | None]) -> float:
     return fmean(known) if known else math.nan
 
 
-def _dead(cell: Json, values: Values) -> list[Dead]:
-    shares = {letter: values.of(Place("", cell, f"{SHARE}{letter}", None)) for letter in values.branches(cell["id"])}
+def _dead(cell: Cell, values: Values) -> list[Dead]:
+    shares = {letter: values.of(Place("", cell, f"{SHARE}{letter}", None)) for letter in values.branches(cell.id)}
     dead = {letter: mean for letter, own in shares.items() if own and abs(mean := fmean(own.values())) < DEAD}
-    mixers = specification(values.plan, cell)["model"]["mixers"] if dead else {}
-    return [Dead(label(cell), letter, mixers[letter]["name"], mean) for letter, mean in dead.items()]
+    mixers = values.plan.spec(cell).model.mixers if dead else {}
+    return [Dead(label(cell), letter, mixers[letter].name, mean) for letter, mean in dead.items()]
 
 
-def _edges(cell: Json, choices: Sequence[Json]) -> Iterator[Edge]:
-    short = shortest(cell["factors"])
-    for path, value in cell["factors"].items():
-        tried = sorted({own["factors"][path] for own in choices})
+def _edges(cell: Cell, choices: Sequence[Cell]) -> Iterator[Edge]:
+    short = shortest(cell.factors)
+    for path, value in cell.factors.items():
+        tried = sorted({own.factors[path] for own in choices})
         if len(tried) > 1 and value in (tried[0], tried[-1]):
             yield Edge(label(cell), short[path], "highest" if value == tried[-1] else "lowest", len(tried))
 
@@ -183,16 +183,16 @@ def _is_speed(place: Place) -> bool:
     return metric(place.metric).unit in SPEEDS
 
 
-def _shared(cell: Json, values: Values) -> bool:
+def _shared(cell: Cell, values: Values) -> bool:
     """Whether others were trained on the device at the same time, so that a run has a part of its time alone."""
-    runs = values.completed(cell["id"])
+    runs = values.completed(cell.id)
     return _mean(run.get("device_seconds") for run in runs) < _mean(run.get("seconds") for run in runs)
 
 
-def _versions(cells: list[Json], values: Values) -> list[list[str]]:
+def _versions(cells: list[Cell], values: Values) -> list[list[str]]:
     """The cells by the version, or versions, of the code that trained them."""
     found: dict[frozenset[tuple[str, ...]], list[str]] = {}
     for cell in cells:
-        versions = {tuple(str(run.get(f"code/{part}")) for part in TRAINING_PARTS) for run in values.completed(cell["id"])}
+        versions = {tuple(str(run.get(f"code/{part}")) for part in TRAINING_PARTS) for run in values.completed(cell.id)}
         found.setdefault(frozenset(versions), []).append(label(cell))
     return list(found.values())

@@ -17,11 +17,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gt import artefacts
+from gt.artefacts import Name, Plan
 from gt.documents import Mapping, mark_of, read_yaml
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, place, validated
 from gt.probes.metrics import metric as registered
-from gt.study import Document, Name, by_short_name
+from gt.study import Document, by_short_name
 
 Json = dict[str, Any]
 ARMS = "arms.yaml"
@@ -361,16 +363,17 @@ class Place:
     """Which cell of which study a part of a claim reads, and what."""
 
     study: str
-    cell: Json
+    cell: artefacts.Cell
     metric: str
     at: float | None
 
 
 MISSING = object()
-Choose = Callable[[list[Json], list[Json]], list[Json]]
+Cells = list[artefacts.Cell]
+Choose = Callable[[Cells, Cells], Cells]
 
 
-def first(cells: list[Json], tuning: list[Json]) -> list[Json]:
+def first(cells: Cells, tuning: Cells) -> Cells:
     """Any of several cells that differ in what is tuned, where it does not matter which."""
     return cells[:1]
 
@@ -381,7 +384,7 @@ class Places:
     In an arm, cells stand for others; what the arm has no cell for is None.
     """
 
-    def __init__(self, name: str, claim: Claim, plans: dict[str, Json], arm: Arm | None = None) -> None:
+    def __init__(self, name: str, claim: Claim, plans: dict[str, Plan], arm: Arm | None = None) -> None:
         self.name, self.claim, self.arm = name, claim, arm
         self.study = str(arm.study if arm else claim.study)
         if self.study not in plans:
@@ -395,11 +398,11 @@ class Places:
             return None
         found = self._matching(*wanted)
         # One cell may have factors that its neighbour of the same name has not.
-        found = [own for own in found if len(own["factors"]) == len(wanted[3])] or found
+        found = [own for own in found if len(own.factors) == len(wanted[3])] or found
         if len(found) > 1 and cell.tuned_by is not None:
             found = choose(found, self.tuning(cell))
         if len(found) > 1:
-            open_ = sorted({path for own in found for path in own["factors"]}) or ["corpus", "tokenizer"]
+            open_ = sorted({path for own in found for path in own.factors}) or ["corpus", "tokenizer"]
             where = f"{self.name}: {len(found)} cells of {self.study} fit {title(cell)!r}"
             raise ConfigError(f"{where}; say which by {', '.join(open_)}.")
         return Place(self.study, found[0], cell.metric or metric, cell.at)
@@ -409,18 +412,18 @@ class Places:
         where = self.arm.where if self.arm else self.claim.where
         whose = "where of its arm" if self.arm else "where"
         for key in ("corpus", "tokenizer"):
-            value, values = getattr(where, key), {cell[key] for cell in self.plan["cells"]}
+            value, values = getattr(where, key), {getattr(cell, key) for cell in self.plan.cells}
             if value is not None and value not in values:
                 raise ConfigError(f"{self.name}: {whose}: {self.study} has no {key} {value!r}." + nearest(value, values))
         for key, value in where.factors.items():
-            found = [own for cell in self.plan["cells"] if (own := _factor(cell, key)) is not MISSING]
+            found = [own for cell in self.plan.cells if (own := _factor(cell, key)) is not MISSING]
             if value not in found:
-                paths = {path: None for cell in self.plan["cells"] for path in cell["factors"]}
+                paths = {path: None for cell in self.plan.cells for path in cell.factors}
                 words = f"no {key} {value!r}." if found else f"no factor {key!r}."
                 close = nearest(value, set(map(str, found))) if found else nearest(key, by_short_name(paths))
                 raise ConfigError(f"{self.name}: {whose}: factors: {self.study} has {words}{close}")
 
-    def tuning(self, cell: Cell) -> list[Json]:
+    def tuning(self, cell: Cell) -> Cells:
         """The cells that choose the factors that a cell leaves open."""
         wanted = self._wanted(cell)
         return self._matching(cell.tuned_by, *wanted[1:]) if wanted and cell.tuned_by else []
@@ -435,36 +438,36 @@ class Places:
             return None
         return stands, self.arm.where.corpus or corpus, self.arm.where.tokenizer or tokenizer, self.arm.where.factors
 
-    def _matching(self, variant: str, corpus: str | None, tokenizer: str | None, factors: Json) -> list[Json]:
-        cells = self.plan["cells"]
+    def _matching(self, variant: str, corpus: str | None, tokenizer: str | None, factors: Json) -> Cells:
+        cells = self.plan.cells
         for key, value, values in (
-            ("variant", variant, {own["variant"] for own in cells}),
-            ("corpus", corpus, {own["corpus"] for own in cells}),
-            ("tokenizer", tokenizer, {own["tokenizer"] for own in cells}),
+            ("variant", variant, {own.variant for own in cells}),
+            ("corpus", corpus, {own.corpus for own in cells}),
+            ("tokenizer", tokenizer, {own.tokenizer for own in cells}),
         ):
             if value is not None and value not in values:
                 raise ConfigError(f"{self.name}: {self.study} has no {key} {value!r}." + nearest(value, values))
         found = [
             own
             for own in cells
-            if own["variant"] == variant
-            and corpus in (None, own["corpus"])
-            and tokenizer in (None, own["tokenizer"])
+            if own.variant == variant
+            and corpus in (None, own.corpus)
+            and tokenizer in (None, own.tokenizer)
             and all(_factor(own, key) == value for key, value in factors.items())
         ]
         if not found:
             wanted = ", ".join([variant, *filter(None, (corpus, tokenizer)), *(f"{k}={v}" for k, v in factors.items())])
-            others = [own["id"] for own in cells if own["variant"] == variant]
+            others = [own.id for own in cells if own.variant == variant]
             raise ConfigError(f"{self.name}: {self.study} has no cell {wanted}." + nearest(wanted, others))
         return found
 
 
-def _factor(cell: Json, key: str) -> Any:
+def _factor(cell: artefacts.Cell, key: str) -> Any:
     """A cell's value of a factor, which is named by the last words of its path; MISSING where it has none of the name."""
-    found = [path for path in cell["factors"] if f".{path}".endswith(f".{key}")]
+    found = [path for path in cell.factors if f".{path}".endswith(f".{key}")]
     if len(found) > 1:
         raise ConfigError(f"factors: {key} may be {' or '.join(found)}; say which by a longer part of the path.")
-    return cell["factors"][found[0]] if found else MISSING
+    return cell.factors[found[0]] if found else MISSING
 
 
 def title(cell: Cell) -> str:
@@ -490,7 +493,7 @@ def cells_of(predicate: Predicate) -> Iterator[tuple[Cell, str]]:
                     yield cell, predicate.with_
 
 
-def check(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) -> None:
+def check(claims: Claims, arms: dict[str, Arm], plans: dict[str, Plan]) -> None:
     """ConfigError unless every cell of every claim, under each of its arms, is planned with seeds enough, and all is of use."""
     for name, claim in claims.items():
         for arm in [None, *claim.arms] if claim.study else []:
@@ -498,9 +501,9 @@ def check(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) -> None:
                 where = f"{claims.place(name, 'predicate', i)}: {name}.predicate.{i}"
                 if found is None and not isinstance(claim.predicate[i], Trend | RankCorrelation):
                     raise ConfigError(f"{where}: the arm {arm} on {arms[str(arm)].study} has no cell for {title(cell)!r}.")
-                if found is not None and len(found.cell["runs"]) < claim.seeds:
-                    n = len(found.cell["runs"])
-                    raise ConfigError(f"{where}: seeds: {found.cell['id']} of {found.study} has {n}, not {claim.seeds}.")
+                if found is not None and len(found.cell.runs) < claim.seeds:
+                    n = len(found.cell.runs)
+                    raise ConfigError(f"{where}: seeds: {found.cell.id} of {found.study} has {n}, not {claim.seeds}.")
     for arm, own in arms.items():
         under = [claim for claim in claims.values() if arm in claim.arms]
         titles = {title(cell) for claim in under for predicate in claim.predicate for cell, _ in cells_of(predicate)}
@@ -510,7 +513,7 @@ def check(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) -> None:
             )
 
 
-def check_planned(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) -> None:
+def check_planned(claims: Claims, arms: dict[str, Arm], plans: dict[str, Plan]) -> None:
     """ConfigError for a claim that could not be judged once these studies have run: it is about cells that they lack."""
     for name, claim in claims.items():
         for arm in [None, *claim.arms] if claim.study else []:
@@ -519,7 +522,7 @@ def check_planned(claims: Claims, arms: dict[str, Arm], plans: dict[str, Json]) 
 
 
 def _read(
-    claims: Claims, name: str, arm: str | None, arms: dict[str, Arm], plans: dict[str, Json]
+    claims: Claims, name: str, arm: str | None, arms: dict[str, Arm], plans: dict[str, Plan]
 ) -> Iterator[tuple[int, Cell, Place | None]]:
     """What each predicate of a claim reads under an arm, by the predicate's number."""
     claim = claims[name]

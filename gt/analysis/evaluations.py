@@ -1,4 +1,4 @@
-"""`evaluation.json` in long form: a row for each number, named by a metric and the place where it was measured.
+"""A run's evaluations in long form: a row for each number, named by a metric and the place where it was measured.
 
 metric              at
 <split>/by_position tokens of context, the least of an octave: nats/token
@@ -18,17 +18,39 @@ from statistics import fmean, linear_regression
 from typing import Any
 
 from gt.analysis.efficiency import north_star
+from gt.artefacts import HELD_OUT, Evaluation
+from gt.errors import ConfigError
 
 Json = dict[str, Any]
+# What was measured, by the names of the evaluations.
+Values = dict[str, Json | None]
 LARGEST = 700.0  # of which exp is a number
 COLUMNS = ("metric", "at", "value", "lower", "upper", "n")
 
 
-def rows(evaluation: Json, dollars_per_hour: float) -> list[Json]:
+def rows(evaluations: dict[str, Evaluation], dollars_per_hour: float) -> list[Json]:
     """All numbers of a run's evaluations but the splits' totals; what is null there is left out."""
-    found = [row for part in PARTS for row in part(evaluation)]
-    found += _north_star(evaluation, dollars_per_hour)
+    values = {name: own.value for name, own in evaluations.items()}
+    found = [row for part in PARTS for row in part(values)]
+    found += _north_star(values, dollars_per_hour)
     return [row for row in found if row["value"] is not None]
+
+
+def check(evaluation: Evaluation, source: str) -> None:
+    """ConfigError where an evaluation is not of its form, or has numbers that are not finite."""
+    try:
+        found = rows({evaluation.name: evaluation}, 1.0)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: an evaluation is not of its form ({error!r}).") from None
+    for row in found:
+        for key in ("at", "value", "lower", "upper", "n"):
+            if not _is_number(row[key]):
+                raise ConfigError(f"{source}: {row['metric']}: {key} is {row[key]!r}, not a finite number.")
+
+
+def _is_number(value: Any) -> bool:
+    """Or nothing."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def _row(metric: str, value: float | None, at: float | None = None, interval: Json | None = None) -> Json:
@@ -41,15 +63,15 @@ def _share(metric: str, share: Json | None, at: float | None = None) -> Json:
     return _row(metric, None if share is None else share["accuracy"], at, share)
 
 
-def _by_position(evaluation: Json) -> Iterator[Json]:
-    for split, measured in evaluation.get("splits", {}).items():
+def _by_position(values: Values) -> Iterator[Json]:
+    for split, measured in (values.get(HELD_OUT) or {}).get("splits", {}).items():
         for entry in measured.get("by_position", []):
             yield _row(f"{split}/by_position", entry["loss"], entry["context"])
         yield _row(f"{split}/word_perplexity", measured.get("word_perplexity"))
 
 
-def _context(evaluation: Json) -> Iterator[Json]:
-    if not (measured := evaluation.get("long_context")):
+def _context(values: Values) -> Iterator[Json]:
+    if not (measured := values.get("long_context")):
         return
     for entry in measured["contexts"]:
         for name in ("loss", "shuffled_loss", "gain"):
@@ -67,8 +89,8 @@ def _context(evaluation: Json) -> Iterator[Json]:
         yield _row("context/slope", slope)
 
 
-def _recall(evaluation: Json) -> Iterator[Json]:
-    if measured := evaluation.get("recall"):
+def _recall(values: Values) -> Iterator[Json]:
+    if measured := values.get("recall"):
         task = f"recall/{measured['task']}"
         yield _share(f"{task}/accuracy", measured)
         yield _share(f"{task}/episodes", measured["episodes"])
@@ -80,8 +102,8 @@ def _recall(evaluation: Json) -> Iterator[Json]:
                 yield _share(f"{task}/{what}", entry, entry[key])
 
 
-def _needle(evaluation: Json) -> Iterator[Json]:
-    cells = [cell for cell in (evaluation.get("needle") or {}).get("cells", []) if cell["gain"] is not None]
+def _needle(values: Values) -> Iterator[Json]:
+    cells = [cell for cell in (values.get("needle") or {}).get("cells", []) if cell["gain"] is not None]
     for cell in cells:
         depth = f"depth_{cell['depth']:g}"
         yield _share(f"needle/found/{depth}", cell["found"], cell["length"])
@@ -93,20 +115,20 @@ def _needle(evaluation: Json) -> Iterator[Json]:
         yield _row("needle/gain", fmean(cell["gain"] for cell in cells))
 
 
-def _generation(evaluation: Json) -> Iterator[Json]:
-    for entry in evaluation.get("generation", {}).get("lengths", []):
+def _generation(values: Values) -> Iterator[Json]:
+    for entry in (values.get("generation") or {}).get("lengths", []):
         for name in ("tokens_per_second", "state_bytes", "peak_bytes"):
             yield _row(f"generation/{name}", entry[name], entry["length"])
 
 
-def _cost(evaluation: Json) -> Iterator[Json]:
-    for cell in evaluation.get("cost", {}).get("cells", []):
+def _cost(values: Values) -> Iterator[Json]:
+    for cell in (values.get("cost") or {}).get("cells", []):
         for name in [key for key in cell if key not in ("length", "batch")]:
             yield _row(f"cost/{name}/batch_{cell['batch']}", cell[name], cell["length"])
 
 
-def _quantisation(evaluation: Json) -> Iterator[Json]:
-    for case in (evaluation.get("quantisation") or {}).get("cases", []):
+def _quantisation(values: Values) -> Iterator[Json]:
+    for case in (values.get("quantisation") or {}).get("cases", []):
         yield _row(f"quantisation/{case['case']}/difference", case["difference"])
         yield _row(f"quantisation/{case['case']}/perplexity_ratio", case["perplexity_ratio"])
 
@@ -114,10 +136,10 @@ def _quantisation(evaluation: Json) -> Iterator[Json]:
 PARTS = (_by_position, _context, _recall, _needle, _generation, _cost, _quantisation)
 
 
-def _north_star(evaluation: Json, dollars_per_hour: float) -> Iterator[Json]:
+def _north_star(values: Values, dollars_per_hour: float) -> Iterator[Json]:
     """N* at a length: of training with the largest batch measured, and the perplexity in a context of that length."""
-    losses = {entry["context"]: entry["loss"] for entry in (evaluation.get("long_context") or {}).get("contexts", [])}
-    cells = evaluation.get("cost", {}).get("cells", [])
+    losses = {entry["context"]: entry["loss"] for entry in (values.get("long_context") or {}).get("contexts", [])}
+    cells = (values.get("cost") or {}).get("cells", [])
     largest = max((cell["batch"] for cell in cells), default=None)
     for cell in cells:
         speed, loss = cell["training_tokens_per_second"], losses.get(cell["length"])

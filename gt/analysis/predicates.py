@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gt import artefacts
 from gt.analysis.aggregate import MARGIN, label
 from gt.analysis.claims import (
     Cell,
@@ -49,8 +50,6 @@ from gt.analysis.statistics import (
 )
 from gt.analysis.values import Values, is_count
 from gt.numbers import exponential
-
-Json = dict[str, Any]
 
 
 class Undecidable(Exception):  # noqa: N818 - not an error
@@ -105,7 +104,7 @@ class Judge:
         found = self.values.of(place)
         self._survivors(place)
         if not found:
-            raise NotMeasured(f"{place.cell['id']} has no {phrase(place.metric)}")
+            raise NotMeasured(f"{place.cell.id} has no {phrase(place.metric)}")
         if len(found) == 1 and is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         return found
@@ -116,13 +115,13 @@ class Judge:
         diverged = [str(seed) for seed, status in statuses.items() if status == "diverged"]
         least = 1 if is_count(place.metric) else self.claim.seeds
         if diverged and (completed := list(statuses.values()).count("completed")) < least:
-            lost = f"{len(diverged)} of {len(statuses)} seeds of {place.cell['id']} diverged ({', '.join(diverged)})"
+            lost = f"{len(diverged)} of {len(statuses)} seeds of {place.cell.id} diverged ({', '.join(diverged)})"
             raise Undecidable(f"{lost}; {completed} completed, and a verdict needs {least}")
 
     def _together(self, seeds: Sequence[int], places: Sequence[Place | None]) -> None:
         """The same of the seeds that several cells have in common: each may have enough, and lack other ones."""
         diverged = [
-            place.cell["id"]
+            place.cell.id
             for place in places
             if place and not is_count(place.metric) and "diverged" in self.values.statuses(place.cell).values()
         ]
@@ -156,7 +155,7 @@ class Judge:
                 found += [(a, place, own.margin or MARGIN) for place in places if a is not None]
         return found
 
-    def tuned(self) -> list[tuple[Json, list[Json]]]:
+    def tuned(self) -> list[tuple[artefacts.Cell, list[artefacts.Cell]]]:
         """The cells that others chose, each with those that chose it."""
         pairs = [(cell, metric) for predicate in self.claim.predicate for cell, metric in cells_of(predicate) if cell.tuned_by]
         found = [(self.place(cell, metric), self.places.tuning(cell)) for cell, metric in pairs]
@@ -165,16 +164,16 @@ class Judge:
     def missing(self) -> list[str]:
         """The cells of which not enough seeds have been run, or not the metric measured; those that tune need all of theirs."""
         cells = [cell for predicate in self.claim.predicate for cell, _ in cells_of(predicate)]
-        tuning = [(own["id"], list(self.values.statuses(own).values())) for cell in cells for own in self.places.tuning(cell)]
+        tuning = [(own.id, list(self.values.statuses(own).values())) for cell in cells for own in self.places.tuning(cell)]
         run = [(cell, sum(own in ("completed", "diverged") for own in statuses), len(statuses)) for cell, statuses in tuning]
         found = [f"{cell}: {done} of {planned} seeds" for cell, done, planned in run if done < planned]
         for place in self.places_read():
             statuses = list(self.values.statuses(place.cell).values())
             done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")
             if done < self.claim.seeds:
-                found.append(f"{place.cell['id']}: {done} of {self.claim.seeds} seeds")
+                found.append(f"{place.cell.id}: {done} of {self.claim.seeds} seeds")
             elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and not self.values.measured(place):
-                found.append(f"{place.cell['id']}: {have} of {self.claim.seeds} seeds with {phrase(place.metric)}")
+                found.append(f"{place.cell.id}: {have} of {self.claim.seeds} seeds with {phrase(place.metric)}")
         return list(dict.fromkeys(found))
 
     def test(self, predicate: Predicate) -> Test:

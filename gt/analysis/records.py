@@ -5,19 +5,35 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from gt.analysis import forms
+from gt.analysis import evaluations
+from gt.artefacts import (
+    HELD_OUT,
+    Evaluation,
+    Failure,
+    HeldOut,
+    Line,
+    Manifest,
+    Probes,
+    Split,
+    check,
+    parsed,
+    read_evaluations,
+    read_manifest,
+    read_probes,
+)
 from gt.errors import ConfigError
-from gt.records import CURVES, EVALUATION, MANIFEST, PROBES, check_file, read_sealed, within
+from gt.records import CURVES, FAILURE, MANIFEST, PROBES, WEIGHTS, read_sealed, within
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Json = dict[str, Any]
 STATUSES = ("completed", "diverged", "failed", "missing")
 # How the reason begins why a run is missing that was made.
 DAMAGED = "its record is damaged: "
+# The columns of tables that say of which run a point of a curve is.
+TAKEN = ("cell", "label", "variant", "corpus", "tokenizer", "seed", "run_id", "status")
 
 
 @dataclass(frozen=True)
@@ -26,61 +42,83 @@ class Record:
 
     status: completed (trained and evaluated) | diverged (its loss or gradient was not finite) | failed (its last attempt
     ended with an error) | missing (not run, not evaluated yet, or its record is damaged). reason: why it is not completed, ""
-    if it is. What a run of that status does not have is empty; curves is None. A completed run may lack probes.
+    if it is. What a run of that status does not have is None or empty. A completed run may lack probes.
     """
 
     run_id: str
     status: str
     reason: str
-    manifest: Json
-    evaluation: Json
-    curves: pa.Table | None
-    probes: Json = field(default_factory=dict)
+    manifest: Manifest | None = None
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    curves: pa.Table | None = None
+    probes: Probes | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Its held-out losses."""
+        return {str(name): split for name, split in self._held_out.splits.items()}
+
+    @property
+    def ngram(self) -> dict[str, Line]:
+        """The losses of n-gram models on the same text."""
+        return self._held_out.ngram
+
+    @property
+    def _held_out(self) -> HeldOut:
+        found = self.evaluations.get(HELD_OUT)
+        return HeldOut.model_validate(found.value) if found and found.value else HeldOut(splits={})
 
 
 def read_record(folder: Path, run_id: str) -> Record:
     """Read `folder`, the record of a planned run. Nothing wrong in it raises; it is the run's status and reason."""
     if not folder.is_dir():
-        return Record(run_id, "missing", "not run", {}, {}, None)
+        return Record(run_id, "missing", "not run")
     try:
         return _read(folder, run_id)
     except ConfigError as error:
-        return Record(run_id, "missing", f"{DAMAGED}{within(folder, error)}", {}, {}, None)
+        return Record(run_id, "missing", f"{DAMAGED}{within(folder, error)}")
 
 
 def _read(folder: Path, run_id: str) -> Record:
-    if (failure := folder / "failure.json").exists():
-        return Record(run_id, "failed", forms.check(forms.Failure, read_sealed(failure), str(failure)).error, {}, {}, None)
+    if (failure := folder / FAILURE).exists():
+        return Record(run_id, "failed", parsed(Failure, read_sealed(failure), failure).error)
     if not (folder / MANIFEST).exists():
-        return Record(run_id, "missing", "not run to its end", {}, {}, None)
-    manifest = _of_run(folder / MANIFEST, run_id)
-    forms.check(forms.Manifest, manifest, str(folder / MANIFEST))
-    check_file(folder / CURVES, manifest)
-    record = Record(run_id, "completed", "", manifest, {}, read_curves(folder / CURVES))
-    if (folder / EVALUATION).exists():
-        evaluation = _of_run(folder / EVALUATION, run_id)
-        forms.check_evaluation(evaluation, str(folder / EVALUATION))
-        record = replace(record, evaluation=evaluation)
-    if (folder / PROBES).exists():
-        probes = _of_run(folder / PROBES, run_id)
-        forms.check(forms.Probes, probes, str(folder / PROBES))
+        return Record(run_id, "missing", "not run to its end")
+    manifest = _of_run(read_manifest(folder), run_id, folder / MANIFEST)
+    check(manifest, folder / CURVES)
+    # What was measured of weights that are there no more says nothing of these.
+    found = {
+        name: _of_run(own, run_id, folder / name) for name, own in read_evaluations(folder).items() if _is_of(own, manifest)
+    }
+    for name, own in found.items():
+        evaluations.check(own, f"{folder}/{name}.json")
+    record = Record(run_id, "completed", "", manifest, found, read_curves(folder / CURVES))
+    if (folder / PROBES).exists() and _is_of(probes := _of_run(read_probes(folder), run_id, folder / PROBES), manifest):
         record = replace(record, probes=probes)
-    if manifest["status"] == "diverged":
-        reason = f"loss or gradient not finite at step {manifest['steps_completed']}"
-        return replace(record, status="diverged", reason=reason)
-    if not record.evaluation:
+    if manifest.status == "diverged":
+        return replace(record, status="diverged", reason=f"loss or gradient not finite at step {manifest.steps_completed}")
+    if HELD_OUT not in found:
         return replace(record, status="missing", reason="trained, not evaluated")
-    if not math.isfinite(record.evaluation["splits"].get("val", {}).get("bits_per_byte") or math.nan):
+    val = record.splits.get("val")
+    if val is None or val.bits_per_byte is None or not math.isfinite(val.bits_per_byte):
         return replace(record, status="diverged", reason="held-out loss not finite")
     return record
 
 
-def _of_run(path: Path, run_id: str) -> Json:
-    """A JSON file that says which run it is of, which must be this one."""
-    value = read_sealed(path)
-    if value.get("run_id") != run_id:
-        raise ConfigError(f"{path}: is of run {value.get('run_id')!r}.")
-    return value
+OfRun = TypeVar("OfRun", Manifest, Evaluation, Probes)
+
+
+def _of_run(found: OfRun, run_id: str, path: Path) -> OfRun:
+    """A document that says which run it is of, which must be this one."""
+    if found.run_id != run_id:
+        raise ConfigError(f"{path}: is of run {found.run_id!r}.")
+    return found
+
+
+def _is_of(measured: Evaluation | Probes, manifest: Manifest) -> bool:
+    """Whether a measurement is of the weights of a record; one of the first schema does not say."""
+    known = manifest.files.get(WEIGHTS)
+    return known is None or measured.weights in (None, known.sha256)
 
 
 def read_curves(path: Path) -> pa.Table:
@@ -92,5 +130,23 @@ def read_curves(path: Path) -> pa.Table:
         curves = pq.read_table(path)
     except (OSError, pa.ArrowInvalid):
         raise ConfigError(f"{path}: missing or not a parquet file.") from None
-    forms.check_curves(curves, str(path))
+    check_curves(curves, str(path))
     return curves
+
+
+def check_curves(curves: pa.Table, source: str) -> None:
+    """ConfigError where curves have no steps and times, or what are no numbers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in ("step", "tokens", "timestamp"):
+        if curves.column_names.count(name) != 1:
+            raise ConfigError(f"{source}: there must be one column {name!r}.")
+        if curves[name].null_count or not pc.all(pc.is_finite(curves[name]), min_count=0).as_py():
+            raise ConfigError(f"{source}: column {name!r} has gaps.")
+    for name, kind in zip(curves.column_names, curves.schema.types, strict=True):
+        integer = name in ("step", "tokens")
+        if name in TAKEN or not (pa.types.is_int64(kind) if integer else pa.types.is_floating(kind)):
+            raise ConfigError(
+                f"{source}: column {name!r} of {kind} is not allowed. Allowed: int64 step and tokens, and floats."
+            )

@@ -11,9 +11,9 @@ import numpy as np
 
 from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
+from gt.artefacts import Cell, read_plan
 from gt.errors import ConfigError
 from gt.probes.metrics import metric as registered
-from gt.records import read_json
 
 Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
@@ -40,7 +40,7 @@ class Values:
     def __init__(self, folder: Path) -> None:
         import pandas as pd
 
-        self.plan: Json = read_json(folder / "plan.json")
+        self.plan = read_plan(folder / "plan.json")
         files = {name: folder / f"{name}.parquet" for name in TABLES}
         if not files["runs"].exists():
             raise ConfigError(f"{folder}: there is no runs.parquet; `gt aggregate` makes it.")
@@ -54,14 +54,14 @@ class Values:
 
     def of(self, place: Place) -> dict[int, float]:
         """Seed -> value of the completed runs of a cell that have one."""
-        key = (place.cell["id"], place.metric, place.at)
+        key = (place.cell.id, place.metric, place.at)
         if key not in self._known:
             self._known[key] = self._read(*key)
         return self._known[key]
 
-    def statuses(self, cell: Json) -> dict[int, str]:
+    def statuses(self, cell: Cell) -> dict[int, str]:
         """What became of each planned seed of a cell."""
-        return {int(seed): self.status.get((cell["id"], int(seed)), "missing") for seed in cell["runs"]}
+        return {seed: self.status.get((cell.id, seed), "missing") for seed in cell.runs}
 
     def branches(self, cell: str) -> list[str]:
         """The letters of the branches that were taken out of a cell's networks."""
@@ -88,8 +88,8 @@ class Values:
 
     def measured(self, place: Place) -> bool:
         """Whether every completed run of a cell is in the table that has the metric, with a value of it or without."""
-        rows = self._rows.get(registered(place.metric).table, {}).get(place.cell["id"])
-        completed = {seed for (cell, seed), status in self.status.items() if cell == place.cell["id"] and status == "completed"}
+        rows = self._rows.get(registered(place.metric).table, {}).get(place.cell.id)
+        completed = {seed for (cell, seed), status in self.status.items() if cell == place.cell.id and status == "completed"}
         return rows is not None and completed <= set(rows["seed"])
 
     def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
@@ -124,15 +124,15 @@ class Values:
             found += [(name, None if at is None or math.isnan(at) else float(at)) for name, at in places]
         return [(name, at) for name, at in found if is_registered(name)]
 
-    def best(self, cells: list[Json], tuning: list[Json]) -> list[Json]:
+    def best(self, cells: list[Cell], tuning: list[Cell]) -> list[Cell]:
         """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run.
 
         One that has lost a run comes after all that completed: the mean of the others is of the seeds that it suited.
         """
 
-        def rank(cell: Json) -> tuple[bool, float]:
+        def rank(cell: Cell) -> tuple[bool, float]:
             losses = list(self.of(Place("", cell, "val/loss", None)).values())
-            return len(losses) < len(cell["runs"]), float(np.mean(losses)) if losses else math.inf
+            return len(losses) < len(cell.runs), float(np.mean(losses)) if losses else math.inf
 
-        chosen = min(tuning, key=rank)["factors"]
-        return [cell for cell in cells if cell["factors"] == chosen]
+        chosen = min(tuning, key=rank).factors
+        return [cell for cell in cells if cell.factors == chosen]

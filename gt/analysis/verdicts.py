@@ -67,7 +67,7 @@ class Judgement:
 def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
     """Every claim, under every arm, whose cells are in this study. folder: its tables."""
     claims, arms, values = load_claims(claims_folder), load_arms(claims_folder), Values(folder)
-    entries, study = registration.read(claims_folder), values.plan["study"]
+    entries, study = registration.read(claims_folder), values.plan.study
     own = [
         (name, claim, arm)
         for name, claim in claims.items()
@@ -80,7 +80,7 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
         # The power is given at the first step of Holm's procedure.
         judge = Judge(places, claim, values, claim.alpha / families.count(family))
-        cells = list(dict.fromkeys(place.cell["id"] for place in judge.places_read()))
+        cells = list(dict.fromkeys(place.cell.id for place in judge.places_read()))
         started = [time for cell in cells for time in values.started.get(cell, [])]
         late = registration.exploratory(name, claim, entries, started)
         first = claim.predicate[0]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gt.documents import merge
 from gt.errors import ConfigError, nearest
 from gt.spec import RunSpec
-from gt.study import load_study, specification
+from gt.study import load_study
 
 Engine = Literal["eager", "graph"]
 ENGINES: tuple[Engine, ...] = ("graph", "eager")
@@ -132,8 +132,8 @@ def candidates(comparison: str, study: Path, quick: bool) -> list[Candidate]:
     training = ({"steps": 8} if quick else {}) if comparison == "measuring" else ENDLESS
     changes: Any = merge(QUICK if quick else {}, {"training": training})
     specs: Specs = {}
-    for cell in plan["cells"]:
-        specs.setdefault(cell["variant"], RunSpec.model_validate(merge(specification(plan, cell), changes)))
+    for cell in plan.cells:
+        specs.setdefault(cell.variant, RunSpec.model_validate(merge(plan.spec(cell).model_dump(), changes)))
     try:
         return COMPARISONS[comparison](specs)
     except KeyError as missing:

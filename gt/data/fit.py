@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from gt.artefacts import Plan
 from gt.data.batches import check_length
 from gt.data.corpora import sizes
 from gt.errors import ConfigError
 from gt.records import read_json
 from gt.spec import RunSpec
-from gt.study import specification
 
-Json = dict[str, Any]
 # Of these a run needs at least one window.
 SPLITS = ("train", "val")
 
@@ -31,14 +29,14 @@ def check_text(spec: RunSpec, path: Path | None) -> None:
         check_length(split, characters if exact else n_bytes, spec.training.sequence_length, at_most=not exact)
 
 
-def check_tokens(plan: Json, folder: Path) -> None:
+def check_tokens(plan: Plan, folder: Path) -> None:
     """ConfigError if the sequences of some cell of a plan do not fit the tokens of a folder that it is trained on."""
     about = read_json(folder / "tokens.json")
-    for cell in plan["cells"]:
-        if (cell["corpus"], cell["tokenizer"]) == (about["corpus"], about["tokenizer"]):
-            length = specification(plan, cell)["training"]["sequence_length"]
+    for cell in plan.cells:
+        if (cell.corpus, cell.tokenizer) == (about["corpus"], about["tokenizer"]):
+            length = plan.spec(cell).training.sequence_length
             for split in SPLITS:
                 try:
                     check_length(split, about["tokens"][split], length)
                 except ConfigError as error:
-                    raise ConfigError(f"study {plan['study']}, cell {cell['id']}: {error}") from None
+                    raise ConfigError(f"study {plan.study}, cell {cell.id}: {error}") from None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from gt.artefacts import Manifest
 from gt.probes.gradients import over_odds
 from gt.probes.measures import Measures, by_layer, one, ratio
 
@@ -48,10 +48,10 @@ def from_curves(run: Path, letters: list[str]) -> Measures:
     return result
 
 
-def utilisation(manifest: dict[str, Any]) -> Measures:
+def utilisation(manifest: Manifest) -> Measures:
     """The FLOP/s of training, three forward passes a token, over those that the card can do; of a known card alone."""
-    peak = next((value for name, value in PEAK.items() if name in manifest["device"]), None)
-    speed = 3 * manifest["flops_per_token"] * manifest["tokens_per_second"]
+    peak = next((value for name, value in PEAK.items() if name in (manifest.device or "")), None)
+    speed = 3 * manifest.flops_per_token * manifest.tokens_per_second
     return {"flag/utilisation": one(speed / peak)} if peak else {}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gt.artefacts import Measure, Probes, check, now, read_manifest, write
 from gt.data.batches import whole_windows
 from gt.evals.subject import Subject
 from gt.fingerprint import PROBING_PARTS, fingerprint
@@ -21,24 +22,31 @@ from gt.probes.metrics import metric
 from gt.probes.sites import branches
 from gt.probes.softmax import softmax
 from gt.probes.variance import noise_gain, variance
-from gt.records import CURVES, MANIFEST, PROBES, check_file, file_sha256, read_sealed, write_sealed
+from gt.records import CURVES, PROBES, WEIGHTS
 from gt.seeds import Streams
 from gt.training.flat import part
+from gt.training.provenance import device_name
 
 
 def probe(run: Path, data: Path, device: torch.device) -> None:
-    """Write `probes.json` into a run record: {"run_id", "status", "code", "manifest", "measures": {name: {"value", "layers"}}}.
+    """Write `probes.json` into a run record.
 
     The names are those of `gt.probes.metrics`; what a model does not have is not there, and what has no number is null. A run
     that diverged has no measures. ConfigError where the record has no weights, is damaged, or belongs to other data or code.
     """
-    manifest = read_sealed(run / MANIFEST)
-    check_file(run / CURVES, manifest)
+    manifest = read_manifest(run)
+    check(manifest, run / CURVES)
     subject = Subject.load(run, data, device)
-    measures = measure(subject, run) | utilisation(manifest) if manifest["status"] == "completed" else {}
-    about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": fingerprint(*PROBING_PARTS)}
-    about["manifest"] = file_sha256(run / MANIFEST)
-    write_sealed(run / PROBES, {**about, "measures": measures})
+    measures = measure(subject, run) | utilisation(manifest) if manifest.status == "completed" else {}
+    found = Probes(
+        run_id=manifest.run_id,
+        weights=manifest.files[WEIGHTS].sha256,
+        code={part: fingerprint(part) for part in PROBING_PARTS},
+        measured=now(),
+        device=device_name(device),
+        measures={name: Measure.model_validate(own) for name, own in measures.items()},
+    )
+    write(run / PROBES, found)
 
 
 def measure(subject: Subject, run: Path) -> Measures:

@@ -80,7 +80,7 @@ class Census:
 
 def census(studies: Sequence[Results], claims: Sequence[Claim] = ()) -> Census:
     """The counts of several studies together, or of one."""
-    every = pd.concat([own.runs.assign(study=own.study, price=own.plan["dollars_per_hour"]) for own in studies])
+    every = pd.concat([own.runs.assign(study=own.study, price=own.plan.dollars_per_hour) for own in studies])
     order = every["status"].map(STATUSES.index)
     runs = every.assign(order=order).sort_values("order", kind="stable").drop_duplicates("run_id").sort_index(kind="stable")
     records = every[every["finished"].notna()].drop_duplicates(TRAINING)
@@ -115,7 +115,7 @@ def trained_twice(studies: Sequence[Results]) -> str:
     means: dict[frozenset[str], dict[str, list[str]]] = {}
     names: dict[frozenset[str], str] = {}
     for own in studies:
-        planned = {cell["id"]: frozenset(cell["runs"].values()) for cell in own.plan["cells"]}
+        planned = {cell.id: frozenset(cell.runs.values()) for cell in own.plan.cells}
         for row in own.cell_rows_in_order:
             if not text.absent(row["mean"]) and not planned[row["cell"]].isdisjoint(known.repeated):
                 names.setdefault(planned[row["cell"]], f"{row['label']} on {row['corpus']}, {row['tokenizer']}")

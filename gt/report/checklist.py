@@ -27,7 +27,7 @@ UNLIKE = {
     "data_sha256": "trained on other data than most",
     "device": "made on another device than most",
     "version/torch": "made with another version of torch than most",
-    "git_dirty": "made from a working tree with uncommitted changes",
+    "modified": "made from a working tree with uncommitted changes",
 }
 
 
@@ -125,23 +125,28 @@ def compute(studies: Sequence[Results]) -> str:
     runs = census(studies).records
     if runs.empty:
         return "No run has been trained."
-    time, tokens = float(runs["device_seconds"].sum()), float(runs["tokens"].sum())
+    noun, tokens = census(studies).noun, float(runs["tokens"].sum())
     flops = 3 * float((runs["flops_per_token"] * runs["tokens"]).sum())
     sentences = [
         f"All runs together: {text.count(tokens)} tokens and {text.significant(flops)} FLOPs (a backward pass counted as two "
-        f"forward ones) in {text.duration(time)} of the device, which runs that shared it have in equal parts."
+        "forward ones)."
     ]
+    timed = runs.dropna(subset=["device_seconds"])
+    if len(timed):
+        time, price = float(timed["device_seconds"].sum()), float((timed["device_seconds"] / 3600 * timed["price"]).sum())
+        rates = text.listed(sorted({f"{own.plan.dollars_per_hour:g}" for own in studies}))
+        sentences.append(
+            f"{text.plural(len(timed), noun).capitalize()} of {len(runs)} took {text.duration(time)} of their devices, of "
+            f"which runs that shared one have their shares: ${price:,.2f} at ${rates} an hour."
+        )
     known = runs["energy_joules"].dropna()
     if len(known):
         used = text.significant(float(known.sum()) / JOULES_PER_KWH)
-        sentences.append(
-            f"The device used {used} kWh for the {text.plural(len(known), census(studies).noun)} of which that is known."
-        )
-    else:
-        sentences.append("Its energy could not be read.")
-    price = float((runs["device_seconds"] / 3600 * runs["price"]).sum())
-    rates = text.listed(sorted({f"{own.plan['dollars_per_hour']:g}" for own in studies}))
-    sentences.append(f"At ${rates} an hour that is ${price:,.2f}.")
+        sentences.append(f"The devices drew {used} kWh for the {text.plural(len(known), noun)} of which that is known.")
+    unknown = runs["unknown"].dropna().value_counts()
+    sentences += [
+        f"Of {text.plural(int(n), noun)} time, energy or memory was not measured: {why}." for why, n in unknown.items()
+    ]
     return " ".join(sentences)
 
 
@@ -234,7 +239,7 @@ def _versions(runs: pd.DataFrame) -> pd.Series:
 
 
 def _committed(runs: pd.DataFrame) -> pd.Series:
-    return runs["git_commit"].notna() & ~runs["git_dirty"].fillna(True).astype(bool)
+    return runs["git_commit"].notna() & runs["modified"].eq("")
 
 
 def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Claim]) -> tuple[str, str]:
@@ -243,7 +248,7 @@ def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Clai
     What an entry replaced is not kept, nor what became of runs that are in no record here: so late entries are counted.
     """
     began = known.records.groupby("run_id")["started"].min()
-    runs = {(own.study, cell["id"]): list(cell["runs"].values()) for own in studies for cell in own.plan["cells"]}
+    runs = {(own.study, cell.id): list(cell.runs.values()) for own in studies for cell in own.plan.cells}
     first = 0
     for row in judged:
         if row.judgement and row.tested and not row.judgement["exploratory"]:

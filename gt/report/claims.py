@@ -14,6 +14,7 @@ from gt.analysis.phrases import phrase
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
 from gt.analysis.verdicts import VERDICTS, Row
+from gt.artefacts import Cell
 from gt.errors import ConfigError, nearest
 from gt.report import text
 
@@ -248,20 +249,20 @@ def _pairs(values: Values, a: str, b: str) -> list[tuple[Json, Json]]:
 
 
 def _sides(values: Values, name: str) -> list[Json]:
-    cells = values.plan["cells"]
+    cells = values.plan.cells
     for cell in cells:
-        for seed, run in cell["runs"].items():
+        for seed, run in cell.runs.items():
             if run == name:
-                return [{"cell": cell, "seed": int(seed), "name": name, "place": None}]
-    found = [cell for cell in cells if name in (cell["id"], cell["variant"], label(cell))]
+                return [{"cell": cell, "seed": seed, "name": name, "place": None}]
+    found = [cell for cell in cells if name in (cell.id, cell.variant, label(cell))]
     if not found:
-        raise ConfigError(f"{values.plan['study']} has no variant, cell or run {name!r}." + nearest(name, _names(cells)))
-    place = [(cell["corpus"], cell["tokenizer"], sorted(cell["factors"].items())) for cell in found]
-    return [{"cell": cell, "seed": None, "name": cell["id"], "place": own} for cell, own in zip(found, place, strict=True)]
+        raise ConfigError(f"{values.plan.study} has no variant, cell or run {name!r}." + nearest(name, _names(cells)))
+    place = [(cell.corpus, cell.tokenizer, sorted(cell.factors.items())) for cell in found]
+    return [{"cell": cell, "seed": None, "name": cell.id, "place": own} for cell, own in zip(found, place, strict=True)]
 
 
-def _names(cells: list[Json]) -> list[str]:
-    return sorted({name for cell in cells for name in (cell["id"], cell["variant"])})
+def _names(cells: list[Cell]) -> list[str]:
+    return sorted({name for cell in cells for name in (cell.id, cell.variant)})
 
 
 def _of(values: Values, side: Json, metric: str, at: float | None) -> dict[int, float]:

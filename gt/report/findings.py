@@ -23,7 +23,7 @@ from gt.analysis.aggregate import MAIN
 from gt.analysis.statistics import Difference, paired_difference
 from gt.report import text
 from gt.report.numbers import estimated
-from gt.study import specification
+from gt.spec import Watch
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results, Row
@@ -35,8 +35,6 @@ LEVERS = {
     "number of steps": ("training", "steps"),
     "fusion": ("model", "fusion"),
 }
-# How a run is looked at while it trains makes no other model.
-LOGGING = ("evaluate_every", "evaluation_tokens", "log_every")
 FEW = 2
 
 
@@ -74,13 +72,13 @@ def leading(studies: Sequence[Results]) -> list[Cell]:
     places: Counter[tuple[str, str]] = Counter()
     found: list[Cell] = []
     for own in studies:
-        plan = {cell["id"]: cell for cell in own.plan["cells"]}
+        plan = {cell.id: cell for cell in own.plan.cells}
         done = own.runs[own.runs["status"] == "completed"]
         losses = {str(cell): dict(zip(rows["seed"], rows[MAIN], strict=True)) for cell, rows in done.groupby("cell")}
         for row in own.cell_rows_in_order:
             places[row["corpus"], row["tokenizer"]] += int(row["completed"])
             if row["completed"] and row["completed"] == row["planned"]:
-                spec = deepcopy(specification(own.plan, plan[row["cell"]]))
+                spec = own.plan.spec(plan[row["cell"]]).model_dump(mode="json")
                 found.append(Cell(own.study, row, spec, losses[row["cell"]]))
     if not found:
         return []
@@ -134,7 +132,7 @@ def alike(cells: Sequence[Cell], path: tuple[str, str]) -> list[Cell]:
     for cell in sorted(cells, key=lambda cell: cell.mean):
         spec = deepcopy(cell.spec)
         if spec[part].pop(key, None) is not None:
-            training = {name: value for name, value in spec["training"].items() if name not in LOGGING}
+            training = {name: value for name, value in spec["training"].items() if name not in Watch.model_fields}
             group = groups.setdefault(json.dumps({**spec, "training": training, "seed": None}, sort_keys=True), [])
             if cell.spec[part][key] not in [own.spec[part][key] for own in group]:
                 group.append(cell)

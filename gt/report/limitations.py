@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
@@ -26,7 +25,7 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
         sizes, tokens = (text.span(runs[column].tolist(), text.count) for column in ("n_params", "tokens"))
         about = f"Models of {sizes} parameters, trained on {tokens} tokens"
         found.append(f"{about}: what holds at this size and budget need not hold at others.")
-    corpora = sorted({str(name) for own in studies for name in own.plan["corpora"]})
+    corpora = sorted({str(name) for own in studies for name in own.plan.corpora})
     found.append(f"Text of {text.plural(len(corpora), 'corpus', 'corpora')} ({text.listed(corpora)}).")
     fewest, most = min(own.fewest_seeds for own in studies), max(own.most_seeds for own in studies)
     seeds = text.plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
@@ -58,17 +57,18 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
 
 def other_rates(studies: Sequence[Results]) -> str:
     """How often another learning rate beats the one of the studies that tune none, where both were tried; empty without any."""
-    fixed = [spec for own in studies if not _tuned(own) for spec in own.plan["runs"].values()]
+    fixed = [spec for own in studies if not _tuned(own) for spec in own.plan.runs.values()]
     if not fixed:
         return ""
-    usual = Counter(spec["training"]["learning_rate"] for spec in fixed).most_common(1)[0][0]
+    usual = Counter(spec.training.learning_rate for spec in fixed).most_common(1)[0][0]
     losses = census(studies).runs.dropna(subset=[MAIN]).set_index("run_id")[MAIN]
-    specs = {run: spec for own in studies if _tuned(own) for run, spec in own.plan["runs"].items() if run in losses}
+    specs = {run: spec for own in studies if _tuned(own) for run, spec in own.plan.runs.items() if run in losses}
     found: dict[str, dict[float, list[float]]] = {}  # all that is trained, but for rate and seed -> rate -> losses
     for run, spec in specs.items():
-        same = {**spec, "seed": None, "training": {**spec["training"], "learning_rate": None}}
-        rates = found.setdefault(json.dumps(same, sort_keys=True), {})
-        rates.setdefault(spec["training"]["learning_rate"], []).append(losses[run])
+        training = spec.training.model_copy(update={"learning_rate": None})
+        same = spec.model_copy(update={"seed": None, "training": training})
+        rates = found.setdefault(same.canonical_json(), {})
+        rates.setdefault(spec.training.learning_rate, []).append(losses[run])
     tried = [rates for rates in found.values() if usual in rates and len(rates) > 1]
     if not tried:
         return ""
@@ -104,9 +104,9 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
     runs: dict[tuple[str, str], frozenset[str]] = {}
     names: dict[frozenset[str], str] = {}
     for own in studies:
-        for cell in own.plan["cells"]:
-            key = runs[own.study, cell["id"]] = frozenset(cell["runs"].values())
-            names.setdefault(key, f"{label(cell)} on {cell['corpus']}, {cell['tokenizer']}")
+        for cell in own.plan.cells:
+            key = runs[own.study, cell.id] = frozenset(cell.runs.values())
+            names.setdefault(key, f"{label(cell)} on {cell.corpus}, {cell.tokenizer}")
     tested = [row.judgement for row in judged if row.judgement and row.tested]
     readers = Counter(key for own in tested for key in dict.fromkeys(runs[own["study"], cell] for cell in own["cells"]))
     shared = [(names[key], n) for key, n in readers.most_common(most) if n > 1]
@@ -126,4 +126,4 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
 
 def _tuned(results: Results) -> bool:
     """Whether a study has several learning rates."""
-    return any("learning_rate" in path for cell in results.plan["cells"] for path in cell["factors"])
+    return any("learning_rate" in path for cell in results.plan.cells for path in cell.factors)

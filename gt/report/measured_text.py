@@ -22,7 +22,7 @@ def measured_text(studies: Sequence[Results]) -> str:
 
     A record that does not say where its bytes begin is of as many tokens under any tokenizer, which are not the same bytes.
     """
-    texts = {name for own in studies for name, corpus in own.plan["corpora"].items() if corpus.get("task") is None}
+    texts = {name for own in studies for name, corpus in own.plan.corpora.items() if corpus.task is None}
     runs = census(studies).records.reindex(columns=["corpus", "tokenizer", *(f"{s}/{n}" for s in SPLITS for n in COLUMNS)])
     runs = runs[runs["corpus"].isin(texts) & runs["val/bytes"].notna()]
     by_bytes = runs["val/from_byte"].notna()

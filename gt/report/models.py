@@ -11,8 +11,7 @@ from gt.analysis.aggregate import SIZES
 from gt.catalogue import components
 from gt.report import text
 from gt.report.tables import NAME, PLACE, Column, Table
-from gt.spec import AuxiliaryLosses, PartTraining
-from gt.study import specification
+from gt.spec import AuxiliaryLosses, PartTraining, Watch
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -28,9 +27,9 @@ def names_table(studies: Sequence[Results]) -> Table:
     turns: list[Named] = []
     joined: dict[str, list[Named]] = {}
     for own in studies:
-        for cell in own.plan["cells"]:
-            model = specification(own.plan, cell)["model"]
-            named = (cell["variant"], model, bool(cell["factors"]))
+        for cell in own.plan.cells:
+            model = own.plan.spec(cell).model.model_dump(mode="json")
+            named = (cell.variant, model, bool(cell.factors))
             if model["fusion"]:
                 joined.setdefault(model["fusion"]["name"], []).append(named)
             elif len(mixers := _mixers(model)) == 1:
@@ -128,8 +127,8 @@ def _baselines(results: Results) -> list[Json]:
 
 def _spec(results: Results, row: Json) -> Json:
     """The specification of a cell's runs, but for the seed."""
-    cell = next(cell for cell in results.plan["cells"] if cell["id"] == row["cell"])
-    return specification(results.plan, cell)
+    cell = next(cell for cell in results.plan.cells if cell.id == row["cell"])
+    return results.plan.spec(cell).model_dump(mode="json")
 
 
 def differences(spec: Json, base: Json) -> str:
@@ -146,7 +145,8 @@ def differences(spec: Json, base: Json) -> str:
         else:
             found.append(_setting(key, model[key], other.get(key)))
     training, before = spec["training"], base["training"]
-    found += [_setting(key, training[key], before.get(key)) for key in training if training[key] != before.get(key)]
+    decides = [key for key in training if key not in Watch.model_fields]
+    found += [_setting(key, training[key], before.get(key)) for key in decides if training[key] != before.get(key)]
     return "; ".join(found)
 
 

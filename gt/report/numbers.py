@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
 from gt.analysis.records import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
+from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError
 from gt.records import read_json
 from gt.report import text
@@ -150,7 +151,7 @@ class Results:
     """A study's plan and tables, as `gt aggregate` wrote them."""
 
     folder: Path
-    plan: dict[str, Any]
+    plan: Plan
     coverage: dict[str, Any]
     runs: pd.DataFrame
     cells: pd.DataFrame
@@ -161,19 +162,19 @@ class Results:
 
     @property
     def study(self) -> str:
-        return str(self.plan["study"])
+        return self.plan.study
 
     @property
     def title(self) -> str:
-        return str(self.plan["title"])
+        return self.plan.title
 
     @property
     def description(self) -> str:
-        return str(self.plan["description"]).strip()
+        return self.plan.description.strip()
 
     @property
     def baseline(self) -> str:
-        return str(self.plan["baseline"])
+        return self.plan.baseline
 
     @cached_property
     def labels(self) -> list[str]:
@@ -242,11 +243,11 @@ class Results:
 
     @property
     def fewest_seeds(self) -> int:
-        return min(len(cell["runs"]) for cell in self.plan["cells"])
+        return min(len(cell.runs) for cell in self.plan.cells)
 
     @property
     def most_seeds(self) -> int:
-        return max(len(cell["runs"]) for cell in self.plan["cells"])
+        return max(len(cell.runs) for cell in self.plan.cells)
 
     @property
     def seeds(self) -> str:
@@ -311,7 +312,7 @@ def load(study_dir: Path) -> Results:
         if not path.exists():
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")
         frames[name] = pd.read_parquet(path)
-    return Results(study_dir, read_json(study_dir / "plan.json"), read_json(study_dir / "coverage.json"), **frames)
+    return Results(study_dir, read_plan(study_dir / "plan.json"), read_json(study_dir / "coverage.json"), **frames)
 
 
 def interval_of(rows: pd.DataFrame) -> tuple[float, float] | None:

@@ -84,11 +84,11 @@ def components_table(studies: Sequence[Results]) -> Table:
         Column("source", "Source", "left", wraps=True),
         Column("parameters", "Parameters", shown=text.count),
     )
-    models = [run["model"] for own in studies for run in own.plan["runs"].values()]
+    models = [run.model for own in studies for run in own.plan.runs.values()]
     used = {
-        "mixer": {mixer["name"] for model in models for mixer in model["mixers"].values()},
-        "fusion": {model["fusion"]["name"] for model in models if model["fusion"]},
-        "feed_forward": {model["feed_forward"]["name"] for model in models if model["feed_forward"]},
+        "mixer": {mixer.name for model in models for mixer in model.mixers.values()},
+        "fusion": {model.fusion.name for model in models if model.fusion},
+        "feed_forward": {model.feed_forward.name for model in models if model.feed_forward},
     }
     rows = [
         {**vars(component), "kind": kind.replace("_", "-")}
@@ -150,7 +150,7 @@ def costs_table(results: Results) -> Table:
     caption = (
         "What training cost: means over the completed runs of a cell; runs that shared a device have its time and energy in "
         "equal parts. Tokens/s are of one run, beside those that it shared with. At "
-        f"${results.plan['dollars_per_hour']:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
+        f"${results.plan.dollars_per_hour:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
         "column: 1 over the perplexity times the forward GFLOPs of a token. More is better in all three, under one tokenizer."
     )
     return Table("costs", caption, columns, tuple(results.run_cells))

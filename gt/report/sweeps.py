@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from gt.report import text
 from gt.report.drawing import GREY, PLAIN, Drawing, frame, limits, looks, right_labels
 from gt.report.numbers import Panel, Results, Row
 from gt.report.tables import Column, Table
-from gt.study import shortest, specification
+from gt.study import shortest
 
 GATE_INIT = "model.fusion.gate_init"
 SHARE = "ablation/share/"
@@ -43,16 +42,16 @@ class Sweep:
 
 def sweeps(results: Results, path: str) -> list[Sweep]:
     """The sweeps of a setting (a dotted path of a run's specification) that have two values with completed runs at least."""
-    plan = {cell["id"]: cell for cell in results.plan["cells"]}
+    plan = {cell.id: cell for cell in results.plan.cells}
     panels = {row["cell"]: panel for panel in results.panels for row in panel.measured}
     found: dict[str, Sweep] = {}
     for row in results.cell_rows_in_order:
         cell = plan[row["cell"]]
-        spec = deepcopy(specification(results.plan, cell))
-        value, spec["seed"] = _take(spec, path), sorted(cell["runs"])
+        spec = results.plan.spec(cell).model_dump(mode="json")
+        value, spec["seed"] = _take(spec, path), sorted(cell.runs)
         if value is not None and row["cell"] in panels:
-            others = {key: v for key, v in cell["factors"].items() if key != path}
-            own = Sweep(label({**cell, "factors": others}), panels[row["cell"]], {})
+            others = {key: v for key, v in cell.factors.items() if key != path}
+            own = Sweep(label(cell.model_copy(update={"factors": others})), panels[row["cell"]], {})
             found.setdefault(json.dumps(spec, sort_keys=True), own).cells.setdefault(value, row)
     return [sweep for sweep in found.values() if len(sweep.cells) > 1]
 
@@ -89,7 +88,7 @@ def gate_inits(results: Results) -> Figure | None:
 
 def varied(results: Results) -> list[tuple[str, Panel, list[Sweep]]]:
     """The sweeps of each number that the study varies, but for gate inits, by setting, corpus and tokenizer."""
-    short = shortest({path: None for cell in results.plan["cells"] for path in cell["factors"]})
+    short = shortest({path: None for cell in results.plan.cells for path in cell.factors})
     paths = [path for path in short if path != GATE_INIT]
     found = {path: sweeps(results, path) for path in paths}
     return [

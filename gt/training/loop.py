@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from gt.artefacts import Manifest, Usage, now, write
 from gt.data.tokens import Tokens
 from gt.models.lm import audit
 from gt.ops.backend import chosen
-from gt.records import CURVES, FILES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json, write_sealed
+from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import ALONE, Cohort
@@ -148,33 +149,32 @@ class Attempt:
             save_file(weights, temporary, {"run_id": job.spec.run_id})
         training, seconds = job.spec.training, time.perf_counter() - self.clock
         steps = cohort.ended_at[run] or cohort.step
-        joules = energy(self.settings.device)
-        manifest = {
-            "run_id": job.spec.run_id,
-            "status": cohort.status[run],
-            "steps_completed": steps,
-            "data_sha256": cohort.tokens.sha256,
-            "vocab_size": cohort.tokens.vocab_size,
+        manifest = Manifest(
+            run_id=job.spec.run_id,
+            status=cohort.status[run],
+            steps_completed=steps,
+            watch=training.watch,
+            data_sha256=cohort.tokens.sha256,
+            vocab_size=cohort.tokens.vocab_size,
             **provenance(self.settings.device),
-            "engine": cohort.engine.name,
-            "compiled": cohort.compiled,
-            "processes": self.settings.world.size,
-            "backend": chosen(),
-            "stacked": len(self.jobs),  # runs that one launch served
-            "cohorts": self.sharing,  # that shared the device
-            "started": self.started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": self.before.seconds + seconds,
-            "tokens": training.tokens(steps),
-            "tokens_per_second": (training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
-            "peak_memory_bytes": peak_memory(self.settings.device),
-            # the device's, in equal parts over the runs that shared it
-            "energy_joules": (joules - self.joules) / len(self.jobs) / self.sharing if joules and self.joules else None,
+            attempts=[],
+            engine=cohort.engine.name,
+            compiled=cohort.compiled,
+            processes=self.settings.world.size,
+            backend=chosen(),
+            stacked=len(self.jobs),
+            cohorts=self.sharing,
+            started=self.started,
+            finished=now(),
+            seconds=self.before.seconds + seconds,
+            tokens=training.tokens(steps),
+            tokens_per_second=(training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
+            usage=Usage.nothing("TODO"),
             **vars(audit(cohort.model, training.sequence_length)),
-            "resumed_from": list(self.before.resumed_from),
-            FILES: file_sums(job.out, (SPEC, CURVES, WEIGHTS)),
-        }
-        write_sealed(job.out / MANIFEST, manifest)
+            resumed_from=list(self.before.resumed_from),
+            files=file_sums(job.out, (SPEC, CURVES, WEIGHTS)),
+        )
+        write(job.out / MANIFEST, manifest)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -23,8 +23,8 @@ def provenance(device: torch.device) -> dict[str, object]:
         "code": {part: fingerprint(part) for part in TRAINING_PARTS},
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": commit,
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "device": _device_name(device),
+        "modified": ["?"] if commit and _git("status", "--porcelain", "--untracked-files=no") else [] if commit else None,
+        "device": device_name(device),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
     }
@@ -49,7 +49,8 @@ def _git(*arguments: str) -> str | None:
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """`cuda` or `cpu`, and which."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     cpuinfo = Path("/proc/cpuinfo")

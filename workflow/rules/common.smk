@@ -50,7 +50,7 @@ try:
     from gt.errors import ConfigError, nearest
     from gt.grouping import packs
     from gt.records import atomic_write
-    from gt.spec import RunSpec
+    from gt.spec import recorded_spec
     from gt.study import checked_plan, dumps, load_study, names_asked_for
 except ModuleNotFoundError as error:
     stop_without(error.name)
@@ -191,8 +191,11 @@ PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
 CELL_OF_RUN = {
     run: cell
     for plan in PLANS.values()
-    for cell in plan["cells"]
-    for run in cell["runs"].values()
+    for cell in plan.cells
+    for run in cell.runs.values()
+}
+PLANS_OF_RUN = {
+    run: [plan for plan in PLANS.values() if run in plan.runs] for run in CELL_OF_RUN
 }
 GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
 # What a job calls `gt`. What fails by chance is tried once more, and what is refused (exit code 2) or stopped by hand is not.
@@ -212,7 +215,7 @@ wildcard_constraints:
 def plan_naming(kind, name):
     """The plan.json of the first study that has this corpus, tokenizer or run."""
     for study, plan in PLANS.items():
-        if name in plan[kind]:
+        if name in getattr(plan, kind):
             return f"results/studies/{study}/plan.json"
     raise WorkflowError(f"{', '.join(STUDIES)}: there is no {name!r} among the {kind}.")
 
@@ -232,7 +235,7 @@ def plan_of_run(wildcards):
 def data_of(run):
     """The folder of the tokens that a run is trained on."""
     cell = CELL_OF_RUN[run]
-    return f"results/data/{cell['corpus']}/{cell['tokenizer']}"
+    return f"results/data/{cell.corpus}/{cell.tokenizer}"
 
 
 def tokens_of_run(wildcards):
@@ -253,18 +256,21 @@ def tokens_that_are_there(wildcards):
 
 
 def evaluations_of_run(wildcards):
-    return evaluations_asked_of(wildcards.run)
+    """All that is evaluated of a run, for all studies. It may have been trained already, and followed in another way."""
+    run, looks = wildcards.run, looks_of_run(wildcards.run)
+    stays = ("train", run) not in OUTDATED
+    trained = recorded_spec(RUNS / run) if stays else looks[0]
+    return stage.evaluations(trained, looks, further_asked_of(run))
 
 
-def evaluations_asked_of(run):
+def further_asked_of(run):
     """What the studies ask for beside a run's held-out losses."""
-    asking = [plan for plan in PLANS.values() if run in plan["runs"]]
-    return sorted({name for plan in asking for name in plan["evaluations"]})
+    return {name for plan in PLANS_OF_RUN[run] for name in plan.evaluations}
 
 
-def spec_of_run(run):
-    found = next(plan["runs"][run] for plan in PLANS.values() if run in plan["runs"])
-    return RunSpec.model_validate(found)
+def looks_of_run(run):
+    """A run as each study follows it. It is trained as the first of them says."""
+    return [plan.runs[run] for plan in PLANS_OF_RUN[run]]
 
 
 def gpus_to(is_done):
@@ -285,11 +291,16 @@ def gpus_to(is_done):
 
 
 def trained(staged, run):
-    return stage.is_trained(staged, spec_of_run(run), Path(data_of(run)))
+    return stage.is_trained(staged, looks_of_run(run)[0], Path(data_of(run)))
 
 
 def evaluated(staged, run):
-    return stage.is_evaluated(staged, evaluations_asked_of(run))
+    if not (staged / "manifest.json").exists():
+        return False
+    trained, further = recorded_spec(staged), further_asked_of(run)
+    return stage.is_evaluated(
+        staged, stage.evaluations(trained, looks_of_run(run), further)
+    )
 
 
 def probed(staged, run):
@@ -308,8 +319,13 @@ def runs_of_pack(wildcards):
 
 
 def plans_of_pack(wildcards):
-    """The plans that have the runs of a pack."""
-    return sorted({plan_naming("runs", run) for run in PACKS[wildcards.pack]})
+    """The plans that have runs of a pack, in their order."""
+    runs = set(PACKS[wildcards.pack])
+    return [
+        f"results/studies/{study}/plan.json"
+        for study, plan in PLANS.items()
+        if runs & plan.runs.keys()
+    ]
 
 
 def tokens_of_pack(wildcards):
@@ -336,7 +352,7 @@ def files_of_runs(name):
     """An input function: one file of the record of every run of a study."""
 
     def files(wildcards):
-        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study]["runs"]]
+        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study].runs]
 
     return files
 
@@ -344,9 +360,9 @@ def files_of_runs(name):
 def own_text(wildcards):
     """The file behind a `file:` corpus."""
     return [
-        plan["corpus_files"][wildcards.corpus]
+        plan.corpus_files[wildcards.corpus]
         for plan in PLANS.values()
-        if wildcards.corpus in plan["corpus_files"]
+        if wildcards.corpus in plan.corpus_files
     ][:1]
 
 

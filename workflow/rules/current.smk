@@ -48,7 +48,7 @@ def made_before(name, files):
 def outdated():
     """All jobs whose result is not current, as a rule and its wildcards."""
     for plan in PLANS.values():
-        for corpus, tokenizer in {(c["corpus"], c["tokenizer"]) for c in plan["cells"]}:
+        for corpus, tokenizer in {(c.corpus, c.tokenizer) for c in plan.cells}:
             if made.is_outdated_corpus(DATA / corpus):
                 yield "corpus", corpus
             if made.is_outdated_tokens(DATA / corpus / tokenizer):
@@ -62,14 +62,14 @@ def outdated():
             CLAIM_FOLDER,
             TEMPLATE_FOLDER,
             config["mlflow_uri"],
-            renewed=any(runs[run] for run in plan["runs"]),
+            renewed=any(runs[run] for run in plan.runs),
         )
         yield from ((job, study) for job in jobs)
 
 
 def outdated_of_run(run):
-    further = evaluations_asked_of(run)
-    return stage.outdated(RUNS / run, spec_of_run(run), Path(data_of(run)), further)
+    looks, further = looks_of_run(run), further_asked_of(run)
+    return stage.outdated(RUNS / run, looks, Path(data_of(run)), further)
 
 
 def mark_as_newer():

@@ -5,7 +5,7 @@ rule track:
     input:
         unless_current("track"),
         plan=ancient("results/studies/{study}/plan.json"),
-        records=made_before("track", files_of_runs("evaluation.json")),
+        records=made_before("track", files_of_runs("evaluations/held_out.json")),
         probes=made_before("track", files_of_runs("probes.json")),
     output:
         counts="results/studies/{study}/tracking.json",

@@ -79,8 +79,8 @@ rule evaluate:
         tokens=made_before("evaluate", tokens_of_run),
         pack=made_before("evaluate", pack_of_run),
     output:
-        # Not removed beforehand: what other studies have asked for stays.
-        update("results/runs/{run}/evaluation.json"),
+        # Not removed beforehand; and beside it, what other studies have asked for stays.
+        update("results/runs/{run}/evaluations/held_out.json"),
     log:
         "logs/evaluate/{run}.log",
     benchmark:
@@ -93,11 +93,11 @@ rule evaluate:
         device=config["device"],
         mem_mb=2000,
     params:
-        further=evaluations_of_run,
+        names=evaluations_of_run,
         data=data_of_run,
         record="results/runs/{run}",
         staged="results/staged/{run}",
     shell:
         "gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
-        " --further {params.further:q}"
+        " --evaluations {params.names:q}"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,93 @@
+"""Documents of the first schema as those of the second: the one place that knows what they were like.
+
+The first had no `schema_version`. A run's name depended on how the run was looked at; its evaluations stood in one file; its
+code was known as sums of whole packages; and what it took of a shared device was divided within its process alone, so that
+none of it can be told now.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from gt.artefacts import HELD_OUT, SCHEMA, Plan, Usage
+from gt.errors import ConfigError
+from gt.explain import validated
+from gt.spec import Further, RunSpec
+
+Json = dict[str, Any]
+VERSION = {"schema_version": SCHEMA}
+UNMEASURED = "the first schema divided it within a process alone"
+# What a manifest of the second schema has, and the first may lack.
+ABSENT: Json = {
+    **dict.fromkeys(("data_sha256", "vocab_size", "git_commit", "device", "gpu", "threads", "engine", "compiled")),
+    "code": {},
+    "versions": {},
+    "backend": {},
+    "resumed_from": [],
+    "files": {},
+    "processes": 1,
+    "stacked": 1,
+    "cohorts": 1,
+}
+# What the second has under another name, or nowhere.
+GONE = ("git_dirty", "energy_joules", "peak_memory_bytes")
+
+
+def is_first(document: Any) -> bool:
+    """Whether a document is of the first schema."""
+    return isinstance(document, dict) and "schema_version" not in document
+
+
+def plan(old: Json, source: object) -> tuple[Plan, dict[str, str]]:
+    """A plan, and by what each of its runs was called the name that it has now. ConfigError for another form."""
+    if not isinstance(runs := old.get("runs"), dict):
+        raise ConfigError(f"{source}: runs: must be a mapping of keys to values.")
+    specs = {run: validated(RunSpec, spec, f"{source}: runs: {run}") for run, spec in runs.items()}
+    for run, spec in specs.items():
+        if not run.endswith(f"-{(was := _first_sum(spec))[:10]}"):
+            raise ConfigError(f"{source}: runs: {run!r} is the id of another specification, whose sum is {was[:10]}.")
+    names = {run: spec.run_id for run, spec in specs.items()}
+    try:
+        cells = [{**cell, "runs": {seed: names.get(run, run) for seed, run in cell["runs"].items()}} for cell in old["cells"]]
+    except (AttributeError, KeyError, TypeError):
+        raise ConfigError(f"{source}: cells: must be a list of cells, each with its runs.") from None
+    document = {**old, **VERSION, "cells": cells, "runs": {names[run]: runs[run] for run in runs}}
+    return validated(Plan, document, source), names
+
+
+def _first_sum(spec: RunSpec) -> str:
+    """Of a specification, in the first schema, which counted how a run was looked at."""
+    return spec.sum(looks=True)
+
+
+def manifest(old: Json, spec: RunSpec) -> Json:
+    """spec: of the run, followed as it was."""
+    kept = {key: value for key, value in old.items() if key not in GONE}
+    dirty = old.get("git_dirty")
+    usage = Usage.nothing(UNMEASURED).model_dump()
+    modified = None if dirty is None else ["?"] if dirty else []
+    own = {"run_id": spec.run_id, "watch": spec.training.watch.model_dump(), "modified": modified, "usage": usage}
+    return {**ABSENT, **kept, **VERSION, **own, "attempts": []}
+
+
+def evaluations(old: Json, run_id: str) -> dict[str, Json]:
+    """By their names, from the one file that had all."""
+    code = {"evals": old["code"]} if "code" in old else {}
+    about = {**VERSION, "run_id": run_id, "weights": None, "code": code, "settings": {}, "measured": None, "device": None}
+    splits = old.get("splits")
+    values: Json = {HELD_OUT: {"splits": splits, "ngram": old.get("ngram", {})} if splits else None}
+    values |= {name: old[name] for name in ("recall", *get_args(Further)) if name in old}
+    values |= {name: None for name in old.get("evaluations", []) if name not in values}
+    return {name: {**about, "name": name, "value": value} for name, value in values.items()}
+
+
+def probes(old: Json, run_id: str) -> Json:
+    """run_id: what the run is called now."""
+    code = {"probes": old["code"]} if "code" in old else {}
+    about = {**VERSION, "run_id": run_id, "weights": None, "code": code, "measured": None, "device": None}
+    return {**about, "measures": old.get("measures")}
+
+
+def failure(old: Json) -> Json:
+    """Which said at what step as well, which nobody knew."""
+    return {**VERSION, "error": old.get("error")}
