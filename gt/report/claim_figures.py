@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,14 @@ CAPTION = "What was measured, by seed; dotted, the claim’s bound."
 def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
     """Write `<claim>.svg` for every claim that was tested, and remove those of others. Returns the pictures by claim.
 
-    Where several studies tested them, `verdicts.svg` and `.png` count their verdicts.
+    Where several studies tested them, `verdicts.svg` counts their verdicts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     tested = [row for row in rows if row.verdict in COLOUR]
     if len({row.claim.study for row in tested}) > 1:
         with matplotlib.rc_context(STYLE):
-            figure = _verdicts(tested)
-            for suffix in ("svg", "png"):
-                save(figure, folder / f"{VERDICTS}.{suffix}", suffix)
+            save(verdicts(tested), folder / f"{VERDICTS}.svg", "svg")
         title, caption = "Verdicts at a glance", "How many claims each study tested, and what became of them."
         alt = f"{title}: claims by study and verdict. The table of claims has them."
         pictures[VERDICTS] = Picture(f"claim.{VERDICTS}", title, caption, alt, folder / f"{VERDICTS}.svg")
@@ -56,7 +55,7 @@ def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
     return pictures
 
 
-def _verdicts(tested: list[Row]) -> Figure:
+def verdicts(tested: Sequence[Row]) -> Figure:
     """A bar a study, the longest on top; a colour a verdict, with its count."""
     counts: Counter[tuple[str, str]] = Counter((str(row.claim.study), row.verdict) for row in tested)
     studies = [study for study, _ in Counter(str(row.claim.study) for row in tested).most_common()]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
 
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.errors import ConfigError
-from gt.report import claim_figures, text
+from gt.report import text
 from gt.report.census import census
+from gt.report.claim_figures import verdicts
 from gt.report.claim_sections import explained
+from gt.report.drawing import STYLE
+from gt.report.figures import final_bits_per_byte
 from gt.report.findings import findings
 from gt.report.formats import markdown_text
 from gt.report.limitations import other_rates
@@ -17,8 +24,8 @@ from gt.report.numbers import Results
 
 # Where the report of all published studies together stands, beside theirs.
 ALL = "all"
-# The figures that it may show: of the verdicts, and of one study's runs.
-SHOWN = (f"{claim_figures.VERDICTS}.png", "final_bits_per_byte.png")
+# Its figure, seen from the README.
+FIGURE = Path("docs/headline.png")
 START, END = "<!-- headline: written by gt headline -->\n", "<!-- end of the headline -->"
 
 
@@ -28,29 +35,41 @@ def leading(studies: Sequence[Results], rows: Sequence[Row]) -> Results:
     return max(studies, key=lambda own: (own.coverage["completed"], judged[own.study], own.study))
 
 
-def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> str:
-    """A figure, what was found (`gt.report.findings`), that other rates were better, and what became of the claims.
+def figure(studies: Sequence[Results], rows: Sequence[Row]) -> Figure | None:
+    """Of the verdicts where several studies tested claims, else of one study's runs; None where nothing was measured."""
+    with matplotlib.rc_context(STYLE):
+        return verdicts(rows) if _several(rows) else final_bits_per_byte(leading(studies, rows))
 
-    The figure is of the verdicts where several studies tested claims, else of one study's runs. rows: of the claims that were
-    tested. folder: of the published studies, seen from the README.
+
+def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> str:
+    """The figure, what was found (`gt.report.findings`), that other rates were better, and what became of the claims.
+
+    rows: of the claims that were tested. folder: of the published studies, seen from the README.
     """
     own, known = leading(studies, rows), census(studies, rows)
     counts = Counter(row.verdict for row in rows)
-    verdicts = text.listed([f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]])
+    listed = text.listed([f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]])
     of = f"{text.plural(known.completed, 'run')} of {text.plural(known.studies, 'study', 'studies')}"
     judged = (
         f"{known.judging} of {text.plural(known.studies, 'study', 'studies')} put {text.plural(len(rows), 'claim')} to the test"
     )
     found = [markdown_text(said) for said in (*findings(studies), other_rates(studies)) if said]
-    became = [f"{judged}: {verdicts}." if rows else "", explained(rows), f"{of} {text.are(known.completed)} published."]
-    if len({row.claim.study for row in rows}) > 1:
-        figure = f"![Verdicts by study]({folder}/{ALL}/claims/{SHOWN[0]})"
+    became = [f"{judged}: {listed}." if rows else "", explained(rows), f"{of} {text.are(known.completed)} published."]
+    shown = "Verdicts by study" if _several(rows) else f"{own.title}: {own.panels[0].title}"
+    there = _several(rows) or any(panel.measured for panel in own.panels)
+    drawn = f"![{shown}]({FIGURE.as_posix()})\n\n" if there else ""
+    if len(studies) > 1:
+        more = f"The report of each study is [in its folder]({folder}), and `make report` makes one of all of them"
     else:
-        figure = f"![{own.title}: {own.panels[0].title}]({folder}/{own.study}/figures/{SHOWN[1]})"
-    report = f"{folder}/{ALL if len(studies) > 1 else own.study}/report.md"
-    more = f"[The report]({report}) has all of it; `make headline` writes this anew from the records."
+        more = f"[The report]({folder}/{own.study}/report.html) has all of it"
     items = "".join(f"- {said}\n" for said in found)
-    return f"{figure}\n\n{items}\n{markdown_text(' '.join(filter(None, became)))}\n{more}\n"
+    became_of = markdown_text(" ".join(filter(None, became)))
+    return f"{drawn}{items}\n{became_of}\n{more}; `make headline` writes this anew from the records.\n"
+
+
+def _several(rows: Sequence[Row]) -> bool:
+    """Whether claims of more than one study were tested."""
+    return len({row.claim.study for row in rows}) > 1
 
 
 def insert(readme: str, block: str, start: str = START, end: str = END) -> str:
