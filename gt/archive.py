@@ -10,8 +10,7 @@ from __future__ import annotations
 import lzma
 import math
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -19,13 +18,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gt.analysis import forms
-from gt.analysis.records import read_curves
+from gt import migration
+from gt.analysis import evaluations
+from gt.analysis.records import check_curves, read_curves
+from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, parsed, write
 from gt.errors import ConfigError, nearest
 from gt.records import (
     CURVES,
-    EVALUATION,
-    FILES,
+    EVALUATIONS,
+    FAILURE,
     MANIFEST,
     PROBES,
     SPEC,
@@ -35,7 +36,6 @@ from gt.records import (
     read_json,
     unsealed,
     write_json,
-    write_sealed,
 )
 from gt.study import dumps
 
@@ -44,21 +44,24 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 PLAN, RECORDS = "plan.json", "records.parquet"
-# The documents that are kept, by kind: their files, seen from the folder of all runs. A `*` stands for a document's name.
+
+
+class Kind(NamedTuple):
+    """Documents of one kind: their files, seen from the folder of all runs, where a `*` stands for a document's name, and their
+    type. None: of the first schema alone.
+    """
+
+    file: str
+    type: type[Artefact] | None
+
+
 KINDS = {
-    "manifest": f"{{run}}/{MANIFEST}",
-    "evaluation": f"{{run}}/{EVALUATION}",
-    "evaluations": "{run}/evaluations/*.json",
-    "probes": f"{{run}}/{PROBES}",
-    "failure": "{run}/failure.json",
-    "attempts": "../attempts/{run}/*.json",
-}
-# What analysis needs of them. All but of a failure say which run they are of.
-CHECKS: dict[str, Callable[[Any, str], object]] = {
-    "manifest": partial(forms.check, forms.Manifest),
-    "evaluation": forms.check_evaluation,
-    "probes": partial(forms.check, forms.Probes),
-    "failure": partial(forms.check, forms.Failure),
+    "manifest": Kind(f"{{run}}/{MANIFEST}", Manifest),
+    "evaluation": Kind("{run}/evaluation.json", None),
+    "evaluations": Kind(f"{{run}}/{EVALUATIONS}/*.json", Evaluation),
+    "probes": Kind(f"{{run}}/{PROBES}", Probes),
+    "failure": Kind(f"{{run}}/{FAILURE}", Failure),
+    "attempts": Kind("../attempts/{run}/*.json", Attempt),
 }
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+-]{0,200}")
 # What a kept file may hold, in bytes, however small it is on disk: ten times the largest of those that are published.
@@ -80,18 +83,18 @@ class Document(NamedTuple):
     @property
     def file(self) -> str:
         """Seen from the folder of all runs."""
-        return KINDS[self.kind].format(run=self.run).replace("*", self.name)
+        return KINDS[self.kind].file.format(run=self.run).replace("*", self.name)
 
 
-def pack(plan: Json, runs: Path, records: Path) -> None:
+def pack(plan: Plan, runs: Path, records: Path) -> None:
     """Keep the run records of a plan. ConfigError where there is none, or one is damaged."""
     import pyarrow as pa
 
-    documents = [own for kind in KINDS for run in plan["runs"] for own in _written(runs, run, kind)]
+    documents = [own for kind in KINDS for run in plan.runs for own in _written(runs, run, kind)]
     if not documents:
-        raise ConfigError(f"{runs}: no run of {plan['study']} has a record here.")
+        raise ConfigError(f"{runs}: no run of {plan.study} has a record here.")
     curves = []
-    for run in plan["runs"]:
+    for run in plan.runs:
         if (path := runs / run / CURVES).exists():
             check_file(path, read_json(path.with_name(MANIFEST)) if path.with_name(MANIFEST).exists() else {})
             table = read_curves(path)
@@ -107,7 +110,7 @@ def pack(plan: Json, runs: Path, records: Path) -> None:
 
 def _written(runs: Path, run: str, kind: str) -> Iterator[Document]:
     """The documents of a kind that a run has, sound ones."""
-    pattern = runs / KINDS[kind].format(run=run)
+    pattern = runs / KINDS[kind].file.format(run=run)
     for path in sorted(pattern.parent.glob(pattern.name)):
         name = path.stem if "*" in pattern.name else ""
         if not name or NAME.fullmatch(name):
@@ -191,31 +194,30 @@ def _replaced(curves: pa.Table, name: str, by: str, values: Any) -> pa.Table:
     return curves.set_column(curves.column_names.index(name), by, values)
 
 
-def unpack(records: Path, runs: Path) -> Json:
+def unpack(records: Path, runs: Path) -> Plan:
     """What is kept -> run records without weights, of which all is checked first. Returns the plan.
 
     ConfigError names the file, and the run, where something is not what it should be.
     """
     import pyarrow.parquet as pq
 
-    plan = read_plan(records)
-    documents, curves = _documents(records / RECORDS, plan["runs"]), _curves(records / CURVES, plan["runs"])
+    plan, names = read_plan(records)
+    documents, curves = _documents(records / RECORDS, plan, names), _curves(records / CURVES, names)
     for run in {own.run for own, _ in documents} | set(curves):
-        write_json(runs / run / SPEC, plan["runs"][run])
+        write_json(runs / run / SPEC, plan.runs[run].model_dump(mode="json"))
         if run in curves:
             with atomic_write(runs / run / CURVES) as temporary:
                 pq.write_table(curves[run], temporary)
-    for own, content in documents:
-        if FILES in content:  # they were checked when they were kept; curves are laid out anew, weights not there
-            write_sealed(runs / own.file, {key: value for key, value in content.items() if key != FILES})
-        else:
-            with atomic_write(runs / own.file) as temporary:
-                temporary.write_bytes(own.text.encode())
+    for own, artefact in documents:
+        write(runs / own.file, artefact)
     return plan
 
 
-def read_plan(records: Path) -> Json:
-    """The plan that is kept. ConfigError where there is none, or it holds too much or is of another form."""
+def read_plan(records: Path) -> tuple[Plan, dict[str, str]]:
+    """The plan that is kept, and by what each of its runs is called in what is kept, the name that it has in the plan.
+
+    ConfigError where there is none, or it holds too much or is of another form.
+    """
     path = records / f"{PLAN}.xz"
     if not _is_file(path):
         raise ConfigError(f"{records}: there is no {path.name} here.")
@@ -224,43 +226,64 @@ def read_plan(records: Path) -> Json:
             text = _decompressed(file)
         if len(text) > MOST_BYTES:
             raise ConfigError(f"{path}: holds more than {MOST_BYTES:,} bytes, which no study needs.")
-        plan = parse_json(text)
+        document = parse_json(text)
     except (EOFError, OSError, lzma.LZMAError, MemoryError, ValueError) as error:
         raise ConfigError(f"{path}: not compressed JSON ({error}).") from None
-    if not isinstance(plan, dict):
+    if not isinstance(document, dict):
         raise ConfigError(f"{path}: must be a JSON object.")
-    forms.check_plan(plan, str(path))
-    return plan
+    if migration.is_first(document):
+        return migration.plan(document, path)
+    plan = parsed(Plan, document, path)
+    return plan, {run: run for run in plan.runs}
 
 
 def trained(records: Path) -> set[str]:
     """The runs of which a manifest is kept."""
-    return {own.run for own in _rows(records / RECORDS) if own.kind == "manifest"}
+    _, names = read_plan(records)
+    return {names.get(own.run, own.run) for own in _rows(records / RECORDS) if own.kind == "manifest"}
 
 
-def _documents(path: Path, runs: Json) -> list[tuple[Document, Json]]:
-    """All documents with their contents: of these runs alone, each there once, and of the form that analysis needs."""
-    found: dict[str, tuple[Document, Json]] = {}
+def _documents(path: Path, plan: Plan, names: dict[str, str]) -> list[tuple[Document, Artefact]]:
+    """All documents as artefacts: of the plan's runs alone, and each there once."""
+    found: dict[str, tuple[Document, Artefact]] = {}
     for own in _rows(path):
-        if own.run not in runs:
+        if own.run not in names:
             raise ConfigError(f"{path}: {own.run!r} is not among the runs of {PLAN}.")
         if own.kind not in KINDS:
             raise ConfigError(f"{path}: {own.run}: there is no kind {own.kind!r} of documents." + nearest(own.kind, KINDS))
-        if not (NAME.fullmatch(own.name) if "*" in KINDS[own.kind] else own.name == ""):
+        if not (NAME.fullmatch(own.name) if "*" in KINDS[own.kind].file else own.name == ""):
             raise ConfigError(f"{path}: {own.run}: {own.name!r} is no name of {own.kind}.")
         source = f"{path}: {own.file}"
-        if own.file in found:
-            raise ConfigError(f"{source}: stands there twice.")
         try:
             content = unsealed(parse_json(own.text.encode()), source)
         except ValueError as error:
             raise ConfigError(f"{source}: not JSON ({error}).") from None
         if own.kind != "failure" and content.get("run_id") != own.run:
             raise ConfigError(f"{source}: is of run {content.get('run_id')!r}.")
-        if own.kind in CHECKS:
-            CHECKS[own.kind](content, source)
-        found[own.file] = own, content
+        for document, artefact in _artefacts(own._replace(run=names[own.run]), content, plan, source):
+            if document.file in found:
+                raise ConfigError(f"{source}: stands there twice.")
+            found[document.file] = document, artefact
     return list(found.values())
+
+
+def _artefacts(own: Document, content: Json, plan: Plan, source: str) -> Iterator[tuple[Document, Artefact]]:
+    """What a document says, in the present schema. One of the first, which had all evaluations in one, gives several."""
+    if migration.is_first(content):
+        for kind, name, migrated in migration.documents(own.kind, content, plan.runs[own.run], source):
+            yield from _artefacts(own._replace(kind=kind, name=name), migrated, plan, f"{source}: {name}" if name else source)
+        return
+    if (type_ := KINDS[own.kind].type) is None:
+        raise ConfigError(f"{source}: is of schema {content['schema_version']}, which has no {own.kind}.")
+    artefact = parsed(type_, content, source)
+    if isinstance(artefact, Evaluation):
+        evaluations.check(artefact, source)
+    named = artefact.name if isinstance(artefact, Evaluation) else artefact.id if isinstance(artefact, Attempt) else ""
+    if own.name != named:
+        raise ConfigError(f"{source}: its name is {own.name!r}, and it is {named!r}.")
+    if isinstance(artefact, Manifest):  # they were checked when they were kept; curves are laid out anew, weights not there
+        artefact = artefact.model_copy(update={"files": {}})
+    yield own, artefact
 
 
 def _rows(path: Path) -> Iterator[Document]:
@@ -311,8 +334,8 @@ def _table(path: Path, words: list[str]) -> pa.Table:
         raise ConfigError(f"{path}: not readable as parquet ({error}).") from None
 
 
-def _curves(path: Path, runs: Json) -> dict[str, pa.Table]:
-    """The curves of each run, in float64."""
+def _curves(path: Path, names: dict[str, str]) -> dict[str, pa.Table]:
+    """The curves of each run, in float64, by the name that it has in the plan."""
     import pyarrow as pa
 
     if not _is_file(path):
@@ -322,18 +345,19 @@ def _curves(path: Path, runs: Json) -> dict[str, pa.Table]:
     curves = _with_bits(curves.cast(pa.schema(wide)))
     named = curves["run_id"].combine_chunks()
     for run in [*named.dictionary.to_pylist(), *([None] if named.null_count else [])]:
-        if run not in runs:
+        if run not in names:
             raise ConfigError(f"{path}: {run!r} is not among the runs of {PLAN}.")
     found: dict[str, pa.Table] = {}
     start = 0
     for run, rows in groupby(named.to_pylist()):
         n = len(list(rows))
-        if run in found:
+        if names[run] in found:
             raise ConfigError(f"{path}: the curves of {run!r} stand there twice.")
         table = curves.slice(start, n).drop_columns("run_id")
         # a column that a run does not have is null in the common table, and NaN where it has it without a value
-        found[run] = table.select([name for name in table.column_names if table[name].null_count == 0])
-        forms.check_curves(found[run], f"{path}: {run}")
+        own = table.select([name for name in table.column_names if table[name].null_count == 0])
+        check_curves(own, f"{path}: {run}")
+        found[names[run]] = own
         start += n
     return found
 

@@ -7,6 +7,7 @@ none of it can be told now.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from gt.artefacts import HELD_OUT, SCHEMA, Plan, Usage
@@ -58,6 +59,24 @@ def plan(old: Json, source: object) -> tuple[Plan, dict[str, str]]:
 def _first_sum(spec: RunSpec) -> str:
     """Of a specification, in the first schema, which counted how a run was looked at."""
     return spec.sum(looks=True)
+
+
+def documents(kind: str, old: Json, spec: RunSpec, source: object) -> Iterator[tuple[str, str, Json]]:
+    """A document of a run's record as those that it is now: of each its kind and name. spec: of the run, followed as it was.
+
+    ConfigError for a kind that the first schema did not have.
+    """
+    match kind:
+        case "manifest":
+            yield kind, "", manifest(old, spec)
+        case "evaluation":
+            yield from (("evaluations", name, own) for name, own in evaluations(old, spec.run_id).items())
+        case "probes":
+            yield kind, "", probes(old, spec.run_id)
+        case "failure":
+            yield kind, "", failure(old)
+        case _:
+            raise ConfigError(f"{source}: schema_version: is missing, and the first schema had no {kind}.")
 
 
 def manifest(old: Json, spec: RunSpec) -> Json:

@@ -13,20 +13,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
 from gt.archive import PLAN, pack, trained, unpack
+from gt.artefacts import Plan
 from gt.errors import ConfigError
-from gt.records import MANIFEST, atomic_write, write_json
+from gt.records import MANIFEST, atomic_write
 from gt.report.drawing import save
 from gt.report.gallery import draw
 from gt.report.headline import ALL, FIGURE, figure, headline, insert
 from gt.report.numbers import load
 from gt.report.render import render
+from gt.study import dumps
 
-Json = dict[str, Any]
 # The folder of a published study that its records are in.
 KEPT = "records"
 CLAIMS = Path("config/claims")
@@ -35,7 +35,7 @@ NOTES = "deviations.txt"
 REPORT = ("report.html", "report.md", "report.pdf", "claims.json", "tables", "figures", "claims")
 
 
-def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:
+def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     """Keep the records of a study, in place of those that are kept, and make its report from them.
 
     ConfigError if no run of the plan has a record, one is damaged, or one that is kept would be lost. What is there stays until
@@ -51,10 +51,10 @@ def publish(plan: Json, runs: Path, published: Path, templates: Path) -> None:
         _replace((KEPT, *REPORT), study, published)
 
 
-def _check_none_is_lost(plan: Json, runs: Path, records: Path) -> None:
+def _check_none_is_lost(plan: Plan, runs: Path, records: Path) -> None:
     """ConfigError where a run of the plan whose record is kept has none any more."""
     kept = trained(records) if records.exists() else set()
-    if lost := [run for run in plan["runs"] if run in kept and not (runs / run / MANIFEST).exists()]:
+    if lost := [run for run in plan.runs if run in kept and not (runs / run / MANIFEST).exists()]:
         raise ConfigError(
             f"{runs}: {lost[0]} has no record here any more, and {records} keeps one, as of {len(lost)} in all that publishing"
             " would lose. Train them again, or remove what is published first."
@@ -103,7 +103,8 @@ def restore(published: Path, study: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
         plan = unpack(published / KEPT, runs)
-        write_json(study / PLAN, plan)
+        with atomic_write(study / PLAN) as temporary:
+            temporary.write_text(dumps(plan), encoding="utf-8")
         aggregate(plan, runs, study)
     judge(study, CLAIMS)
 
