@@ -22,10 +22,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from gt.errors import ConfigError
 from gt.explain import NAME_PATTERN, validated
-from gt.records import EVALUATIONS, MANIFEST, PROBES, check_file, read_json, read_sealed, write_sealed
+from gt.records import EVALUATIONS, MANIFEST, PROBES, SPEC, check_file, read_json, read_sealed, write_sealed
 from gt.spec import CorpusSpec, Diverged, Further, RunSpec, TokenizerSpec, Watch
 
 SCHEMA: Literal[2] = 2
+
+# The evaluation that every run has, and, with a number of bytes, the one of a slice that its curves did not follow.
+HELD_OUT, VALIDATION = "held_out", "validation"
 
 Kind = TypeVar("Kind", bound="Artefact")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -135,6 +138,12 @@ class Plan(Artefact):
         if stranger := next((run_id for run_id in self.started if run_id not in self.runs), None):
             raise ValueError(f"started: {stranger!r} is not among the plan's runs")
         return self
+
+    def asked_of(self, run_id: str) -> set[str]:
+        """The evaluations that tables have of a run, by their names; one of a slice is there where curves follow another."""
+        spec = self.runs[run_id]
+        task = {"recall"} if spec.corpus.task is not None else set()
+        return {HELD_OUT, *task, *self.evaluations, f"{VALIDATION}-{spec.training.evaluation_tokens}"}
 
     def spec(self, cell: Cell) -> RunSpec:
         """The specification of a cell's first run; those of the others differ from it in the seed alone."""
@@ -251,10 +260,6 @@ class Line(Part):
     bits_per_byte: float
 
 
-# The evaluation that every run has, and, with a number of tokens, the one of a slice that its curves did not follow.
-HELD_OUT, VALIDATION = "held_out", "validation"
-
-
 class Evaluation(Artefact):
     """One thing that was measured of a trained network. The value is null of a run that diverged, and where the corpus
     has nothing to measure it on.
@@ -313,11 +318,18 @@ class Failure(Artefact):
 KINDS = (Plan, Attempt, Manifest, Evaluation, Probes, Failure)
 
 
-def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
-    """A document as what it should be. ConfigError, which names the source, for another form or a later schema."""
+def refuse_later(document: Any, source: object) -> None:
+    """ConfigError, which names the source, for a document of a later version of gt."""
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA:
-        raise ConfigError(f"{source}: {kind.what} of schema {version}, and this version of gt reads those up to {SCHEMA}.")
+        raise ConfigError(f"{source}: is of schema {version}, and this version of gt reads those up to {SCHEMA}.")
+
+
+def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
+    """A document as what it should be. ConfigError, which names the source, for another form or a later schema."""
+    refuse_later(document, source)
+    if isinstance(document, dict) and "schema_version" not in document:
+        raise ConfigError(f"{source}: has no schema_version, so it is not {kind.what} of this version of gt.")
     try:
         return validated(kind, document, source)
     except ConfigError as error:
@@ -332,6 +344,30 @@ def read_plan(path: Path) -> Plan:
 def read_manifest(run: Path) -> Manifest:
     """Of a run's record. ConfigError where it is missing, damaged or none."""
     return parsed(Manifest, read_sealed(run / MANIFEST), run / MANIFEST)
+
+
+def read_run(run: Path) -> tuple[RunSpec, Manifest]:
+    """What was trained, and what came of it. ConfigError where either is missing or damaged, or contradicts the other."""
+    manifest = read_manifest(run)
+    check(manifest, run / SPEC)
+    spec = validated(RunSpec, read_json(run / SPEC), run / SPEC)
+    if why := contradiction(spec, manifest):
+        raise ConfigError(f"{run / MANIFEST}: contradicts {SPEC}: {why}.")
+    return spec, manifest
+
+
+def contradiction(spec: RunSpec, manifest: Manifest) -> str | None:
+    """Why a manifest cannot be of a specification; None where it can."""
+    steps, training = manifest.steps_completed, spec.training
+    if manifest.run_id != spec.run_id:
+        return f"run_id is {manifest.run_id!r}, and that of the specification {spec.run_id!r}"
+    if manifest.watch != training.watch:
+        return "watch is another"
+    if not (steps == training.steps if manifest.status == "completed" else 0 < steps <= training.steps):
+        return f"{manifest.status} after {steps} steps of {training.steps}"
+    if manifest.tokens != (tokens := training.tokens(steps)):
+        return f"tokens are {manifest.tokens}, and {steps} steps have {tokens}"
+    return None
 
 
 def read_evaluation(run: Path, name: str) -> Evaluation:

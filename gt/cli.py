@@ -279,10 +279,9 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a trained run on held-out text; or fetch what a pack has measured."""
     from gt import stage
-    from gt.artefacts import evaluation_file
-    from gt.spec import recorded_spec
+    from gt.artefacts import evaluation_file, read_run
 
-    names = options.evaluations or stage.evaluations(recorded_spec(options.run), [], [])
+    names = options.evaluations or stage.evaluations(read_run(options.run)[0], [], [])
     files = [evaluation_file(options.run, name) for name in names]
     if not _fetched(options, files, lambda staged: stage.is_evaluated(staged, names)):
         device = _device(options)
@@ -307,7 +306,7 @@ def probe(options: argparse.Namespace) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     """Let a trained run go on with a prompt."""
-    from gt.spec import recorded_spec
+    from gt.artefacts import read_run
 
     run: Path = options.run
     if not run.is_dir():
@@ -315,7 +314,7 @@ def sample(options: argparse.Namespace) -> None:
         if run.name not in known:
             raise ConfigError(f"{run}: there is no such record." + (nearest(run.name, known) if known else ""))
         run = Path("results/runs") / run.name
-    spec = recorded_spec(run)
+    spec, _ = read_run(run)
     data = options.data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
     device = _device(options)
     from gt.evals.generation import Sampler, sample
@@ -334,9 +333,8 @@ def pack(options: argparse.Namespace) -> None:
     import time
 
     from gt import stage
-    from gt.artefacts import read_plan
+    from gt.artefacts import read_plan, read_run
     from gt.records import write_json
-    from gt.spec import recorded_spec
 
     plans = [read_plan(path) for path in options.plans]
     known = {run for plan in plans for run in plan.runs}
@@ -348,7 +346,7 @@ def pack(options: argparse.Namespace) -> None:
     records = {run: options.staged / run for run in specs}
 
     def evaluations(run: str) -> list[str]:
-        return stage.evaluations(recorded_spec(records[run]), looks[run], further[run])
+        return stage.evaluations(read_run(records[run])[0], looks[run], further[run])
 
     whole = {run for run in specs if not stage.outdated(options.runs / run, looks[run], options.data, further[run])}
     became = {

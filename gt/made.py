@@ -15,11 +15,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from gt.artefacts import evaluation_file, read_plan
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
-from gt.records import FAILURE, MANIFEST, file_sha256, file_sums, measurements, read_json, write_json
+from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
 from gt.tracking_store import database_file
 
 # The code of each stage.
@@ -45,7 +45,7 @@ CORPUS = "corpus.json"
 # Bytes above which a file is known by its size; its sum is checked where it is read.
 LARGE = 1 << 24
 # What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.
-OF_RUN = (MANIFEST, FAILURE)
+OF_RUN = (MANIFEST, FAILURE, PROBES)
 
 
 @contextmanager
@@ -161,8 +161,12 @@ def is_whole_database(file: Path) -> bool:
 
 
 def _records(plan: Path, runs: Path) -> list[Path]:
-    document: dict[str, Any] = read_json(plan)
-    return [runs / run / name for run in document["runs"] for name in (*OF_RUN, *measurements(runs / run))]
+    planned = read_plan(plan)
+    found: list[Path] = []
+    for run in planned.runs:
+        found += [evaluation_file(runs / run, name) for name in sorted(planned.asked_of(run))]
+        found += [runs / run / name for name in OF_RUN]
+    return found
 
 
 def _tables(study: Path) -> list[Path]:

@@ -12,15 +12,13 @@ import json
 import re
 from functools import reduce
 from operator import or_
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from gt.catalogue import components
 from gt.errors import nearest
-from gt.explain import LAYERS, validated
-from gt.records import MANIFEST, SPEC, check_file, read_json, read_sealed
+from gt.explain import LAYERS
 
 # `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
 CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
@@ -472,10 +470,3 @@ class RunSpec(Spec):
         size = f"{self.model.n_layer}x{self.model.d_model}"
         label = f"{names}{fusion}.{size}.{self.corpus.id}.{self.tokenizer.id}.s{self.seed}"
         return f"{label[:200]}-{self.sha256[:10]}"
-
-
-def recorded_spec(run: Path) -> RunSpec:
-    """The specification in a run's record. ConfigError where it is missing, damaged, or none."""
-    path = run / SPEC
-    check_file(path, read_sealed(run / MANIFEST))
-    return validated(RunSpec, read_json(path), path)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from gt import artefacts
 from gt.artefacts import (
     HELD_OUT,
     VALIDATION,
@@ -26,6 +27,7 @@ from gt.artefacts import (
     read_evaluation,
     read_manifest,
     read_probes,
+    read_run,
 )
 from gt.errors import ConfigError
 from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
@@ -42,7 +44,7 @@ from gt.records import (
     read_sealed,
     temporary_name,
 )
-from gt.spec import RunSpec, recorded_spec
+from gt.spec import RunSpec
 
 
 def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
@@ -53,11 +55,11 @@ def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
     """
     if not all((record / name).exists() for name in RECORD):
         return False
-    manifest, tokens = read_manifest(record), data / "tokens.json"
+    (recorded, manifest), tokens = read_run(record), data / "tokens.json"
     return (
         (not is_document(tokens) or manifest.data_sha256 == read_json(tokens).get("sha256"))
         and manifest.code == {part: fingerprint(part) for part in TRAINING_PARTS}
-        and recorded_spec(record).sha256 == spec.sha256
+        and recorded.sha256 == spec.sha256
     )
 
 
@@ -93,16 +95,25 @@ def _is_of(record: Path, measured: Evaluation | Probes, *parts: str) -> bool:
 def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
     """What is to be done of a run, again or at all: train, evaluate, probe. It is missing, damaged, or of something else.
 
-    looks: the run as each study follows it. further: the evaluations that they ask for.
+    looks: the run as each study follows it. further: the evaluations that they ask for. ConfigError where it would replace what
+    a later version of gt has written.
     """
+    refuse_later(record)
     if not _holds(lambda: is_trained(record, looks[0], data)):
         return {"train", "evaluate", "probe"}
     current = {
-        "evaluate": lambda: is_evaluated(record, evaluations(recorded_spec(record), looks, further)),
+        "evaluate": lambda: is_evaluated(record, evaluations(read_run(record)[0], looks, further)),
         "probe": lambda: is_probed(record),
     }
     due = {name for name, is_current in current.items() if not _holds(is_current)}
     return {"train", "evaluate", "probe"} if _damaged_training(record, full=bool(due)) else due
+
+
+def refuse_later(record: Path) -> None:
+    """ConfigError where a record, or what was measured of it, is of a later version of gt, which knows better what is current."""
+    for name in (MANIFEST, *measurements(record)):
+        if is_document(record / name):
+            artefacts.refuse_later(read_sealed(record / name), record / name)
 
 
 def _holds(condition: Callable[[], bool]) -> bool:
@@ -114,7 +125,7 @@ def _holds(condition: Callable[[], bool]) -> bool:
 
 
 def damaged(record: Path) -> list[str]:
-    """The files of a record that are not what was written. A finished record without one of its files has lost it.
+    """The files of a record that are not what was written, or contradict each other. One without one of its files has lost it.
 
     Of weights above 16 MiB the sum is checked only where they are to be read.
     """
@@ -136,7 +147,8 @@ def _damaged_training(record: Path, full: bool) -> list[str]:
         check_file(record / name, manifest, full or (record / name).stat().st_size <= LARGE)
         return True
 
-    return [name for name in RECORD if not _holds(partial(is_whole, name))]
+    found = [name for name in RECORD if not _holds(partial(is_whole, name))]
+    return found or ([] if _holds(lambda: bool(read_run(record))) else [MANIFEST])
 
 
 def is_document(file: Path) -> bool:

@@ -32,10 +32,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gt.artefacts import read_run
 from gt.errors import ConfigError
 from gt.records import CURVES, MANIFEST, RECORD, WEIGHTS, damage, read_json, read_sealed
 from gt.seeds import torch_stream
-from gt.spec import RunSpec, recorded_spec
+from gt.spec import RunSpec
 from gt.training.loop import Attempt, Job, Settings, finish
 
 # What decides the last bits of a run besides its specification and data.
@@ -80,7 +81,7 @@ def verify(record: Path, data: Path, device: torch.device) -> Outcome:
     recorded = Trained.read(record)
     if read_json(data / "tokens.json")["sha256"] != recorded.manifest["data_sha256"]:
         raise ConfigError(f"--data {data}: these are not the tokens that {record} was trained on.")
-    spec = recorded_spec(record)
+    spec, _ = read_run(record)
     again = _train(spec, data, device)
     parted = difference(recorded, again)
     if parted is None:

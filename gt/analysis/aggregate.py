@@ -10,7 +10,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,8 @@ class Run:
     @classmethod
     def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path) -> Run:
         record = read_record(runs_dir / run_id, run_id)
+        asked = plan.asked_of(run_id)
+        record = replace(record, evaluations={name: own for name, own in record.evaluations.items() if name in asked})
         return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens))
 
 

@@ -20,8 +20,8 @@ from gt.artefacts import (
     check,
     parsed,
     read_evaluations,
-    read_manifest,
     read_probes,
+    read_run,
 )
 from gt.errors import ConfigError
 from gt.records import CURVES, FAILURE, MANIFEST, PROBES, WEIGHTS, read_sealed, within
@@ -84,7 +84,8 @@ def _read(folder: Path, run_id: str) -> Record:
         return Record(run_id, "failed", parsed(Failure, read_sealed(failure), failure).error)
     if not (folder / MANIFEST).exists():
         return Record(run_id, "missing", "not run to its end")
-    manifest = _of_run(read_manifest(folder), run_id, folder / MANIFEST)
+    _, manifest = read_run(folder)
+    manifest = _of_run(manifest, run_id, folder / MANIFEST)
     check(manifest, folder / CURVES)
     # What was measured of weights that are there no more says nothing of these.
     found = {

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gt.artefacts import read_manifest
+from gt.artefacts import read_run
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
 from gt.models.lm import LanguageModel
 from gt.models.mixers.attention import Attention
-from gt.spec import RunSpec, recorded_spec
+from gt.spec import RunSpec
 from gt.training.losses import autocast, cross_entropies
 from gt.training.weights import load_model
 
@@ -41,12 +41,12 @@ class Subject:
     @classmethod
     def load(cls, run: Path, data: Path, device: torch.device) -> Subject:
         """ConfigError where the record has no weights, is damaged, or is of other data or another version of the models."""
-        manifest, tokens = read_manifest(run), Tokens.open(data)
+        (spec, manifest), tokens = read_run(run), Tokens.open(data)
         if manifest.data_sha256 != tokens.sha256:
             raise ConfigError(f"{run}: was trained on other data than {data} holds now.")
         if changed := [part for part in MODEL_PARTS if manifest.code.get(part) != fingerprint(part)]:
             raise ConfigError(f"{run}: was made by another version of gt.{changed[0]}: train it again.")
-        return cls(load_model(run, device), recorded_spec(run), tokens, data, device)
+        return cls(load_model(run, device), spec, tokens, data, device)
 
     @property
     def length(self) -> int:

@@ -46,13 +46,6 @@ class Metric:
     table: Table = "probes"
     initial: bool = False  # is also measured on the initial network
 
-    @property
-    def file(self) -> str:
-        """Where in a run record it comes from."""
-        if self.table != "runs":
-            return {"curves": "curves.parquet", "probes": "probes.json", "evaluations": "evaluation.json"}[self.table]
-        return "evaluation.json" if self.name.startswith(("val/", "test/", "ngram/")) else "manifest.json"
-
 
 def metric(name: str) -> Metric:
     """The metric that a name is of. ConfigError with the nearest for one that is not registered."""

@@ -8,16 +8,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from gt.artefacts import check, read_manifest
+from gt.artefacts import check, read_run
 from gt.errors import ConfigError
 from gt.models.lm import LanguageModel
 from gt.records import SPEC, WEIGHTS
-from gt.spec import recorded_spec
 
 
 def load_model(run: Path, device: torch.device) -> LanguageModel:
     """The model of a run record, in evaluation mode. ConfigError where the weights are missing, damaged or another's."""
-    spec, manifest, path = recorded_spec(run), read_manifest(run), run / WEIGHTS
+    (spec, manifest), path = read_run(run), run / WEIGHTS
     assert manifest.vocab_size is not None
     if not path.exists():
         raise ConfigError(f"{path}: no such file. This record has no weights; train the run again to measure more.")

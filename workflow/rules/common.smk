@@ -50,7 +50,7 @@ try:
     from gt.errors import ConfigError, nearest
     from gt.grouping import packs
     from gt.records import atomic_write
-    from gt.spec import recorded_spec
+    from gt.artefacts import read_run
     from gt.study import checked_plan, dumps, load_study, names_asked_for
 except ModuleNotFoundError as error:
     stop_without(error.name)
@@ -259,7 +259,7 @@ def evaluations_of_run(wildcards):
     """All that is evaluated of a run, for all studies. It may have been trained already, and followed in another way."""
     run, looks = wildcards.run, looks_of_run(wildcards.run)
     stays = ("train", run) not in OUTDATED
-    trained = recorded_spec(RUNS / run) if stays else looks[0]
+    trained = read_run(RUNS / run)[0] if stays else looks[0]
     return stage.evaluations(trained, looks, further_asked_of(run))
 
 
@@ -297,7 +297,7 @@ def trained(staged, run):
 def evaluated(staged, run):
     if not (staged / "manifest.json").exists():
         return False
-    trained, further = recorded_spec(staged), further_asked_of(run)
+    (trained, _), further = read_run(staged), further_asked_of(run)
     return stage.is_evaluated(
         staged, stage.evaluations(trained, looks_of_run(run), further)
     )

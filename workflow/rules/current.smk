@@ -119,6 +119,9 @@ def last_user():
 
 
 LAST_USER = last_user()
-OUTDATED = set(outdated())
+try:
+    OUTDATED = set(outdated())
+except ConfigError as error:
+    stop(error)
 if OUTDATED and workflow.is_main_process:
     mark_as_newer()
