@@ -110,7 +110,7 @@ def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterab
 
 
 def refuse_later(record: Path) -> None:
-    """ConfigError where a record, or what was measured of it, is of a later version of gt, which knows better what is current."""
+    """ConfigError where a record, or what was measured of it, is of a later version of gt."""
     for name in (MANIFEST, *measurements(record)):
         if is_document(record / name):
             artefacts.refuse_later(read_sealed(record / name), record / name)

@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from gt.analysis.records import Record, read_record
 from gt.analysis.statistics import mean_interval
-from gt.artefacts import Cell, Plan, Split
+from gt.artefacts import Cell, Plan, Split, evaluation_file
 from gt.records import CURVES as CURVES_FILE
-from gt.records import FAILURE, MANIFEST, SPEC, measurements
+from gt.records import FAILURE, MANIFEST, PROBES, SPEC
 from gt.spec import RunSpec
 from gt.tracking_store import (
     ATTEMPTS,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 # Weights are not imported: they are large, and the record has them.
-FILES = (SPEC, MANIFEST, CURVES_FILE, FAILURE)
+FILES = (SPEC, MANIFEST, CURVES_FILE, PROBES, FAILURE)
 # The UI draws one chart a key and slows down with many. With the three of a parent run these are 15.
 CURVES = ("train/loss", "val/loss", "val/bits_per_byte", "learning_rate", "grad_norm", "gate/mean")
 FINAL = (
@@ -299,17 +299,23 @@ def _children(plan: Plan, runs_dir: Path, with_files: bool) -> dict[str, list[En
     entries = {}
     for cell in plan.cells:
         entries[cell.id] = [
-            child(cell, seed, record, plan.runs[run_id], runs_dir / run_id if with_files else None)
+            child(cell, seed, record, plan.runs[run_id], _files(plan, runs_dir / run_id) if with_files else [])
             for seed, run_id in cell.runs.items()
             if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
         ]
     return entries
 
 
-def child(cell: Cell, seed: int, record: Record, spec: RunSpec, folder: Path | None) -> Entry:
+def _files(plan: Plan, record: Path) -> list[Path]:
+    """Those of a run's record that MLflow gets: of its evaluations, what the study asks for."""
+    evaluations = [evaluation_file(record, name) for name in sorted(plan.asked_of(record.name))]
+    return [file for file in (*(record / name for name in FILES), *evaluations) if file.exists()]
+
+
+def child(cell: Cell, seed: int, record: Record, spec: RunSpec, files: list[Path]) -> Entry:
     """A run: its specification as parameters, its curves at the times and steps at which they were logged, its results.
 
-    folder: the record's, None for a run without files.
+    files: of the record, those that MLflow gets.
     """
     manifest = record.manifest
     start, end = (_milliseconds(manifest.started), _milliseconds(manifest.finished)) if manifest else (None, None)
@@ -329,7 +335,7 @@ def child(cell: Cell, seed: int, record: Record, spec: RunSpec, folder: Path | N
         tags=tags,
         params={**params, "seed": str(seed)},
         metrics=[*_curve_points(record), *_final_points(record, end or 0)],
-        files=[folder / name for name in (*FILES, *measurements(folder)) if (folder / name).exists()] if folder else [],
+        files=files,
     )
 
 
