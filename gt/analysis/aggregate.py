@@ -173,6 +173,9 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
 
 def _device_seconds(manifest: Json) -> float | None:
     """A run's part of the time of a device that it shared: with the runs stacked on it, and with other stacks."""
+    if "usage" in manifest:
+        share: float | None = manifest["usage"]["device_seconds"]
+        return share
     if "seconds" not in manifest:
         return None
     return float(manifest["seconds"]) / manifest.get("stacked", 1) / manifest.get("cohorts", 1)
@@ -182,10 +185,10 @@ def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: floa
     """What training gave for its time, price and FLOPs; nothing of a run that has no perplexity."""
     if perplexity is None:
         return dict.fromkeys(("tokens_per_dollar", "north_star", "compute_efficiency"))
-    speed = manifest["tokens_per_second"]
+    of_a_dollar = tokens_per_dollar(manifest["tokens"], _device_seconds(manifest), dollars_per_hour)
     return {
-        "tokens_per_dollar": tokens_per_dollar(speed, dollars_per_hour),
-        "north_star": north_star(speed, dollars_per_hour, perplexity),
+        "tokens_per_dollar": of_a_dollar,
+        "north_star": north_star(of_a_dollar, perplexity),
         "compute_efficiency": compute_efficiency(manifest["flops_per_token"], perplexity),
     }
 
