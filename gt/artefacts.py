@@ -399,9 +399,9 @@ def evaluation_file(run: Path, name: str) -> Path:
     return run / EVALUATIONS / f"{name}.json"
 
 
-def write(path: Path, artefact: Artefact) -> None:
+def write(path: Path, artefact: Artefact, durable: bool = True) -> None:
     """Write an artefact whole or not at all, with the sum of its content."""
-    write_sealed(path, artefact.model_dump(mode="json"))
+    write_sealed(path, artefact.model_dump(mode="json"), durable)
 
 
 def now() -> datetime:

@@ -81,7 +81,15 @@ def parser() -> argparse.ArgumentParser:
     plan_.add_argument("study", type=Path, help="config/studies/<name>.yaml")
     corpus_ = command(corpus, "corpus", plan="plan.json", out="folder for the splits")
     tokenize_ = command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
-    train_ = command(train, "run", plan="plan.json", data="folder of tokens", out="folder of the record", checkpoints="folder")
+    train_ = command(
+        train,
+        "run",
+        plan="plan.json",
+        data="folder of tokens",
+        out="folder of the record",
+        checkpoints="folder",
+        attempts="results/attempts",
+    )
     evaluate_ = command(evaluate, run="folder of the record", data="folder of tokens")
     evaluate_.add_argument(
         "--evaluations", nargs="*", metavar="NAME", help="see config/README.md; by default held-out losses, and a task's recall"
@@ -103,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
         runs="results/runs",
         staged="folder where finished runs are left",
         checkpoints="folder",
+        attempts="results/attempts",
         out="JSON: what became of each run",
     )
     pack_.add_argument("--plans", nargs="+", required=True, type=Path, metavar="PATH", help="plan.json files")
@@ -112,6 +121,9 @@ def parser() -> argparse.ArgumentParser:
     for sub in (train_, pack_):
         sub.add_argument("--checkpoint-seconds", type=_number, default=60.0, help="how often to save what a kill would lose")
         sub.add_argument("--recompute", default="", metavar="LETTERS", help="mixers to compute twice, to save memory: r, m, rm")
+    devices_help = "results/devices: logs of GPUs, by which jobs that share one are told apart from strangers"
+    for sub in (train_, evaluate_, probe_, pack_):
+        sub.add_argument("--devices", type=Path, metavar="PATH", help=devices_help)
     for sub in (train_, evaluate_, probe_, pack_, sample_):
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=_from(1), default=1, help="CPU threads; they are part of what decides the last bits")
@@ -286,8 +298,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if not _fetched(options, files, lambda staged: stage.is_evaluated(staged, names)):
         device = _device(options)
         from gt.evals.evaluation import evaluate
+        from gt.metering import metered
 
-        evaluate(options.run, options.data, device, names)
+        with metered(f"evaluate {options.run.name}", device, options.devices):
+            evaluate(options.run, options.data, device, names)
     print("\n".join(map(str, files)))
 
 
@@ -298,9 +312,11 @@ def probe(options: argparse.Namespace) -> None:
 
     if not _fetched(options, [options.run / PROBES], stage.is_probed):
         device = _device(options)
+        from gt.metering import metered
         from gt.probes.probe import probe
 
-        probe(options.run, options.data, device)
+        with metered(f"probe {options.run.name}", device, options.devices):
+            probe(options.run, options.data, device)
     print(f"{options.run / PROBES}")
 
 
@@ -363,7 +379,7 @@ def pack(options: argparse.Namespace) -> None:
         from gt.training.loop import Job
         from gt.training.packs import train_pack
 
-        with measuring(min(options.measuring, len(specs)), settings.device, options.threads) as hand:
+        with measuring(min(options.measuring, len(specs)), settings.device, options.threads, options.devices) as hand:
             results = {run: hand(records[run], options.data, settings.device, evaluations(run)) for run in sorted(todo)}
             start = time.perf_counter()
             jobs = [Job(spec, options.data, records[run]) for run, spec in specs.items()]
@@ -690,7 +706,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     from gt.training.distributed import join
     from gt.training.loop import Settings
 
-    return Settings(device, options.checkpoint_seconds, options.recompute, join(device))
+    return Settings(device, options.checkpoint_seconds, options.recompute, join(device), options.attempts, options.devices)
 
 
 def _device(options: argparse.Namespace) -> torch.device:

@@ -17,6 +17,7 @@ import torch
 from gt import stage
 from gt.errors import ConfigError
 from gt.evals.evaluation import evaluate
+from gt.metering import Meter, metered
 from gt.probes.probe import probe
 
 Seconds = dict[str, float]
@@ -24,21 +25,24 @@ Seconds = dict[str, float]
 Hand = Callable[[Path, Path, torch.device, Sequence[str]], Callable[[], Seconds]]
 
 
-def measure(record: Path, data: Path, device: torch.device, names: Sequence[str]) -> Seconds:
+def measure(record: Path, data: Path, device: torch.device, names: Sequence[str], devices: Path | None = None) -> Seconds:
     """Evaluate a trained record, and probe it, if this version of the code has not yet. Returns how long each took.
 
-    names: of the evaluations.
+    names: of the evaluations. devices: folder of the logs of GPUs; a training beside it has only its share of one.
     """
     start = time.perf_counter()
-    evaluate(record, data, device, names)
+    if not stage.is_evaluated(record, names):
+        with metered(f"evaluate {record.name}", device, devices):
+            evaluate(record, data, device, names)
     evaluated = time.perf_counter()
     if not stage.is_probed(record):
-        probe(record, data, device)
+        with metered(f"probe {record.name}", device, devices):
+            probe(record, data, device)
     return {"evaluate": evaluated - start, "probe": time.perf_counter() - evaluated}
 
 
 @contextmanager
-def measuring(jobs: int, device: torch.device, threads: int) -> Iterator[Hand]:
+def measuring(jobs: int, device: torch.device, threads: int, devices: Path | None = None) -> Iterator[Hand]:
     """What takes records to be measured: by so many processes at once, or, with one job, by this one when it is waited for.
 
     A small model's measurements are more of launches than of computation, so that several share a GPU well. ConfigError for a
@@ -46,15 +50,16 @@ def measuring(jobs: int, device: torch.device, threads: int) -> Iterator[Hand]:
     """
     if jobs < 1:
         raise ConfigError(f"--measuring {jobs} is not allowed. Allowed: 1 or more.")
-    here = partial(partial, measure)
+    own = partial(measure, devices=devices)
+    here = partial(partial, own)
     if jobs == 1:
         yield here
         return
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (device, threads))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (device, threads, devices))
 
     def beside(record: Path, data: Path, device: torch.device, names: Sequence[str]) -> Callable[[], Seconds]:
         try:
-            return pool.submit(measure, record, data, device, names).result
+            return pool.submit(own, record, data, device, names).result
         except BrokenExecutor:  # one of them was killed
             return here(record, data, device, names)
 
@@ -66,9 +71,10 @@ def measuring(jobs: int, device: torch.device, threads: int) -> Iterator[Hand]:
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(device: torch.device, threads: int) -> None:
+def _begin(device: torch.device, threads: int, devices: Path | None) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    Meter(device, devices)
     torch.zeros(1, device=device)  # CUDA takes seconds to begin
 
 

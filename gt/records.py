@@ -42,15 +42,19 @@ def temporary_name(path: Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it there, on failure remove it.
 
-    A reader sees the old file or the new one, never a part, also after a crash or on a full disk.
+    A reader sees the old file or the new one, never a part, also after a crash or on a full disk; where it is not durable,
+    after a crash of the machine perhaps a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
         yield temporary
+        if not durable:
+            os.replace(temporary, path)
+            return
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -63,10 +67,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
     """Write JSON that any parser reads: keys in the given order, no NaN or infinity (ValueError)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -121,10 +125,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
     return found
 
 
-def write_sealed(path: Path, document: Json) -> None:
+def write_sealed(path: Path, document: Json, durable: bool = True) -> None:
     """Write a JSON object with the sum of its content as its last key."""
     content = {key: value for key, value in document.items() if key != SUM}
-    write_json(path, {**content, SUM: _content_sha256(content)})
+    write_json(path, {**content, SUM: _content_sha256(content)}, durable)
 
 
 def read_sealed(path: Path) -> Json:

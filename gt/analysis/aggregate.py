@@ -197,10 +197,10 @@ def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: floa
     """What training gave for its time, price and FLOPs; nothing of a run that has no perplexity."""
     if perplexity is None:
         return dict.fromkeys(("tokens_per_dollar", "north_star", "compute_efficiency"))
-    speed = manifest["tokens_per_second"]
+    of_a_dollar = tokens_per_dollar(manifest["tokens"], manifest["usage"]["device_seconds"], dollars_per_hour)
     return {
-        "tokens_per_dollar": tokens_per_dollar(speed, dollars_per_hour),
-        "north_star": north_star(speed, dollars_per_hour, perplexity),
+        "tokens_per_dollar": of_a_dollar,
+        "north_star": north_star(of_a_dollar, perplexity),
         "compute_efficiency": compute_efficiency(manifest["flops_per_token"], perplexity),
     }
 

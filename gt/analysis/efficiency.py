@@ -8,13 +8,14 @@ claim C-D-16. Perplexities are a token's, so that both are for comparisons under
 from __future__ import annotations
 
 
-def tokens_per_dollar(tokens_per_second: float, dollars_per_hour: float) -> float:
-    return tokens_per_second * 3600 / dollars_per_hour
+def tokens_per_dollar(tokens: float, device_seconds: float | None, dollars_per_hour: float) -> float | None:
+    """Of a run, for its share of the device; None where that is not known."""
+    return tokens * 3600 / (device_seconds * dollars_per_hour) if device_seconds else None
 
 
-def north_star(tokens_per_second: float, dollars_per_hour: float, perplexity: float) -> float:
+def north_star(tokens_per_dollar: float | None, perplexity: float) -> float | None:
     """N* = tokens per dollar / perplexity."""
-    return tokens_per_dollar(tokens_per_second, dollars_per_hour) / perplexity
+    return None if tokens_per_dollar is None else tokens_per_dollar / perplexity
 
 
 def compute_efficiency(flops_per_token: float, perplexity: float) -> float:

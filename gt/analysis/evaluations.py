@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from statistics import fmean, linear_regression
 from typing import Any
 
-from gt.analysis.efficiency import north_star
+from gt.analysis.efficiency import north_star, tokens_per_dollar
 from gt.artefacts import HELD_OUT, Evaluation
 from gt.errors import ConfigError
 
@@ -137,11 +137,14 @@ PARTS = (_by_position, _context, _recall, _needle, _generation, _cost, _quantisa
 
 
 def _north_star(values: Values, dollars_per_hour: float) -> Iterator[Json]:
-    """N* at a length: of training with the largest batch measured, and the perplexity in a context of that length."""
+    """N* at a length: of training alone on the device with the largest batch measured, and the perplexity in a context of that
+    length.
+    """
     losses = {entry["context"]: entry["loss"] for entry in (values.get("long_context") or {}).get("contexts", [])}
     cells = (values.get("cost") or {}).get("cells", [])
     largest = max((cell["batch"] for cell in cells), default=None)
     for cell in cells:
         speed, loss = cell["training_tokens_per_second"], losses.get(cell["length"])
         if cell["batch"] == largest and speed is not None and loss is not None:
-            yield _row("cost/north_star", north_star(speed, dollars_per_hour, math.exp(min(loss, LARGEST))), cell["length"])
+            of_a_second = tokens_per_dollar(speed, 1.0, dollars_per_hour)
+            yield _row("cost/north_star", north_star(of_a_second, math.exp(min(loss, LARGEST))), cell["length"])

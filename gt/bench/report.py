@@ -54,6 +54,7 @@ def bench(
         "rounds": rounds,
         "quick": quick,
         "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         **provenance(device),
     }
     results: dict[str, list[Json]] = {}

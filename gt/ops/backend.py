@@ -2,7 +2,7 @@
 
 The choice is a function of the operation, the device and the shape, never of a measurement at run time: another kernel sums
 in another order, and a run's bits must not depend on how busy a machine was. What was measured to make the choice is
-`gt bench ops`. `chosen` says what served, for the manifest.
+`gt bench ops`. `asked` says which operations a pass calls, for the manifest.
 """
 
 from __future__ import annotations
@@ -23,25 +23,17 @@ from gt.ops.kernels import serves, tiles
 LARGEST_IN_CHUNKS = {"wkv6": 64 * 64, "ssd": 128 * 64, "selective": 0}
 
 _forced: list[str] = []
-_chosen: dict[str, str] = {}
+# An operation, and the keys and values of the state of one of its heads.
+Asked = tuple[str, int, int]
+_listeners: list[set[Asked]] = []
 
 
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
-    """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
-
-    Chunks on a GPU's matrix units were quicker than positions in its registers where both were measured, but want powers of
-    two, one decay a key or a head, and a state that fits.
-    """
-    if (asked := forced()) is not None:
-        name = asked
-    elif device_type != "cuda" or double or not _has_triton():
-        name = "chunked"
-    elif all(n in (16, 32, 64, 128) for n in (keys, values)) and keys * values <= LARGEST_IN_CHUNKS[op]:
-        name = "chunks"
-    else:
-        name = "positions" if serves(keys, values) else "chunked"
-    _chosen[f"{op} {keys}x{values}"] = f"{name}: {tiles(keys, values)}" if name == "positions" else name
-    implementation(op, name)  # imported now, not while a compiler looks on
+    """The name of a backend of IMPLEMENTATIONS, which is imported now, not while a compiler looks on. See `choice`."""
+    for listener in _listeners:
+        listener.add((op, keys, values))
+    name = choice(op, device_type, double, keys, values)
+    implementation(op, name)
     return name
 
 
@@ -49,14 +41,44 @@ def select(op: str, device_type: str, double: bool, keys: int, values: int) -> s
 select._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def choice(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
+    """The name of a backend of IMPLEMENTATIONS, or what `use` says. keys, values: of the state of one head.
+
+    Chunks on a GPU's matrix units were quicker than positions in its registers where both were measured, but want powers of
+    two, one decay a key or a head, and a state that fits.
+    """
+    if (name := forced()) is not None:
+        return name
+    if device_type != "cuda" or double or not _has_triton():
+        return "chunked"
+    if all(n in (16, 32, 64, 128) for n in (keys, values)) and keys * values <= LARGEST_IN_CHUNKS[op]:
+        return "chunks"
+    return "positions" if serves(keys, values) else "chunked"
+
+
 def forced() -> str | None:
     """What `use` says."""
     return _forced[-1] if _forced else None
 
 
-def chosen() -> dict[str, str]:
-    """What served which operation and state so far in this process."""
-    return dict(sorted(_chosen.items()))
+@contextmanager
+def asked() -> Iterator[set[Asked]]:
+    """What is asked of `select` meanwhile. Compiled code asks once, when it is made, whoever shares it later."""
+    listener: set[Asked] = set()
+    _listeners.append(listener)
+    try:
+        yield listener
+    finally:
+        _listeners.remove(listener)
+
+
+def serving(operations: set[Asked], device_type: str) -> dict[str, str]:
+    """Operation and state -> what computes them on a device, in float32 or less."""
+    served = {}
+    for op, keys, values in sorted(operations):
+        name = choice(op, device_type, False, keys, values)
+        served[f"{op} {keys}x{values}"] = f"{name}: {tiles(keys, values)}" if name == "positions" else name
+    return served
 
 
 @contextmanager

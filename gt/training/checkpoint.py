@@ -31,6 +31,7 @@ class Progress:
 
     seconds: float = 0.0  # spent training, over all attempts
     resumed_from: tuple[int, ...] = ()  # the step at which each resumed attempt began
+    attempts: tuple[str, ...] = ()  # their ids, the first first
 
 
 def save(folder: Path, cohort: Cohort, progress: Progress) -> None:
@@ -78,7 +79,7 @@ def load(folder: Path, cohort: Cohort) -> Progress | str | None:
     cohort.curves = [Curves(old.columns, tensors[f"curves/{run}"]) for run, old in enumerate(cohort.curves)]
     cohort.step = cohort.collected = about["step"]
     cohort.status, cohort.ended_at = about["status"], about["ended_at"]
-    return Progress(about["seconds"], tuple(about["resumed_from"]))
+    return Progress(about["seconds"], tuple(about["resumed_from"]), tuple(about["attempts"]))
 
 
 def set_aside(folder: Path) -> Path:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
-import resource
+import os
+import platform
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from gt.artefacts import Manifest, Usage, now, write
+from gt import artefacts
+from gt.artefacts import File, Manifest, Usage
+from gt.attempts import Entry, new_id, started_at, used
 from gt.data.tokens import Tokens
+from gt.metering import MARK, Meter, total, usage
 from gt.models.lm import audit
-from gt.ops.backend import chosen
 from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import ALONE, Cohort
 from gt.training.distributed import World
-from gt.training.provenance import energy, provenance
+from gt.training.memory import peak_of
+from gt.training.provenance import backend, provenance
 
 # Cohorts of one process on the device: while one is compiled or measured by the host, the other trains. More would only end
 # later, all at the same time.
@@ -49,6 +56,13 @@ class Settings:
     checkpoint_seconds: float  # what a kill loses at most
     recompute: str = ""  # letters of mixers whose activations are computed again in the backward pass, to save memory
     world: World = ALONE
+    attempts: Path | None = None  # folder where attempts are added; by default `attempts` beside a run's record
+    devices: Path | None = None  # folder of the logs of GPUs; see gt.metering
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Of this process; before it is first asked for, CUDA must not have begun."""
+        return Meter(self.device, self.devices)
 
 
 def train(job: Job, checkpoints: Path, settings: Settings) -> str:
@@ -59,7 +73,7 @@ def train(job: Job, checkpoints: Path, settings: Settings) -> str:
     """
     attempt = Attempt([job], checkpoints, settings)
     finish(attempt)
-    return attempt.cohort.status[0]
+    return attempt.status[0]
 
 
 def finish(attempt: Attempt) -> None:
@@ -85,61 +99,157 @@ def together(attempts: Iterable[Attempt]) -> Iterator[tuple[Attempt, Exception |
                     phase(attempt)
                 except Exception as error:
                     running.remove(attempt)
+                    attempt.fail(error)
                     yield attempt, error
-        for attempt in [a for a in running if a.cohort.done]:
+        for attempt in [a for a in running if a.status]:
             running.remove(attempt)
             yield attempt, None
 
 
 class Attempt:
-    """A cohort on its way to its records, from its checkpoint if there is one."""
+    """A cohort on its way to its records, from its checkpoint if there is one.
+
+    From now on each of its runs has an attempt in the ledger, all under one id. `status` is that of each run, once the records
+    are written.
+    """
 
     def __init__(self, jobs: list[Job], checkpoints: Path, settings: Settings) -> None:
         self.jobs, self.checkpoints, self.settings = jobs, checkpoints, settings
-        specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
-        self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
-        self.started = datetime.now(UTC)
-        self.clock = self.last_save = time.perf_counter()
-        self.joules = energy(settings.device)
-        self.before = self._resume()
+        self.started = artefacts.now()
+        self.id = new_id(self.started)
+        self.clock = self.last_save = self.last_note = time.perf_counter()
+        self.sharing = 1  # cohorts of this process on the device, at most
+        self.status: list[str] = []
+        self.memory = peak_of(settings.device)
+        self.about = provenance(settings.device)
+        self.entries: list[Entry] = []
+        settings.meter.enter(self.id, len(jobs))
+        try:
+            self.entries += [self._entry(job) for job in jobs if settings.world.rank == 0]
+            with self._turn():
+                specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
+                self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
+                self.before = self._resume()
+        except Exception as error:
+            self.fail(error)
+            raise
         self.first = self.cohort.step
         self.report = Reporter(self.cohort)
-        self.sharing = 1  # cohorts of this process on the device, at most
+
+    def _entry(self, job: Job) -> Entry:
+        """The attempt at a run, which has just begun."""
+        attempt = artefacts.Attempt(
+            id=self.id,
+            run_id=job.spec.run_id,
+            started=self.started,
+            ended=None,
+            outcome=None,
+            error=None,
+            host=platform.node(),
+            process=os.getpid(),
+            resumed_at=None,
+            usage=self._usage(),
+            **self.about,
+        )
+        return Entry(self._ledger(job), attempt)
+
+    def _ledger(self, job: Job) -> Path:
+        return self.settings.attempts or job.out.parent / "attempts"
 
     def _resume(self) -> checkpoint.Progress:
         found = checkpoint.load(self.checkpoints, self.cohort)
         if isinstance(found, checkpoint.Progress):
             print(f"Resuming from step {self.cohort.step}.", file=sys.stderr)
-            return checkpoint.Progress(found.seconds, (*found.resumed_from, self.cohort.step))
+            for entry in self.entries:
+                entry.note(resumed_at=self.cohort.step)
+            return replace(found, resumed_from=(*found.resumed_from, self.cohort.step))
         if found is not None:
             print(f"The checkpoint in {self.checkpoints} cannot be used: {found}. Starting over.", file=sys.stderr)
             if self.settings.world.rank == 0:
                 checkpoint.set_aside(self.checkpoints)
         return checkpoint.Progress()
 
+    def _turn(self) -> AbstractContextManager[None]:
+        """In which the memory of the process is this cohort's to take and to give back."""
+        return self.memory.turn() if self.memory is not None else nullcontext()
+
     def advance(self) -> None:
         """Give the device its next steps."""
-        self.cohort.advance()
+        with self._turn():
+            self.cohort.advance()
 
     def collect(self) -> None:
         """See what the device has done; save what a kill would lose; write the records at the end."""
-        rows = self.cohort.collect()
-        if self.settings.world.rank > 0:
-            return
-        for row in rows:
+        with self._turn():
+            rows = self.cohort.collect()
+        now, writes = time.perf_counter(), self.settings.world.rank == 0
+        for row in rows if writes else []:
             self.report(row)
-        now = time.perf_counter()
         if self.cohort.done:
-            for run in range(len(self.jobs)):
-                self._write_record(run)
-            checkpoint.remove(self.checkpoints)
-            self.cohort.engine.release()
-        elif now - self.last_save >= self.settings.checkpoint_seconds:
-            progress = checkpoint.Progress(self.before.seconds + now - self.clock, self.before.resumed_from)
+            self._finish()
+        elif writes and now - self.last_save >= self.settings.checkpoint_seconds:
+            self._note()
+            ids = (*self.before.attempts, self.id)
+            progress = replace(self.before, seconds=self.before.seconds + now - self.clock, attempts=ids)
             checkpoint.save(self.checkpoints, self.cohort, progress)
             self.last_save = now
+        elif now - self.last_note >= MARK:
+            self._note()
 
-    def _write_record(self, run: int) -> None:
+    def _note(self) -> None:
+        """Keep what was used so far."""
+        self.settings.meter.mark()
+        for entry in self.entries:
+            entry.note(usage=self._usage())
+        self.last_note = time.perf_counter()
+
+    def _usage(self) -> Usage:
+        """Of each run in this attempt, by the last look at the device."""
+        if self.settings.world.size > 1:
+            return Usage.nothing("it was on several devices at once")
+        return usage(self.settings.meter.shares[self.id], len(self.jobs), self._peak())
+
+    def _peak(self) -> int | str:
+        """Bytes that the cohort held at most, or why that is not known."""
+        if self.memory is None:
+            return "what is resident of a process cannot be watched here"
+        if self.sharing > 1 and self.settings.device.type == "cpu":
+            return "several cohorts shared the process"
+        return self.memory.most
+
+    def _finish(self) -> None:
+        """Write the records, each before the end of its run's attempt: what has completed has a record."""
+        self.settings.meter.leave(self.id)
+        own, status = self._usage(), list(self.cohort.status)
+        for run, (job, entry) in enumerate(zip(self.jobs, self.entries, strict=False)):
+            self._write_record(run, total([*used(self._ledger(job), job.spec.run_id, self.before.attempts), own]))
+            entry.end("diverged" if status[run] == "diverged" else "completed", own)
+        if self.settings.world.rank == 0:
+            checkpoint.remove(self.checkpoints)
+        self._let_go()
+        self.status = status
+
+    def fail(self, error: Exception) -> None:
+        """Write what it ended with, if the disk lets it, and leave the device."""
+        try:
+            self.settings.meter.leave(self.id)
+            for entry in self.entries:
+                entry.end("failed", self._usage(), f"{type(error).__name__}: {error}")
+        except OSError as second:
+            print(f"The end of the attempt {self.id} could not be written: {second}", file=sys.stderr)
+        traceback.clear_frames(error.__traceback__)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the memory back now: later it would be in another cohort's turn."""
+        if self.settings.device.type == "cuda" and "cohort" in vars(self):
+            engine = self.cohort.engine
+            vars(self).pop("report", None)
+            del self.cohort
+            gc.collect()  # a cohort has circles of references
+            engine.release()
+
+    def _write_record(self, run: int, usage: Usage) -> None:
         """A run's record, the manifest last: where there is a manifest, the record is whole."""
         job, cohort = self.jobs[run], self.cohort
         write_json(job.out / SPEC, job.spec.model_dump(mode="json"))
@@ -149,39 +259,34 @@ class Attempt:
             save_file(weights, temporary, {"run_id": job.spec.run_id})
         training, seconds = job.spec.training, time.perf_counter() - self.clock
         steps = cohort.ended_at[run] or cohort.step
+        ids = [*self.before.attempts, self.id]
         manifest = Manifest(
             run_id=job.spec.run_id,
-            status=cohort.status[run],
+            status="diverged" if cohort.status[run] == "diverged" else "completed",
             steps_completed=steps,
             watch=training.watch,
             data_sha256=cohort.tokens.sha256,
             vocab_size=cohort.tokens.vocab_size,
-            **provenance(self.settings.device),
-            attempts=[],
+            **self.about,
+            attempts=ids,
+            resumed_from=list(self.before.resumed_from),
+            threads=torch.get_num_threads(),
             engine=cohort.engine.name,
             compiled=cohort.compiled,
             processes=self.settings.world.size,
-            backend=chosen(),
+            backend=backend(job.spec.model, cohort.tokens.vocab_size, self.settings.device),
             stacked=len(self.jobs),
             cohorts=self.sharing,
-            started=self.started,
-            finished=now(),
+            started=started_at(ids[0]),
+            finished=artefacts.now(),
             seconds=self.before.seconds + seconds,
             tokens=training.tokens(steps),
             tokens_per_second=(training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
-            usage=Usage.nothing("TODO"),
+            usage=usage,
             **vars(audit(cohort.model, training.sequence_length)),
-            resumed_from=list(self.before.resumed_from),
-            files=file_sums(job.out, (SPEC, CURVES, WEIGHTS)),
+            files={name: File(**sums) for name, sums in file_sums(job.out, (SPEC, CURVES, WEIGHTS)).items()},
         )
-        write(job.out / MANIFEST, manifest)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: allocated on the GPU, or resident, by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        artefacts.write(job.out / MANIFEST, manifest)
 
 
 class Reporter:

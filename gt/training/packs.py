@@ -44,7 +44,7 @@ def train_pack(jobs: list[Job], finished: set[str], checkpoints: Path, settings:
 
     for attempt, error in together(attempts()):
         if error is None:
-            yield from zip(attempt.jobs, attempt.cohort.status, strict=True)
+            yield from zip(attempt.jobs, attempt.status, strict=True)
         else:
             yield from _failed(attempt.jobs, error)
     for members, error in unbegun:

@@ -1,33 +1,81 @@
-"""Where and with what a run was made: the part of a manifest that is not a measurement."""
+"""Where and with what a run was made: the part of its record that is not a measurement."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch._subclasses import FakeTensorMode
 
-from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.fingerprint import PACKAGE, TRAINING_PARTS, fingerprint
+from gt.models.lm import LanguageModel
+from gt.ops.backend import asked, serving
+from gt.spec import ModelSpec
 
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "triton", "flash-linear-attention", "mamba-ssm")
+# Seconds that git may take, once a process.
+PATIENCE = 5.0
 
 
-def provenance(device: torch.device) -> dict[str, object]:
-    """Code fingerprints, versions, commit and device."""
-    commit = _git("rev-parse", "HEAD")
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Code, versions, commit and device, by the names that attempts and manifests have for them."""
     return {
         "code": {part: fingerprint(part) for part in TRAINING_PARTS},
         "versions": {"python": platform.python_version(), **_versions()},
-        "git_commit": commit,
-        "modified": ["?"] if commit and _git("status", "--porcelain", "--untracked-files=no") else [] if commit else None,
+        "git_commit": commit(PACKAGE),
+        "modified": modified(PACKAGE),
         "device": device_name(device),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
     }
+
+
+def backend(model: ModelSpec, vocab_size: int, device: torch.device) -> dict[str, str]:
+    """Operation and state of a head -> what computes it, of all recurrences of a model.
+
+    The model is asked, by a pass of two tokens that computes nothing: compiled code, which other models of the process may
+    have had made, does not say what is in it.
+    """
+    with FakeTensorMode(), torch.no_grad(), asked() as operations:
+        LanguageModel(model, vocab_size)(torch.zeros(1, 2, dtype=torch.int64))
+    return serving(operations, device.type)
+
+
+@cache
+def commit(package: Path) -> str | None:
+    """The commit that a package's repository is at; None outside of one, and where git does not say."""
+    said = _git(package, "rev-parse", "HEAD")
+    return said.strip() if said else None
+
+
+@cache
+def modified(package: Path) -> list[str] | None:
+    """The files of a package that its repository's commit does not hold as they are, those that git does not know included, by
+    their names in the repository; None outside of one, and where git does not say. What git is to ignore does not count.
+    """
+    said = _git(package, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", ".")
+    return None if said is None else sorted(entry[3:] for entry in said.split("\0") if entry)
+
+
+def _git(package: Path, *arguments: str) -> str | None:
+    """What git says in a package's folder; None where no repository has it. One that ignores it, as an environment beside a
+    project, has not.
+    """
+    folder = str(package.resolve())
+    calls = ["check-ignore", "-q", folder], [*arguments]
+    try:
+        ignored, said = (
+            subprocess.run(["git", "-C", folder, *call], capture_output=True, text=True, check=False, timeout=PATIENCE)
+            for call in calls
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout if ignored.returncode == 1 and said.returncode == 0 else None
 
 
 def _versions() -> dict[str, str]:
@@ -38,15 +86,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says of the code's own repository; None outside one."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def device_name(device: torch.device) -> str:
@@ -60,17 +99,3 @@ def device_name(device: torch.device) -> str:
         if line.startswith("model name")
     ]
     return f"cpu ({names[0] if names else platform.processor() or platform.machine()})"
-
-
-def energy(device: torch.device) -> float | None:
-    """Joules that a GPU has used since its driver was loaded; None where that cannot be read."""
-    if device.type != "cuda" or find_spec("pynvml") is None:
-        return None
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
-    except pynvml.NVMLError:
-        return None

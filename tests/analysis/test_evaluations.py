@@ -51,16 +51,34 @@ def test_a_run_without_evaluations_has_no_rows() -> None:
     assert evaluations.rows({}, 2.0) == []
 
 
-@given(POSITIVE, POSITIVE, POSITIVE, st.floats(1.01, 10))
-def test_better_faster_and_cheaper_is_more(speed: float, price: float, perplexity: float, factor: float) -> None:
-    value = north_star(speed, price, perplexity)
-    assert north_star(factor * speed, price, perplexity) > value
-    assert north_star(speed, factor * price, perplexity) < value
-    assert north_star(speed, price, factor * perplexity) < value
+@given(POSITIVE, POSITIVE, POSITIVE, POSITIVE, st.floats(1.01, 10))
+def test_better_faster_and_cheaper_is_more(
+    tokens: float, seconds: float, price: float, perplexity: float, factor: float
+) -> None:
+    def star(tokens: float, seconds: float, price: float, perplexity: float) -> float:
+        value = north_star(tokens_per_dollar(tokens, seconds, price), perplexity)
+        assert value is not None
+        return value
+
+    value = star(tokens, seconds, price, perplexity)
+    assert star(factor * tokens, seconds, price, perplexity) > value
+    assert star(tokens, factor * seconds, price, perplexity) < value
+    assert star(tokens, seconds, factor * price, perplexity) < value
+    assert star(tokens, seconds, price, factor * perplexity) < value
     efficiency = compute_efficiency(price, perplexity)
     assert compute_efficiency(factor * price, perplexity) < efficiency
     assert compute_efficiency(price, factor * perplexity) < efficiency
 
 
 def test_an_hour_at_a_price() -> None:
-    assert tokens_per_dollar(1000.0, 2.0) == 1_800_000
+    assert tokens_per_dollar(3_600_000, 3600.0, 2.0) == 1_800_000
+
+
+def test_five_runs_that_share_a_device_for_a_time_give_five_times_the_tokens_for_a_dollar() -> None:
+    alone, stacked = (tokens_per_dollar(1e6, 100.0 / runs, 2.0) for runs in (1, 5))
+    assert stacked == pytest.approx(5 * (alone or 0.0))
+
+
+def test_what_is_not_known_of_the_time_is_not_known_of_the_price() -> None:
+    assert tokens_per_dollar(1e6, None, 2.0) is None
+    assert north_star(None, 3.0) is None

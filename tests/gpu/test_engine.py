@@ -125,6 +125,7 @@ def test_the_same_run_in_two_processes_has_the_same_bits(data: Path, tmp_path: P
     plan = tmp_path / "plan.json"
     write_json(plan, {"study": "t", "runs": {spec.run_id: spec.model_dump(mode="json")}})
     paths = {"plan": plan, "run": spec.run_id, "data": data, "out": tmp_path / "there", "checkpoints": tmp_path / "c"}
+    paths["attempts"] = tmp_path / "attempts"
     options = [text for key, value in paths.items() for text in (f"--{key}", str(value))]
     caches = {name: str(tmp_path / name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
     subprocess.run([sys.executable, "-m", "gt", "train", *options, "--device", "cuda"], check=True, env=os.environ | caches)

@@ -211,7 +211,7 @@ def test_evaluations_are_means_over_seeds_of_what_the_records_have(study: Path) 
 def test_costs_know_the_price(study: Path) -> None:
     results = load(study)
     row = next(row for row in results.run_rows if row["status"] == "completed")
-    assert row["tokens_per_dollar"] == pytest.approx(row["tokens_per_second"] * 3600 / 2.0)
+    assert row["tokens_per_dollar"] == pytest.approx(row["tokens"] / row["device_seconds"] * 3600 / 2.0)
     assert row["north_star"] == pytest.approx(row["tokens_per_dollar"] / row["val/perplexity"])
 
 

@@ -66,6 +66,7 @@ def test_two_processes_train_the_run_of_one(data: Path, tmp_path: Path) -> None:
     }
     for name, launcher in launchers.items():
         paths = {"plan": plan, "run": spec.run_id, "data": data, "out": tmp_path / name, "checkpoints": tmp_path / f"{name}-c"}
+        paths["attempts"] = tmp_path / "attempts"
         options = [text for key, value in paths.items() for text in (f"--{key}", str(value))]
         result = subprocess.run([*launcher, "gt", "train", *options, "--device", "cpu"], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr

@@ -124,7 +124,7 @@ def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measurin
     short, long = run_spec(steps=2), run_spec(steps=200)
     runs = {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}
     write_json(tmp_path / "plan.json", {"study": "two", "runs": runs, "evaluations": []})
-    folders = {name: str(tmp_path / name) for name in ("runs", "staged", "checkpoints")}
+    folders = {name: str(tmp_path / name) for name in ("runs", "staged", "checkpoints", "attempts")}
     options = {"plans": str(tmp_path / "plan.json"), "data": str(data), "out": str(tmp_path / "pack.json"), **folders}
     command = [sys.executable, "-m", "gt", "pack", "--device", "cpu", "--checkpoint-seconds", "0"]
     command += [text for name, value in options.items() for text in (f"--{name}", value)]

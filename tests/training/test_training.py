@@ -130,6 +130,7 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_bits(data: Path, tmp_path
 
     def command(name: str) -> list[str]:
         paths = {"plan": plan, "run": spec.run_id, "data": data, "out": tmp_path / name, "checkpoints": tmp_path / f"{name}-c"}
+        paths["attempts"] = tmp_path / "attempts"
         options = [text for key, value in paths.items() for text in (f"--{key}", str(value))]
         return [sys.executable, "-m", "gt", "train", *options, "--device", "cpu", "--checkpoint-seconds", "0"]
 

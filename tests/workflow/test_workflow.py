@@ -138,7 +138,7 @@ def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout,
     spec["training"]["sequence_length"] = 4000
     write_json(tmp_path / "plan.json", plan)
     tokens = next(finished.folder.glob("results/data/*/char"))
-    paths = {"plan": "plan.json", "out": run, "checkpoints": "checkpoints"}
+    paths = {"plan": "plan.json", "out": run, "checkpoints": "checkpoints", "attempts": "attempts"}
     options = [text for name, path in paths.items() for text in (f"--{name}", str(tmp_path / path))]
     write_json(tmp_path / run / "evaluation.json", {"of": "an earlier training"})
     assert main(["train", "--run", run, "--data", str(tokens), *options]) == 2

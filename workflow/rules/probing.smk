@@ -28,4 +28,4 @@ rule probe:
         staged="results/staged/{run}",
     shell:
         "gt probe --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
-        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
+        " --devices results/devices --device {resources.device} --threads {threads} > {log:q} 2>&1"

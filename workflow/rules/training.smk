@@ -3,6 +3,8 @@
 # With pack_size above 1, a pack trains many runs in one process on one GPU, evaluates and probes them, in `measuring_jobs`
 # processes, and leaves them in results/staged/; `train`, `evaluate` and `probe` then fetch them from there. Nothing finished is
 # lost if one of these jobs is killed.
+#
+# Attempts and the logs of GPUs are outputs of no rule: what Snakemake makes again, it removes first.
 
 
 rule pack:
@@ -31,7 +33,8 @@ rule pack:
         runs=runs_of_pack,
     shell:
         "gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
-        " --staged results/staged --checkpoints results/checkpoints --out {output:q} --measuring {resources.measuring_jobs}"
+        " --staged results/staged --checkpoints results/checkpoints --attempts results/attempts --devices results/devices"
+        " --out {output:q} --measuring {resources.measuring_jobs}"
         " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
@@ -68,6 +71,7 @@ rule train:
     shell:
         "gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
         " --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds} --staged {params.staged:q}"
+        " --attempts results/attempts --devices results/devices"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
@@ -99,5 +103,5 @@ rule evaluate:
         staged="results/staged/{run}",
     shell:
         "gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
-        " --evaluations {params.names:q}"
+        " --evaluations {params.names:q} --devices results/devices"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
