@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class Judgement:
 def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
     """Every claim, under every arm, whose cells are in this study. folder: its tables."""
     claims, arms, values = load_claims(claims_folder), load_arms(claims_folder), Values(folder)
-    entries, study = registration.read(claims_folder), values.plan["study"]
+    entries, study = registration.history(claims_folder), values.plan["study"]
     own = [
         (name, claim, arm)
         for name, claim in claims.items()
@@ -81,8 +82,8 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         # The power is given at the first step of Holm's procedure.
         judge = Judge(places, claim, values, claim.alpha / families.count(family))
         cells = list(dict.fromkeys(place.cell["id"] for place in judge.places_read()))
-        started = [time for cell in cells for time in values.started.get(cell, [])]
-        late = registration.exploratory(name, claim, entries, started)
+        started = [datetime.fromisoformat(time) for cell in cells for time in values.started.get(cell, [])]
+        late = registration.late(claim, entries[name], started) if name in entries else "not registered"
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
         warned = cautions(judge.compared(), judge.pairs(), judge.tuned(), values)
@@ -165,7 +166,7 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         fails = verdict in ("refuted", "equivalent")
         holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if own and fails else []
         alike = [arm for arm in holds if own and under[arm]["budgets"] == own["budgets"]]
-        entered = entries[name]["time"] if name in entries and entries[name]["sha256"] == claim.sha256 else None
+        entered = entries[name].time if name in entries and entries[name].sha256 == claim.sha256 else None
         rows.append(Row(name, claim, verdict, own, under, alike, [arm for arm in holds if arm not in alike], entered))
     return rows
 
