@@ -167,6 +167,7 @@ class Study:
             "baseline": self.file.baseline,
             "evaluations": self.file.evaluations,
             "dollars_per_hour": self.file.dollars_per_hour,
+            "diverged": self.file.diverged,
             "tokens": sum(spec.tokens for spec in runs.values()),
             "cells": list(cells.values()),
             "runs": {run_id: spec.model_dump(mode="json") for run_id, spec in runs.items()},

@@ -166,6 +166,8 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "git_dirty", "data_sha256", "vocab_size")},
         **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
+        "code": manifest.get("code"),
+        "modified": {True: ["?"], False: [], None: None}[manifest.get("git_dirty")],
         "code/evals": evaluation.get("code"),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
     }

@@ -220,6 +220,9 @@ def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
     answers = [(question, *answer()) for question, answer in everything]
     if known.tested:
         answers.append(("Claims stood as they are before the runs", *_registered(known, studies, judged)))
+        kept = known.tested - known.deviated
+        evidence = f"{kept} of {text.plural(known.tested, 'verdict')} {text.are(kept)} of what was planned"
+        answers.append(("The plans of claims were followed", _word(kept, known.tested), evidence))
     columns = (
         Column("question", "Question", "left", wraps=True),
         Column("answer", "Answer", "left"),
@@ -246,7 +249,7 @@ def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Clai
     runs = {(own.study, cell["id"]): list(cell["runs"].values()) for own in studies for cell in own.plan["cells"]}
     first = 0
     for row in judged:
-        if row.judgement and row.tested and not row.judgement["exploratory"]:
+        if row.judgement and row.tested and row.judgement["planned"]:
             read = [run for cell in row.judgement["cells"] for run in runs.get((row.judgement["study"], cell), [])]
             starts = [datetime.fromisoformat(began[run]) for run in read if run in began.index]
             first += not starts or datetime.fromisoformat(str(row.registered)) <= min(starts)
