@@ -484,11 +484,12 @@ def headline(options: argparse.Namespace) -> None:
 def claims(options: argparse.Namespace) -> None:
     """List the claims and their verdicts; judge those of a study; register them before the runs; or check them.
 
-    register enters what is new or edited, with the time. check holds claims to the studies, and their times to the history.
+    register enters what is new or edited, with the time. check holds claims to the studies, and their registrations, of which
+    each holds the sum of the one before, to the history of the repository. Both say the number and the hash of the last one.
     """
     from gt import made
     from gt.analysis.claims import check, load_arms, load_claims
-    from gt.analysis.registration import register, unconfirmed
+    from gt.analysis.registration import chain, check_history, register, unconfirmed
     from gt.analysis.verdicts import judge, overview
 
     if options.action == "list":
@@ -509,8 +510,13 @@ def claims(options: argparse.Namespace) -> None:
     if options.action == "register":
         entered = register(options.claims, known)
         print(f"{len(entered)} of {len(known)} claims entered{': ' if entered else ''}{', '.join(entered)}")
-    elif late := unconfirmed(options.claims):
-        raise ConfigError("\n".join(late))
+    entries = chain(options.claims)
+    if options.action == "check":
+        check_history(options.claims)
+        if late := unconfirmed(options.claims):
+            raise ConfigError("\n".join(late))
+    for head in entries[-1:]:
+        print(f"registration {head.number}: {head.hash}")
 
 
 def why(options: argparse.Namespace) -> None:

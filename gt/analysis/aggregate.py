@@ -186,8 +186,9 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         "resumed": len(manifest.get("resumed_from", [])),
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
-        "modified": None if manifest.get("modified") is None else ", ".join(manifest["modified"]),
+        "modified": manifest.get("modified"),
         **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
+        "code": manifest.get("code"),
         "code/evals": None if held_out is None else held_out.code.get("evals"),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
     }
@@ -239,7 +240,7 @@ def unlike(rows: list[Json]) -> Iterator[tuple[str, str, list[Json]]]:
         here = [row for row in made if (row["corpus"], row["tokenizer"]) == place]
         found.append(("data_sha256", ", ".join(place), _odd_ones(here, "data_sha256")))
     found += [(column, "", _odd_ones(made, column)) for column in ("device", "version/torch")]
-    found.append(("modified", "", [row for row in made if row["modified"]]))
+    found.append(("modified", "", [row for row in made if row["modified"] not in (None, [], "[]")]))
     return (own for own in found if own[2])
 
 

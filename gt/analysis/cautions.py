@@ -1,5 +1,5 @@
 """What a reader must know of a claim's cells beside its test: which seeds they lost, how little they learned and differ, what
-is dead in them, what made them, what they shared a device with.
+is dead in them, what made them as far as that is not known, what they shared a device with.
 
 None of it changes a verdict; each can make it say less than it seems to.
 """
@@ -14,9 +14,8 @@ from typing import Literal
 
 from gt.analysis.aggregate import MAIN, ORDERS, label
 from gt.analysis.claims import Place
-from gt.analysis.values import SHARE, Values, is_count
+from gt.analysis.values import PARTS, SHARE, Values, code, is_count, modified
 from gt.artefacts import Cell
-from gt.fingerprint import TRAINING_PARTS
 from gt.probes.metrics import metric
 from gt.study import shortest
 
@@ -82,8 +81,9 @@ class Edge:
 
 @dataclass(frozen=True)
 class Cautions:
-    """versions: the cells of each version of the code that trained them, if one predicate sets several against each other.
-    shared: the cells whose speeds are read, if other runs were on their devices.
+    """versions: the cells of each version of the whole package that trained them, if one predicate sets several against each
+    other, and it is not known whether they differ in what the runs used. unheld: the cells of which it is not known whether a
+    commit holds the code that trained them. shared: the cells whose speeds are read, if other runs were on their devices.
     """
 
     lost: list[Lost]
@@ -92,6 +92,7 @@ class Cautions:
     dead: list[Dead]
     edges: list[Edge]
     versions: list[list[str]]
+    unheld: list[str]
     shared: list[str]
 
 
@@ -117,6 +118,7 @@ def cautions(
         [own for cell in trained for own in _dead(cell, values)],
         [own for cell, choices in tuned for own in _edges(cell, choices)],
         _versions(_cells(mixed), values),
+        [label(cell) for cell in trained if any(modified(run) is None for run in values.completed(cell.id))],
         [
             label(cell)
             for cell in _cells([place for places in read for place in places if _is_speed(place)])
@@ -190,9 +192,9 @@ def _shared(cell: Cell, values: Values) -> bool:
 
 
 def _versions(cells: list[Cell], values: Values) -> list[list[str]]:
-    """The cells by the version, or versions, of the code that trained them."""
-    found: dict[frozenset[tuple[str, ...]], list[str]] = {}
+    """The cells by the version, or versions, of the package that trained them, of which all are one whose modules are known."""
+    found: dict[frozenset[tuple[str | None, ...]], list[str]] = {}
     for cell in cells:
-        versions = {tuple(str(run.get(f"code/{part}")) for part in TRAINING_PARTS) for run in values.completed(cell.id)}
+        versions = {tuple(code(run).get(part) for part in PARTS) for run in values.completed(cell.id)}
         found.setdefault(frozenset(versions), []).append(label(cell))
     return list(found.values())

@@ -23,6 +23,7 @@ from gt.documents import Mapping, mark_of, read_yaml
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, place, validated
 from gt.probes.metrics import metric as registered
+from gt.spec import Diverged
 from gt.study import Document, by_short_name
 
 Json = dict[str, Any]
@@ -253,6 +254,7 @@ class Claim(Document):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     family: Name | None = Field(None, description="the claims of a study that share its alpha; by default all of them")
     seeds: Annotated[int, Field(ge=1)] = Field(5, description="the least number of completed seeds of each cell")
+    diverged: Diverged | None = Field(None, description="how a run that diverged counts; by default as the study says")
     arms: list[Name] = Field([], description="arms of arms.yaml under which it is judged again")
 
     @model_validator(mode="after")

@@ -3,6 +3,13 @@
 A predicate gives two p values: that it holds (`p_support`) and that it does not (`p_refute`), each at most alpha where the
 opposite is true. Where several must all hold, p_support is the largest (an intersection-union test, Berger 1982) and p_refute
 the smallest times their number (Bonferroni); where one of several is enough it is the other way round.
+
+A run that diverged has no numbers, and is never left out unsaid. How it counts is the claim's word, else the study's:
+    worst_rank  (the default) as worse than any that did not, in the metric's direction: signed ranks take the place of the
+                t-test, and the median that of the mean
+    excluded    not at all: its seed is left out of all that it would be compared with, which a caution says
+    failure     its cell fails: it is the worse one whatever its other runs gave, without a test
+`Uncounted` where a metric has no direction, or a test no such form.
 """
 
 from __future__ import annotations
@@ -10,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -45,11 +53,17 @@ from gt.analysis.statistics import (
     rank_correlation,
     seeds_needed,
     sign_flip_p,
+    signed_ranks,
     trend,
     within,
 )
 from gt.analysis.values import Values, is_count
 from gt.numbers import exponential
+from gt.probes.metrics import metric as registered
+from gt.spec import Diverged
+
+# What runs that diverged are in the words of a test.
+COUNTED = {"worst_rank": "runs diverged, which rank as the worst", "failure": "runs diverged, with which a cell fails"}
 
 
 class Undecidable(Exception):  # noqa: N818 - not an error
@@ -60,12 +74,17 @@ class NotMeasured(Undecidable):
     """A cell's runs are measured, and what is asked for is not among their measures: the model has no such thing."""
 
 
+class Uncounted(Undecidable):
+    """A run diverged that the claim reads, and it cannot count as the worst here."""
+
+
 @dataclass(frozen=True)
 class Test:
     """One predicate against the seeds.
 
     words: what is compared, in a sentence. estimate, lower, upper: mean over seeds and its 95 % interval on the predicate's
-    scale (of a ratio, the geometric mean); bootstrap: the same by BCa from 10 seeds on. by_seed: each seed's value.
+    scale (of a ratio, the geometric mean), or their median without an interval where runs diverged, None where that is such a
+    run; bootstrap: the same by BCa from 10 seeds on. by_seed: the value of each seed that has one.
     detectable: the smallest distance from the bound that these seeds see with a power of 80 %, for a ratio as a share.
     needed: how many seeds would decide it if the truth were as estimated, or off by the margin if that is more.
     p_sign_flip: the exact test beside a t-test against zero. outside: the side of two bounds on which the mean is.
@@ -89,10 +108,10 @@ class Test:
 
 
 class Judge:
-    """Judges the predicates of one claim under one arm."""
+    """Judges the predicates of one claim under one arm. diverged: how runs that diverged count."""
 
-    def __init__(self, places: Places, claim: Claim, values: Values, alpha: float) -> None:
-        self.places, self.claim, self.values, self.alpha = places, claim, values, alpha
+    def __init__(self, places: Places, claim: Claim, values: Values, alpha: float, diverged: Diverged) -> None:
+        self.places, self.claim, self.values, self.alpha, self.diverged = places, claim, values, alpha, diverged
 
     def place(self, cell: Cell, metric: str) -> Place | None:
         return self.places.find(cell, metric, self.values.best)
@@ -102,12 +121,33 @@ class Judge:
         if place is None:
             raise Undecidable(f"the arm has no cell for {title(cell)}")
         found = self.values.of(place)
-        self._survivors(place)
-        if not found:
+        lost = [] if is_count(place.metric) else self.values.diverged(place.cell)
+        if self.diverged == "excluded":
+            self._survivors(place)
+        if not found and (not lost or self.values.completed(place.cell.id)):
             raise NotMeasured(f"{place.cell.id} has no {phrase(place.metric)}")
         if len(found) == 1 and is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
-        return found
+        if not lost or self.diverged == "excluded":
+            return found
+        worst = self._worst(place)
+        failed = found if self.diverged == "failure" else {}
+        return dict(sorted({**found, **dict.fromkeys([*lost, *failed], worst)}.items()))
+
+    def _worst(self, place: Place) -> float:
+        """What counts as worse than any number of a metric. Uncounted where neither way is."""
+        match registered(place.metric).better:
+            case "lower":
+                return math.inf
+            case "higher":
+                return -math.inf
+            case _:
+                raise self._uncounted([place], f"{phrase(place.metric)} has no worst value")
+
+    def _uncounted(self, places: Sequence[Place | None], why: str) -> Uncounted:
+        lost = {place.cell.id: seeds for place in places if place and (seeds := self.values.diverged(place.cell))}
+        said = " and ".join(f"{seeds_of(seeds)} of {cell} diverged" for cell, seeds in lost.items())
+        return Uncounted(f"{said}, which cannot count as the worst: {why}")
 
     def _survivors(self, place: Place) -> None:
         """Undecidable where seeds diverged and too few are left: those that did not would speak for all."""
@@ -120,6 +160,8 @@ class Judge:
 
     def _together(self, seeds: Sequence[int], places: Sequence[Place | None]) -> None:
         """The same of the seeds that several cells have in common: each may have enough, and lack other ones."""
+        if self.diverged != "excluded":
+            return
         diverged = [
             place.cell.id
             for place in places
@@ -172,7 +214,7 @@ class Judge:
             done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")
             if done < self.claim.seeds:
                 found.append(f"{place.cell.id}: {done} of {self.claim.seeds} seeds")
-            elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and not self.values.measured(place):
+            elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and self.values.unmeasured(place):
                 found.append(f"{place.cell.id}: {have} of {self.claim.seeds} seeds with {phrase(place.metric)}")
         return list(dict.fromkeys(found))
 
@@ -204,7 +246,10 @@ class Judge:
                 return self.ranks(predicate)
 
     def contrast(self, metric: str, a: Cell, b: Cell | None, scale: str) -> tuple[str, dict[int, float], bool]:
-        """What is compared in words, its value by seed, and whether these are logarithms: of a, a - b, or a / b."""
+        """What is compared in words, its value by seed, and whether these are logarithms: of a, a - b, or a / b.
+
+        It is infinite where a run diverged that counts as the worst, and that of no difference where both did.
+        """
         left = self.read(a, metric)
         first, second = a.metric or metric, (b.metric or metric) if b else ""
         if b is None:
@@ -214,11 +259,18 @@ class Judge:
         self._together(seeds, [self.place(a, first), self.place(b, second)])
         sign = "/" if scale == "ratio" else "−"
         joined = _side_by_side((first, self.name(a)), sign, (second, self.name(b)))
-        if scale == "difference":
-            return joined, {seed: left[seed] - right[seed] for seed in seeds}, False
-        if any(left[seed] <= 0 or right[seed] <= 0 for seed in seeds):
+        if self.diverged == "failure" and all(map(math.isinf, [*left.values(), *right.values()])):
+            raise Undecidable(f"{joined}: runs of both diverged")
+        finite = [seed for seed in seeds if math.isfinite(left[seed]) and math.isfinite(right[seed])]
+        log = scale == "ratio"
+        if log and any(left[seed] <= 0 or right[seed] <= 0 for seed in finite):
             raise Undecidable(f"{joined}: a ratio of numbers that are not all above zero")
-        return joined, {seed: math.log(left[seed] / right[seed]) for seed in seeds}, True
+        values = {seed: math.log(left[seed] / right[seed]) if log else left[seed] - right[seed] for seed in finite}
+        for seed in [seed for seed in seeds if seed not in values]:
+            if left[seed] == -right[seed]:
+                raise self._uncounted([self.place(a, first), self.place(b, second)], "what is worse differs between the two")
+            values[seed] = 0.0 if left[seed] == right[seed] else left[seed] if math.isinf(left[seed]) else -right[seed]
+        return joined, dict(sorted(values.items())), log
 
     def compare(self, predicate: Compare | Exists, a: Cell, b: Cell) -> Test:
         lower = predicate.is_ == "lower"
@@ -234,6 +286,16 @@ class Judge:
         """Two-sided t-test of the mean against a bound; the side on which the mean lies says which way p speaks."""
         words, values, log = self.contrast(metric, a, b, scale)
         z, limit = _enough(values, words), math.log(bound) if log else bound
+        places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
+        said = f"{words} {'>' if above else '<'} {_bound(bound)}"
+        if self._counted(places):
+            if self.diverged == "failure":
+                up, down = (0.0, 1.0) if z[0] > 0 else (1.0, 0.0)
+            elif margin is not None:
+                raise self._uncounted(places, "no rank lies within a margin")
+            else:
+                up, down = (min(1.0, 2 * p) for p in signed_ranks(z, limit))
+            return self.diverging(said, values, log, places, up if above else down, down if above else up)
         up, down = (min(1.0, 2 * p) for p in (_p(beyond(z, limit, "above")), _p(beyond(z, limit, "below"))))
         equivalent, least = None, abs(float(np.mean(z)) - limit)
         if margin is not None:
@@ -243,7 +305,7 @@ class Judge:
         sd = e.sd or 0.0
         seen = detectable(sd, len(z), self.alpha)
         return _test(
-            f"{words} {'>' if above else '<'} {_bound(bound)}",
+            said,
             values,
             log,
             e,
@@ -258,7 +320,12 @@ class Judge:
     def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, low: float, high: float) -> Test:
         """TOST that the mean is between two bounds, and a two-sided t-test that it is beyond the one that it is nearest to."""
         words, values, log = self.contrast(metric, a, b, scale)
-        z = _enough(values, words)
+        z, said = _enough(values, words), f"{words} between {_bound(low)} and {_bound(high)}"
+        places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
+        if self._counted(places):
+            if self.diverged != "failure":
+                raise self._uncounted(places, "no rank lies between bounds")
+            return self.diverging(said, values, log, places, 1.0, 0.0)
         bottom, top = (math.log(low) if low > 0 else -math.inf, math.log(high)) if log else (low, high)
         outside = min(_p(beyond(z, bottom, "below")) if math.isfinite(bottom) else 1.0, _p(beyond(z, top, "above")))
         inside = within(z, bottom, top) if math.isfinite(bottom) else beyond(z, top, "below")
@@ -270,7 +337,7 @@ class Judge:
             needed = seeds_needed(sd, difference=min(abs(mean - bottom), abs(mean - top)), alpha=self.alpha)
         seen = detectable(sd, len(z), self.alpha)
         return _test(
-            f"{words} between {_bound(low)} and {_bound(high)}",
+            said,
             values,
             log,
             e,
@@ -280,6 +347,26 @@ class Judge:
             detectable=exponential(seen) - 1 if log and seen is not None else seen,
             needed=needed,
         )
+
+    def _counted(self, places: Sequence[Place | None]) -> str:
+        """The cells of which runs diverged that count, with their seeds, and as what; empty without any."""
+        lost: dict[str, list[int]] = {}
+        for place in places if self.diverged != "excluded" else ():
+            if place is not None and not is_count(place.metric) and (seeds := self.values.diverged(place.cell)):
+                lost[place.cell.id] = seeds
+        cells = "; ".join(f"{cell}, {seeds_of(seeds)}" for cell, seeds in lost.items())
+        return f"{COUNTED[self.diverged]}: {cells}" if lost else ""
+
+    def diverging(
+        self, words: str, values: dict[int, float], log: bool, places: Sequence[Place | None], p_support: float, p_refute: float
+    ) -> Test:
+        """A test of values of which some are infinite, for their runs diverged: what is shown of them is the median."""
+        finite = {seed: exponential(value) if log else value for seed, value in values.items() if math.isfinite(value)}
+        middle = median(values.values())
+        estimate = None if not math.isfinite(middle) else exponential(middle) if log else middle
+        how = "without a test" if self.diverged == "failure" else "the median, by signed ranks"
+        said = f"{words}, {how} ({self._counted(places)})"
+        return Test(said, len(values), "ratio" if log else "value", estimate, None, None, p_support, p_refute, by_seed=finite)
 
     def rows(self, predicate: Trend | RankCorrelation, metric: str) -> tuple[list[int], np.ndarray, list[int]]:
         """Which of the cells there are (an arm may not have all), their values (seeds, cells), and the seeds they share."""
@@ -294,20 +381,24 @@ class Judge:
     def trend(self, predicate: Trend) -> Test:
         there, table, seeds = self.rows(predicate, predicate.metric)
         x = [predicate.x[i] if predicate.x else i + 1.0 for i in there]
-        found = trend(x, table.tolist())
+        found = trend(x, _ranked(table).tolist())
         up, down = (min(1.0, 2 * p) for p in (found.p_rising, found.p_falling))
         rising = predicate.is_ == "rising"
         names = ", ".join(self.name(predicate.cells[i]) for i in there)
-        slopes = [float(np.polynomial.polynomial.polyfit(x, row, 1)[1]) for row in table]
-        return _test(
-            f"{phrase(predicate.metric)}: {predicate.is_} over {names}",
-            dict(zip(seeds, slopes, strict=True)),
+        whole = [(seed, row) for seed, row in zip(seeds, table, strict=True) if np.isfinite(row).all()]
+        slopes = {seed: float(np.polynomial.polynomial.polyfit(x, row, 1)[1]) for seed, row in whole}
+        lost = self._counted([self.place(predicate.cells[i], predicate.metric) for i in there])
+        test = _test(
+            f"{phrase(predicate.metric)}: {predicate.is_} over {names}"
+            + (f", slopes of the other seeds ({lost})" if lost else ""),
+            slopes,
             False,
-            found.slope,
+            mean_interval(list(slopes.values())),
             scale="slope",
             p_support=up if rising else down,
             p_refute=down if rising else up,
         )
+        return replace(test, n=len(seeds))
 
     def ranks(self, predicate: RankCorrelation) -> Test:
         there, table, seeds = self.rows(predicate, predicate.metric)
@@ -323,15 +414,16 @@ class Judge:
         above = predicate.above is not None
         bound = float((predicate.above if above else predicate.below) or 0.0)
         try:
-            found = rank_correlation(other.tolist(), table.tolist(), predicate.kind, bound)
+            found = rank_correlation(_ranked(other).tolist(), _ranked(table).tolist(), predicate.kind, bound)
         except ValueError as error:
             raise Undecidable(str(error)) from None
         p, sd = _p(found.p), found.sd or 0.0
         holds = found.mean > bound if above else found.mean < bound
         partner = phrase(predicate.with_) if isinstance(predicate.with_, str) else "the order given"
         words = f"{predicate.kind.title()}'s rank correlation of {phrase(predicate.metric)} with {partner}"
+        lost = self._counted([self.place(predicate.cells[i], predicate.metric) for i in there])
         return Test(
-            f"{words}: over {len(there)} cells {'>' if above else '<'} {_bound(bound)}",
+            f"{words}: over {len(there)} cells {'>' if above else '<'} {_bound(bound)}" + (f" ({lost})" if lost else ""),
             len(seeds),
             "correlation",
             found.mean,
@@ -343,6 +435,21 @@ class Judge:
             needed=seeds_needed(sd, difference=abs(found.mean - bound), alpha=self.alpha),
             by_seed=dict(zip(seeds, found.by_seed, strict=True)),
         )
+
+
+def _ranked(table: np.ndarray) -> np.ndarray:
+    """Numbers of which the ranks in a row are those of a table (seeds, cells) that may have infinite ones."""
+    known = table[np.isfinite(table)]
+    ends = (known.min() - 1, known.max() + 1) if known.size else (0.0, 1.0)
+    return np.nan_to_num(table, neginf=ends[0], posinf=ends[1])
+
+
+def seeds_of(seeds: Sequence[int]) -> str:
+    """seed 4, or seeds 0, 1 and 4, or seeds 0 to 4"""
+    *others, last = map(str, seeds)
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {others[0]} to {last}"
+    return f"seeds {', '.join(others)} and {last}" if others else f"seed {last}"
 
 
 def _p(value: float | None) -> float:

@@ -5,7 +5,8 @@ with seed i of the other. Intervals are Student's t, which keep their coverage a
 cover 75 % instead of 95 % (BCa ones 72 %). One seed gives no interval: None, never a width of zero.
 
 What is tested with one number a seed: a mean against a bound (`beyond`), against an interval (`within`, TOST), and two cells
-against each other, of which these are the differences. With many cells a seed: ranks that agree (`rank_correlation`) and a
+against each other, of which these are the differences. Where some have no number, for their runs diverged, `signed_ranks` takes
+the place of `beyond`. With many cells a seed: ranks that agree (`rank_correlation`) and a
 trend over ordered cells (`trend`, Page's test). `detectable` and `seeds_needed` say what seeds could have shown.
 """
 
@@ -115,6 +116,25 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     # Patterns that tie with the observed one in exact arithmetic must count, so rounding is allowed for.
     tolerance = 1e-12 * float(np.abs(d).sum())
     return float(np.mean(np.abs(sums) >= abs(float(d.sum())) - tolerance))
+
+
+def signed_ranks(values: Sequence[float], bound: float = 0.0) -> tuple[float, float]:
+    """One-sided p that values lie above a bound, and below it: Wilcoxon's signed-rank test, exact at any n and with ties.
+
+    Values may be infinite, as a run that diverged counts: they are further from the bound than all others, and as far as each
+    other. Those on the bound speak for neither side, and are left out.
+    """
+    distances = np.asarray(values, dtype=np.float64) - bound
+    distances = distances[distances != 0]
+    # Ranks of ties are halves; of these sums, which are whole numbers, it is counted how likely each is.
+    ranks = np.rint(2 * stats.rankdata(np.abs(distances))).astype(np.int64)
+    likely = np.zeros(int(ranks.sum()) + 1)
+    likely[0] = 1.0
+    for rank in ranks:
+        likely[rank:] = (likely[rank:] + likely[:-rank]) / 2
+        likely[:rank] /= 2
+    seen = int(ranks[distances > 0].sum())
+    return float(likely[seen:].sum()), float(likely[: seen + 1].sum())
 
 
 def smallest_sign_flip_p(n: int) -> float:

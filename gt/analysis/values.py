@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
 # A branch's share of what zeroing either costs, by its letter.
 SHARE = "ablation/share/"
+# What records of the first schema have a sum of each of, in place of modules.
+PARTS = ("seeds", "spec", "data", "ops", "models", "training")
 
 
 def is_registered(name: str) -> bool:
@@ -32,6 +36,16 @@ def is_registered(name: str) -> bool:
 def is_count(name: str) -> bool:
     """Whether a metric is counted on the model's definition, the same in every seed."""
     return name in SIZES or name.startswith("parameters/")
+
+
+def code(run: Json) -> dict[str, str]:
+    """What trained a run, by its row of `runs.parquet`: module -> a sum of what it used of it; empty where it is not known."""
+    return dict(json.loads(run["code"])) if run.get("code") else {}
+
+
+def modified(run: Json) -> list[str] | None:
+    """The files of the code that no commit holds as they were when a run was trained; None where it is not known."""
+    return None if run.get("modified") is None else list(json.loads(run["modified"]))
 
 
 class Values:
@@ -49,8 +63,6 @@ class Values:
         self._known: dict[tuple[str, str, float | None], dict[int, float]] = {}
         runs = self.tables["runs"]
         self.status = dict(zip(zip(runs["cell"], runs["seed"], strict=True), runs["status"], strict=True))
-        started = runs[["cell", "started"]].dropna()
-        self.started = {str(cell): list(own) for cell, own in started.groupby("cell")["started"]}
 
     def of(self, place: Place) -> dict[int, float]:
         """Seed -> value of the completed runs of a cell that have one."""
@@ -69,28 +81,41 @@ class Values:
         names = [] if rows is None else list(dict.fromkeys(rows["name"]))
         return [name.removeprefix(SHARE) for name in names if name.startswith(SHARE)]
 
+    def diverged(self, cell: Cell) -> list[int]:
+        """The seeds of a cell that diverged."""
+        return [seed for seed, status in self.statuses(cell).items() if status == "diverged"]
+
     def completed(self, cell: str) -> list[Json]:
         """The rows of `runs.parquet` of a cell's completed runs."""
-        return self._completed.get(cell, [])
+        return [run for run in self.runs(cell) if run["status"] == "completed"]
+
+    def runs(self, cell: str) -> list[Json]:
+        """The rows of `runs.parquet` of a cell; what is not known of a run is None."""
+        return self._runs.get(cell, [])
 
     @cached_property
-    def _completed(self) -> dict[str, list[Json]]:
+    def _runs(self) -> dict[str, list[Json]]:
+        table = self.tables["runs"]
         found: dict[str, list[Json]] = {}
-        for row in self.tables["runs"].to_dict("records"):
-            if row["status"] == "completed":
-                found.setdefault(row["cell"], []).append({str(key): value for key, value in row.items()})
+        for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+            found.setdefault(row["cell"], []).append({str(key): value for key, value in row.items()})
         return found
+
+    def started(self, cell: str) -> list[datetime]:
+        """When the runs of a cell were first begun, of those of which it is known."""
+        times = [run.get("first_started") or run.get("started") for run in self.runs(cell)]
+        return [datetime.fromisoformat(time) for time in times if time]
 
     def budgets(self, cells: list[str]) -> list[tuple[int, int]]:
         """The steps, and the tokens in each, that the completed runs of cells had."""
         runs = [run for cell in cells for run in self.completed(cell) if run.get("tokens")]
         return sorted({(int(run["steps_completed"]), int(run["tokens"] / run["steps_completed"])) for run in runs})
 
-    def measured(self, place: Place) -> bool:
-        """Whether every completed run of a cell is in the table that has the metric, with a value of it or without."""
+    def unmeasured(self, place: Place) -> list[int]:
+        """The completed runs of a cell that the table with the metric does not have, neither with a value of it nor without."""
         rows = self._rows.get(registered(place.metric).table, {}).get(place.cell.id)
-        completed = {seed for (cell, seed), status in self.status.items() if cell == place.cell.id and status == "completed"}
-        return rows is not None and completed <= set(rows["seed"])
+        completed = {int(run["seed"]) for run in self.completed(place.cell.id)}
+        return sorted(completed - (set() if rows is None else set(rows["seed"])))
 
     def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
         kind, column = registered(metric).table, "value"
@@ -127,12 +152,13 @@ class Values:
     def best(self, cells: list[Cell], tuning: list[Cell]) -> list[Cell]:
         """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run.
 
-        One that has lost a run comes after all that completed: the mean of the others is of the seeds that it suited.
+        One that has lost a run comes after all that completed, and the later the more it lost: the mean of the others is of the
+        seeds that it suited.
         """
 
-        def rank(cell: Cell) -> tuple[bool, float]:
+        def rank(cell: Cell) -> tuple[int, float]:
             losses = list(self.of(Place("", cell, "val/loss", None)).values())
-            return len(losses) < len(cell.runs), float(np.mean(losses)) if losses else math.inf
+            return len(cell.runs) - len(losses), float(np.mean(losses)) if losses else math.inf
 
         chosen = min(tuning, key=rank).factors
         return [cell for cell in cells if cell.factors == chosen]

@@ -2,8 +2,12 @@
 
 The smaller of a claim's two p values, that it holds and that it does not, is the claim's. Holm's procedure over the family
 adjusts it, in which a claim that could not be judged yet counts with p = 1, so that it matters to no verdict whether the others
-have run. Exploratory claims are a family of their own, adjusted by Benjamini and Hochberg. What an arm gives explains a
-verdict, and is adjusted among the verdicts of that arm.
+have run. What an arm gives explains a verdict, and is adjusted among the verdicts of that arm.
+
+A claim whose plan was not followed (`gt.analysis.deviations`) is `deviated`; what its numbers would have said otherwise is
+kept beside. The family is what was registered in time: one that deviated and was in it counts with p = 1, and what it would
+have been is adjusted as if of these it alone counted with its own. Claims that were registered late or not at all are a family
+of their own, adjusted by Benjamini and Hochberg.
 """
 
 from __future__ import annotations
@@ -18,18 +22,20 @@ from gt.analysis import registration
 from gt.analysis.aggregate import as_table, write_table
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
-from gt.analysis.predicates import Judge, NotMeasured, Test, Undecidable, all_of
+from gt.analysis.deviations import deviations
+from gt.analysis.predicates import Judge, NotMeasured, Test, Uncounted, Undecidable, all_of
 from gt.analysis.statistics import benjamini_hochberg, holm
 from gt.analysis.values import Values
 from gt.records import read_json, write_json
 
 Json = dict[str, Any]
-Word = Literal["supported", "refuted", "equivalent", "inconclusive", "not testable", "not yet run"]
+Word = Literal["supported", "refuted", "equivalent", "inconclusive", "deviated", "not testable", "not yet run"]
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "cautions", "tests", "missing")
-TESTED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
+NESTED = ("cells", "budgets", "cautions", "tests", "missing", "deviations")
+DECIDED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
+TESTED: tuple[Word, ...] = (*DECIDED, "deviated")
 VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 
 
@@ -38,9 +44,10 @@ class Judgement:
     """A claim under one arm.
 
     has_margin: whether it can be found equivalent. cells: the ids of those that it reads. budgets: the steps, and the tokens
-    in each, that their runs had. missing: cells without seeds enough. exploratory: why it is, None if it was registered first.
-    reason: why there is no test although nothing is missing. p, p_equivalent: unadjusted, None where there is no test;
-    leaning: what p speaks for.
+    in each, that their runs had. missing: cells without seeds enough. exploratory: why it is, None if it was registered.
+    planned: whether it was, as it stands, before the first of its runs. deviations: why its plan was not followed; otherwise:
+    what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
+    p_equivalent: unadjusted, None where there is no test; leaning: what p speaks for.
     """
 
     claim: str
@@ -55,6 +62,8 @@ class Judgement:
     tests: list[Test]
     missing: list[str]
     exploratory: str | None
+    planned: bool
+    deviations: list[str]
     reason: str = ""
     p: float | None = None
     p_equivalent: float | None = None
@@ -62,34 +71,40 @@ class Judgement:
     p_adjusted: float | None = None
     p_equivalent_adjusted: float | None = None
     verdict: Word = "not yet run"
+    otherwise: Word | None = None
 
 
 def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
     """Every claim, under every arm, whose cells are in this study. folder: its tables."""
     claims, arms, values = load_claims(claims_folder), load_arms(claims_folder), Values(folder)
-    entries, study = registration.read(claims_folder), values.plan.study
-    own = [
+    entered, study = registration.history(claims_folder), values.plan.study
+    here = [
         (name, claim, arm)
         for name, claim in claims.items()
         for arm in (FAITHFUL, *claim.arms)
         if claim.not_testable is None and (claim.study if arm == FAITHFUL else arms[arm].study) == study
     ]
-    families = [(claim.group, arm) for _, claim, arm in own]
+    families = [(claim.group, arm) for _, claim, arm in here]
     judged = []
-    for (name, claim, arm), family in zip(own, families, strict=True):
+    for (name, claim, arm), family in zip(here, families, strict=True):
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
         # The power is given at the first step of Holm's procedure.
-        judge = Judge(places, claim, values, claim.alpha / families.count(family))
+        diverged = claim.diverged or values.plan.diverged or "worst_rank"
+        judge = Judge(places, claim, values, claim.alpha / families.count(family), diverged)
         cells = list(dict.fromkeys(place.cell.id for place in judge.places_read()))
-        started = [time for cell in cells for time in values.started.get(cell, [])]
-        late = registration.exploratory(name, claim, entries, started)
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
-        warned = cautions(judge.compared(), judge.pairs(), judge.tuned(), values)
+        compared, tuned, missing = judge.compared(), judge.tuned(), judge.missing()
+        warned, own = cautions(compared, judge.pairs(), tuned, values), entered.get(name, [])
+        chosen = [cell for _, choices in tuned for cell in choices]
+        started = [time for cell in dict.fromkeys((*cells, *(cell.id for cell in chosen))) for time in values.started(cell)]
+        late = registration.late(claim, own, started) if own else None
+        left = [] if missing else deviations(late, compared, chosen, values)
         about = (name, arm, study, claim.group, claim.alpha, has_margin, cells, values.budgets(cells), warned)
-        result = Judgement(*about, [], judge.missing(), late)
-        if not result.missing:
-            _test(result, judge, claim)
+        exploratory = None if own else "not registered"
+        result = Judgement(*about, [], missing, exploratory, exploratory is None and late is None, left)
+        if not missing:
+            _test(result, judge)
         judged.append(result)
     _adjust(judged)
     return judged
@@ -103,12 +118,13 @@ def judge(folder: Path, claims_folder: Path) -> list[Judgement]:
         {
             **{key: value for key, value in asdict(own).items() if key not in NESTED},
             "missing": "; ".join(own.missing),
+            "deviations": "; ".join(own.deviations),
             "words": "; ".join(test.words for test in own.tests),
             **{name: getattr(own.tests[0], name) if len(own.tests) == 1 else None for name in SHOWN},
         }
         for own in judged
     ]
-    columns = (*(own.name for own in fields(Judgement) if own.name not in NESTED), "missing", "words", *SHOWN)
+    columns = (*(own.name for own in fields(Judgement) if own.name not in NESTED), "missing", "deviations", "words", *SHOWN)
     write_table(folder / "verdicts.parquet", as_table(rows, columns))
     return judged
 
@@ -156,7 +172,7 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
     found: dict[tuple[str, str], Json] = {}
     for folder in folders:
         if (folder / "claims.json").exists():
-            found |= {(own["claim"], own["arm"]): own for own in read_json(folder / "claims.json")}
+            found |= {(own["claim"], own["arm"]): _of_today(own) for own in read_json(folder / "claims.json")}
     rows = []
     for name, claim in claims.items():
         own = found.get((name, FAITHFUL))
@@ -165,14 +181,24 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         fails = verdict in ("refuted", "equivalent")
         holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if own and fails else []
         alike = [arm for arm in holds if own and under[arm]["budgets"] == own["budgets"]]
-        entered = entries[name]["time"] if name in entries and entries[name]["sha256"] == claim.sha256 else None
+        entered = entries[name].time if name in entries and entries[name].sha256 == claim.sha256 else None
         rows.append(Row(name, claim, verdict, own, under, alike, [arm for arm in holds if arm not in alike], entered))
     return rows
 
 
-def _test(result: Judgement, judge: Judge, claim: Claim) -> None:
+def _of_today(judged: Json) -> Json:
+    """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it."""
+    plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None}
+    return {**plan, **judged, "cautions": {"unheld": [], **judged["cautions"]}}
+
+
+def _test(result: Judgement, judge: Judge) -> None:
     try:
-        result.tests = [judge.test(predicate) for predicate in claim.predicate]
+        result.tests = [judge.test(predicate) for predicate in judge.claim.predicate]
+    except Uncounted as why:
+        result.deviations.append(str(why))
+        _test(result, Judge(judge.places, judge.claim, judge.values, judge.alpha, "excluded"))
+        return
     except Undecidable as why:
         result.reason, result.verdict = str(why), "not testable" if isinstance(why, NotMeasured) else "inconclusive"
         return
@@ -185,19 +211,26 @@ def _adjust(judged: list[Judgement]) -> None:
     """Adjust p values family by family, the two hypotheses (decided, equivalent) each by itself, and say the verdicts."""
     groups: dict[tuple[str, str, bool], list[Judgement]] = {}
     for own in judged:
-        groups.setdefault((own.family, own.arm, own.exploratory is not None), []).append(own)
-    for (_, _, exploratory), members in groups.items():
-        adjust = benjamini_hochberg if exploratory else holm
-        for own, p in zip(members, adjust([1.0 if own.p is None else own.p for own in members]), strict=True):
-            own.p_adjusted = None if own.p is None else p
-        members = [own for own in members if own.has_margin]
-        for own, p in zip(
-            members, adjust([1.0 if own.p_equivalent is None else own.p_equivalent for own in members]), strict=True
-        ):
-            own.p_equivalent_adjusted = None if own.p_equivalent is None else p
+        groups.setdefault((own.family, own.arm, own.planned), []).append(own)
+    for (_, _, planned), members in groups.items():
+        margins = [own for own in members if own.has_margin]
+        for own in members:
+            own.p_adjusted = _adjusted(own, members, "p", planned)
+            own.p_equivalent_adjusted = _adjusted(own, margins, "p_equivalent", planned) if own.has_margin else None
     for own in judged:
         if own.p is not None:
             own.verdict = _decided(own)
+        if own.deviations and own.verdict in DECIDED:
+            own.verdict, own.otherwise = "deviated", own.verdict
+
+
+def _adjusted(own: Judgement, members: list[Judgement], name: Literal["p", "p_equivalent"], planned: bool) -> float | None:
+    """A claim's p among its family's, where those without a test count with 1, and of what was planned others that deviated."""
+    if getattr(own, name) is None:
+        return None
+    out = [other for other in members if planned and other.deviations and other is not own]
+    values = [1.0 if other in out or (p := getattr(other, name)) is None else p for other in members]
+    return (holm if planned else benjamini_hochberg)(values)[members.index(own)]
 
 
 def _decided(own: Judgement) -> Word:

@@ -32,7 +32,8 @@ class Census:
     runs: a row for each planned run, as it is in the study where it came furthest. records: a row for each training that left a
     manifest. repeated: the runs of which there are several.
     contrasts: all that are planned; decided, of which on_two rest on two pairs of seeds; unpaired: those without any pair.
-    claims: all; tested: those with a verdict from runs. late: those that were entered, as they stand, after the first of all.
+    claims: all; tested: those with a verdict from runs; deviated: those of them that were not judged as planned. late: those
+    that were entered, as they stand, after the first of all.
     """
 
     studies: int
@@ -46,6 +47,7 @@ class Census:
     unpaired: int
     claims: int
     tested: int
+    deviated: int
     late: int
 
     @property
@@ -101,6 +103,7 @@ def census(studies: Sequence[Results], claims: Sequence[Claim] = ()) -> Census:
         unpaired=int((contrasts["n"] == 0).sum()),
         claims=len(claims),
         tested=len(tested),
+        deviated=sum(row.verdict == "deviated" for row in tested),
         late=sum(time > min(entered) for time in entered),
     )
 

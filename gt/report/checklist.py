@@ -225,6 +225,9 @@ def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
     answers = [(question, *answer()) for question, answer in everything]
     if known.tested:
         answers.append(("Claims stood as they are before the runs", *_registered(known, studies, judged)))
+        kept = known.tested - known.deviated
+        evidence = f"{kept} of {text.plural(known.tested, 'verdict')} {text.are(kept)} of what was planned"
+        answers.append(("The plans of claims were followed", _word(kept, known.tested), evidence))
     columns = (
         Column("question", "Question", "left", wraps=True),
         Column("answer", "Answer", "left"),
@@ -239,7 +242,7 @@ def _versions(runs: pd.DataFrame) -> pd.Series:
 
 
 def _committed(runs: pd.DataFrame) -> pd.Series:
-    return runs["git_commit"].notna() & runs["modified"].eq("")
+    return runs["git_commit"].notna() & runs["modified"].eq("[]")
 
 
 def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Claim]) -> tuple[str, str]:
@@ -251,7 +254,7 @@ def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Clai
     runs = {(own.study, cell.id): list(cell.runs.values()) for own in studies for cell in own.plan.cells}
     first = 0
     for row in judged:
-        if row.judgement and row.tested and not row.judgement["exploratory"]:
+        if row.judgement and row.tested and row.judgement["planned"]:
             read = [run for cell in row.judgement["cells"] for run in runs.get((row.judgement["study"], cell), [])]
             starts = [datetime.fromisoformat(began[run]) for run in read if run in began.index]
             first += not starts or datetime.fromisoformat(str(row.registered)) <= min(starts)

@@ -20,7 +20,13 @@ from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save
 
 Json = dict[str, Any]
 OWN = "as published"
-COLOUR = {"supported": COLOURS[2], "refuted": COLOURS[1], "equivalent": COLOURS[0], "inconclusive": COLOURS[7]}
+COLOUR = {
+    "supported": COLOURS[2],
+    "refuted": COLOURS[1],
+    "equivalent": COLOURS[0],
+    "inconclusive": COLOURS[7],
+    "deviated": COLOURS[3],
+}
 # The picture of all verdicts, beside those of the claims.
 VERDICTS = "verdicts"
 # What dots, bars and colours are is told once (gt.report.opening), not under a hundred figures.

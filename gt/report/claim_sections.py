@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, cautions, measured, measures, reasons, surely
+from gt.report.claims import attribution, cautions, departure, measured, measures, reasons, surely, word
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -46,6 +46,11 @@ def claims_table(rows: Sequence[Row]) -> Table:
         Column("title", "What it says", "left", wraps=True),
         Column("study", "Study", "left"),
         Column("verdict", "Verdict", "left", whole_row=lambda row: f"{row['verdict']} {row['marks']}".strip()),
+        *(
+            [Column("departure", "Not as planned", "left", wraps=True)]
+            if any(row.verdict == "deviated" for row in rows)
+            else []
+        ),
         Column("seeds", "Seeds", shown=text.count),
         Column("p", "p", shown=text.p_value),
         Column("p_adjusted", "Adjusted p", shown=text.p_value),
@@ -53,8 +58,8 @@ def claims_table(rows: Sequence[Row]) -> Table:
     )
     caption = (
         "The claims and their verdicts. p: that the claim holds, or that it does not, whichever is smaller; adjusted by Holm "
-        "over its family. * exploratory: registered after the first run, edited since, or not at all; adjusted by Benjamini "
-        "and Hochberg. † To be read with care: the claim’s section says why."
+        "over its family. * exploratory: not registered; adjusted by Benjamini and Hochberg, as are those that were registered "
+        "late. † To be read with care: the claim’s section says why."
     )
     return Table("claims", caption, columns, tuple(_claim_row(row) for row in sorted(rows, key=_untested)), raw=("marks",))
 
@@ -72,6 +77,7 @@ def _claim_row(row: Row) -> dict[str, object]:
         "title": row.claim.title,
         "study": row.claim.study,
         "verdict": row.verdict,
+        "departure": departure(own) if row.verdict == "deviated" else None,
         "marks": " ".join(["*"] * bool(own.get("exploratory")) + ["†"] * bool(own and cautions(own))),
         "seeds": max((test["n"] for test in tests), default=None),
         "p": own.get("p"),
@@ -94,8 +100,8 @@ def forms_table(rows: Sequence[Row]) -> Table:
         {
             "id": row.id,
             "title": row.claim.title,
-            FAITHFUL: row.verdict if row.judgement else None,
-            **{arm: row.arms[arm]["verdict"] if arm in row.arms and row.arms[arm]["tests"] else None for arm in arms},
+            FAITHFUL: word(row.judgement) if row.judgement else None,
+            **{arm: word(row.arms[arm]) if arm in row.arms and row.arms[arm]["tests"] else None for arm in arms},
         }
         for row in shown
     ]
@@ -145,7 +151,7 @@ def _about(row: Row) -> Terms:
     if row.arms:
         by_form: dict[str, list[str]] = {}
         for arm, own in row.arms.items():
-            by_form.setdefault(own["verdict"], []).append(arm + surely(own))
+            by_form.setdefault(word(own), []).append(arm + surely(own))
         words = "; ".join(f"{verdict} under {text.listed(arms)}" for verdict, arms in by_form.items())
         pairs.append(("By branch form", f"{text.capital(words)}. {attribution(row)}".strip()))
     return Terms(tuple(pairs))

@@ -59,16 +59,36 @@ def measures(claim: Claim) -> str:
 
 
 def reasons(judgement: Json) -> list[str]:
-    """Why a claim has its verdict: what was measured, how sure that is, and what is missing to be sure."""
+    """Why a claim has its verdict: what was not as planned, what was measured, how sure that is, and what is missing."""
     if judgement["missing"]:
         return [f"Missing: {missing}." for missing in judgement["missing"]]
+    left = [f"{text.capital(why)}." for why in judgement["deviations"]]
+    if judgement["otherwise"]:
+        left.append(f"The numbers alone would say: {judgement['otherwise']}.")
+    return left + _numbers(judgement, judgement["otherwise"] or judgement["verdict"])
+
+
+def word(judgement: Json) -> str:
+    """A verdict, and what it would be had the plan been followed."""
+    return f"{judgement['verdict']} (else {judgement['otherwise']})" if judgement["otherwise"] else str(judgement["verdict"])
+
+
+def departure(judgement: Json) -> str:
+    """What was first not as planned, of how much, and what the verdict would be otherwise: for a line of a table."""
+    first, *others = judgement["deviations"]
+    more = f" (and {text.plural(len(others), 'other reason')})" if others else ""
+    return f"{text.capital(first)}{more}; else {judgement['otherwise']}."
+
+
+def _numbers(judgement: Json, verdict: str) -> list[str]:
+    """What was measured, and how it gives this verdict."""
     if judgement["reason"]:
         return [f"No test: {judgement['reason']}."]
-    open_ = judgement["verdict"] == "inconclusive"
+    open_ = verdict == "inconclusive"
     lines = [f"{finding(test)}." + (f" {power(test)}" if open_ and unsettled(test) else "") for test in judgement["tests"]]
     lines.append(certainty(judgement))
     if (p := judgement["p_equivalent_adjusted"]) is not None:
-        if judgement["verdict"] in ("equivalent", "inconclusive"):
+        if verdict in ("equivalent", "inconclusive"):
             lines.append(f"That the difference does not matter: p {text.p_equation(p)}, adjusted.")
         elif p < judgement["alpha"]:
             lines.append(f"All the same it is too small to matter: within the margin, p {text.p_equation(p)}, adjusted.")
@@ -82,8 +102,9 @@ def cautions(judgement: Json) -> list[str]:
     if not judgement["tests"]:
         return []
     found: Json = judgement["cautions"]
-    said = [f"{own['cell']}'s numbers rest on {survivors(own)}." for own in found["lost"]]
-    for own in found["close"] if judgement["verdict"] in ("supported", "refuted") else ():
+    said = [f"{own['cell']} completed {survivors(own)}." for own in found["lost"]]
+    decided = (judgement["otherwise"] or judgement["verdict"]) in ("supported", "refuted")
+    for own in found["close"] if decided else ():
         differ = f"{own['a']} and {own['b']} differ by {text.significant(100 * abs(own['share']), 2)} %"
         said.append(f"{differ}, less than the {100 * own['margin']:g} % within which a difference would not matter.")
     lines: dict[tuple[str, str, str, float], list[Json]] = {}
@@ -105,6 +126,8 @@ def cautions(judgement: Json) -> list[str]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"
         said.append(f"{versions}, {made}: a difference may be that of the code.")
+    if found["unheld"]:
+        said.append(f"Whether a commit holds the code that trained {text.listed(found['unheld'])} is not known.")
     if found["shared"]:
         said.append(f"Other runs were on the devices that the speeds of {text.listed(found['shared'])} are of.")
     return said
@@ -128,7 +151,7 @@ def certainty(judgement: Json) -> str:
     """What the smaller of the two p values says, alone and in the family. One that is 1 speaks for neither side."""
     if judgement["p"] > UNSURE:
         return "No test decides: neither that the claim holds nor that it does not has a p below 1."
-    how = "Benjamini and Hochberg" if judgement["exploratory"] else "Holm"
+    how = "Holm" if judgement["planned"] else "Benjamini and Hochberg"
     speaks = "for" if judgement["leaning"] == "supported" else "against"
     adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
     return f"p {text.p_equation(judgement['p'])} {speaks} the claim; {adjusted}."
@@ -176,13 +199,18 @@ def table(rows: Iterable[Row]) -> str:
         n = max((test["n"] for test in own.get("tests", [])), default=None)
         numbers = f"{text.p_value(own.get('p')):>7} {text.p_value(own.get('p_adjusted')):>8} {text.count(n):>5}"
         mark = "*" if own.get("exploratory") else " "
-        line = f"{row.id:{widest}}  {row.verdict + mark:14} {numbers}  {row.claim.title}"
-        lines.append(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…")
+        lines.append(_cut(f"{row.id:{widest}}  {row.verdict + mark:14} {numbers}  {row.claim.title}"))
+        if row.verdict == "deviated":
+            lines.append(_cut(f"{'':{widest}}  {departure(own)}"))
     counts = Counter(row.verdict for row in rows)
     lines += ["", ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])]
     if any(row.judgement and row.judgement["exploratory"] for row in rows):
-        lines.append("* exploratory: registered after the first run, edited since, or not at all")
+        lines.append("* exploratory: not registered")
     return "\n".join(lines)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 
 def why(row: Row) -> str:
@@ -201,7 +229,7 @@ def why(row: Row) -> str:
         blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
         blocks += [f"Read with care: {words}" for words in cautions(row.judgement)]
     for arm, judged in row.arms.items():
-        blocks.append(f"Under {arm}: {judged['verdict']}{surely(judged)}.")
+        blocks.append(f"Under {arm}: {word(judged)}{surely(judged)}.")
     if explained := attribution(row):
         blocks.append(explained)
     return "\n".join(textwrap.fill(block, WIDTH, subsequent_indent="  ") for block in blocks)

@@ -49,7 +49,12 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     if devices == 1:
         found.append("All runs are of one kind of device; costs are those of this code on it.")
     found += [words for words in (weakened(judged), dependence(studies, judged)) if words]
-    open_ = [row for row in judged if row.verdict in ("inconclusive", "not yet run", "not testable")]
+    if known.deviated:
+        of = f"{known.deviated} of {text.plural(known.tested, 'tested claim')}"
+        found.append(
+            f"{of} departed from {'its plan' if known.deviated == 1 else 'their plans'}, and decide nothing; each says how."
+        )
+    open_ = [row for row in judged if row.verdict in ("inconclusive", "deviated", "not yet run", "not testable")]
     if open_:
         found.append(f"{len(open_)} of {text.plural(len(judged), 'claim')} {text.are(len(open_))} not decided by these runs.")
     return found
@@ -89,6 +94,7 @@ def weakened(judged: Sequence[Claim]) -> str:
         "dead": "a cell of which one branch does nothing",
         "edges": "a tuned cell at the end of what was tried",
         "versions": "cells of different versions of the code against each other",
+        "unheld": "a cell whose code may be in no commit",
         "shared": "speeds on devices that other runs shared",
     }
     counts = [(sum(bool(own["cautions"][key]) for own in tested), what) for key, what in reasons.items()]
@@ -112,7 +118,7 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
     shared = [(names[key], n) for key, n in readers.most_common(most) if n > 1]
     if not shared:
         return ""
-    families = Counter((own["family"], own["exploratory"] is not None) for own in tested)
+    families = Counter((own["family"], own["planned"]) for own in tested)
     often = text.listed([f"{n} read {name}" for name, n in shared])
     return (
         "Verdicts are not independent of each other. "

@@ -153,7 +153,7 @@ def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, st
     alpha = text.listed(sorted({f"{100 * row.claim.alpha:g} %" for row in claims if row.judgement}))
     figures = (
         "Dots are seeds, the stroke is their mean and the bar its 95 % interval; the dotted line is the claim’s bound. Green "
-        "is supported, orange refuted, blue equivalent and grey inconclusive."
+        "is supported, orange refuted, blue equivalent, grey inconclusive and pink deviated."
     )
     return [
         (
@@ -161,9 +161,9 @@ def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, st
             "A claim says what runs must show: that one cell’s value is lower, that a number lies between two bounds. It is "
             f"supported or refuted where the p that speaks for or against it, adjusted over its family, is below {alpha}; "
             "equivalent where it asks for a difference and what there is lies within a margin set beforehand; inconclusive "
-            "where these seeds cannot tell, or where so many diverged that fewer than it asks for are left; not testable where "
-            "no run could; not yet run where cells are missing. A claim of several parts is supported where all hold, and "
-            "refuted where one fails.",
+            "where these seeds cannot tell; deviated where its plan was not followed, with the reasons and what its numbers "
+            "would have said; not testable where no run could; not yet run where cells are missing. A claim of several parts "
+            "is supported where all hold, and refuted where one fails.",
         ),
         *([("Figures of claims", figures)] if pictures else []),
         (

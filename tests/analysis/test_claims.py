@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gt.analysis import registration
 from gt.analysis.claims import Claim, check, check_planned, load_arms, load_claims
 from gt.errors import ConfigError
 from gt.study import load_study
@@ -189,21 +185,6 @@ def test_an_id_that_cannot_be_a_file_s_name_is_refused(tmp_path: Path) -> None:
         load_claims(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("[]", "must be a mapping"),
-        ('{"C": 1}', "C: 1: must be a mapping"),
-        ('{"C": {"sha256": "x"}}', "C.time: this key is required"),
-    ],
-)
-def test_a_damaged_registration_is_refused_by_its_file(tmp_path: Path, content: str, words: str) -> None:
-    (tmp_path / "registered.json").write_text(content)
-    with pytest.raises(ConfigError, match=words) as caught:
-        registration.read(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}/registered.json: ")
-
-
 def test_a_study_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no study 'study'. Did you mean 'studies'"):
         check(load_claims(folder(tmp_path)), {}, {"studies": PLAN})
@@ -225,52 +206,3 @@ def test_what_is_claimed_is_hashed_and_prose_is_not() -> None:
         {"predicate": [{**PREDICATE, "by": 0.1}]},
     ):
         assert claim(**changed).sha256 != claim().sha256
-
-
-BEFORE, AFTER = "2020-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"
-
-
-def test_the_shipped_claims_are_registered_as_they_stand() -> None:
-    entries = registration.read(ROOT / "config/claims")
-    claims = {name: own for name, own in load_claims(ROOT / "config/claims").items() if own.not_testable is None}
-    assert {name: entry["sha256"] for name, entry in entries.items()} == {name: own.sha256 for name, own in claims.items()}, (
-        "run `gt claims register`: what is edited after its runs is exploratory"
-    )
-
-
-def test_a_claim_is_registered_once_and_again_when_it_is_edited(tmp_path: Path) -> None:
-    assert registration.register(tmp_path, {"C-1": claim(), "C-2": claim(seeds=3)}) == ["C-1", "C-2"]
-    first = registration.read(tmp_path)
-    assert registration.register(tmp_path, {"C-1": claim(), "C-2": claim(seeds=4)}) == ["C-2"]
-    assert registration.read(tmp_path)["C-1"] == first["C-1"]
-    assert registration.read(tmp_path)["C-2"]["sha256"] == claim(seeds=4).sha256
-
-
-def test_a_claim_must_be_older_than_the_first_run_that_judges_it(tmp_path: Path) -> None:
-    registration.register(tmp_path, {"C-1": claim()})
-    entries = registration.read(tmp_path)
-    assert registration.exploratory("C-1", claim(), entries, []) is None
-    assert registration.exploratory("C-1", claim(), entries, [AFTER]) is None
-    assert "after the first run had started" in str(registration.exploratory("C-1", claim(), entries, [AFTER, BEFORE]))
-    assert registration.exploratory("C-1", claim(alpha=0.1), entries, [AFTER]) == "edited since it was registered"
-    assert registration.exploratory("C-2", claim(), entries, [AFTER]) == "not registered"
-
-
-def test_the_history_bears_out_when_a_claim_was_registered(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=n", "-c", "user.email=e@example.org")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    git("init", "-q")
-    registration.register(tmp_path, {"C-1": claim()})
-    assert registration.unconfirmed(tmp_path) == ["C-1: its registration is not committed"]
-    git("add", "registered.json")
-    git("commit", "-q", "-m", "register")
-    assert registration.unconfirmed(tmp_path) == []
-    # A time that is set back does not agree with the commit that brought the entry.
-    entries = registration.read(tmp_path)
-    earlier = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
-    entries["C-1"] = {"sha256": claim(seeds=7).sha256, "time": earlier, "commit": None}
-    (tmp_path / "registered.json").write_text(json.dumps(entries, indent=2))
-    git("commit", "-q", "-a", "-m", "set back")
-    assert "committed on" in registration.unconfirmed(tmp_path)[0]

@@ -30,6 +30,7 @@ from gt.analysis.statistics import (
     rank_correlation,
     seeds_needed,
     sign_flip_p,
+    signed_ranks,
     smallest_sign_flip_p,
     trend,
     within,
@@ -114,6 +115,32 @@ def test_sign_flips_agree_with_scipys_permutation_test() -> None:
 def test_the_exact_test_cannot_reach_5_percent_below_six_seeds() -> None:
     assert smallest_sign_flip_p(5) == sign_flip_p([1.0] * 5) == 0.0625
     assert smallest_sign_flip_p(6) == sign_flip_p([1.0] * 6) < 0.05
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.sampled_from([0.0, 1.0, -0.5]))
+def test_signed_ranks_are_all_enumerated_also_with_ties(values: list[int], bound: float) -> None:
+    """Every sign of the distances from the bound is as likely as the other; those on the bound are left out."""
+    distances = [value - bound for value in values if value != bound]
+    ranks = stats.rankdata(np.abs(distances)).tolist()
+    seen = sum(rank for rank, d in zip(ranks, distances, strict=True) if d > 0)
+    sums = [sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    above, below = (float(np.mean([hit(own) for own in sums])) for hit in (lambda s: s >= seen, lambda s: s <= seen))
+    assert signed_ranks(values, bound) == (pytest.approx(above), pytest.approx(below))
+
+
+@pytest.mark.parametrize("n", [5, 12, 40])
+def test_signed_ranks_are_scipys_exact_test(n: int) -> None:
+    d = np.random.default_rng(n).normal(0.3, 1, n)
+    above, below = (stats.wilcoxon(d, alternative=way, method="exact").pvalue for way in ("greater", "less"))
+    assert signed_ranks(d.tolist()) == (pytest.approx(above), pytest.approx(below))
+
+
+def test_what_is_infinite_is_further_than_all_else() -> None:
+    """Of the 32 signs of five ranks, those of 5 and 4 against the others: 5 + 4 = 9 of 15, or more, in 9."""
+    far = signed_ranks([math.inf, 0.5, -0.3, -0.2, -0.1])
+    assert far == signed_ranks([1000.0, 0.5, -0.3, -0.2, -0.1]) == (13 / 32, 22 / 32)
+    assert signed_ranks([math.inf, -math.inf]) == (0.75, 0.75)
+    assert signed_ranks([0.0, 0.0]) == (1.0, 1.0)
 
 
 def test_equivalence_is_statsmodels_tost_of_the_log_ratio() -> None:

@@ -136,8 +136,9 @@ def test_a_claim_is_no_older_than_the_first_record_of_its_runs_in_any_study(tmp_
     (claims / "claims.yaml").write_text(json.dumps({name: {**below, "predicate": own} for name, own in predicates.items()}))
     from gt.analysis.claims import load_claims
 
-    entries = {name: {"sha256": claim.sha256, "commit": None} for name, claim in load_claims(claims).items()}
-    entries["A"]["time"], entries["B"]["time"] = "2026-09-25T10:00:00+00:00", "2026-09-25T12:00:00+00:00"
+    times = {"A": "2026-09-25T10:00:00+00:00", "B": "2026-09-25T12:00:00+00:00"}
+    known = load_claims(claims)
+    entries = {name: {"sha256": known[name].sha256, "commit": None, "time": time} for name, time in times.items()}
     records.write(claims / "registered.json", entries)
     folders = [make(tmp_path / "a", first, tmp_path / "runs"), make(tmp_path / "b", second, tmp_path / "other")]
     judge(folders[1], claims)
