@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gt.artefacts import ATTEMPT_ID, Attempt, Usage, now, parsed, write
+from gt.artefacts import ATTEMPT_ID, Attempt, Plan, Usage, now, parsed, read_manifest, write
 from gt.errors import ConfigError
 from gt.records import read_sealed
 
+# Beside the folder of the records.
+FOLDER = "attempts"
 STAMP = "%Y%m%dT%H%M%SZ"
 Outcome = Literal["completed", "diverged", "failed"]
 
@@ -75,6 +77,27 @@ def read(file: Path) -> Attempt:
 def first_start(folder: Path, run_id: str) -> datetime | None:
     """When a run was first begun; None if it never was. ConfigError for an attempt that is damaged or is none."""
     return min((attempt.started for attempt in of_run(folder, run_id)), default=None)
+
+
+def first_starts(plan: Plan, runs: Path, kept: Iterable[Plan] = ()) -> dict[str, datetime]:
+    """When each run of a plan was first begun, as far as it is known: by the plan itself or other kept ones, by the attempts
+    beside a folder of records, and by the records. ConfigError for an attempt that is damaged or is none.
+    """
+    found = {}
+    for run in plan.runs:
+        known = [own.started.get(run) for own in (plan, *kept)]
+        known += [first_start(runs.parent / FOLDER, run), _of_record(runs / run)]
+        if times := [time for time in known if time is not None]:
+            found[run] = min(times)
+    return found
+
+
+def _of_record(record: Path) -> datetime | None:
+    """When the first attempt began that made a record; None where there is no sound one."""
+    try:
+        return read_manifest(record).started
+    except ConfigError:
+        return None
 
 
 def used(folder: Path, run_id: str, ids: Iterable[str]) -> list[Usage]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gt.artefacts import evaluation_file, read_plan
+from gt.attempts import FOLDER
 from gt.errors import ConfigError
 from gt.fingerprint import fingerprint
 from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
@@ -160,9 +161,10 @@ def is_whole_database(file: Path) -> bool:
     return len(header) == 100 and file.stat().st_size == (page if page > 1 else 1 << 16) * pages
 
 
-def _records(plan: Path, runs: Path) -> list[Path]:
+def _records(plan: Path, runs: Path) -> list[str | Path]:
     planned = read_plan(plan)
-    found: list[Path] = []
+    # An attempt's name says when it began, which is all that is read of it.
+    found: list[str | Path] = [file.name for run in planned.runs for file in sorted((runs.parent / FOLDER / run).glob("*"))]
     for run in planned.runs:
         found += [evaluation_file(runs / run, name) for name in sorted(planned.asked_of(run))]
         found += [runs / run / name for name in OF_RUN]

@@ -52,7 +52,8 @@ def plan(old: Json, source: object) -> tuple[Plan, dict[str, str]]:
         cells = [{**cell, "runs": {seed: names.get(run, run) for seed, run in cell["runs"].items()}} for cell in old["cells"]]
     except (AttributeError, KeyError, TypeError):
         raise ConfigError(f"{source}: cells: must be a list of cells, each with its runs.") from None
-    document = {**old, **VERSION, "cells": cells, "runs": {names[run]: runs[run] for run in runs}}
+    started = {names.get(run, run): time for run, time in old.get("started", {}).items()}
+    document = {**old, **VERSION, "cells": cells, "runs": {names[run]: runs[run] for run in runs}, "started": started}
     return validated(Plan, document, source), names
 
 

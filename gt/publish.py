@@ -16,8 +16,9 @@ from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
-from gt.archive import PLAN, pack, trained, unpack
+from gt.archive import PLAN, pack, read_plan, trained, unpack
 from gt.artefacts import Plan
+from gt.attempts import first_starts
 from gt.errors import ConfigError
 from gt.records import MANIFEST, atomic_write
 from gt.report.drawing import save
@@ -38,6 +39,8 @@ REPORT = ("report.html", "report.md", "report.pdf", "claims.json", "tables", "fi
 def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     """Keep the records of a study, in place of those that are kept, and make its report from them.
 
+    Its plan then says when each run was first begun, by all that is known here and by all that is published beside it.
+
     ConfigError if no run of the plan has a record, one is damaged, or one that is kept would be lost. What is there stays until
     all that is new is.
     """
@@ -46,7 +49,8 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     _check_none_is_lost(plan, runs, published / KEPT)
     with _beside(published) as folder:
         study = folder / published.name
-        pack(plan, runs, study / KEPT)
+        kept = [read_plan(other)[0] for other in sorted(published.parent.glob(f"*/{KEPT}"))]
+        pack(plan.model_copy(update={"started": first_starts(plan, runs, kept)}), runs, study / KEPT)
         rebuild(study, study, templates)
         _replace((KEPT, *REPORT), study, published)
 

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_do
 from gt.analysis.records import DAMAGED, STATUSES, Record, read_record
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
 from gt.artefacts import HELD_OUT, VALIDATION, Cell, Plan
+from gt.attempts import first_starts
 from gt.records import atomic_write, write_json
 from gt.study import by_short_name
 
@@ -68,19 +70,20 @@ SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 @dataclass(frozen=True)
 class Run:
-    """A seed of a cell, its record, and its curves as the study follows them."""
+    """A seed of a cell, its record, its curves as the study follows them, and when any attempt at it first began."""
 
     cell: Cell
     seed: int
     record: Record
     curves: pa.Table | None
+    first_started: datetime | None
 
     @classmethod
-    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path) -> Run:
+    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path, first: datetime | None) -> Run:
         record = read_record(runs_dir / run_id, run_id)
         asked = plan.asked_of(run_id)
         record = replace(record, evaluations={name: own for name, own in record.evaluations.items() if name in asked})
-        return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens))
+        return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens), first)
 
 
 def followed(record: Record, n_bytes: int) -> pa.Table | None:
@@ -108,7 +111,12 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
     Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged, as missing, and
     the error stream says why.
     """
-    runs = [Run.read(plan, cell, seed, run_id, runs_dir) for cell in plan.cells for seed, run_id in sorted(cell.runs.items())]
+    first = first_starts(plan, runs_dir)
+    runs = [
+        Run.read(plan, cell, seed, run_id, runs_dir, first.get(run_id))
+        for cell in plan.cells
+        for seed, run_id in sorted(cell.runs.items())
+    ]
     for record in {run.record.run_id: run.record for run in runs}.values():
         if record.reason.startswith(DAMAGED):
             print(f"{record.run_id}: {record.reason}", file=sys.stderr)
@@ -188,6 +196,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
         "modified": manifest.get("modified"),
         **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
+        "first_started": None if run.first_started is None else run.first_started.isoformat(),
         "code": manifest.get("code"),
         "code/evals": None if held_out is None else held_out.code.get("evals"),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
