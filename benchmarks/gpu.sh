@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU has to show: tests of the kernels and of the engine, and how fast they are, in at most nine minutes on 16 cores.
 # Run from the repository root, in an environment that has what `gt` needs: OUT=some/folder benchmarks/gpu.sh [PART[:SECONDS] ...]
-# Other parts are the other comparisons of `gt bench`. Each has a time of its own (PART:SECONDS gives another) and writes a log;
+# Other parts are `accounting` and the other comparisons of `gt bench`. Each has a time of its own (PART:SECONDS gives another) and writes a log;
 # what is cut off has left what it had measured.
 set -u
 out=${OUT:-results/gpu}
@@ -30,6 +30,7 @@ for entry in ${*:-kernels:195 engine:130 models:75 stacks:140}; do
     case $name in
     kernels) part kernels "$seconds" "$python" -m pytest -q -m gpu --numprocesses 14 --dist worksteal tests/gpu --ignore=tests/gpu/test_engine.py --durations=5 ;;
     engine) part engine "$seconds" "$python" -m pytest -q -m gpu --numprocesses 12 tests/gpu/test_engine.py --durations=5 ;;
+    accounting) part accounting "$seconds" "$python" benchmarks/accounting.py "$out/accounting.json" ;;
     *)
         # two thirds of the time to start candidates, so that those which did can be measured
         part "$name" "$seconds" "$python" -m gt bench "$name" --device cuda --rounds 5 --seconds $((seconds * 2 / 3)) --out "$out/$name.json"
