@@ -74,7 +74,7 @@ def measuring(jobs: int, device: torch.device, threads: int, devices: Path | Non
 def _begin(device: torch.device, threads: int, devices: Path | None) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    Meter(device, devices)
+    Meter.of(device, devices)
     torch.zeros(1, device=device)  # CUDA takes seconds to begin
 
 

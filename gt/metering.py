@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from pydantic import ValidationError
@@ -121,7 +121,7 @@ def total(usages: Sequence[Usage]) -> Usage:
 @contextmanager
 def metered(name: str, device: torch.device, folder: Path | None) -> Iterator[None]:
     """Have this process on a device meanwhile, as one run."""
-    meter = Meter(device, folder)
+    meter = Meter.of(device, folder)
     meter.enter(name)
     try:
         yield
@@ -132,19 +132,24 @@ def metered(name: str, device: torch.device, folder: Path | None) -> Iterator[No
 class Meter:
     """What this process has on a device, and its shares of what the device does.
 
-    folder: of the logs of GPUs, which all processes that are to know of each other have in common; without one the others
-    are strangers. From now on this process is known, which it has to be before CUDA begins.
+    counter: of a device that other processes may use too. folder: of the logs, which all processes that are to know of each
+    other have in common; without one the others are strangers. From now on this process is known to be there.
     """
 
-    def __init__(self, device: torch.device, folder: Path | None = None) -> None:
-        self.gpu = Gpu(device) if device.type == "cuda" else None
-        self.path = folder / f"{HOST}-{self.gpu.uuid}.jsonl" if folder is not None and self.gpu is not None else None
+    def __init__(self, counter: Counter | None = None, folder: Path | None = None) -> None:
+        self.counter = counter
+        self.path = folder / f"{HOST}-{counter.uuid}.jsonl" if folder is not None and counter is not None else None
         self.process = f"{os.getpid()}-{_began(os.getpid())}"
         self.own: dict[str, int] = {}
         self.last: Event | None = None
         self.read_to = 0
         self.shares: Shares = defaultdict(Share)
         self.mark()
+
+    @classmethod
+    def of(cls, device: torch.device, folder: Path | None) -> Meter:
+        """Of a GPU or of this process's CPUs. Of a GPU it has to be made before CUDA begins there, which others see."""
+        return cls(Gpu(device), folder) if device.type == "cuda" else cls()
 
     def enter(self, name: str, runs: int = 1) -> None:
         """Something begins that is of so many runs. Its name is no other's."""
@@ -209,9 +214,9 @@ class Meter:
         on = {**others, self.process: dict(own)}
         joules: float | None = None
         strangers: bool | None = False
-        if self.gpu is not None:
-            strangers = are_strangers(self.gpu.processes(), {_number(p) for p in on}, bool(self.own))
-            joules = self.gpu.joules()
+        if self.counter is not None:
+            strangers = are_strangers(self.counter.processes(), {_number(p) for p in on}, bool(self.own))
+            joules = self.counter.joules()
         clock = time.monotonic()
         return Event(time=now(), clock=clock, process=self.process, on=on, joules=joules, strangers=strangers)
 
@@ -247,19 +252,29 @@ def _lives(process: str) -> bool:
     return process == f"{_number(process)}-{_began(_number(process))}"
 
 
+class Counter(Protocol):
+    """What a device says of itself."""
+
+    uuid: str
+
+    def joules(self) -> float | None:
+        """That it has drawn since some time."""
+
+    def processes(self) -> list[int] | None:
+        """The numbers of those that compute on it."""
+
+
 class Gpu:
-    """A GPU's counters, read by NVML, which needs no CUDA; None where it does not say."""
+    """As NVML sees it, which needs no CUDA; None where it does not say."""
 
     def __init__(self, device: torch.device) -> None:
         self.uuid = str(torch.cuda.get_device_properties(device).uuid)
 
     def joules(self) -> float | None:
-        """Since its driver was loaded."""
         millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         return None if millijoules is None else millijoules / 1000
 
     def processes(self) -> list[int] | None:
-        """The numbers of those that compute on it."""
         found = self._ask("nvmlDeviceGetComputeRunningProcesses")
         return None if found is None else [process.pid for process in found]
 

@@ -69,7 +69,7 @@ def asked() -> Iterator[set[Asked]]:
     try:
         yield listener
     finally:
-        _listeners.remove(listener)
+        _listeners.pop()  # contexts end in the order of their nesting
 
 
 def serving(operations: set[Asked], device_type: str) -> dict[str, str]:

@@ -61,8 +61,8 @@ class Settings:
 
     @cached_property
     def meter(self) -> Meter:
-        """Of this process; before it is first asked for, CUDA must not have begun."""
-        return Meter(self.device, self.devices)
+        """Of this process."""
+        return Meter.of(self.device, self.devices)
 
 
 def train(job: Job, checkpoints: Path, settings: Settings) -> str:
@@ -221,8 +221,9 @@ class Attempt:
         """Write the records, each before the end of its run's attempt: what has completed has a record."""
         self.settings.meter.leave(self.id)
         own, status = self._usage(), list(self.cohort.status)
-        for run, (job, entry) in enumerate(zip(self.jobs, self.entries, strict=False)):
-            self._write_record(run, total([*used(self._ledger(job), job.spec.run_id, self.before.attempts), own]))
+        served = backend(self.jobs[0].spec.model, self.cohort.tokens.vocab_size, self.settings.device)
+        for run, entry in enumerate(self.entries):
+            self._write_record(run, own, served)
             entry.end("diverged" if status[run] == "diverged" else "completed", own)
         if self.settings.world.rank == 0:
             checkpoint.remove(self.checkpoints)
@@ -249,8 +250,11 @@ class Attempt:
             gc.collect()  # a cohort has circles of references
             engine.release()
 
-    def _write_record(self, run: int, usage: Usage) -> None:
-        """A run's record, the manifest last: where there is a manifest, the record is whole."""
+    def _write_record(self, run: int, own: Usage, served: dict[str, str]) -> None:
+        """A run's record, the manifest last: where there is a manifest, the record is whole.
+
+        own: what each run used in this attempt. served: what computed the recurrences.
+        """
         job, cohort = self.jobs[run], self.cohort
         write_json(job.out / SPEC, job.spec.model_dump(mode="json"))
         cohort.curves[run].write(job.out / CURVES)
@@ -274,7 +278,7 @@ class Attempt:
             engine=cohort.engine.name,
             compiled=cohort.compiled,
             processes=self.settings.world.size,
-            backend=backend(job.spec.model, cohort.tokens.vocab_size, self.settings.device),
+            backend=served,
             stacked=len(self.jobs),
             cohorts=self.sharing,
             started=started_at(ids[0]),
@@ -282,7 +286,7 @@ class Attempt:
             seconds=self.before.seconds + seconds,
             tokens=training.tokens(steps),
             tokens_per_second=(training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
-            usage=usage,
+            usage=total([*used(self._ledger(job), job.spec.run_id, self.before.attempts), own]),
             **vars(audit(cohort.model, training.sequence_length)),
             files={name: File(**sums) for name, sums in file_sums(job.out, (SPEC, CURVES, WEIGHTS)).items()},
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch._subclasses import FakeTensorMode
 
 from gt.fingerprint import PACKAGE, TRAINING_PARTS, fingerprint
 from gt.models.lm import LanguageModel
@@ -38,10 +37,10 @@ def provenance(device: torch.device) -> dict[str, Any]:
 def backend(model: ModelSpec, vocab_size: int, device: torch.device) -> dict[str, str]:
     """Operation and state of a head -> what computes it, of all recurrences of a model.
 
-    The model is asked, by a pass of two tokens that computes nothing: compiled code, which other models of the process may
-    have had made, does not say what is in it.
+    The model is asked, by a pass of two tokens on the CPU: compiled code, which another model of the process may have had made,
+    does not say what is in it.
     """
-    with FakeTensorMode(), torch.no_grad(), asked() as operations:
+    with torch.no_grad(), asked() as operations:
         LanguageModel(model, vocab_size)(torch.zeros(1, 2, dtype=torch.int64))
     return serving(operations, device.type)
 

@@ -15,6 +15,8 @@ import pytest
 import torch
 from corpus import words
 
+from gt.artefacts import read_manifest
+from gt.attempts import of_run
 from gt.data import ngram
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
@@ -104,6 +106,28 @@ def test_runs_that_diverge_or_fail_hurt_no_neighbour(data: Path, tmp_path: Path)
     assert not (tmp_path / "does not fit").exists()
     trained = [name for name in specs if name != "does not fit"]
     assert [read_json(tmp_path / name / "manifest.json")["status"] for name in trained] == [became[name] for name in trained]
+    attempts = {name: of_run(tmp_path / "attempts", spec.run_id) for name, spec in specs.items()}
+    assert {name: own.outcome for name, (own,) in attempts.items()} == became
+    assert "sequence_length" in (attempts["does not fit"][0].error or "")
+
+
+def test_the_device_seconds_of_all_runs_of_a_pack_are_those_of_the_process(data: Path, tmp_path: Path) -> None:
+    """Two runs stacked, and one of another form beside them: the three have a third each while both are there."""
+    specs = [run_spec(), run_spec(seed=1), run_spec(model={"d_model": 32})]
+    settings = Settings(CPU, 1e9)
+    assert settings.meter.own == {}
+    begin = time.monotonic()
+    jobs = [Job(spec, data, tmp_path / f"{i}") for i, spec in enumerate(specs)]
+    assert len(list(train_pack(jobs, set(), tmp_path / "checkpoints", settings))) == 3
+    elapsed = time.monotonic() - begin
+    manifests = [read_manifest(job.out) for job in jobs]
+    first, second, alone = (manifest.usage.device_seconds or 0.0 for manifest in manifests)
+    assert first == second > 0
+    assert first + second + alone == pytest.approx(sum(share.seconds for share in settings.meter.shares.values()))
+    assert first + second + alone <= elapsed < sum(manifest.seconds for manifest in manifests)
+    assert [manifest.cohorts for manifest in manifests] == [2, 2, 2]
+    why = {"energy_joules": "no energy counter", "peak_memory_bytes": "several cohorts shared the process"}
+    assert all(manifest.usage.unknown == why for manifest in manifests)
 
 
 def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
@@ -115,7 +139,11 @@ def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_ch
         attempt.collect()
     became = [status for _, status in train_pack(jobs, {jobs[0].spec.run_id}, checkpoints, Settings(CPU, 1e9))]
     assert became == ["completed"] * 2
-    assert [read_json(job.out / "manifest.json")["resumed_from"] for job in jobs] == [[3], [3]]
+    for job in jobs:
+        manifest, attempts = read_manifest(job.out), of_run(tmp_path / "attempts", job.spec.run_id)
+        assert manifest.resumed_from == [3]
+        assert set(manifest.attempts) == {own.id for own in attempts}
+        assert {own.id: own.outcome for own in attempts} == {attempt.id: None, manifest.attempts[-1]: "completed"}
     assert not list(train_pack(jobs, {job.spec.run_id for job in jobs}, checkpoints, Settings(CPU, 1e9)))
 
 

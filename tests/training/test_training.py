@@ -20,7 +20,10 @@ from corpus import words
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from gt.artefacts import read_manifest
+from gt.attempts import of_run
 from gt.data.tokens import Tokens
+from gt.errors import ConfigError
 from gt.models.lm import LanguageModel
 from gt.records import RECORD, read_json, write_json
 from gt.spec import RunSpec
@@ -150,7 +153,63 @@ def test_a_run_killed_with_sigkill_goes_on_to_the_same_bits(data: Path, tmp_path
             break
     assert kills == 2
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    assert len(read_json(tmp_path / "killed/manifest.json")["resumed_from"]) == 2
+    manifest = read_manifest(tmp_path / "killed")
+    assert len(manifest.resumed_from) == 2
+    whole, *attempts = of_run(tmp_path / "attempts", spec.run_id)
+    assert [attempt.outcome for attempt in (whole, *attempts)] == ["completed", None, None, "completed"]
+    assert manifest.attempts == [attempt.id for attempt in attempts]
+    assert manifest.started == attempts[0].started
+    assert [attempt.resumed_at for attempt in attempts] == [None, *manifest.resumed_from]
+    seconds = [attempt.usage.device_seconds or 0.0 for attempt in attempts]
+    assert min(seconds) > 0
+    assert manifest.usage.device_seconds == pytest.approx(sum(seconds))
+    assert manifest.usage.peak_memory_bytes == max(attempt.usage.peak_memory_bytes or 0 for attempt in attempts)
+    assert manifest.usage.unknown == {"energy_joules": "no energy counter"}
+
+
+def test_a_run_that_is_trained_again_adds_to_its_attempts_and_takes_none_away(data: Path, tmp_path: Path) -> None:
+    spec, folder = run_spec(steps=1), tmp_path / "attempts" / run_spec(steps=1).run_id
+    before: dict[str, bytes] = {}
+    for n in (1, 2, 3):
+        run(spec, data, tmp_path)
+        found = {file.name: file.read_bytes() for file in folder.iterdir()}
+        assert before.items() <= found.items()
+        assert len(found) == n
+        (own,) = read_manifest(tmp_path / "run").attempts
+        assert f"{own}.json" in found.keys() - before.keys()
+        before = found
+
+
+def test_an_attempt_that_fails_says_why(data: Path, tmp_path: Path) -> None:
+    spec = run_spec(sequence_length=100_000)
+    with pytest.raises(ConfigError, match="sequence_length"):
+        run(spec, data, tmp_path)
+    (attempt,) = of_run(tmp_path / "attempts", spec.run_id)
+    assert attempt.outcome == "failed"
+    assert "sequence_length: 100,000 does not fit" in (attempt.error or "")
+    assert attempt.ended is not None
+
+
+def test_a_resumed_run_whose_earlier_attempt_is_gone_does_not_know_what_it_took(data: Path, tmp_path: Path) -> None:
+    spec = run_spec()
+    attempt = Attempt([Job(spec, data, tmp_path / "run")], tmp_path / "c", Settings(CPU, 0.0))
+    while attempt.cohort.step < 5:
+        attempt.advance()
+        attempt.collect()
+    (file,) = (tmp_path / "attempts" / spec.run_id).iterdir()
+    file.unlink()
+    run(spec, data, tmp_path)
+    usage = read_manifest(tmp_path / "run").usage
+    assert set(usage.unknown.values()) == {f"the file of the attempt {attempt.id} is gone or damaged"}
+
+
+def test_a_record_has_the_recurrences_of_its_own_model_whatever_the_process_has_trained(data: Path, tmp_path: Path) -> None:
+    served = {}
+    for name in ("GF", "GPT-2", "HY"):
+        run(run_spec(name, steps=1), data, tmp_path / name)
+        served[name] = read_manifest(tmp_path / name / "run").backend
+    hybrid = {"ssd 8x8": "chunked", "wkv6 8x8": "chunked"}
+    assert served == {"GF": hybrid, "GPT-2": {}, "HY": hybrid}
 
 
 def flip(file: Path, name: str) -> None:
