@@ -32,11 +32,8 @@ def main(out: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         study = yaml.safe_load(STUDY.read_text())
-        uses = [
-            use
-            for use in study["variants"]
-            if (use["variant"] if isinstance(use, dict) else use) in (*VARIANTS[0], *VARIANTS[1])
-        ]
+        named = {use["variant"] if isinstance(use, dict) else use: use for use in study["variants"]}
+        uses = [named[name] for names in VARIANTS for name in names]
         (folder / "studies").mkdir()
         (folder / "variants").symlink_to(Path("config/variants").resolve())
         file = folder / "studies/accounting.yaml"
