@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gt.catalogue import components
@@ -134,22 +134,27 @@ def runs_table(results: Results) -> Table:
     )
 
 
+def _measured(shown: Callable[[float], str]) -> Callable[[float | None], str]:
+    """How a cost is shown, also where it is not known."""
+    return lambda value: "not measured" if value is None or text.absent(value) else shown(value)
+
+
 def costs_table(results: Results) -> Table:
     """Means over a cell's completed runs."""
     columns = (
         *naming(results.run_cells),
         Column("completed", "Runs", shown=text.count),
         Column("tokens_per_second_mean", "Tokens/s", shown=text.count),
-        Column("device_seconds_mean", "Device time a run", shown=text.duration),
-        Column("energy_joules_mean", "Energy a run (kJ)", shown=lambda joules: text.significant(joules / 1000)),
-        Column("peak_memory_bytes_mean", "Peak memory", shown=text.mebibytes),
-        Column("tokens_per_dollar_mean", "Tokens/$", shown=text.count),
-        Column("north_star_mean", "N*", shown=text.count),
+        Column("device_seconds_mean", "Device time a run", shown=_measured(text.duration)),
+        Column("energy_joules_mean", "Energy a run (kJ)", shown=_measured(lambda joules: text.significant(joules / 1000))),
+        Column("peak_memory_bytes_mean", "Peak memory", shown=_measured(text.mebibytes)),
+        Column("tokens_per_dollar_mean", "Tokens/$", shown=_measured(text.count)),
+        Column("north_star_mean", "N*", shown=_measured(text.count)),
         Column("compute_efficiency_mean", "1/(PPL*GFLOP)", shown=text.decimals),
     )
     caption = (
-        "What training cost: means over the completed runs of a cell; runs that shared a device have its time and energy in "
-        "equal parts. Tokens/s are of one run, beside those that it shared with. At "
+        "What training cost: means over the completed runs of a cell of which it is known. A run that shared a device has its "
+        "share of the time, the energy and the memory. Tokens/s are of one run, beside those that it shared with. At "
         f"${results.plan.dollars_per_hour:g} an hour; N*: tokens per dollar divided by the validation perplexity; the last "
         "column: 1 over the perplexity times the forward GFLOPs of a token. More is better in all three, under one tokenizer."
     )
