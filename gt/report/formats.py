@@ -107,11 +107,12 @@ def _inline(picture: Picture, prefix: str, classes: dict[str, str]) -> Markup:
     classes: the names of all styles, by what they say; those that are not there yet are added.
     """
     svg = picture.file.read_text(encoding="utf-8").strip().replace(INK, "currentColor")
-    style, said = re.search("<style>.*?</style>", svg), re.findall(r"\.(\w+){(.*?)}", svg)
+    svg = re.sub(r'( id="|url\(#)', rf"\g<1>{prefix}", svg)
+    style = re.search("<style>(.*?)</style>", svg)
+    said = re.findall(r"\.(\w+){(.*?)}", style[1]) if style else []
     named = {name: classes.setdefault(own, f"s{len(classes):x}") for name, own in said}
     svg = svg.replace(style[0], "") if style else svg
-    svg = re.sub(r'(?<= class=")\w+', lambda found: named.get(found[0], found[0]), svg)
-    svg = re.sub(r'( id="|url\(#)', rf"\g<1>{prefix}", svg)
+    svg = re.sub(r'(?<= class=")[\w ]+', lambda found: " ".join(named.get(name, name) for name in found[0].split()), svg)
     opening = Markup('<svg role="img" aria-label="{}"').format(picture.alt)
     return Markup(re.sub(r'<svg( xmlns="[^"]*")?', lambda _: opening, svg, count=1))
 

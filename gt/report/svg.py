@@ -16,6 +16,8 @@ COMMON = {"font-family": FONTS, "stroke-linejoin": "round"}
 PLAIN = {"stroke-dashoffset": "0", "text-anchor": "start"}
 # The decimals of places, in points, and of the outlines of markers.
 PLACES, FINE = 1, 2
+# How the style of a path begins of which only the markers are seen.
+MARKED = "fill:none;marker:"
 # How matplotlib draws a circle: around nothing, from below.
 CIRCLE = re.compile(r"M 0 ([\d.]+)\s+(C[^CLMQZz]+){8}z\s*$")
 
@@ -105,7 +107,7 @@ class _Picture:
                 children.append(child)
         children.sort(key=_axis_order if is_axis else lambda own: [])
         made = [own for _, same in groupby(children, _look) for own in self.made(list(same), is_axis)]
-        parent[:] = _grouped(_grouped(_on_lines(made), "clip-path", ("path", "circle")), "class", ("text",))
+        parent[:] = _grouped(_grouped(_on_lines(made, self.marked), "clip-path", ("path", "circle")), "class", ("text",))
 
     def describe(self, element: Element) -> None:
         """Its attributes in their shortest form. What uses a shape gets the shape's outline and style for it."""
@@ -160,14 +162,18 @@ class _Picture:
             shown = {"id": self.id(f"{d} {look}"), "overflow": "visible", "markerUnits": "userSpaceOnUse"}
             self.markers[d, look] = marker = Element(_tag("marker"), shown)
             marker.append(_drawn(d, {"class": look}))
-        at = {f"marker-{place}": f"url(#{marker.get('id')})" for place in ("start", "mid", "end")}
         through = outline(" ".join(f"{'L' if i else 'M'} {x} {y}" for i, (x, y) in enumerate(places)))
-        return [Element(_tag("path"), {"d": through, "fill": "none", **at, **clip})]
+        return [Element(_tag("path"), {"d": through, "class": self.style(f"{MARKED}url(#{marker.get('id')})"), **clip})]
 
     @property
     def opaque_lines(self) -> set[str]:
         """The classes of which one path looks as many do, also where they overlap."""
         return {name for said, name in self.classes.items() if "fill:none" in said and "opacity" not in said}
+
+    @property
+    def marked(self) -> set[str]:
+        """The classes of paths that are seen by their markers alone."""
+        return {name for said, name in self.classes.items() if said.startswith(MARKED)}
 
 
 def _drawn(d: str, attributes: dict[str, str], x: float = 0, y: float = 0) -> Element:
@@ -178,13 +184,12 @@ def _drawn(d: str, attributes: dict[str, str], x: float = 0, y: float = 0) -> El
     return Element(_tag("path"), {"d": outline(d, FINE, x, y), **attributes})
 
 
-def _on_lines(elements: list[Element]) -> list[Element]:
-    """Markers that stand on the line before them become the line's."""
+def _on_lines(elements: list[Element], marked: set[str]) -> list[Element]:
+    """Markers that stand on the line before them become the line's. marked: the classes of markers."""
     made: list[Element] = []
     for own in elements:
-        markers = {name: value for name, value in own.attrib.items() if name.startswith("marker")}
-        if markers and made and all(made[-1].get(name) == own.get(name) for name in ("d", "clip-path")):
-            made[-1].attrib |= markers
+        if own.get("class") in marked and made and all(made[-1].get(name) == own.get(name) for name in ("d", "clip-path")):
+            made[-1].set("class", f"{made[-1].get('class')} {own.get('class')}")
         else:
             made.append(own)
     return made

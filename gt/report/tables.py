@@ -114,25 +114,24 @@ class Table:
     def html(self) -> str:
         """A table that scrolls inside its own box, the first column naming the rows.
 
-        Its classes say which columns are of words (`l2`), and which of these may take several lines (`w2`); cells need not.
+        Its classes say which columns are of words (`l2`), and which of these may take several lines (`w2`); cells need not. Nor
+        do these and rows need end tags in HTML.
         """
         e = html.escape
         columns = [(i, c) for i, c in enumerate(self.shown, 1)]
         classes = " ".join([f"l{i}" for i, c in columns if c.align == "left"] + [f"w{i}" for i, c in columns if c.wraps])
-        head = "".join(f'<th scope="col">{e(c.header)}</th>' for c in self.shown)
+        head = "".join(f'<th scope="col">{e(c.header)}' for c in self.shown)
         rows, breaks = [], self.breaks()
         for i, row in enumerate(self.rows):
             first, *rest = (c.html(row) for c in self.shown)
-            cells = "".join(f"<td>{cell}</td>" for cell in rest)
+            cells = "".join(f"<td>{cell}" for cell in rest)
             group = ' class="group"' if i in breaks else ""
-            rows.append(f'<tr{group}><th scope="row">{first}</th>{cells}</tr>')
+            rows.append(f'<tr{group}><th scope="row">{first}{cells}')
         label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
         return (
             f'<figure class="table"><figcaption>{e(self.caption)}</figcaption>\n'
             f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n'
-            f'<table class="{classes}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-            + "\n".join(rows)
-            + "\n</tbody>\n</table>\n</div></figure>\n"
+            f'<table class="{classes}">\n<thead><tr>{head}\n<tbody>\n' + "\n".join(rows) + "\n</table>\n</div></figure>\n"
         )
 
     def write(self, folder: Path) -> None:

@@ -23,10 +23,12 @@ from gt.report.numbers import load
 from gt.report.render import render, summary
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
+# What ends where the next of these begins, and with the table.
+CELLS, ROWS, PARTS = {"td", "th"}, {"tr"}, {"thead", "tbody"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes; fails on a tag that is not closed in order."""
+    """Tags with their attributes; fails on a tag that is not closed in order, but for what HTML closes by itself."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -37,13 +39,21 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag in CELLS | ROWS | PARTS:
+            self.end(CELLS if tag in CELLS else CELLS | ROWS if tag in ROWS else CELLS | ROWS | PARTS)
         if tag not in VOID:
             self.open.append(tag)
+
+    def end(self, tags: set[str]) -> None:
+        while self.open[-1] in tags:
+            self.open.pop()
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.end(CELLS | ROWS | PARTS)
         assert self.open.pop() == tag
 
 
@@ -177,7 +187,7 @@ def test_a_study_that_was_not_aggregated_says_what_to_do(tmp_path: Path) -> None
 
 
 def test_inlined_pictures_take_the_pages_ink_and_share_its_styles_but_no_ids(tmp_path: Path) -> None:
-    shape = '<path id="i0" class="s0" d="M1 2"/><g clip-path="url(#i0)" class="s1"/>'
+    shape = '<path id="i0" class="s0" d="M1 2"/><g clip-path="url(#i0)" class="s1 s0"/>'
     for name, style in (("one", ".s0{fill:none}.s1{fill:#24292f}"), ("two", ".s0{fill:#24292f}.s1{fill:red}")):
         (tmp_path / f"{name}.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{shape}</svg>\n')
     style, drawn = inlined(Picture(name, "", "", f'"{name}"', tmp_path / f"{name}.svg") for name in ("one", "two"))
@@ -187,7 +197,7 @@ def test_inlined_pictures_take_the_pages_ink_and_share_its_styles_but_no_ids(tmp
         (own,) = set(re.findall(r"(\w+)-i0", drawn[name]))
         assert drawn[name] == (
             f'<svg role="img" aria-label="&#34;{name}&#34;"><path id="{own}-i0" class="{names[styles[0]]}" d="M1 2"/>'
-            f'<g clip-path="url(#{own}-i0)" class="{names[styles[1]]}"/></svg>'
+            f'<g clip-path="url(#{own}-i0)" class="{names[styles[1]]} {names[styles[0]]}"/></svg>'
         )
     assert len(set(re.findall(r"(\w+)-i0", "".join(drawn.values())))) == 2
 
