@@ -71,6 +71,14 @@ def test_making_the_reports_leaves_the_tree_clean() -> None:
     assert set(made) - set(asked.stdout.split()) == {f"results/published/one/{name}" for name in kept}
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="this is no clone")
+def test_what_is_published_is_a_small_part_of_a_clone() -> None:
+    listed = subprocess.run(["git", "ls-files", "results/published"], cwd=ROOT, capture_output=True, text=True, check=True)
+    sizes = [(ROOT / name).stat().st_size for name in listed.stdout.splitlines()]
+    assert len(sizes) <= 120
+    assert sum(sizes) <= 18 * 2**20
+
+
 def test_models_of_a_published_study_are_compared(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "GF", "GPT-2", "--study", str(published)]) == 0
     first, second = (sum(records.bits_per_byte(name, "char", seed) for seed in range(3)) / 3 for name in ("GF", "GPT-2"))

@@ -5,6 +5,7 @@ The same document gives the same bytes: nothing here looks at a clock, and typst
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,7 +14,6 @@ import shutil
 import sys
 import tempfile
 import textwrap
-import zlib
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
@@ -42,8 +42,11 @@ HEIGHT, WIDTHS = 21.0, (8.4, 17.6)
 def write(document: Document, folder: Path, templates: Path) -> None:
     """Write `report.html`, `report.md` and `report.pdf`. ConfigError for a template that is missing or wrong."""
     own = {"document": document, "walk": walk}
+    style, drawn = inlined(document.pictures())
+    columns = max((len(table.shown) for table in document.tables()), default=0)
+    screen = {**own, "style": style, "drawn": drawn, "columns": columns}
     pages = {
-        "report.html": fill(templates, "report.html.j2", {**own, "inline": inline_svg}, html_words),
+        "report.html": fill(templates, "report.html.j2", screen, html_words),
         "report.md": fill(templates, "report.md.j2", {**own, "path": _relative(folder)}, markdown_text),
     }
     for name, page in pages.items():
@@ -91,12 +94,27 @@ def markdown_text(words: str) -> str:
     return re.sub(r"^([#+-])", r"\\\1", re.sub(r"^(\d+)([.)])", r"\1\\\2", text))
 
 
-def inline_svg(picture: Picture) -> Markup:
-    """An SVG as a part of an HTML page: its ids are unique to it, and its ink is the page's text colour."""
-    svg, own = picture.file.read_text(encoding="utf-8").strip(), f"{zlib.crc32(picture.name.encode()):x}"
-    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{own}-", svg).replace(INK, "currentColor")
+def inlined(pictures: Iterable[Picture]) -> tuple[Markup, dict[str, Markup]]:
+    """SVGs as parts of one HTML page: a style sheet for all of them, and each by its name."""
+    classes: dict[str, str] = {}
+    drawn = {picture.name: _inline(picture, f"f{i:x}-", classes) for i, picture in enumerate(pictures)}
+    return Markup("\n".join(f".{name}{{{said}}}" for said, name in classes.items())), drawn
+
+
+def _inline(picture: Picture, prefix: str, classes: dict[str, str]) -> Markup:
+    """Its ids begin with the prefix, its ink is the page's text colour, its styles are classes of the page.
+
+    classes: the names of all styles, by what they say; those that are not there yet are added.
+    """
+    svg = picture.file.read_text(encoding="utf-8").strip().replace(INK, "currentColor")
+    svg = re.sub(r'( id="|url\(#)', rf"\g<1>{prefix}", svg)
+    style = re.search("<style>(.*?)</style>", svg)
+    said = re.findall(r"\.(\w+){(.*?)}", style[1]) if style else []
+    named = {name: classes.setdefault(own, f"s{len(classes):x}") for name, own in said}
+    svg = svg.replace(style[0], "") if style else svg
+    svg = re.sub(r'(?<= class=")[\w ]+', lambda found: " ".join(named.get(name, name) for name in found[0].split()), svg)
     opening = Markup('<svg role="img" aria-label="{}"').format(picture.alt)
-    return Markup(svg.replace("<svg", opening, 1))
+    return Markup(re.sub(r'<svg( xmlns="[^"]*")?', lambda _: opening, svg, count=1))
 
 
 def _relative(folder: Path) -> Callable[[Picture], str]:
@@ -124,9 +142,19 @@ def pdf(document: Document, templates: Path) -> bytes:
         text = _unbroken(json.dumps({**content, "fonts": message}, ensure_ascii=False))
         (folder / "report.json").write_text(text, encoding="utf-8")
         try:
-            return bytes(typst.compile(folder / "report.typ", root=folder, font_paths=fonts))
+            return packed(bytes(typst.compile(folder / "report.typ", root=folder, font_paths=fonts)))
         except RuntimeError as error:
             raise ConfigError(f"{templates / 'report.typ'}: {error}") from None
+
+
+def packed(document: bytes) -> bytes:
+    """A PDF in half the bytes: its thousands of small objects, which say what is a heading or a cell, compressed together."""
+    import pikepdf
+
+    result = io.BytesIO()
+    with pikepdf.open(io.BytesIO(document)) as own:
+        own.save(result, object_stream_mode=pikepdf.ObjectStreamMode.generate, deterministic_id=True)
+    return result.getvalue()
 
 
 def paper_json(document: Document, folder: Path) -> Json:

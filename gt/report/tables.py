@@ -112,20 +112,26 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def html(self) -> str:
-        """A table that scrolls inside its own box, the first column naming the rows."""
+        """A table that scrolls inside its own box, the first column naming the rows.
+
+        Its classes say which columns are of words (`l2`), and which of these may take several lines (`w2`); cells need not. Nor
+        do these and rows need end tags in HTML.
+        """
         e = html.escape
-        head = "".join(f'<th scope="col" class="{c.align}">{e(c.header)}</th>' for c in self.shown)
+        columns = [(i, c) for i, c in enumerate(self.shown, 1)]
+        classes = " ".join([f"l{i}" for i, c in columns if c.align == "left"] + [f"w{i}" for i, c in columns if c.wraps])
+        head = "".join(f'<th scope="col">{e(c.header)}' for c in self.shown)
         rows, breaks = [], self.breaks()
         for i, row in enumerate(self.rows):
-            first, *rest = ((c.align + " wrap" * c.wraps, c.html(row)) for c in self.shown)
-            cells = "".join(f'<td class="{align}">{cell}</td>' for align, cell in rest)
+            first, *rest = (c.html(row) for c in self.shown)
+            cells = "".join(f"<td>{cell}" for cell in rest)
             group = ' class="group"' if i in breaks else ""
-            rows.append(f'<tr{group}><th scope="row" class="{first[0]}">{first[1]}</th>{cells}</tr>')
+            rows.append(f'<tr{group}><th scope="row">{first}{cells}')
         label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
         return (
             f'<figure class="table"><figcaption>{e(self.caption)}</figcaption>\n'
             f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n'
-            f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>\n</table>\n</div></figure>\n"
+            f'<table class="{classes}">\n<thead><tr>{head}\n<tbody>\n' + "\n".join(rows) + "\n</table>\n</div></figure>\n"
         )
 
     def write(self, folder: Path) -> None:

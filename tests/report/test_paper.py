@@ -221,7 +221,7 @@ def test_what_was_not_run_is_said_once_and_claims_that_wait_for_it_are_folded(st
     on_paper = json.dumps(paper_json(paper([load(study), results], rows, {}, {}), out))
     assert on_paper.count("It waits") == 1  # in the table of claims
     assert text.index("| C-5 |") < text.index("| C-4 |") < text.index("| C-6 |")  # tested, not testable, not run
-    assert (out / "claims/verdicts.png").is_file() and "(claims/verdicts.svg)" in text
+    assert (out / "claims/verdicts.svg").is_file() and "(claims/verdicts.svg)" in text
 
 
 def test_several_studies_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 import pytest
 import records
 from shared import TEMPLATES, make, report
@@ -16,15 +18,17 @@ from shared import TEMPLATES, make, report
 from gt.errors import ConfigError
 from gt.report.census import census
 from gt.report.document import Picture
-from gt.report.formats import fill, html_words, inline_svg, markdown_text
+from gt.report.formats import fill, html_words, inlined, markdown_text
 from gt.report.numbers import load
 from gt.report.render import render, summary
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
+# What ends where the next of these begins, and with the table.
+CELLS, ROWS, PARTS = {"td", "th"}, {"tr"}, {"thead", "tbody"}
 
 
 class Page(HTMLParser):
-    """Tags with their attributes; fails on a tag that is not closed in order."""
+    """Tags with their attributes; fails on a tag that is not closed in order, but for what HTML closes by itself."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -35,13 +39,21 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag in CELLS | ROWS | PARTS:
+            self.end(CELLS if tag in CELLS else CELLS | ROWS if tag in ROWS else CELLS | ROWS | PARTS)
         if tag not in VOID:
             self.open.append(tag)
+
+    def end(self, tags: set[str]) -> None:
+        while self.open[-1] in tags:
+            self.open.pop()
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.end(CELLS | ROWS | PARTS)
         assert self.open.pop() == tag
 
 
@@ -174,15 +186,39 @@ def test_a_study_that_was_not_aggregated_says_what_to_do(tmp_path: Path) -> None
         report(tmp_path)
 
 
-def test_an_inlined_picture_takes_the_pages_ink_and_own_ids(tmp_path: Path) -> None:
-    shape = '<style>.s1{fill:#24292f}</style><path id="i0" class="s1" d="M1 2"/><use href="#i0" clip-path="url(#i0)"/>'
-    (tmp_path / "gates.svg").write_text(f"<svg>{shape}</svg>\n")
-    svg = inline_svg(Picture("gates", "Gates", "", 'say "cheese"', tmp_path / "gates.svg"))
-    (own,) = set(re.findall(r"([0-9a-f]+)-i0", svg))
-    assert svg == (
-        '<svg role="img" aria-label="say &#34;cheese&#34;"><style>.s1{fill:currentColor}</style>'
-        f'<path id="{own}-i0" class="s1" d="M1 2"/><use href="#{own}-i0" clip-path="url(#{own}-i0)"/></svg>'
-    )
+def test_inlined_pictures_take_the_pages_ink_and_share_its_styles_but_no_ids(tmp_path: Path) -> None:
+    shape = '<path id="i0" class="s0" d="M1 2"/><g clip-path="url(#i0)" class="s1 s0"/>'
+    for name, style in (("one", ".s0{fill:none}.s1{fill:#24292f}"), ("two", ".s0{fill:#24292f}.s1{fill:red}")):
+        (tmp_path / f"{name}.svg").write_text(f'<svg xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{shape}</svg>\n')
+    style, drawn = inlined(Picture(name, "", "", f'"{name}"', tmp_path / f"{name}.svg") for name in ("one", "two"))
+    names = {said: name for name, said in re.findall(r"\.(\w+){(.*)}", style)}
+    assert names.keys() == {"fill:none", "fill:currentColor", "fill:red"}
+    for name, styles in (("one", ("fill:none", "fill:currentColor")), ("two", ("fill:currentColor", "fill:red"))):
+        (own,) = set(re.findall(r"(\w+)-i0", drawn[name]))
+        assert drawn[name] == (
+            f'<svg role="img" aria-label="&#34;{name}&#34;"><path id="{own}-i0" class="{names[styles[0]]}" d="M1 2"/>'
+            f'<g clip-path="url(#{own}-i0)" class="{names[styles[1]]} {names[styles[0]]}"/></svg>'
+        )
+    assert len(set(re.findall(r"(\w+)-i0", "".join(drawn.values())))) == 2
+
+
+def test_a_table_says_once_which_columns_are_of_words(page: Page, study: Path) -> None:
+    """Each has a rule of its own in the page, and cells have no classes."""
+    source = (study / "report.html").read_text()
+    tables = [attributes["class"] or "" for tag, attributes in page.tags if tag == "table"]
+    assert any("w" in own for own in tables)
+    for column in {own for classes in tables for own in classes.split()}:
+        assert re.search(rf"\.{column} [^{{}}]*:nth-child\({column[1:]}\)[^{{}}]* {{", source)
+    assert not any("class" in attributes for tag, attributes in page.tags if tag in ("td", "th"))
+
+
+def test_a_paper_is_small_and_still_says_what_its_parts_are(study: Path) -> None:
+    with pikepdf.open(study / "report.pdf") as paper:
+        assert paper.Root.MarkInfo.Marked
+        assert {str(own.S) for own in paper.objects if isinstance(own, pikepdf.Dictionary) and "/S" in own} >= {"/H1", "/TD"}
+        loose = io.BytesIO()
+        paper.save(loose, object_stream_mode=pikepdf.ObjectStreamMode.disable)
+    assert (study / "report.pdf").stat().st_size < 0.6 * len(loose.getvalue())
 
 
 def test_only_what_stands_between_backticks_is_code() -> None:
