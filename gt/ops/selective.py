@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gt.ops.backend import implementation, select
+from gt.ops.backend import Recurrence, implementation, register, select
 from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 
@@ -66,3 +66,12 @@ def selective_chunked(
     start = torch.stack(starts, dim=1).unsqueeze(1)
     y = y + (ones.tril() @ log_w).exp() * (C @ start.transpose(-1, -2))
     return from_chunks(y, time).squeeze(2).to(k.dtype), state
+
+
+def _positions() -> Recurrence:
+    from gt.ops.recurrence import selective_positions
+
+    return selective_positions
+
+
+register("selective", chunked=lambda: selective_chunked, positions=_positions)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import gt.ops.ssd  # noqa: F401 -- enters its backends
 from gt.ops.backend import implementation
 
 NAME = "selective_scan_cuda"
