@@ -161,8 +161,12 @@ class Code:
 
     def of(self, *roots: str) -> dict[str, str]:
         """Of each module that some definitions (`module:name`) or modules use, 16 hex digits over what they use there."""
+        return self.sums(self.closure(*roots))
+
+    def sums(self, places: Iterable[Place]) -> dict[str, str]:
+        """The same of some definitions alone, without what they use."""
         lines: dict[str, list[str]] = {}
-        for module, name in self.closure(*roots):
+        for module, name in places:
             if text := self.content((module, name)):
                 lines.setdefault(module, []).append(f"{name} {text}")
         return {module: sha256("\n".join(sorted(own)))[:16] for module, own in sorted(lines.items())}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gt.errors import ConfigError
-from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
+from gt.fingerprint import EVALUATIONS, code_of_evaluation, code_of_probes, code_of_training
 from gt.made import LARGE, content
 from gt.records import (
     EVALUATION,
@@ -33,7 +33,7 @@ from gt.records import (
     read_sealed,
     temporary_name,
 )
-from gt.spec import RunSpec
+from gt.spec import RunSpec, recorded_spec
 
 Json = dict[str, Any]
 
@@ -48,29 +48,39 @@ def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
     manifest, tokens = read_sealed(record / MANIFEST), data / "tokens.json"
     return (
         (not is_document(tokens) or manifest.get("data_sha256") == read_json(tokens).get("sha256"))
-        and manifest.get("code") == {part: fingerprint(part) for part in TRAINING_PARTS}
+        and manifest.get("code") == code_of_training(spec)
         and RunSpec.model_validate(read_json(record / SPEC)) == spec
     )
 
 
 def is_evaluated(record: Path, further: Iterable[str] = ()) -> bool:
     """Whether a trained record was evaluated by this version of the code, and has what else is asked for."""
-    evaluation = _measured(record, EVALUATION, "evals")
-    return evaluation is not None and set(further) <= set(evaluation.get("evaluations", ()))
+    return (record / EVALUATION).exists() and evaluations_of(recorded_spec(record), further) <= evaluated(record)
+
+
+def evaluations_of(spec: RunSpec, further: Iterable[str] = ()) -> set[str]:
+    """The evaluations of a run: those that all have, and what else is asked for."""
+    return {"held_out", *(["recall"] if spec.corpus.task is not None else []), *further}
+
+
+def evaluated(record: Path) -> set[str]:
+    """The evaluations that a trained record has of this version of the code."""
+    code = _measured(record, EVALUATION).get("code")
+    known = code if isinstance(code, dict) else {}
+    spec = recorded_spec(record) if known else None
+    return {name for name in EVALUATIONS if spec and known.get(name) == code_of_evaluation(spec, name)}
 
 
 def is_probed(record: Path) -> bool:
     """Whether a trained record was looked into by this version of the code."""
-    return _measured(record, PROBES, *PROBING_PARTS) is not None
+    code = _measured(record, PROBES).get("code")
+    return code is not None and code == code_of_probes(recorded_spec(record))
 
 
-def _measured(record: Path, name: str, *parts: str) -> Json | None:
-    """A measurement, if it is of this record, not of an earlier one of the run, and of this version of the code."""
-    if not (record / name).exists():
-        return None
-    measured = read_sealed(record / name)
-    is_of_this = measured.get("code") == fingerprint(*parts) and measured.get("manifest") == content(record / MANIFEST)
-    return measured if is_of_this else None
+def _measured(record: Path, name: str) -> Json:
+    """A measurement, if it is of this record, not of an earlier one of the run."""
+    measured = read_sealed(record / name) if (record / name).exists() else {}
+    return measured if measured.get("manifest") == content(record / MANIFEST) else {}
 
 
 def outdated(record: Path, spec: RunSpec, data: Path, further: Iterable[str]) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from gt.analysis.aggregate import MAIN, ORDERS, label
 from gt.analysis.claims import Place
 from gt.analysis.values import SHARE, Values, is_count
-from gt.fingerprint import TRAINING_PARTS
+from gt.analysis.versions import versions
 from gt.probes.metrics import metric
 from gt.study import shortest, specification
 
@@ -191,8 +191,9 @@ def _shared(cell: Json, values: Values) -> bool:
 
 def _versions(cells: list[Json], values: Values) -> list[list[str]]:
     """The cells by the version, or versions, of the code that trained them."""
-    found: dict[frozenset[tuple[str, ...]], list[str]] = {}
-    for cell in cells:
-        versions = {tuple(str(run.get(f"code/{part}")) for part in TRAINING_PARTS) for run in values.completed(cell["id"])}
-        found.setdefault(frozenset(versions), []).append(label(cell))
+    codes = [[run.get("code") for run in values.completed(cell["id"])] for cell in cells]
+    version = versions(code for own in codes for code in own)
+    found: dict[frozenset[str], list[str]] = {}
+    for cell, own in zip(cells, codes, strict=True):
+        found.setdefault(frozenset(version[code] for code in own), []).append(label(cell))
     return list(found.values())

@@ -95,7 +95,7 @@ class Evaluation(Form):
     run_id: str
     splits: dict[Literal["val", "test"], Split]
     ngram: dict[str, Line] = {}
-    code: str | None = None
+    code: str | dict[str, dict[str, str]] | None = None
 
 
 class Measure(Form):

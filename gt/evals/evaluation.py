@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from gt.evals.needle import needle
 from gt.evals.quantisation import quantisation
 from gt.evals.recall import recall
 from gt.evals.subject import Subject
-from gt.fingerprint import fingerprint
+from gt.fingerprint import code_of_evaluation
+from gt.numbers import finite
 from gt.records import EVALUATION, MANIFEST, file_sha256, read_json, read_sealed, write_sealed
-from gt.stage import is_evaluated
+from gt.stage import evaluated, evaluations_of
 
 Json = dict[str, Any]
 # What a study may ask for under `evaluations`.
@@ -47,30 +47,23 @@ def evaluate(run: Path, data: Path, device: torch.device, further: Sequence[str]
             raise ConfigError(f"unknown evaluation {name!r}." + nearest(name, FURTHER))
     manifest = read_sealed(run / MANIFEST)
     subject = Subject.load(run, data, device)
-    known = read_sealed(run / EVALUATION) if is_evaluated(run) else {"splits": {}, "evaluations": []}
+    current = evaluated(run)
+    known = read_sealed(run / EVALUATION) if current else {"splits": {}, "evaluations": [], "code": {}}
     evaluation: Json = {"run_id": manifest["run_id"], "status": manifest["status"], **known}
-    missing = [name for name in further if name not in known["evaluations"]]
+    missing = evaluations_of(subject.spec, further) - current
     if manifest["status"] == "completed":
         is_text = subject.spec.corpus.task is None
-        if not known["splits"]:
+        if "held_out" in missing:
             splits = [split for split in ("val", "test") if getattr(subject.tokens, split) is not None]
             evaluation["splits"] = {split: held_out(subject, split) for split in splits}
-            if not is_text:
-                evaluation["recall"] = recall(subject)
-        evaluation |= {name: FURTHER[name](subject) if is_text or name not in OF_TEXTS else None for name in missing}
+        if "recall" in missing:
+            evaluation["recall"] = recall(subject)
+        for name in sorted(missing & FURTHER.keys()):
+            evaluation[name] = FURTHER[name](subject) if is_text or name not in OF_TEXTS else None
     evaluation |= {
         "ngram": read_json(data / "ngram.json"),
         "evaluations": sorted({*known["evaluations"], *further}),
-        "code": fingerprint("evals"),
+        "code": {**known["code"], **{name: code_of_evaluation(subject.spec, name) for name in sorted(missing)}},
         "manifest": file_sha256(run / MANIFEST),
     }
     write_sealed(run / EVALUATION, finite(evaluation))
-
-
-def finite(value: Any) -> Any:
-    """A document whose numbers that are not finite, as of a model that breaks down in a long context, are null."""
-    if isinstance(value, dict):
-        return {key: finite(own) for key, own in value.items()}
-    if isinstance(value, list):
-        return [finite(own) for own in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gt.data.batches import whole_windows
 from gt.evals.subject import Subject
-from gt.fingerprint import PROBING_PARTS, fingerprint
+from gt.fingerprint import code_of_probes
 from gt.models.lm import LanguageModel
 from gt.probes import gradients, states
 from gt.probes.ablation import ablation, slice_size
@@ -36,7 +36,7 @@ def probe(run: Path, data: Path, device: torch.device) -> None:
     check_file(run / CURVES, manifest)
     subject = Subject.load(run, data, device)
     measures = measure(subject, run) | utilisation(manifest) if manifest["status"] == "completed" else {}
-    about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": fingerprint(*PROBING_PARTS)}
+    about = {"run_id": manifest["run_id"], "status": manifest["status"], "code": code_of_probes(subject.spec)}
     about["manifest"] = file_sha256(run / MANIFEST)
     write_sealed(run / PROBES, {**about, "measures": measures})
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from gt.data.tokens import Tokens
+from gt.fingerprint import code_of_training
 from gt.models.lm import audit
 from gt.ops.backend import chosen
 from gt.records import CURVES, FILES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json, write_sealed
@@ -155,6 +156,7 @@ class Attempt:
             "steps_completed": steps,
             "data_sha256": cohort.tokens.sha256,
             "vocab_size": cohort.tokens.vocab_size,
+            "code": code_of_training(job.spec),
             **provenance(self.settings.device),
             "engine": cohort.engine.name,
             "compiled": cohort.compiled,

@@ -11,16 +11,13 @@ from pathlib import Path
 
 import torch
 
-from gt.fingerprint import TRAINING_PARTS, fingerprint
-
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "triton", "flash-linear-attention", "mamba-ssm")
 
 
 def provenance(device: torch.device) -> dict[str, object]:
-    """Code fingerprints, versions, commit and device."""
+    """Versions, commit and device."""
     commit = _git("rev-parse", "HEAD")
     return {
-        "code": {part: fingerprint(part) for part in TRAINING_PARTS},
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": commit,
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
