@@ -209,7 +209,7 @@ class Code:
                 found |= {(f"{module.name}.{own}", ALL) for own in _inside(module.file.parent)}
             return frozenset(found)
         if name == IMPORTED:
-            for binding in module.imported:
+            for binding in (*module.imported, (module.name, None)):
                 found |= set(self._loaded(binding))
         statements = module.effects if name == IMPORTED else module.definitions.get(name, [])
         mentioned = Mentions(module, statements)
@@ -268,6 +268,8 @@ def canonical(node: Any) -> str:
         return f"[{','.join(canonical(own) for own in node if not _is_idle(own))}]"
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {node.value!a}"
+    if isinstance(node, ast.JoinedStr):  # where some versions have an empty text at the end
+        return f"JoinedStr({canonical([own for own in node.values if getattr(own, 'value', None) != ''])})"
     if not isinstance(node, ast.AST):
         return ascii(node)
     values = {name: getattr(node, name, None) for name in sorted(node._fields) if name not in IGNORED}
