@@ -119,6 +119,8 @@ def digest(code: Mapping[str, str]) -> str:
 
 def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Which parts of the code are others than recorded, in words."""
+    if not recorded.keys() & now.keys():
+        return [f"its code was recorded by other parts ({', '.join(sorted(recorded)) or 'none'})"]
     said = []
     for part in sorted(recorded.keys() | now.keys()):
         before, after = recorded.get(part), now.get(part)

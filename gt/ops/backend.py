@@ -30,9 +30,10 @@ _forced: list[str] = []
 _chosen: dict[str, str] = {}
 
 
-def register(op: str, largest_in_chunks: int = 0, **implementations: Callable[[], Recurrence]) -> None:
-    """Enter an operation. Each does so in its own module, so that what runs one of them does not use the code of the others."""
+def register(op: str, largest_in_chunks: int = 0, **implementations: Callable[[], Recurrence]) -> str:
+    """Enter an operation, and return its name. Each does so in its own module: what runs one does not use the others' code."""
     IMPLEMENTATIONS[op], LARGEST_IN_CHUNKS[op] = implementations, largest_in_chunks
+    return op
 
 
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:

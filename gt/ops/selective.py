@@ -19,8 +19,8 @@ from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 def selective(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like k, state)."""
-    name = select("selective", k.device.type, log_w.dtype == torch.float64, B.shape[-1], k.shape[-1])
-    return implementation("selective", name)(k, log_w, B, C, state)
+    name = select(OP, k.device.type, log_w.dtype == torch.float64, B.shape[-1], k.shape[-1])
+    return implementation(OP, name)(k, log_w, B, C, state)
 
 
 def selective_reference(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -74,4 +74,4 @@ def _positions() -> Recurrence:
     return selective_positions
 
 
-register("selective", chunked=lambda: selective_chunked, positions=_positions)
+OP = register("selective", chunked=lambda: selective_chunked, positions=_positions)

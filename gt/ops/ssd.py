@@ -22,8 +22,8 @@ def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like x, state)."""
-    name = select("ssd", x.device.type, dt.dtype == torch.float64, B.shape[-1], x.shape[-1])
-    return implementation("ssd", name)(x, dt, A, B, C, D, state)
+    name = select(OP, x.device.type, dt.dtype == torch.float64, B.shape[-1], x.shape[-1])
+    return implementation(OP, name)(x, dt, A, B, C, D, state)
 
 
 def ssd_reference(
@@ -109,6 +109,6 @@ def _mamba_ssm() -> Recurrence:
     return mamba_ssm
 
 
-register(
+OP = register(
     "ssd", largest_in_chunks=128 * 64, chunked=lambda: ssd_chunked, chunks=_chunks, positions=_positions, mamba_ssm=_mamba_ssm
 )

@@ -20,8 +20,8 @@ from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 def wkv6(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like v, state)."""
-    name = select("wkv6", v.device.type, log_w.dtype == torch.float64, k.shape[-1], v.shape[-1])
-    return implementation("wkv6", name)(r, k, v, log_w, u, state)
+    name = select(OP, v.device.type, log_w.dtype == torch.float64, k.shape[-1], v.shape[-1])
+    return implementation(OP, name)(r, k, v, log_w, u, state)
 
 
 def wkv6_reference(
@@ -100,4 +100,4 @@ def _fla() -> Recurrence:
     return fla
 
 
-register("wkv6", largest_in_chunks=64 * 64, chunked=lambda: wkv6_chunked, chunks=_chunks, positions=_positions, fla=_fla)
+OP = register("wkv6", largest_in_chunks=64 * 64, chunked=lambda: wkv6_chunked, chunks=_chunks, positions=_positions, fla=_fla)
