@@ -15,6 +15,7 @@ import records
 from scipy import stats
 
 from gt.analysis.aggregate import aggregate
+from gt.analysis.versions import versions
 from gt.errors import ConfigError
 from gt.records import file_sums, write_sealed
 

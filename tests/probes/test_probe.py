@@ -18,6 +18,7 @@ from gt.fingerprint import code_of_probes
 from gt.probes.curves import from_curves, utilisation
 from gt.probes.metrics import METRICS, metric
 from gt.probes.probe import probe
+from gt.spec import recorded_spec
 
 CPU = torch.device("cpu")
 
