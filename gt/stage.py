@@ -45,12 +45,21 @@ def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
     """
     if not all((record / name).exists() for name in RECORD):
         return False
-    manifest, tokens = read_sealed(record / MANIFEST), data / "tokens.json"
+    manifest, tokens = read_sealed(record / MANIFEST), tokens_sum(data)
     return (
-        (not is_document(tokens) or manifest.get("data_sha256") == read_json(tokens).get("sha256"))
+        (tokens is None or manifest.get("data_sha256") == tokens)
         and manifest.get("code") == code_of_training(spec)
         and RunSpec.model_validate(read_json(record / SPEC)) == spec
     )
+
+
+def tokens_sum(data: Path) -> str | None:
+    """The sum of a folder of tokens, as `tokens.json` says it; None where that is not there, or not readable."""
+    try:
+        about = read_json(data / "tokens.json")
+    except ConfigError:
+        return None
+    return about.get("sha256") if isinstance(about, dict) else None
 
 
 def is_evaluated(record: Path, further: Iterable[str] = ()) -> bool:

@@ -10,7 +10,7 @@ from gt import stage
 from gt.errors import ConfigError, nearest
 from gt.fingerprint import EVALUATIONS, code_of_evaluation, code_of_probes, code_of_training, differences
 from gt.made import content
-from gt.records import EVALUATION, MANIFEST, PROBES, RECORD, SPEC, read_json, read_sealed
+from gt.records import EVALUATION, MANIFEST, PROBES, RECORD, SPEC, read_sealed
 from gt.spec import RunSpec, recorded_spec
 
 Json = dict[str, Any]
@@ -58,10 +58,10 @@ def _of_training(record: Path, spec: RunSpec, data: Path) -> list[str]:
         return ["there is no record"]
     if damaged := [name for name in stage.damaged(record) if name in RECORD]:
         return [f"damaged or missing: {', '.join(damaged)}"]
-    manifest, tokens, why = read_sealed(record / MANIFEST), data / "tokens.json", []
+    manifest, tokens, why = read_sealed(record / MANIFEST), stage.tokens_sum(data), []
     if recorded_spec(record) != spec:
         why.append(f"its {SPEC} is not the specification of the plan")
-    if stage.is_document(tokens) and manifest.get("data_sha256") != read_json(tokens).get("sha256"):
+    if tokens is not None and manifest.get("data_sha256") != tokens:
         why.append(f"it was trained on other tokens than {data} holds")
     return why + _of_code(manifest.get("code"), code_of_training(spec))
 
