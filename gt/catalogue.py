@@ -67,6 +67,13 @@ def components(kind: str) -> dict[str, Component]:
     return {component.name: component for component in sorted(found, key=lambda c: c.name)}
 
 
+def used_in(model: dict[str, Any]) -> list[Component]:
+    """The components of a model, which is written as in a specification."""
+    names = {("mixer", mixer["name"]) for mixer in model["mixers"].values()}
+    names |= {(kind, model[kind]["name"]) for kind in ("fusion", "feed_forward") if model[kind]}
+    return [components(kind)[name] for kind, name in sorted(names)]
+
+
 def _read(kind: str, file: Path, node: ast.ClassDef) -> Component | None:
     """The component that a class definition describes; None for a base class, which has no `name`."""
     name = next(

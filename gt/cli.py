@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(metavar="COMMAND", required=True)
 
     def command(function: Any, *options: str, **paths: str) -> argparse.ArgumentParser:
-        name = function.__name__.rstrip("_")
+        name = function.__name__.rstrip("_").replace("_", "-")
         sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(command=function)
         for option in options:
@@ -156,6 +156,10 @@ def parser() -> argparse.ArgumentParser:
     claims_.add_argument("action", nargs="?", default="list", choices=["list", "judge", "register", "check"])
     why_ = command(why)
     why_.add_argument("claim", help="the id of a claim")
+    rerun_ = command(why_rerun)
+    rerun_.add_argument("run", help="the id of a run")
+    rerun_.add_argument("--runs", type=Path, default=Path("results/runs"), metavar="PATH", help="folder of the records")
+    rerun_.add_argument("--plan", type=Path, metavar="PATH", help="plan.json of a study that asks for the run")
     for sub in (claims_, why_, report_):
         sub.add_argument("--claims", type=Path, default=Path("config/claims"), metavar="PATH", help="folder of the claims")
     for sub in (claims_, why_):
@@ -528,6 +532,14 @@ def why(options: argparse.Namespace) -> None:
     if options.claim not in rows:
         raise ConfigError(f"unknown claim {options.claim!r}." + nearest(options.claim, rows))
     print(why(rows[options.claim]))
+
+
+def why_rerun(options: argparse.Namespace) -> None:
+    """Say what of a run would be made again, and why: which part of the code changed, or what is missing or damaged."""
+    from gt.artefacts import read_plan
+    from gt.why_rerun import why_rerun
+
+    print(why_rerun(options.run, options.runs, read_plan(options.plan) if options.plan else None))
 
 
 def compare(options: argparse.Namespace) -> None:

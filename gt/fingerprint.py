@@ -1,34 +1,148 @@
-"""What code made a result: content fingerprints of the package's parts.
+"""What code made a result: of each module, a sum over the definitions that were used (`gt.closure`).
 
-A rule of the workflow carries the fingerprint of what it runs as a parameter, so an edit reruns what it can change and
-nothing else, and a touch or a fresh clone reruns nothing.
+An edit makes again what it can change and nothing else: a touch, a fresh clone, another file, a comment, a docstring or the
+component of another variant changes no sum of a run, and each line that the run executes does. The definitions of a run are
+those that the trainer, or a measurement, reaches by names, and the components that the run's specification names, which are
+looked up by name only when it runs (`gt.catalogue`). A component of another package counts with the version of that package.
+
+The sums of two runs are alike where the code of what both have is alike, whatever else each of them has: `gt.models.init` is
+over what all runs use of that module, and `gt.models.init (mixer rwkv6)` over what a component uses of it beyond that.
+
+Of data, what prepares any corpus counts for all of them, since one table lists their readers; for the trained runs their own
+sum of the tokens stands. A name that is added to the lists of corpora in `gt.spec` is part of what checks a specification, and
+counts for all runs.
+
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gt.catalogue import Component, used_in
+from gt.closure import Code, sha256
+
+if TYPE_CHECKING:
+    from gt.spec import RunSpec
 
 PACKAGE = Path(__file__).parent
+# A run alone, in a pack, or in several processes.
+TRAINING = (
+    *("gt.training.loop:train", "gt.training.loop:Job", "gt.training.loop:Settings"),
+    *("gt.training.packs:train_pack", "gt.training.distributed:join"),
+)
+EVALUATIONS = {
+    "held_out": "gt.evals.language:held_out",
+    "recall": "gt.evals.recall:recall",
+    "long_context": "gt.evals.long_context:long_context",
+    "needle": "gt.evals.needle:needle",
+    "generation": "gt.evals.generation:generation",
+    "cost": "gt.evals.cost:cost",
+    "quantisation": "gt.evals.quantisation:quantisation",
+    "validation": "gt.evals.validation:validation",
+}
+# What evaluations are made of, and what becomes of their numbers.
+MEASURED = ("gt.evals.subject:Subject", "gt.numbers:finite")
+PROBING = ("gt.probes.probe:probe",)
+# Of the code of a training, what makes a function of the weights.
+NETWORK = ("gt.models.", "gt.ops.")
+# What begins the key of a package that is not gt's own.
+PLUGIN = "plugin:"
 
-# What decides the numbers of a trained model, in the order of the imports.
-TRAINING_PARTS = ("seeds", "spec", "data", "ops", "models", "training")
-# What decides, with those, the numbers that are measured inside of it: all that `gt.probes` imports.
-PROBING_PARTS = ("probes", "evals/subject", "evals/generation")
+
+def code_of_training(spec: RunSpec) -> dict[str, str]:
+    """By module, 16 hex digits over what all trainings use of it, and over what each component of the run uses beyond that; by
+    plug-in, its version.
+    """
+    return code_with(TRAINING, used_in(spec.model.model_dump()))
+
+
+def code_of_evaluation(spec: RunSpec, name: str) -> dict[str, str]:
+    """The same of an evaluation of a run, whose name may end in a number. KeyError for one that is not there."""
+    return code_with((EVALUATIONS[name.partition("-")[0]], *MEASURED), used_in(spec.model.model_dump()))
+
+
+def code_of_probes(spec: RunSpec) -> dict[str, str]:
+    """The same of what looks inside of a run's network."""
+    return code_with(PROBING, used_in(spec.model.model_dump()))
+
+
+def code_with(roots: tuple[str, ...], used: Iterable[Component]) -> dict[str, str]:
+    """The same of any definitions, `module:name`, and of the components that they look up by name."""
+    places = {f"{component.kind} {component.name}": f"{component.module}:{component.class_name}" for component in used}
+    plugins = {f"{PLUGIN}{name}": own for name, own in versions(places.values()).items()}
+    return {**_code(roots, tuple(places.items())), **plugins}
+
+
+def code_of(*roots: str) -> dict[str, str]:
+    """The same of any definitions alone, as of a stage of the workflow."""
+    return code_with(roots, ())
 
 
 @cache
-def fingerprint(*parts: str) -> str:
-    """16 hex digits over the names and contents of the Python files of some parts of `gt` (packages or modules).
+def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    code = _packages(frozenset(_package(place) for _, place in components))
+    common = code.closure(*roots)
+    found = code.sums(common)
+    for component, place in components:
+        own = code.sums(code.closure(place) - common)
+        found |= {f"{module} ({component})": text for module, text in own.items()}
+    return dict(sorted(found.items()))
 
-    Raises FileNotFoundError for a part that does not exist.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        package, module = PACKAGE / part, PACKAGE / f"{part}.py"
-        files = sorted(package.rglob("*.py")) if package.is_dir() else [module]
-        for file in files:
-            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+
+@cache
+def _packages(names: frozenset[str]) -> Code:
+    """gt's definitions and those of others that are installed, which are not imported for it."""
+    found = {name: find_spec(name) for name in sorted(names - {"gt"})}
+    files = {name: Path(own.origin) for name, own in found.items() if own is not None and own.origin}
+    others = {name: file.parent if file.stem == "__init__" else file.with_suffix("") for name, file in files.items()}
+    return Code({"gt": PACKAGE, **others})
+
+
+def _package(module: str) -> str:
+    return module.split(".")[0].partition(":")[0]
+
+
+def of_network(code: Mapping[str, str]) -> dict[str, str]:
+    """Of the code of a training, that of the network itself: another makes another function of the same weights."""
+    return {part: own for part, own in code.items() if part.startswith((PLUGIN, *NETWORK))}
+
+
+def digest(code: Mapping[str, str]) -> str:
+    """16 hex digits over all of it."""
+    return sha256("\n".join(f"{part} {own}" for part, own in sorted(code.items())))[:16]
+
+
+def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Which parts of the code are others than recorded, in words."""
+    if not recorded.keys() & now.keys():
+        return [f"its code was recorded by other parts ({', '.join(sorted(recorded)) or 'none'})"]
+    said = []
+    for part in sorted(recorded.keys() | now.keys()):
+        before, after = recorded.get(part), now.get(part)
+        if before == after:
+            continue
+        name = f"the plug-in {part.removeprefix(PLUGIN)}" if part.startswith(PLUGIN) else part
+        if before is None:
+            said.append(f"{name} came" + (f", version {after}" if part.startswith(PLUGIN) else ""))
+        elif after is None:
+            said.append(f"{name} went")
+        else:
+            said.append(f"{name} changed" + (f" from version {before} to {after}" if part.startswith(PLUGIN) else ""))
+    return said
+
+
+def plugins(spec: RunSpec) -> dict[str, str]:
+    """The versions of the packages, other than gt, whose components a specification names."""
+    return versions(component.module for component in used_in(spec.model.model_dump()))
+
+
+def versions(modules: Iterable[str]) -> dict[str, str]:
+    """The versions of the distributions that bring some modules, without that of gt, whose code counts."""
+    names = {_package(module) for module in modules} - {"gt"}
+    return {own: version(own) for name in sorted(names) for own in packages_distributions().get(name, [])}

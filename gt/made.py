@@ -18,23 +18,18 @@ from pathlib import Path
 
 from gt.artefacts import evaluation_file, read_plan
 from gt.attempts import FOLDER
+from gt.catalogue import used_in
 from gt.errors import ConfigError
-from gt.fingerprint import fingerprint
+from gt.fingerprint import code_of, digest
 from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
 from gt.tracking_store import database_file
 
-# The code of each stage.
-ANALYSIS = ("analysis", "numbers", "probes/metrics")
-FIGURES = (
-    *("report/gallery", "report/drawing", "report/svg"),
-    *("report/figures", "report/evaluation_figures", "report/sweeps"),
-    *("report/inside", "report/inside_figures"),
-    *("report/tables", "report/evaluation_tables", "report/document"),
-    *("report/numbers", "report/text", "numbers", "analysis/statistics"),
-    *("probes/metrics", "probes/thresholds", "probes/verdicts"),
-)
-REPORT = ("report", "numbers", "probes/metrics", "probes/thresholds", "probes/verdicts")
-TRACKING = ("tracking", "tracking_store", "analysis/records", "analysis/statistics")
+# What each stage runs.
+CUTTING = ("gt.data.corpora:prepare",)
+TOKENIZING = ("gt.data.tokenizers:prepare", "gt.data.fit:check_tokens", "gt.data.ngram:prepare")
+ANALYSIS, JUDGING = ("gt.analysis.aggregate:aggregate",), ("gt.analysis.verdicts:judge",)
+FIGURES, REPORT = ("gt.report.gallery:draw",), ("gt.report.render:render",)
+TRACKING = ("gt.tracking:sync",)
 NOTES = "made-of"
 # The files of each result.
 SPLITS = ("corpus.json", "*.txt", "*.answers")
@@ -82,12 +77,12 @@ def is_whole(note: Path) -> bool:
 
 def of_corpus(corpus: str) -> str:
     """The splits of a corpus, whose id has the sum of a user's own text."""
-    return _sum(fingerprint("data/corpora", "data/text_files"), corpus)
+    return _sum(_code(CUTTING), corpus)
 
 
 def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
     """The tokens of a corpus."""
-    return _sum(fingerprint("data"), tokenizer, corpus_dir / CORPUS)
+    return _sum(_code(TOKENIZING), tokenizer, corpus_dir / CORPUS)
 
 
 def is_outdated_corpus(splits: Path) -> bool:
@@ -105,29 +100,32 @@ def is_outdated_tokens(tokens: Path) -> bool:
 
 def of_tables(plan: Path, runs: Path) -> str:
     """The tables of a study."""
-    return _sum(fingerprint(*ANALYSIS), plan, *_records(plan, runs))
+    return _sum(_code(ANALYSIS), plan, *_records(plan, runs))
 
 
 def of_verdicts(study: Path, claims: Path) -> str:
     """The verdicts of a study's claims."""
-    return _sum(fingerprint(*ANALYSIS), *_tables(study), *_files(claims))
+    return _sum(_code(JUDGING), *_tables(study), *_files(claims))
 
 
 def of_figures(study: Path) -> str:
     """The figures of a study."""
-    return _sum(fingerprint(*FIGURES), *_tables(study))
+    return _sum(_code(FIGURES), *_tables(study))
 
 
 def of_report(study: Path, claims: Path, templates: Path) -> str:
-    """The report of a study, in all its forms. The figures that it shows are those of the tables."""
+    """The report of a study, in all its forms. The figures that it shows are those of the tables; of the models it says what
+    the docstrings of their components do.
+    """
+    plan = study / "plan.json"
     return _sum(
-        fingerprint(*REPORT), *_tables(study), study / "claims.json", study / "plan.json", *_files(claims), *_files(templates)
+        _code(REPORT), _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)
     )
 
 
 def of_tracking(plan: Path, runs: Path, uri: str) -> str:
     """What MLflow holds of a study."""
-    return _sum(fingerprint(*TRACKING), uri, plan, *_records(plan, runs))
+    return _sum(_code(TRACKING), uri, plan, *_records(plan, runs))
 
 
 def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, renewed: bool) -> set[str]:
@@ -159,6 +157,17 @@ def is_whole_database(file: Path) -> bool:
         header = opened.read(100)
     page, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
     return len(header) == 100 and file.stat().st_size == (page if page > 1 else 1 << 16) * pages
+
+
+def _code(roots: tuple[str, ...]) -> str:
+    """A sum of the code of a stage."""
+    return digest(code_of(*roots))
+
+
+def _described(plan: Path) -> str:
+    """What the catalogue says of the components of a study's models."""
+    models = [spec.model.model_dump() for spec in read_plan(plan).runs.values()] if plan.is_file() else []
+    return "\n".join(sorted({str(component) for model in models for component in used_in(model)}))
 
 
 def _records(plan: Path, runs: Path) -> list[str | Path]:

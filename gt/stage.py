@@ -21,16 +21,13 @@ from gt import artefacts
 from gt.artefacts import (
     HELD_OUT,
     VALIDATION,
-    Evaluation,
-    Probes,
     evaluation_file,
     read_evaluation,
-    read_manifest,
     read_probes,
     read_run,
 )
 from gt.errors import ConfigError
-from gt.fingerprint import PROBING_PARTS, TRAINING_PARTS, fingerprint
+from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
 from gt.made import LARGE
 from gt.records import (
     HOST,
@@ -55,12 +52,21 @@ def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
     """
     if not all((record / name).exists() for name in RECORD):
         return False
-    (recorded, manifest), tokens = read_run(record), data / "tokens.json"
+    (recorded, manifest), tokens = read_run(record), tokens_sum(data)
     return (
-        (not is_document(tokens) or manifest.data_sha256 == read_json(tokens).get("sha256"))
-        and manifest.code == {part: fingerprint(part) for part in TRAINING_PARTS}
+        (tokens is None or manifest.data_sha256 == tokens)
+        and manifest.code == code_of_training(spec)
         and recorded.sha256 == spec.sha256
     )
+
+
+def tokens_sum(data: Path) -> str | None:
+    """The sum of a folder of tokens, as `tokens.json` says it; None where that is not there, or not readable."""
+    try:
+        about = read_json(data / "tokens.json")
+    except ConfigError:
+        return None
+    return about.get("sha256") if isinstance(about, dict) else None
 
 
 def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[str]) -> list[str]:
@@ -76,20 +82,22 @@ def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[st
 
 def is_evaluated(record: Path, names: Iterable[str]) -> bool:
     """Whether a trained record has all of these evaluations, by this version of the code."""
-    return all(
-        evaluation_file(record, name).exists() and _is_of(record, read_evaluation(record, name), "evals") for name in names
-    )
+    spec, manifest = read_run(record)
+    for name in names:
+        if not evaluation_file(record, name).exists():
+            return False
+        found = read_evaluation(record, name)
+        if found.weights != manifest.files[WEIGHTS].sha256 or found.code != code_of_evaluation(spec, name):
+            return False
+    return True
 
 
 def is_probed(record: Path) -> bool:
     """Whether a trained record was looked into by this version of the code."""
-    return (record / PROBES).exists() and _is_of(record, read_probes(record), *PROBING_PARTS)
-
-
-def _is_of(record: Path, measured: Evaluation | Probes, *parts: str) -> bool:
-    """Whether a measurement is of the weights of this record, not of earlier ones, and of this version of the code."""
-    weights = read_manifest(record).files[WEIGHTS].sha256
-    return measured.weights == weights and measured.code == {part: fingerprint(part) for part in parts}
+    if not (record / PROBES).exists():
+        return False
+    (spec, manifest), found = read_run(record), read_probes(record)
+    return found.weights == manifest.files[WEIGHTS].sha256 and found.code == code_of_probes(spec)
 
 
 def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:

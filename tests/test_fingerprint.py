@@ -1,37 +1,339 @@
-"""What code a result is said to be made by is all the code that made it."""
+"""The code of a run is what it executes: edits of that change its sum, and no others."""
 
 from __future__ import annotations
 
-import ast
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from gt.fingerprint import PACKAGE, PROBING_PARTS, TRAINING_PARTS
+import pytest
+import torch
+from corpus import words
+from executed import executed, outside
+from variants import tiny
 
-# Messages, files, and what a study may name: they decide no number of a run that is being measured.
-NEUTRAL = ("catalogue", "documents", "errors", "explain", "fingerprint", "records", "study")
+import gt.training.packs
+from gt.catalogue import KINDS, Component, components, used_in
+from gt.closure import Code
+from gt.data import corpora, ngram, tokenizers
+from gt.evals.evaluation import FURTHER
+from gt.evals.language import held_out
+from gt.evals.recall import recall
+from gt.evals.subject import Subject
+from gt.fingerprint import (
+    EVALUATIONS,
+    MEASURED,
+    PACKAGE,
+    PROBING,
+    TRAINING,
+    _code,
+    code_of,
+    code_of_evaluation,
+    code_of_probes,
+    code_of_training,
+    code_with,
+    differences,
+    digest,
+    plugins,
+)
+from gt.probes.probe import probe
+from gt.spec import RunSpec, TokenizerSpec
+from gt.training.loop import Job, Settings, train
+
+CPU = torch.device("cpu")
+OWN = {"steps": 2, "batch_size": 2, "sequence_length": 16, "evaluation_tokens": 256, "evaluate_every": 1, "log_every": 1}
+TASK = {"length": 16, "items": [2, 4], "symbols": 8, "episodes": 40}
 
 
-def imported(file: Path) -> Iterator[Path]:
-    """The modules of the package that one imports, wherever in it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            path = PACKAGE.parent / name.replace(".", "/")
-            if name.startswith("gt.") and path.with_suffix(".py").exists():
-                yield path.with_suffix(".py")
+def specification(variant: str, training: dict[str, Any] | None = None, task: bool = False, seed: int = 0) -> RunSpec:
+    corpus = {"name": "task:mqar", "task": TASK} if task else {"name": "embedded"}
+    document = {"corpus": corpus, "tokenizer": {"name": "char"}, "model": tiny(variant), "seed": seed}
+    return RunSpec.model_validate({**document, "training": {**OWN, **(training or {})}})
 
 
-def test_all_that_the_probes_import_is_in_their_fingerprint() -> None:
-    found = set((PACKAGE / "probes").rglob("*.py"))
-    todo = list(found)
-    while todo:
-        new = set(imported(todo.pop())) - found
-        found |= new
-        todo += new
-    reached = {file.relative_to(PACKAGE).with_suffix("").as_posix() for file in found}
-    listed = (*TRAINING_PARTS, *PROBING_PARTS, *NEUTRAL)
-    assert [name for name in sorted(reached) if not any(name == part or name.startswith(f"{part}/") for part in listed)] == []
-    assert "evals/generation" in reached
+def places(spec: RunSpec) -> list[str]:
+    """The components that a run looks up by name."""
+    return [f"{component.module}:{component.class_name}" for component in used_in(spec.model.model_dump())]
+
+
+# What is executed
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = words(tmp_path_factory.mktemp("text"))
+    ngram.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("task")
+    corpora.prepare(RUNS["a task"].corpus, folder)
+    tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
+    ngram.prepare(folder / "char")
+    return folder / "char"
+
+
+RUNS = {
+    "parallel branches": specification("GF-MH"),
+    "selective WKV": specification("SWKV"),
+    "the record's mixers": specification("GF-cuda"),
+    "towers": specification("Split-1-1"),
+    "a recurrent arbiter, auxiliary losses": specification(
+        "GRU", {"auxiliary": {"balance_weight": 0.1, "diversity": "record"}}
+    ),
+    "a dropped branch, Lion": specification("HGF", {"branch_drop": {"branch": "r"}, "optimizer": "lion"}),
+    "carried states": specification("GF", {"batch_order": "tracks", "carry_state": True}),
+    "branches that are trained alone first": specification("CP", {"pretrain_steps": 1}),
+    "a task": specification("GPT-2", task=True),
+}
+
+
+@pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS)
+def test_all_that_a_run_executes_is_in_its_code(spec: RunSpec, text: Path, episodes: Path, tmp_path: Path) -> None:
+    data, run = episodes if spec.corpus.task else text, tmp_path / "run"
+    _code.cache_clear()
+    with executed() as called:
+        train(Job(spec, data, run), tmp_path / "checkpoints", Settings(CPU, 0.0))
+    assert outside(called, UNEDITED, UNEDITED.closure(*TRAINING, *places(spec))) == []
+    assert len(called) > 90
+    with executed() as called:
+        probe(run, data, CPU)
+    assert outside(called, UNEDITED, UNEDITED.closure(*PROBING, *places(spec))) == []
+    assert len(called) > 90
+
+
+def test_so_it_is_in_a_pack_that_goes_on_from_a_checkpoint(text: Path, tmp_path: Path) -> None:
+    specs = [specification("GF-MH", seed=seed) for seed in range(2)]
+    jobs, settings = [Job(spec, text, tmp_path / spec.run_id) for spec in specs], Settings(CPU, 0.0)
+    folder = tmp_path / gt.training.packs.folder_name(jobs)
+    attempt = gt.training.packs.Attempt(jobs, folder, settings)
+    attempt.advance()
+    attempt.collect()
+    assert folder.exists()
+    with executed() as called:
+        assert [status for _, status in gt.training.packs.train_pack(jobs, set(), tmp_path, settings)] == ["completed"] * 2
+    assert outside(called, UNEDITED, UNEDITED.closure(*TRAINING, *places(specs[0]))) == []
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_all_that_an_evaluation_executes_is_in_its_code(
+    name: str, text: Path, episodes: Path, trained: dict[str, Path]
+) -> None:
+    is_task = name == "recall"
+    data, run, spec = (
+        (episodes, trained["task"], RUNS["a task"]) if is_task else (text, trained["text"], RUNS["parallel branches"])
+    )
+    measure: Any = {"held_out": lambda subject: held_out(subject, "val"), "recall": recall, **FURTHER}[name]
+    with executed() as called:
+        measure(Subject.load(run, data, CPU))
+    assert outside(called, UNEDITED, UNEDITED.closure(EVALUATIONS[name], *MEASURED, *places(spec))) == []
+    assert len(called) > 40
+
+
+@pytest.fixture(scope="module")
+def trained(text: Path, episodes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run on a text and one on a task, with their weights."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name, spec, data in (("text", RUNS["parallel branches"], text), ("task", RUNS["a task"], episodes)):
+        train(Job(spec, data, folder / name), folder / "checkpoints", Settings(CPU, 1e9))
+    return {name: folder / name for name in ("text", "task")}
+
+
+def test_every_evaluation_that_a_study_may_ask_for_has_a_code() -> None:
+    assert EVALUATIONS.keys() == {"held_out", "recall", *FURTHER}
+
+
+# Edits
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package, to be edited."""
+    return Path(shutil.copytree(PACKAGE, tmp_path / "gt", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+HYBRID, ATTENTION, SELECTIVE = (specification(name) for name in ("GF-MH", "GPT-2", "SWKV"))
+
+
+UNEDITED = Code({"gt": PACKAGE})
+
+
+def sums(code: Code, spec: RunSpec) -> dict[str, str]:
+    return code.of(*TRAINING, *places(spec))
+
+
+def edit(package: Path, file: str, old: str, new: str) -> None:
+    text = (package / file).read_text()
+    assert old in text
+    (package / file).write_text(text.replace(old, new, 1))
+
+
+NOTHING = {
+    "an empty file": lambda p: (p / "training/more.py").write_text(""),
+    "another fusion in a file of its own": lambda p: (p / "models/fusions/more.py").write_text(
+        (p / "models/fusions/gated.py").read_text().replace('"gated"', '"another"')
+    ),
+    "another fusion in the same file": lambda p: edit(
+        p,
+        "models/fusions/gated.py",
+        "\n\nclass ",
+        '\n\nclass Another(Fusion):\n    """One."""\n\n    name = "another"\n\n\nclass ',
+    ),
+    "another variant's mixer": lambda p: edit(p, "models/mixers/linear_attention.py", "return ", "return 0 * "),
+    "another variant's recurrence": lambda p: edit(p, "ops/selective.py", "min=-1e30", "min=-1e20"),
+    "a comment": lambda p: edit(p, "training/cohort.py", "class Cohort", "# Of runs.\nclass Cohort"),
+    "a docstring": lambda p: edit(p, "models/mixers/rwkv6.py", "    Source:", "    Sources:"),
+    "blank lines": lambda p: edit(p, "training/optimizer.py", "\n\n\n", "\n\n\n\n\n"),
+    "an unused helper": lambda p: edit(p, "training/losses.py", "\n\n\ndef ", "\n\n\ndef unused():\n    return 1\n\n\ndef "),
+    "a report": lambda p: edit(p, "report/render.py", "def render", "print()\n\n\ndef render"),
+    "a probe": lambda p: edit(p, "probes/ablation.py", "return ", "return 0 * "),
+    "a reader of a corpus": lambda p: edit(p, "data/corpora.py", '"classics": local_files', '"classics": embedded'),
+}
+
+
+@pytest.mark.parametrize("change", NOTHING.values(), ids=NOTHING)
+def test_an_edit_of_what_a_run_does_not_execute_leaves_its_code(copy: Path, change: Any) -> None:
+    change(copy)
+    assert sums(Code({"gt": copy}), HYBRID) == sums(UNEDITED, HYBRID)
+
+
+# What is edited, the module whose sum changes, and of the hybrid, attention and selective WKV those runs that are made again.
+CHANGES: dict[str, tuple[str, str, str, str, str]] = {
+    "a line of the trainer": ("training/cohort.py", "(norm + 1e-6)", "(norm + 1e-5)", "gt.training.cohort", "has"),
+    "a constant of the trainer": ("training/plan.py", "HORIZON = ", "HORIZON = 2 * ", "gt.training.plan", "has"),
+    "a line of a mixer": ("models/mixers/attention.py", "0.02 / ", "0.03 / ", "gt.models.mixers.attention", "a"),
+    "a default of a mixer": (
+        "models/mixers/attention.py",
+        "n_head: int = 4",
+        "n_head: int = 8",
+        "gt.models.mixers.attention",
+        "a",
+    ),
+    "a line of a recurrence": ("ops/wkv6.py", "min=-1e30", "min=-1e20", "gt.ops.wkv6", "hs"),
+    "a choice of a kernel": ("ops/ssd.py", "128 * 64", "64 * 64", "gt.ops.ssd", "h"),
+    "a base class of mixers": ("models/mixers/base.py", "self.layer, self", "self.place, self", "gt.models.mixers.base", "has"),
+    "a fusion": ("models/fusions/gated.py", "g = torch.sigmoid", "g = torch.tanh", "gt.models.fusions.gated", "h"),
+    "a decorator": ("training/cohort.py", "    @torch.no_grad()\n", "", "gt.training.cohort", "has"),
+    "a statement of a module": ("training/cohort.py", '":4096:8"', '":16:8"', "gt.training.cohort", "has"),
+    "an initialisation that some use": ("models/init.py", "q = gain * q", "q = 2 * gain * q", "gt.models.init", "has"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_edit_of_what_runs_execute_changes_the_code_of_those_runs_alone(
+    copy: Path, change: tuple[str, str, str, str, str]
+) -> None:
+    *replaced, module, made_again = change
+    edit(copy, *replaced)
+    runs, edited = {"h": HYBRID, "a": ATTENTION, "s": SELECTIVE}, Code({"gt": copy})
+    before, after = ({name: sums(code, spec) for name, spec in runs.items()} for code in (UNEDITED, edited))
+    assert "".join(name for name in "has" if before[name] != after[name]) == made_again
+    for name in made_again:
+        assert differences(before[name], after[name]) == [f"{module} changed"]
+
+
+def test_measurements_do_not_count_for_each_other(copy: Path) -> None:
+    roots = {name: (root, *MEASURED) for name, root in EVALUATIONS.items()} | {"probes": PROBING}
+    edit(copy, "evals/needle.py", "return ", "return 0 * ")
+    edit(copy, "probes/variance.py", "return ", "return 0 * ")
+    edited = Code({"gt": copy})
+    before, after = ({name: code.of(*own, *places(HYBRID)) for name, own in roots.items()} for code in (UNEDITED, edited))
+    assert [name for name in roots if before[name] != after[name]] == ["needle", "probes"]
+
+
+# What is said
+
+
+def test_the_code_of_runs_is_alike_in_all_that_they_share() -> None:
+    everything = [code_of_training(spec) for spec in (*RUNS.values(), SELECTIVE)]
+    for one in everything:
+        for other in everything:
+            shared = one.keys() & other.keys()
+            assert "gt.training.cohort" in shared
+            assert [part for part in shared if one[part] != other[part]] == []
+    assert len({digest(own) for own in everything}) > 5
+
+
+def test_every_component_is_found_by_its_code() -> None:
+    for kind in KINDS:
+        for component in components(kind).values():
+            assert f"{component.module} ({kind} {component.name})" in code_with(TRAINING, [component])
+
+
+def test_no_code_is_that_of_another_purpose() -> None:
+    own = [code_of_training(HYBRID), code_of_probes(HYBRID), *(code_of_evaluation(HYBRID, name) for name in EVALUATIONS)]
+    assert len({digest(code) for code in own}) == len(own)
+    assert all(len(value) == 16 and part.startswith("gt") for code in own for part, value in code.items())
+    assert digest(own[0]) == digest(dict(reversed(own[0].items())))
+
+
+def test_differences_are_said_in_words() -> None:
+    recorded = {"gt.a": "1", "gt.b": "1", "gt.c": "1", "plugin:x": "1.0", "plugin:y": "1.0"}
+    now = {"gt.a": "1", "gt.b": "2", "gt.d": "1", "plugin:x": "1.1", "plugin:z": "2.0"}
+    assert differences(recorded, recorded) == []
+    assert differences(recorded, now) == [
+        "gt.b changed",
+        "gt.c went",
+        "gt.d came",
+        "the plug-in x changed from version 1.0 to 1.1",
+        "the plug-in y went",
+        "the plug-in z came, version 2.0",
+    ]
+    assert differences({"data": "1", "models": "2"}, now) == ["its code was recorded by other parts (data, models)"]
+
+
+# Plug-ins
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A distribution of one package, installed in a folder on the path, and the caches without it afterwards."""
+    (tmp_path / "tinyplugin").mkdir()
+    (tmp_path / "tinyplugin/__init__.py").write_text("raise ImportError('it is not imported')\n")
+    (tmp_path / "tinyplugin/mixers.py").write_text(
+        "from gt.models.mixers.linear_attention import LinearAttention\n\n\nclass Tiny(LinearAttention):\n    name = 'tiny'\n"
+    )
+    about = tmp_path / "tiny_plugin-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-plugin\nVersion: 1.2\n")
+    (about / "top_level.txt").write_text("tinyplugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """As another process."""
+    from gt import fingerprint
+
+    fingerprint._code.cache_clear()
+    fingerprint._packages.cache_clear()
+
+
+def test_a_component_of_another_package_counts_by_its_version_its_code_and_what_it_uses_of_ours(plugin: Path) -> None:
+    tiny_ = Component("mixer", "tiny", "tinyplugin.mixers", "Tiny", "", "", "", None, {})
+    found = code_with(TRAINING, [tiny_])
+    assert found["plugin:tiny-plugin"] == "1.2"
+    assert "gt.models.mixers.linear_attention (mixer tiny)" in found
+    assert "tinyplugin" not in sys.modules
+    (plugin / "tiny_plugin-1.2.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: tiny-plugin\nVersion: 1.3\n")
+    forget()
+    assert differences(found, code_with(TRAINING, [tiny_])) == ["the plug-in tiny-plugin changed from version 1.2 to 1.3"]
+    file = plugin / "tinyplugin/mixers.py"
+    file.write_text(file.read_text() + "    scale = 2\n")
+    forget()
+    assert "tinyplugin.mixers (mixer tiny) changed" in differences(found, code_with(TRAINING, [tiny_]))
+
+
+def test_a_run_of_our_components_has_no_plugins() -> None:
+    assert plugins(HYBRID) == {}
+    assert not any(part.startswith("plugin:") for part in code_of_training(HYBRID))
+
+
+def test_a_stage_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(LookupError, match=r"gt\.report\.render:paint"):
+        code_of("gt.report.render:paint")

@@ -19,6 +19,7 @@ from gt.analysis import evaluations
 from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_dollar
 from gt.analysis.records import DAMAGED, STATUSES, Record, read_record
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
+from gt.analysis.versions import versions
 from gt.artefacts import HELD_OUT, VALIDATION, Cell, Plan
 from gt.attempts import first_starts
 from gt.records import atomic_write, write_json
@@ -65,6 +66,8 @@ EVALUATION = ("cell", "label", "variant", "corpus", "tokenizer", "factors", "see
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
 # The n-gram models whose loss a network is set against, the weakest first.
 ORDERS = ("unigram", "bigram", "trigram")
+# Of `runs.parquet`: the code that trained a run, and that which evaluated it, as JSON of sums by part.
+CODES = ("code", "evaluation_code")
 SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 
@@ -195,10 +198,9 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
         "modified": manifest.get("modified"),
-        **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
         "first_started": None if run.first_started is None else run.first_started.isoformat(),
-        "code": manifest.get("code"),
-        "code/evals": None if held_out is None else held_out.code.get("evals"),
+        "code": _json(manifest.get("code")),
+        "evaluation_code": _json(held_out.code if held_out else None),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
     }
 
@@ -213,6 +215,10 @@ def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: floa
         "north_star": north_star(of_a_dollar, perplexity),
         "compute_efficiency": compute_efficiency(manifest["flops_per_token"], perplexity),
     }
+
+
+def _json(code: Json | None) -> str | None:
+    return json.dumps(code, sort_keys=True) if code else None
 
 
 def _last(curves: pa.Table | None, column: str) -> float | None:
@@ -233,7 +239,7 @@ def _flag(rows: list[Json]) -> list[Json]:
     warnings: list[Json] = []
     for column, where, odd in unlike(rows):
         for row in odd:
-            row["code_differs"] |= column.startswith("code/")
+            row["code_differs"] |= column in CODES
             row["data_differs"] |= column == "data_sha256"
         warnings.append({"column": column, "runs": len(odd), "where": where})
     return warnings
@@ -242,21 +248,25 @@ def _flag(rows: list[Json]) -> list[Json]:
 def unlike(rows: list[Json]) -> Iterator[tuple[str, str, list[Json]]]:
     """The runs that were not made like most: by a column of `runs.parquet`, in a corpus and tokenizer or, "", anywhere."""
     made = [row for row in rows if row["finished"] is not None]
-    parts = sorted({key for row in made for key in row if key.startswith("code/")})
     places = dict.fromkeys((row["corpus"], row["tokenizer"]) for row in made)
-    found = [(part, "", _odd_ones([row for row in made if row.get(part) is not None], part)) for part in parts]
+    found = []
+    for column in CODES:
+        known = [row for row in made if row.get(column) is not None]
+        version = versions(row[column] for row in known)
+        found.append((column, "", _odd_ones(known, [version[row[column]] for row in known])))
     for place in places:
         here = [row for row in made if (row["corpus"], row["tokenizer"]) == place]
-        found.append(("data_sha256", ", ".join(place), _odd_ones(here, "data_sha256")))
-    found += [(column, "", _odd_ones(made, column)) for column in ("device", "version/torch")]
+        found.append(("data_sha256", ", ".join(place), _odd_ones(here, [row["data_sha256"] for row in here])))
+    for column in ("device", "version/torch"):
+        found.append((column, "", _odd_ones(made, [row.get(column) for row in made])))
     found.append(("modified", "", [row for row in made if row["modified"] not in (None, [], "[]")]))
     return (own for own in found if own[2])
 
 
-def _odd_ones(rows: list[Json], column: str) -> list[Json]:
+def _odd_ones(rows: list[Json], values: list[Any]) -> list[Json]:
     """The rows whose value is not the most common one (of equally common ones, the first)."""
-    counts = Counter(row.get(column) for row in rows)
-    return [row for row in rows if row.get(column) != counts.most_common(1)[0][0]]
+    most = Counter(values).most_common(1)
+    return [row for row, value in zip(rows, values, strict=True) if value != most[0][0]]
 
 
 def _cell_row(cell: Cell, rows: list[Json]) -> Json:

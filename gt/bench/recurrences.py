@@ -14,12 +14,14 @@ from torch import Tensor
 
 from gt.bench.measure import in_a_line
 from gt.bench.trainers import forget_compiled
+from gt.ops import selective, ssd, wkv6  # noqa: F401 -- they enter their backends
 from gt.ops.backend import IMPLEMENTATIONS
 
 BATCH, D_MODEL, D_STATE = 32, 128, 64
 # Those of the studies first: a measurement that is cut short has them.
 LENGTHS, HEAD_SIZES = (64, 256, 1024), (32, 64, 16)
 CALLS = 20  # in a round
+OPERATIONS = ("wkv6", "ssd", "selective")
 OURS = ("chunked", "chunks", "positions")
 
 
@@ -50,7 +52,7 @@ def recurrences(device: torch.device, rounds: int, quick: bool) -> Iterator[dict
     On a GPU a call is a replay of a CUDA graph, as it is in training, and what is ours is compiled, as there.
     """
     shapes = [(32, 16)] if quick else [(t, h) for t, h in itertools.product(LENGTHS, HEAD_SIZES)]
-    for (length, head_size), op in itertools.product(shapes, IMPLEMENTATIONS):
+    for (length, head_size), op in itertools.product(shapes, OPERATIONS):
         forget_compiled()  # the compiler gives up on a function after eight shapes
         given = [x.requires_grad_() for x in inputs(op, length, head_size, device, batch=2 if quick else BATCH)]
         shape = {"op": op, "time": length, "head_size": head_size}

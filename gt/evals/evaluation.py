@@ -6,7 +6,6 @@ a run add to what is there, in any order and at the same time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from gt.evals.quantisation import quantisation
 from gt.evals.recall import recall
 from gt.evals.subject import Subject
 from gt.evals.validation import validation
-from gt.fingerprint import fingerprint
+from gt.fingerprint import code_of_evaluation
+from gt.numbers import finite
 from gt.records import WEIGHTS, read_json
 from gt.stage import is_evaluated
 from gt.training.provenance import device_name
@@ -68,7 +68,7 @@ def evaluate(run: Path, data: Path, device: torch.device, names: Iterable[str]) 
             name=name,
             run_id=manifest.run_id,
             weights=manifest.files[WEIGHTS].sha256,
-            code={"evals": fingerprint("evals")},
+            code=code_of_evaluation(subject.spec, name),
             settings=own.settings,
             measured=now(),
             device=device_name(device),
@@ -100,12 +100,3 @@ def _held_out(subject: Subject) -> Json:
 def _further(subject: Subject, name: str) -> Json | None:
     is_text = subject.spec.corpus.task is None
     return FURTHER[name](subject) if is_text or name not in OF_TEXTS else None
-
-
-def finite(value: Any) -> Any:
-    """A document whose numbers that are not finite, as of a model that breaks down in a long context, are null."""
-    if isinstance(value, dict):
-        return {key: finite(own) for key, own in value.items()}
-    if isinstance(value, list):
-        return [finite(own) for own in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

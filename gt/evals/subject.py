@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from gt.artefacts import read_run
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
-from gt.fingerprint import fingerprint
+from gt.fingerprint import code_of_training, differences, of_network
 from gt.models.lm import LanguageModel
 from gt.models.mixers.attention import Attention
 from gt.spec import RunSpec
 from gt.training.losses import autocast, cross_entropies
 from gt.training.weights import load_model
 
-# Of code whose change makes another function of the same weights.
-MODEL_PARTS = ("ops", "models")
 # Tokens that go through a model at once, fewer where the logits or the attention scores of so many would not fit.
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 2**15}
 LOGITS_AT_ONCE, SCORES_AT_ONCE = 2**26, 2**28
@@ -44,8 +42,8 @@ class Subject:
         (spec, manifest), tokens = read_run(run), Tokens.open(data)
         if manifest.data_sha256 != tokens.sha256:
             raise ConfigError(f"{run}: was trained on other data than {data} holds now.")
-        if changed := [part for part in MODEL_PARTS if manifest.code.get(part) != fingerprint(part)]:
-            raise ConfigError(f"{run}: was made by another version of gt.{changed[0]}: train it again.")
+        if changed := differences(of_network(manifest.code), of_network(code_of_training(spec))):
+            raise ConfigError(f"{run}: was made by another version of the model ({changed[0]}): train it again.")
         return cls(load_model(run, device), spec, tokens, data, device)
 
     @property

@@ -13,19 +13,29 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
 
 from torch import Tensor
 
 from gt.ops.kernels import serves, tiles
 
+Recurrence = Callable[..., tuple[Tensor, Tensor]]
+
+# By operation, and by name, what imports the function of a backend: `chunked` is torch code for any device, `chunks` and
+# `positions` are Triton kernels of ours, the others are for comparison.
+IMPLEMENTATIONS: dict[str, dict[str, Callable[[], Recurrence]]] = {}
 # Elements of a head's state up to which the chunked kernels keep to their registers.
-LARGEST_IN_CHUNKS = {"wkv6": 64 * 64, "ssd": 128 * 64, "selective": 0}
+LARGEST_IN_CHUNKS: dict[str, int] = {}
 
 _forced: list[str] = []
 # An operation, and the keys and values of the state of one of its heads.
 Asked = tuple[str, int, int]
 _listeners: list[set[Asked]] = []
+
+
+def register(op: str, largest_in_chunks: int = 0, **implementations: Callable[[], Recurrence]) -> str:
+    """Enter an operation, and return its name. Each does so in its own module: what runs one does not use the others' code."""
+    IMPLEMENTATIONS[op], LARGEST_IN_CHUNKS[op] = implementations, largest_in_chunks
+    return op
 
 
 def select(op: str, device_type: str, double: bool, keys: int, values: int) -> str:
@@ -96,60 +106,11 @@ def _has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-Recurrence = Callable[..., tuple[Tensor, Tensor]]
-
-
 def implementation(op: str, name: str) -> Recurrence:
-    """The function of a backend. ImportError where its package is missing; KeyError for one that has no such operation."""
+    """The function of a backend. ImportError where its package is missing; KeyError for one that has no such operation, or
+    where the operation's module is not imported.
+    """
     return IMPLEMENTATIONS[op][name]()
-
-
-def _wkv6_chunked() -> Recurrence:
-    from gt.ops.wkv6 import wkv6_chunked
-
-    return wkv6_chunked
-
-
-def _wkv6_chunks() -> Recurrence:
-    from gt.ops.kernels.wkv6 import wkv6_chunks
-
-    return wkv6_chunks
-
-
-def _wkv6_positions() -> Recurrence:
-    from gt.ops.recurrence import wkv6_positions
-
-    return wkv6_positions
-
-
-def _wkv6_fla() -> Recurrence:
-    from fla.ops.rwkv6 import chunk_rwkv6, fused_recurrent_rwkv6
-
-    def fla(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        # as FLA's layer chooses
-        op = fused_recurrent_rwkv6 if r.shape[1] <= 64 else chunk_rwkv6
-        result: Any = op(r, k, v, log_w.to(r.dtype), u, scale=1.0, initial_state=state, output_final_state=True)
-        return result[0], result[1]
-
-    return fla
-
-
-def _ssd_chunked() -> Recurrence:
-    from gt.ops.ssd import ssd_chunked
-
-    return ssd_chunked
-
-
-def _ssd_chunks() -> Recurrence:
-    from gt.ops.kernels.ssd import ssd_chunks
-
-    return ssd_chunks
-
-
-def _ssd_positions() -> Recurrence:
-    from gt.ops.recurrence import ssd_positions
-
-    return ssd_positions
 
 
 @contextmanager
@@ -164,35 +125,3 @@ def without_mamba1() -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
-
-
-def _ssd_mamba_ssm() -> Recurrence:
-    with without_mamba1():
-        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
-
-    def mamba_ssm(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None) -> Any:
-        return mamba_chunk_scan_combined(
-            x, dt, A, B, C, chunk_size=64, D=D, initial_states=state, return_final_states=True
-        )  # fmt: skip
-
-    return mamba_ssm
-
-
-def _selective_chunked() -> Recurrence:
-    from gt.ops.selective import selective_chunked
-
-    return selective_chunked
-
-
-def _selective_positions() -> Recurrence:
-    from gt.ops.recurrence import selective_positions
-
-    return selective_positions
-
-
-# `chunked` is torch code for any device, `chunks` and `positions` are Triton kernels of ours, the others are for comparison.
-IMPLEMENTATIONS: dict[str, dict[str, Callable[[], Recurrence]]] = {
-    "wkv6": {"chunked": _wkv6_chunked, "chunks": _wkv6_chunks, "positions": _wkv6_positions, "fla": _wkv6_fla},
-    "ssd": {"chunked": _ssd_chunked, "chunks": _ssd_chunks, "positions": _ssd_positions, "mamba_ssm": _ssd_mamba_ssm},
-    "selective": {"chunked": _selective_chunked, "positions": _selective_positions},
-}

@@ -13,14 +13,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gt.ops.backend import implementation, select
+from gt.ops.backend import Recurrence, implementation, register, select
 from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 
 def selective(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like k, state)."""
-    name = select("selective", k.device.type, log_w.dtype == torch.float64, B.shape[-1], k.shape[-1])
-    return implementation("selective", name)(k, log_w, B, C, state)
+    name = select(OP, k.device.type, log_w.dtype == torch.float64, B.shape[-1], k.shape[-1])
+    return implementation(OP, name)(k, log_w, B, C, state)
 
 
 def selective_reference(k: Tensor, log_w: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -66,3 +66,12 @@ def selective_chunked(
     start = torch.stack(starts, dim=1).unsqueeze(1)
     y = y + (ones.tril() @ log_w).exp() * (C @ start.transpose(-1, -2))
     return from_chunks(y, time).squeeze(2).to(k.dtype), state
+
+
+def _positions() -> Recurrence:
+    from gt.ops.recurrence import selective_positions
+
+    return selective_positions
+
+
+OP = register("selective", chunked=lambda: selective_chunked, positions=_positions)

@@ -9,10 +9,12 @@ d_state), where a group serves head / group heads; D (head,); state h (batch, he
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gt.ops.backend import implementation, select
+from gt.ops.backend import Recurrence, implementation, register, select, without_mamba1
 from gt.ops.chunks import from_chunks, in_chunks, segment_sums
 
 
@@ -20,8 +22,8 @@ def ssd(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like x, state)."""
-    name = select("ssd", x.device.type, dt.dtype == torch.float64, B.shape[-1], x.shape[-1])
-    return implementation("ssd", name)(x, dt, A, B, C, D, state)
+    name = select(OP, x.device.type, dt.dtype == torch.float64, B.shape[-1], x.shape[-1])
+    return implementation(OP, name)(x, dt, A, B, C, D, state)
 
 
 def ssd_reference(
@@ -81,3 +83,32 @@ def ssd_chunked(
     y = y + from_start.exp() * (Cs @ torch.stack(starts, dim=2).transpose(-1, -2))
     y = from_chunks(y, time)
     return (y if D is None else y + D.to(dtype)[:, None] * x).to(x.dtype), state
+
+
+def _chunks() -> Recurrence:
+    from gt.ops.kernels.ssd import ssd_chunks
+
+    return ssd_chunks
+
+
+def _positions() -> Recurrence:
+    from gt.ops.recurrence import ssd_positions
+
+    return ssd_positions
+
+
+def _mamba_ssm() -> Recurrence:
+    with without_mamba1():
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+    def mamba_ssm(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor | None = None) -> Any:
+        return mamba_chunk_scan_combined(
+            x, dt, A, B, C, chunk_size=64, D=D, initial_states=state, return_final_states=True
+        )  # fmt: skip
+
+    return mamba_ssm
+
+
+OP = register(
+    "ssd", largest_in_chunks=128 * 64, chunked=lambda: ssd_chunked, chunks=_chunks, positions=_positions, mamba_ssm=_mamba_ssm
+)

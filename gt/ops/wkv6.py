@@ -9,17 +9,19 @@ log_w = log w_t <= 0, one decay a channel and position.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gt.ops.backend import implementation, select
+from gt.ops.backend import Recurrence, implementation, register, select
 from gt.ops.chunks import from_chunks, halvings, in_chunks
 
 
 def wkv6(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The recurrence by the best backend for the device and shape. Returns (y like v, state)."""
-    name = select("wkv6", v.device.type, log_w.dtype == torch.float64, k.shape[-1], v.shape[-1])
-    return implementation("wkv6", name)(r, k, v, log_w, u, state)
+    name = select(OP, v.device.type, log_w.dtype == torch.float64, k.shape[-1], v.shape[-1])
+    return implementation(OP, name)(r, k, v, log_w, u, state)
 
 
 def wkv6_reference(
@@ -72,3 +74,30 @@ def wkv6_chunked(
         state = kept[:, :, n] * state + written[:, :, n]
     y = y + (r * (before @ log_w).exp()) @ torch.stack(starts, dim=2)
     return from_chunks(y, time).to(v.dtype), state
+
+
+def _chunks() -> Recurrence:
+    from gt.ops.kernels.wkv6 import wkv6_chunks
+
+    return wkv6_chunks
+
+
+def _positions() -> Recurrence:
+    from gt.ops.recurrence import wkv6_positions
+
+    return wkv6_positions
+
+
+def _fla() -> Recurrence:
+    from fla.ops.rwkv6 import chunk_rwkv6, fused_recurrent_rwkv6
+
+    def fla(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        # as FLA's layer chooses
+        op = fused_recurrent_rwkv6 if r.shape[1] <= 64 else chunk_rwkv6
+        result: Any = op(r, k, v, log_w.to(r.dtype), u, scale=1.0, initial_state=state, output_final_state=True)
+        return result[0], result[1]
+
+    return fla
+
+
+OP = register("wkv6", largest_in_chunks=64 * 64, chunked=lambda: wkv6_chunked, chunks=_chunks, positions=_positions, fla=_fla)

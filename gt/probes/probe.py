@@ -10,7 +10,7 @@ from torch import Tensor
 from gt.artefacts import Measure, Probes, check, now, read_manifest, write
 from gt.data.batches import whole_windows
 from gt.evals.subject import Subject
-from gt.fingerprint import PROBING_PARTS, fingerprint
+from gt.fingerprint import code_of_probes
 from gt.models.lm import LanguageModel
 from gt.probes import gradients, states
 from gt.probes.ablation import ablation, slice_size
@@ -41,7 +41,7 @@ def probe(run: Path, data: Path, device: torch.device) -> None:
     found = Probes(
         run_id=manifest.run_id,
         weights=manifest.files[WEIGHTS].sha256,
-        code={part: fingerprint(part) for part in PROBING_PARTS},
+        code=code_of_probes(subject.spec),
         measured=now(),
         device=device_name(device),
         measures={name: Measure.model_validate(own) for name, own in measures.items()},

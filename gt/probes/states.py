@@ -21,7 +21,6 @@ from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject, hooked
 from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.attention import Attention
-from gt.models.mixers.record import RecordRWKV6
 from gt.models.mixers.wrap import unwrapped
 from gt.probes.measures import Measures, by_layer, fetched, one, ratio
 from gt.probes.sites import Site, sites
@@ -192,14 +191,16 @@ def memory(site: Site, state: Any) -> Tensor:
     """The recurrent part of what a mixer hands on: without the inputs that its convolution or token shift keeps."""
     if not isinstance(state, tuple):
         return state
-    return state[0 if isinstance(unwrapped(site.module), RecordRWKV6) else -1]
+    return state[unwrapped(site.module).memory]
 
 
 def _with_memory(site: Site, state: Any, new: Tensor) -> Any:
     """What a mixer hands on, with another recurrent part."""
     if not isinstance(state, tuple):
         return new
-    return (new, *state[1:]) if isinstance(unwrapped(site.module), RecordRWKV6) else (*state[:-1], new)
+    parts = list(state)
+    parts[unwrapped(site.module).memory] = new
+    return tuple(parts)
 
 
 def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, Scalar]]:

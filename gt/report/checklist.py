@@ -12,7 +12,7 @@ import pandas as pd
 
 from gt.analysis.aggregate import unlike
 from gt.analysis.verdicts import Row as Claim
-from gt.fingerprint import TRAINING_PARTS
+from gt.analysis.versions import versions
 from gt.report import text
 from gt.report.census import TRAINING, Census, census, trained_twice
 from gt.report.tables import Column, Table, naming
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from gt.report.numbers import Results
 
 JOULES_PER_KWH = 3.6e6
-CODE = [f"code/{part}" for part in TRAINING_PARTS]
 # How runs were made that differ in a column of the runs' table.
 UNLIKE = {
+    "code": "trained by another version of the code than most",
+    "evaluation_code": "evaluated by another version of the code than most",
     "data_sha256": "trained on other data than most",
     "device": "made on another device than most",
     "version/torch": "made with another version of torch than most",
@@ -39,7 +40,7 @@ def warnings(studies: Sequence[Results]) -> list[str]:
     for column, where, odd in unlike([{str(key): value for key, value in row.items()} for row in rows]):
         how = UNLIKE.get(column, "made with another version of {} than most") + (f" of {where}" if where else "")
         trainings = frozenset(tuple(row[key] for key in TRAINING) for row in odd)
-        found.setdefault((trainings, how), []).append(column.replace("code/", "gt."))
+        found.setdefault((trainings, how), []).append(column)
     said = []
     for (trainings, how), columns in found.items():
         inside = [f"`{own.study}`" for own in studies if not trainings.isdisjoint(own.runs[TRAINING].itertuples(index=False))]
@@ -47,11 +48,6 @@ def warnings(studies: Sequence[Results]) -> list[str]:
         were = f"{text.plural(len(trainings), known.noun)} {'was' if len(trainings) == 1 else 'were'}"
         said.append(f"{were} {how.format(text.listed(columns))}{among}.")
     return said
-
-
-def versions(runs: pd.DataFrame) -> list[int]:
-    """How many runs each version of the code has trained, the most common first."""
-    return sorted(runs.reindex(columns=CODE).groupby(CODE, dropna=False).size(), reverse=True)
 
 
 def deviations(studies: Sequence[Results]) -> list[str]:
@@ -156,8 +152,8 @@ def environment_table(studies: Sequence[Results]) -> Table:
     runs, noun = counted.records, counted.noun
     names = {"device": "Device", "backend": "Kernels", "engine": "Engine", "threads": "CPU threads", "git_commit": "Commit"}
     names |= {c: c.removeprefix("version/") for c in runs.columns if c.startswith("version/")}
-    names |= {c: f"Code of gt.{c.removeprefix('code/')}" for c in runs.columns if c.startswith("code/")}
     known = {column: runs[column].dropna() for column in names}
+    names["code"], known["code"] = "Version of the code", _of_versions(runs["code"].dropna())
     found = [(names[c], _kernels(own, noun) if c == "backend" else text.values(own, noun)) for c, own in known.items()]
     if len(started := runs["started"].dropna()):
         found.insert(0, ("Trained", f"{text.day(min(started))} to {text.day(max(runs['finished'].dropna()))}"))
@@ -213,7 +209,7 @@ def table(studies: Sequence[Results], judged: Sequence[Claim]) -> Table:
         ("Seeds fix the weights and the batches", lambda: ("yes", f"seeds {text.listed(sorted_seeds(runs))}")),
         ("The data are identified", lambda: _all(done["data_sha256"].notna(), "names the sha256 of the tokens")),
         ("Runs on the same text saw the same data", lambda: _all(~done["data_differs"].astype(bool), "does")),
-        ("The code is recorded", lambda: _all(done.reindex(columns=CODE).notna().all(axis=1), "has the sha256 of each part")),
+        ("The code is recorded", lambda: _all(done["code"].notna(), "has sums of its parts")),
         ("A commit holds the code", lambda: _all(_committed(done), "is of a commit without changes after it")),
         ("All runs were trained by the same code", lambda: _same_code(done, noun)),
         ("Versions of packages are recorded", lambda: _all(_versions(done), "has them")),
@@ -268,11 +264,16 @@ def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Clai
 
 
 def _same_code(runs: pd.DataFrame, noun: str) -> tuple[str, str]:
-    counts = versions(runs)
+    counts = sorted(_of_versions(runs["code"]).value_counts(), reverse=True)
     if len(counts) < 2:
         n = len(runs)
         return _word(n, n), f"{n:,} of {text.plural(n, noun)} {text.are(n)} of one version"
     return "no", f"{len(counts)} versions trained {text.listed([f'{n:,}' for n in counts])} of {text.plural(len(runs), noun)}"
+
+
+def _of_versions(codes: pd.Series) -> pd.Series:
+    """The version that each code is of."""
+    return codes.map(versions(codes))
 
 
 def _failures(runs: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gt.catalogue import components
+from gt.catalogue import KINDS, components, used_in
 from gt.report import text
 from gt.report.models import models_table
 from gt.report.tables import Column, Row, Table, naming
@@ -84,17 +84,13 @@ def components_table(studies: Sequence[Results]) -> Table:
         Column("source", "Source", "left", wraps=True),
         Column("parameters", "Parameters", shown=text.count),
     )
-    models = [run.model for own in studies for run in own.plan.runs.values()]
-    used = {
-        "mixer": {mixer.name for model in models for mixer in model.mixers.values()},
-        "fusion": {model.fusion.name for model in models if model.fusion},
-        "feed_forward": {model.feed_forward.name for model in models if model.feed_forward},
-    }
+    models = [run.model.model_dump() for own in studies for run in own.plan.runs.values()]
+    used = {(component.kind, component.name) for model in models for component in used_in(model)}
     rows = [
         {**vars(component), "kind": kind.replace("_", "-")}
-        for kind, names in used.items()
+        for kind in KINDS
         for component in components(kind).values()
-        if component.name in names
+        if (kind, component.name) in used
     ]
     caption = (
         "What the models are made of. Parameters are those of one layer at d_model 128 with all options at their defaults."

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gt.data.batches import check_length, evaluation_windows
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
-from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.fingerprint import code_of_training, digest
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
 from gt.spec import RunSpec
@@ -154,7 +154,8 @@ class Cohort:
         """What a checkpoint must be of to be used."""
         runs = " ".join(spec.sha256 for spec in self.specs)
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
-        return f"{runs} {self.tokens.sha256} {fingerprint(*TRAINING_PARTS)} {torch.__version__} {place} {self.compiled}"
+        code = digest(code_of_training(self.specs[0]))  # runs that are stacked have the same components
+        return f"{runs} {self.tokens.sha256} {code} {torch.__version__} {place} {self.compiled}"
 
     @property
     def done(self) -> bool:

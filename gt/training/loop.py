@@ -24,6 +24,7 @@ from gt import artefacts
 from gt.artefacts import File, Manifest, Usage
 from gt.attempts import Entry, new_id, started_at, used
 from gt.data.tokens import Tokens
+from gt.fingerprint import code_of_training
 from gt.metering import MARK, Meter, total, usage
 from gt.models.lm import audit
 from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json
@@ -147,6 +148,7 @@ class Attempt:
             error=None,
             host=platform.node(),
             process=os.getpid(),
+            code=code_of_training(job.spec),
             resumed_at=None,
             usage=self._usage(),
             **self.about,
@@ -271,6 +273,7 @@ class Attempt:
             watch=training.watch,
             data_sha256=cohort.tokens.sha256,
             vocab_size=cohort.tokens.vocab_size,
+            code=code_of_training(job.spec),
             **self.about,
             attempts=ids,
             resumed_from=list(self.before.resumed_from),

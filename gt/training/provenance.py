@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gt.fingerprint import PACKAGE, TRAINING_PARTS, fingerprint
+from gt.fingerprint import PACKAGE
 from gt.models.lm import LanguageModel
 from gt.ops.backend import asked, serving
 from gt.spec import ModelSpec
@@ -23,9 +23,8 @@ PATIENCE = 5.0
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Code, versions, commit and device, by the names that attempts and manifests have for them."""
+    """Versions, commit and device, by the names that attempts and manifests have for them."""
     return {
-        "code": {part: fingerprint(part) for part in TRAINING_PARTS},
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": commit(PACKAGE),
         "modified": modified(PACKAGE),

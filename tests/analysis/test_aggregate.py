@@ -15,6 +15,7 @@ import records
 from scipy import stats
 
 from gt.analysis.aggregate import aggregate
+from gt.analysis.versions import versions
 from gt.errors import ConfigError
 from gt.records import file_sums, write_sealed
 
@@ -241,7 +242,7 @@ def test_other_code_and_other_data_are_flagged(tmp_path: Path) -> None:
     assert found.index[found["data_differs"]].tolist() == [ids[1]]
     warnings = json.loads((out / "coverage.json").read_text())["warnings"]
     assert warnings == [
-        {"column": "code/ops", "runs": 1, "where": ""},
+        {"column": "code", "runs": 1, "where": ""},
         {"column": "data_sha256", "runs": 1, "where": "embedded, char"},
     ]
 
@@ -268,3 +269,13 @@ def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
     plan = {**records.plan(seeds=1), "baseline": "GPT2"}
     with pytest.raises(ConfigError, match=r"'GPT2'.*GPT-2"):
         aggregate(plan, tmp_path, tmp_path)
+
+
+def test_runs_of_different_components_are_of_one_version_where_what_they_share_is_the_same() -> None:
+    first = {"gt.a": "1", "gt.b (mixer r)": "1"}
+    codes = [json.dumps(code) for code in (first, {"gt.a": "1", "gt.c (mixer m)": "1"}, {"gt.a": "2", "gt.c (mixer m)": "1"})]
+    found = versions([*codes, None, json.dumps({"models": "1"})])
+    assert found[codes[0]] == found[codes[1]]
+    assert len(set(found.values())) == 4, "another trainer, what is not known, and what was counted by other parts"
+    changed = json.dumps({**first, "gt.b (mixer r)": "2"})
+    assert len(set(versions([codes[0], changed]).values())) == 2

@@ -126,8 +126,8 @@ def test_what_cannot_be_evaluated_is_refused_by_name(record: Path, text: Path, t
         evaluate(other, text, CPU)
     shutil.copy(record / "model.safetensors", other)
     manifest = read_sealed(other / "manifest.json")
-    write_sealed(other / "manifest.json", {**manifest, "code": {**manifest["code"], "models": "0" * 16}})
-    with pytest.raises(ConfigError, match="another version of gt.models"):
+    write_sealed(other / "manifest.json", {**manifest, "code": {**manifest["code"], "gt.models.lm": "0" * 16}})
+    with pytest.raises(ConfigError, match="another version of the model .gt.models.lm changed"):
         evaluate(other, text, CPU)
     write_sealed(other / "manifest.json", {**manifest, "data_sha256": "0" * 64})
     with pytest.raises(ConfigError, match="trained on other data"):

@@ -14,6 +14,7 @@ from variants import tiny
 from gt.ops.backend import asked, implementation, select
 from gt.spec import ModelSpec
 from gt.training.provenance import backend
+import gt.ops.ssd  # noqa: F401 -- enters its backends
 
 NAME = "selective_scan_cuda"
 

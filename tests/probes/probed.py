@@ -17,7 +17,7 @@ from gt.data import corpora, tokenizers
 from gt.data.batches import whole_windows
 from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
-from gt.fingerprint import TRAINING_PARTS, fingerprint
+from gt.fingerprint import code_of_training
 from gt.models.lm import LanguageModel, audit
 from gt.records import write_json
 from gt.seeds import Streams
@@ -99,7 +99,7 @@ def written(folder: Path, data: Path, model: dict[str, Any], seed: int = 1, **tr
         "status": "completed",
         "data_sha256": tokens.sha256,
         "vocab_size": tokens.vocab_size,
-        "code": {part: fingerprint(part) for part in TRAINING_PARTS},
+        "code": code_of_training(spec),
         "device": "cpu (Test CPU)",
         "tokens_per_second": 1000.0,
         **asdict(audit(network, spec.training.sequence_length)),

@@ -14,10 +14,11 @@ from variants import tiny
 
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.fingerprint import PROBING_PARTS, fingerprint
+from gt.fingerprint import code_of_probes
 from gt.probes.curves import from_curves, utilisation
 from gt.probes.metrics import METRICS, metric
 from gt.probes.probe import probe
+from gt.spec import recorded_spec
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,7 @@ def test_a_record_says_whose_it_is_and_what_code_made_it(run: Path, data: Path) 
     found = json.loads((run / "probes.json").read_text())
     assert found["run_id"] == run.name
     assert found["status"] == "completed"
-    assert found["code"] == fingerprint(*PROBING_PARTS)
+    assert found["code"] == code_of_probes(recorded_spec(run))
     assert found["measures"]["initial/gate/mean"]["value"] == pytest.approx(0.3, abs=1e-6)
     assert found["measures"]["gradient/curve_ratio"]["value"] == 1
 
@@ -72,8 +73,8 @@ def test_a_run_without_weights_is_refused(run: Path, data: Path, capsys: pytest.
 
 def test_a_run_of_other_code_is_refused(run: Path, data: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
-    edit(run / "manifest.json", code={**manifest["code"], "models": "0" * 16})
-    with pytest.raises(ConfigError, match=r"another version of gt\.models"):
+    edit(run / "manifest.json", code={**manifest["code"], "gt.models.lm": "0" * 16})
+    with pytest.raises(ConfigError, match=r"another version of the model \(gt\.models\.lm changed\)"):
         probe(run, data, CPU)
 
 

@@ -86,7 +86,7 @@ def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> 
     assert answers(*studies)[same] == ("no", "2 versions trained 12 and 4 of 16 runs")
     assert answers(studies[0])[same] == ("yes", "12 of 12 runs are of one version")
     assert checklist.warnings(studies) == [
-        "4 runs were made with another version of gt.models and gt.ops than most, in `two`.",
+        "4 runs were trained by another version of the code than most, in `two`.",
         "4 runs were made from a working tree with uncommitted changes, in `two`.",
     ]
 
@@ -94,7 +94,7 @@ def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"code": {"ops": "f" * 16}}, "1 run was made with another version of gt.ops than most."),
+        ({"code": {"ops": "f" * 16}}, "1 run was trained by another version of the code than most."),
         ({"versions": {"torch": "1.0"}}, "1 run was made with another version of torch than most."),
         ({"device": "abacus"}, "1 run was made on another device than most."),
         ({"data_sha256": "0" * 64}, "1 run was trained on other data than most of embedded, char."),

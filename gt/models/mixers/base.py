@@ -14,11 +14,13 @@ class Mixer(nn.Module):
 
     A subclass gives `name`, a docstring with `Formula:` and `Source:`, keyword-only options with plain annotations and
     defaults, and the methods below. `undecayed` lists prefixes of parameter names that get no weight decay although they
-    are matrices; `sequential`: it goes position by position, which a compiler would unroll.
+    are matrices; `sequential`: it goes position by position, which a compiler would unroll; `memory`: which part of a state
+    that is a tuple is the recurrence's, where the others keep inputs of a convolution or token shift.
     """
 
     name: ClassVar[str]
     sequential: ClassVar[bool] = False
+    memory: ClassVar[int] = -1
     undecayed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, d_model: int, layer: int, n_layer: int) -> None:

@@ -44,6 +44,7 @@ class RecordRWKV6(Mixer):
     """
 
     name: ClassVar[str] = "rwkv6_record"
+    memory: ClassVar[int] = 0
 
     def __init__(
         self,
