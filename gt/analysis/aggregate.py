@@ -163,6 +163,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         "energy_joules": manifest.get("energy_joules"),
         **_efficiency(manifest, splits.get("val", {}).get("perplexity"), dollars_per_hour),
         "resumed": len(manifest.get("resumed_from", [])),
+        "first_started": manifest.get("started"),
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "git_dirty", "data_sha256", "vocab_size")},
         **{f"code/{part}": value for part, value in manifest.get("code", {}).items()},
