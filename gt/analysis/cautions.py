@@ -84,6 +84,7 @@ class Cautions:
     """versions: the cells of each version of the whole package that trained them, if one predicate sets several against each
     other, and it is not known whether they differ in what the runs used. unheld: the cells of which it is not known whether a
     commit holds the code that trained them. shared: the cells whose speeds are read, if other runs were on their devices.
+    edited: when the claim was registered and, edited, again, if that was before its own runs; others may have been known.
     """
 
     lost: list[Lost]
@@ -94,16 +95,18 @@ class Cautions:
     versions: list[list[str]]
     unheld: list[str]
     shared: list[str]
+    edited: list[str]
 
 
 def cautions(
     compared: Sequence[Sequence[Place]],
     pairs: Sequence[tuple[Place, Place, float]],
     tuned: Sequence[tuple[Cell, Sequence[Cell]]],
+    edited: list[str],
     values: Values,
 ) -> Cautions:
     """compared: what each predicate of a claim reads. pairs: what it compares without a least difference, each with the share
-    that would not matter. tuned: its cells whose settings others chose, with these.
+    that would not matter. tuned: its cells whose settings others chose, with these. edited: see `Cautions`.
 
     What is counted depends neither on training nor on its code; what is measured before training does not depend on training.
     """
@@ -124,6 +127,7 @@ def cautions(
             for cell in _cells([place for places in read for place in places if _is_speed(place)])
             if _shared(cell, values)
         ],
+        edited,
     )
 
 

@@ -8,7 +8,8 @@ and seeds:
   fewer seeds than a claim asks for are another thing: their claim is not yet run (`Judge.missing`);
 - runs that it compares were trained by code that differs in a module that both used;
 - a run was trained from a tree with files that its commit does not hold;
-- a run diverged, and neither the claim nor the study nor the default says how that counts (`predicates.Uncounted`).
+- a run diverged, and cannot count as the worst, which is how it counts unless the claim or the study says otherwise
+  (`predicates.Uncounted`).
 
 What is not known is no deviation, and a caution: which modules of the whole package a record of the first schema used, and
 whether a commit holds the code of a run that was trained outside of any repository.

@@ -122,8 +122,7 @@ class Judge:
             raise Undecidable(f"the arm has no cell for {title(cell)}")
         found = self.values.of(place)
         lost = [] if is_count(place.metric) else self.values.diverged(place.cell)
-        if self.diverged == "excluded":
-            self._survivors(place)
+        self._survivors(place)
         if not found and (not lost or self.values.completed(place.cell.id)):
             raise NotMeasured(f"{place.cell.id} has no {phrase(place.metric)}")
         if len(found) == 1 and is_count(place.metric):  # the same in every seed
@@ -150,7 +149,9 @@ class Judge:
         return Uncounted(f"{said}, which cannot count as the worst: {why}")
 
     def _survivors(self, place: Place) -> None:
-        """Undecidable where seeds diverged and too few are left: those that did not would speak for all."""
+        """Undecidable where seeds that diverged are excluded and too few are left: those that did not would speak for all."""
+        if self.diverged != "excluded":
+            return
         statuses = self.values.statuses(place.cell)
         diverged = [str(seed) for seed, status in statuses.items() if status == "diverged"]
         least = 1 if is_count(place.metric) else self.claim.seeds
@@ -269,7 +270,7 @@ class Judge:
         for seed in [seed for seed in seeds if seed not in values]:
             if left[seed] == -right[seed]:
                 raise self._uncounted([self.place(a, first), self.place(b, second)], "what is worse differs between the two")
-            values[seed] = 0.0 if left[seed] == right[seed] else left[seed] if math.isinf(left[seed]) else -right[seed]
+            values[seed] = 0.0 if left[seed] == right[seed] else left[seed] - right[seed]
         return joined, dict(sorted(values.items())), log
 
     def compare(self, predicate: Compare | Exists, a: Cell, b: Cell) -> Test:

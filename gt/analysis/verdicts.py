@@ -95,11 +95,13 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
         first = claim.predicate[0]
         has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
         compared, tuned, missing = judge.compared(), judge.tuned(), judge.missing()
-        warned, own = cautions(compared, judge.pairs(), tuned, values), entered.get(name, [])
+        own = entered.get(name, [])
         chosen = [cell for _, choices in tuned for cell in choices]
         started = [time for cell in dict.fromkeys((*cells, *(cell.id for cell in chosen))) for time in values.started(cell)]
         late = registration.late(claim, own, started) if own else None
         left = [] if missing else deviations(late, compared, chosen, values)
+        edited = [entry.time for entry in own] if len(own) > 1 and late is None else []
+        warned = cautions(compared, judge.pairs(), tuned, edited, values)
         about = (name, arm, study, claim.group, claim.alpha, has_margin, cells, values.budgets(cells), warned)
         exploratory = None if own else "not registered"
         result = Judgement(*about, [], missing, exploratory, exploratory is None and late is None, left)
@@ -148,7 +150,7 @@ class Row:
 
     explained_by: where the claim fails, the arms that support it: what the record had and its cells have not. confounded: arms
     that support it as well, and explain nothing, for their runs were trained with another budget. registered: when it was
-    entered as it stands (ISO 8601), None if it was not.
+    entered as it stands (ISO 8601), None if it was not. edited: whether it was entered in another form before.
     """
 
     id: str
@@ -159,6 +161,7 @@ class Row:
     explained_by: list[str]
     confounded: list[str]
     registered: str | None
+    edited: bool
 
     @property
     def tested(self) -> bool:
@@ -168,7 +171,7 @@ class Row:
 
 def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
     """Every claim, in the order of the files, with what the studies in these folders say of it."""
-    claims, arms, entries = load_claims(claims_folder), load_arms(claims_folder), registration.read(claims_folder)
+    claims, arms, entries = load_claims(claims_folder), load_arms(claims_folder), registration.history(claims_folder)
     found: dict[tuple[str, str], Json] = {}
     for folder in folders:
         if (folder / "claims.json").exists():
@@ -181,15 +184,17 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         fails = verdict in ("refuted", "equivalent")
         holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if own and fails else []
         alike = [arm for arm in holds if own and under[arm]["budgets"] == own["budgets"]]
-        entered = entries[name].time if name in entries and entries[name].sha256 == claim.sha256 else None
-        rows.append(Row(name, claim, verdict, own, under, alike, [arm for arm in holds if arm not in alike], entered))
+        known = entries.get(name, [])
+        entered = known[-1].time if known and known[-1].sha256 == claim.sha256 else None
+        confounded = [arm for arm in holds if arm not in alike]
+        rows.append(Row(name, claim, verdict, own, under, alike, confounded, entered, len(known) > 1))
     return rows
 
 
 def _of_today(judged: Json) -> Json:
     """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it."""
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None}
-    return {**plan, **judged, "cautions": {"unheld": [], **judged["cautions"]}}
+    return {**plan, **judged, "cautions": {"unheld": [], "edited": [], **judged["cautions"]}}
 
 
 def _test(result: Judgement, judge: Judge) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -33,7 +34,7 @@ class Census:
     manifest. repeated: the runs of which there are several.
     contrasts: all that are planned; decided, of which on_two rest on two pairs of seeds; unpaired: those without any pair.
     claims: all; tested: those with a verdict from runs; deviated: those of them that were not judged as planned. late: those
-    that were entered, as they stand, after the first of all.
+    that were edited and entered again after the first of all runs was begun, be it one that they do not read.
     """
 
     studies: int
@@ -90,7 +91,8 @@ def census(studies: Sequence[Results], claims: Sequence[Claim] = ()) -> Census:
     contrasts = pd.concat([own.contrasts[own.contrasts["verdict"] != NO_BASELINE] for own in studies])
     decided = contrasts["decided"].fillna(value=False).astype(bool)
     tested = [row for row in claims if row.judgement and row.tested]
-    entered = [row.registered for row in claims if row.registered]
+    begun = min(map(datetime.fromisoformat, records["first_started"].dropna()), default=None)
+    again = [datetime.fromisoformat(row.registered) for row in claims if row.registered and row.edited]
     return Census(
         studies=len(studies),
         judging=len({row.claim.study for row in tested}),
@@ -104,7 +106,7 @@ def census(studies: Sequence[Results], claims: Sequence[Claim] = ()) -> Census:
         claims=len(claims),
         tested=len(tested),
         deviated=sum(row.verdict == "deviated" for row in tested),
-        late=sum(time > min(entered) for time in entered),
+        late=sum(begun is not None and time > begun for time in again),
     )
 
 

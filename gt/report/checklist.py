@@ -242,11 +242,8 @@ def _committed(runs: pd.DataFrame) -> pd.Series:
 
 
 def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Claim]) -> tuple[str, str]:
-    """Of how many verdicts the claim was entered, as it stands, before the first record here of a run that it reads.
-
-    What an entry replaced is not kept, nor what became of runs that are in no record here: so late entries are counted.
-    """
-    began = known.records.groupby("run_id")["started"].min()
+    """Of how many verdicts the claim was entered, as it stands, before the first of the runs that it reads was begun."""
+    began = known.records.groupby("run_id")["first_started"].min()
     runs = {(own.study, cell.id): list(cell.runs.values()) for own in studies for cell in own.plan.cells}
     first = 0
     for row in judged:
@@ -255,8 +252,8 @@ def _registered(known: Census, studies: Sequence[Results], judged: Sequence[Clai
             starts = [datetime.fromisoformat(began[run]) for run in read if run in began.index]
             first += not starts or datetime.fromisoformat(str(row.registered)) <= min(starts)
     later = (
-        f"; {text.plural(known.late, 'claim')} {'was' if known.late == 1 else 'were'} entered, or entered again after an edit, "
-        "later than the first: runs without a record here may have been known by then"
+        f"; {text.plural(known.late, 'claim')} {'was' if known.late == 1 else 'were'} edited and entered again after the first "
+        "run of all was begun, be it one that others read"
         if known.late
         else ""
     )

@@ -65,7 +65,7 @@ def verdicts(tested: Sequence[Row]) -> Figure:
     """A bar a study, the longest on top; a colour a verdict, with its count."""
     counts: Counter[tuple[str, str]] = Counter((str(row.claim.study), row.verdict) for row in tested)
     studies = [study for study, _ in Counter(str(row.claim.study) for row in tested).most_common()]
-    figure = Figure(figsize=(5.4, 0.34 * len(studies) + 0.9), layout="constrained")
+    figure = Figure(figsize=(5.4, 0.34 * len(studies) + 1.1), layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.subplots()
     done = [0] * len(studies)
@@ -77,7 +77,7 @@ def verdicts(tested: Sequence[Row]) -> Figure:
     ax.invert_yaxis()
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("claims")
-    figure.legend(loc="outside upper center", ncols=len(COLOUR), frameon=False, fontsize=8.5, columnspacing=1, handlelength=1)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, columnspacing=1, handlelength=1)
     return figure
 
 

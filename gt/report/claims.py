@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from gt.analysis.aggregate import label
@@ -130,6 +131,9 @@ def cautions(judgement: Json) -> list[str]:
         said.append(f"Whether a commit holds the code that trained {text.listed(found['unheld'])} is not known.")
     if found["shared"]:
         said.append(f"Other runs were on the devices that the speeds of {text.listed(found['shared'])} are of.")
+    if found["edited"]:
+        times = text.listed([f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}" for time in found["edited"]])
+        said.append(f"It was edited: it was registered on {times}, before its own runs; others may have been known by then.")
     return said
 
 

@@ -97,8 +97,10 @@ def weakened(judged: Sequence[Claim]) -> str:
         "unheld": "a cell whose code may be in no commit",
         "shared": "speeds on devices that other runs shared",
     }
-    counts = [(sum(bool(own["cautions"][key]) for own in tested), what) for key, what in reasons.items()]
-    said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for n, what in counts if n]
+    counts = {key: sum(bool(own["cautions"][key]) for own in tested) for key in (*reasons, "edited")}
+    said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for key, what in reasons.items() if (n := counts[key])]
+    if n := counts["edited"]:
+        said.append(f"{n} {'was' if n == 1 else 'were'} edited after {'it was' if n == 1 else 'they were'} registered")
     return f"Of {text.plural(len(tested), 'tested claim')}, {text.listed(said)}; each says which." if said else ""
 
 

@@ -397,7 +397,7 @@ def test_verdicts_of_before_claims_were_held_to_their_plans_can_be_read(tmp_path
     (own,) = json.loads((study / "claims.json").read_text())
     for key in ("planned", "deviations", "otherwise"):
         del own[key]
-    del own["cautions"]["unheld"]
+    del own["cautions"]["unheld"], own["cautions"]["edited"]
     (study / "claims.json").write_text(json.dumps([own]))
     (row,) = overview(claims, [study])
     assert row.verdict == "supported"

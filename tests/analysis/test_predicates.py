@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_verdicts import CELLS as LOSSES
 from test_verdicts import write_study
 
 from gt.analysis.claims import load_claims
@@ -51,16 +52,25 @@ def predicates(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("study") / "s")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One whose runs all completed, and one of which a cell lost a run, another one other, and a third all."""
+    nan = float("nan")
+    lost = {**LOSSES, "HY": [nan, *LOSSES["HY"][1:]], "WS": [*LOSSES["WS"][:4], nan], "vague": [nan] * 5}
+    folder = tmp_path_factory.mktemp("study")
+    return [write_study(folder / "whole" / "s"), write_study(folder / "lost" / "s", lost)]
 
 
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(predicate=predicates())
-def test_what_a_file_may_say_can_be_judged(study: Path, predicate: dict[str, Any]) -> None:
+@given(
+    predicate=predicates(), of=st.sampled_from([0, 1]), diverged=st.sampled_from([None, "worst_rank", "excluded", "failure"])
+)
+def test_what_a_file_may_say_can_be_judged(
+    studies: list[Path], predicate: dict[str, Any], of: int, diverged: str | None
+) -> None:
+    study = studies[of]
     folder = study.parent / "claims"
     folder.mkdir(exist_ok=True)
-    claim = {"title": "t", "sentence": "s", "source": "x", "study": "s", "predicate": [predicate]}
+    claim = {"title": "t", "sentence": "s", "source": "x", "study": "s", "predicate": [predicate], "diverged": diverged}
     text = json.dumps({"C": claim}).replace("Infinity", ".inf").replace("NaN", ".nan")
     (folder / "claims.yaml").write_text(text)
     try:

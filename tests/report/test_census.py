@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import records
 from shared import COMMON, make, write_claims, written
 
+from gt.analysis.claims import load_claims
 from gt.analysis.verdicts import judge, overview
 from gt.report import checklist
 from gt.report.census import census, trained_twice
-from gt.report.limitations import limitations
+from gt.report.claims import cautions
+from gt.report.limitations import limitations, weakened
 from gt.report.numbers import Results, load
 from gt.report.paper import contrasts
 
@@ -123,6 +126,16 @@ def test_contrasts_are_all_that_are_planned(tmp_path: Path) -> None:
     assert "1 of 1 decided contrast rests on two pairs" in " ".join(limitations([study], []))
 
 
+def enter(folder: Path, *registrations: tuple[str, str, str]) -> None:
+    """A chain of registrations: claim, sum and time."""
+    previous, lines = "0" * 64, []
+    for number, (claim, sha256, time) in enumerate(registrations, 1):
+        own = {"number": number, "claim": claim, "sha256": sha256, "time": time, "commit": None, "previous": previous}
+        previous = hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        lines.append(json.dumps({**own, "hash": previous}) + "\n")
+    (folder / "registered.jsonl").write_text("".join(lines))
+
+
 def test_a_claim_is_no_older_than_the_first_record_of_its_runs_in_any_study(tmp_path: Path) -> None:
     """The study that judges trained its runs after the claims were entered; another has older records of the same runs."""
     first = written(tmp_path, "old", variants=TWO)
@@ -134,12 +147,13 @@ def test_a_claim_is_no_older_than_the_first_record_of_its_runs_in_any_study(tmp_
         name: [{"test": "threshold", "metric": "val/loss", "a": "GF", "below": bound}] for name, bound in (("A", 9), ("B", 8))
     }
     (claims / "claims.yaml").write_text(json.dumps({name: {**below, "predicate": own} for name, own in predicates.items()}))
-    from gt.analysis.claims import load_claims
-
-    times = {"A": "2026-09-25T10:00:00+00:00", "B": "2026-09-25T12:00:00+00:00"}
-    known = load_claims(claims)
-    entries = {name: {"sha256": known[name].sha256, "commit": None, "time": time} for name, time in times.items()}
-    records.write(claims / "registered.json", entries)
+    known = {name: claim.sha256 for name, claim in load_claims(claims).items()}
+    enter(
+        claims,
+        ("B", "f" * 64, "2026-09-20T10:00:00+00:00"),
+        ("A", known["A"], "2026-09-25T10:00:00+00:00"),
+        ("B", known["B"], "2026-09-25T12:00:00+00:00"),
+    )
     folders = [make(tmp_path / "a", first, tmp_path / "runs"), make(tmp_path / "b", second, tmp_path / "other")]
     judge(folders[1], claims)
     studies, rows = [load(folder) for folder in folders], overview(claims, folders)
@@ -148,8 +162,13 @@ def test_a_claim_is_no_older_than_the_first_record_of_its_runs_in_any_study(tmp_
     def said(*own: Results) -> tuple[str, str]:
         return next((row["answer"], row["evidence"]) for row in checklist.table(own, rows).rows if row["question"] == question)
 
-    later = "; 1 claim was entered, or entered again after an edit, later than the first: "
-    assert said(studies[1])[0] == "yes"
-    assert said(studies[1])[1].startswith(f"2 of 2 verdicts, by the records here{later}")
-    assert said(*studies)[0] == "no"
-    assert said(*studies)[1].startswith("0 of 2 verdicts, by the records here")
+    later = "; 1 claim was edited and entered again after the first run of all was begun, be it one that others read"
+    assert said(studies[1]) == ("yes", "2 of 2 verdicts, by the records here")
+    assert said(*studies) == ("no", f"0 of 2 verdicts, by the records here{later}")
+    assert [row.judgement["cautions"]["edited"] for row in rows if row.judgement] == [
+        [],
+        ["2026-09-20T10:00:00+00:00", "2026-09-25T12:00:00+00:00"],
+    ]
+    assert "2 tested claims, 1 was edited after it was registered; each says which." in weakened(rows)
+    edited = "It was edited: it was registered on 2026-09-20 10:00 and 2026-09-25 12:00, before its own runs; others may have"
+    assert any(words.startswith(edited) for words in cautions(rows[1].judgement or {}))

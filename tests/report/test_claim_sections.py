@@ -195,7 +195,7 @@ def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best
 
 def test_cells_at_the_same_end_share_a_sentence() -> None:
     edges = [{"cell": name, "setting": "learning_rate", "end": "highest", "tried": 3} for name in ("A", "B")]
-    others: Any = {key: [] for key in ("lost", "close", "undertrained", "dead", "versions", "unheld", "shared")}
+    others: Any = {key: [] for key in ("lost", "close", "undertrained", "dead", "versions", "unheld", "shared", "edited")}
     found = {**others, "edges": edges}
     words = "A and B have the highest learning_rate of the 3 that were tried: a better one may lie beyond."
     assert cautions({"tests": [{}], "verdict": "supported", "otherwise": None, "cautions": found}) == [words]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import make, overhang, plan_of_rates
 
-from gt.analysis.verdicts import overview
+from gt.analysis.verdicts import TESTED, overview
 from gt.report import claim_figures, drawing, figures
 from gt.report.drawing import Drawing, limits, looks, views
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
@@ -60,6 +60,13 @@ def test_a_long_predicate_is_not_cut_off(study: Path) -> None:
         "GF (gate_init=0.5) at 200 between 0.4 and 0.6 (of 4 comparisons that must all hold, the one that decides)"
     )
     assert overhang(claim_figures._forest(row.claim.predicate, [("record-prototype", row.judgement)])) < 1 / 72
+
+
+def test_the_verdicts_of_all_kinds_have_room_for_their_names(study: Path) -> None:
+    (row, *_) = overview(study.parent / "claims", [study])
+    rows = [replace(row, verdict=verdict) for verdict in TESTED for _ in range(100)]
+    assert set(claim_figures.COLOUR) == set(TESTED)
+    assert overhang(claim_figures._verdicts(rows)) < 1 / 72
 
 
 def test_a_study_without_gates_has_no_figure_of_gates_and_loses_an_old_one(tmp_path: Path) -> None:
