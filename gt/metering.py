@@ -85,16 +85,16 @@ def divide(before: Event, after: Event, found: Shares) -> None:
         share = found[name]
         share.seconds += seconds * n / runs
         share.joules += (joules or 0.0) * n / runs
+        if joules is None:
+            share.lose(NO_COUNTER, JOULES)
+        elif joules < 0:
+            share.lose("the energy counter was set back", JOULES)
         if before.strangers or after.strangers:
             share.lose("shared with other processes")
         elif before.strangers is None or after.strangers is None:
             share.lose("other processes on the device cannot be seen")
         if lost:
             share.lose(f"another process ended, at a time not known to {UNSEEN:.0f} s")
-        if joules is None:
-            share.lose(NO_COUNTER, JOULES)
-        elif joules < 0:
-            share.lose("the energy counter was set back", JOULES)
 
 
 def usage(share: Share, runs: int, peak: int | str) -> Usage:

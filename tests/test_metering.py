@@ -111,7 +111,7 @@ def test_a_time_in_which_it_is_not_known_when_another_ended_is_nobodys() -> None
         ([{}, {"joules": -1.0}], {"energy_joules": "the energy counter was set back"}),
         (
             [{}, {"strangers": None, "joules": None}],
-            dict.fromkeys(("device_seconds", "energy_joules"), "other processes on the device cannot be seen"),
+            {"device_seconds": "other processes on the device cannot be seen", "energy_joules": "no energy counter"},
         ),
     ],
 )

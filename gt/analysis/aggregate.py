@@ -195,7 +195,6 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         "unknown": "; ".join(dict.fromkeys(usage.get("unknown", {}).values())) or None,
         **_efficiency(manifest, splits.get("val", {}).get("perplexity"), dollars_per_hour),
         "resumed": len(manifest.get("resumed_from", [])),
-        "first_started": manifest.get("started"),
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
         "modified": manifest.get("modified"),

@@ -25,7 +25,7 @@ VARIES = re.compile(
 MANIFEST = ("run_id", "status", "steps_completed", "data_sha256", "vocab_size", "code", "tokens", "n_params")
 TABLES = ("runs", "cells", "contrasts", "curves", "evaluations", "probes", "verdicts")
 # What is there for a while only, or is not the same every time: a call's locks, and copies that were moved aside.
-PASSING = re.compile(r"results/(checkpoints|staged|packs)/|lock$|\.snakemake_timestamp$")
+PASSING = re.compile(r"results/(attempts|checkpoints|devices|packs|staged)/|lock$|\.snakemake_timestamp$")
 
 
 def differences(twin: Study, other: Study) -> list[str]:

@@ -62,7 +62,7 @@ def log_of(folder: Path) -> list[Event]:
 
 
 def in_use(events: list[Event]) -> Share:
-    """Seconds and joules of the device from the first line with something on it to the last, where something was all the time."""
+    """Seconds and joules of the device from the first line with something on it to the last, if something always was."""
     first = next(event for event in events if any(event.on.values()))
     last = next(event for event in reversed(events) if not any(event.on.values()))
     joules = 0.0 if first.joules is None or last.joules is None else last.joules - first.joules
