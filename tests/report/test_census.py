@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,7 @@ def again(plan: Json, runs: Path, name: str, variants: tuple[str, ...] = ("GPT-2
 def shift(runs: Path, ids: list[str], by: float) -> None:
     """Add to the held-out bits per byte of runs."""
     for run in ids:
-        file = runs / run / "evaluation.json"
-        splits = json.loads(file.read_text())["splits"]
-        splits["val"]["bits_per_byte"] += by
-        records.edit(file, splits=splits)
+        records.shift(runs / run, by)
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_what_was_trained_twice_was_paid_twice_and_what_is_shared_once(twice: li
 def test_a_run_is_as_far_as_the_study_where_it_came_furthest(tmp_path: Path) -> None:
     """The second study has lost the records of the runs that it shares, and one of the first was not evaluated."""
     first = written(tmp_path, variants=TWO)
-    (tmp_path / "runs" / list(first["runs"])[-1] / "evaluation.json").unlink()
+    shutil.rmtree(tmp_path / "runs" / list(first["runs"])[-1] / "evaluations")
     second = {**first, "study": "two"}
     studies = [load(make(tmp_path / "a", first, tmp_path / "runs")), load(make(tmp_path / "b", second, tmp_path / "nowhere"))]
     found = census(studies)
