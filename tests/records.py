@@ -61,7 +61,7 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
 
 
 def assembled(study: str, cells: Iterable[tuple[Json, Json, Iterable[int]]]) -> Json:
-    """A plan of cells, each with what its specifications have other than those here, and its seeds. The first is the baseline."""
+    """A plan of cells, each with what its specifications have other than those here, and its seeds; the first is of the baseline."""
     corpus = {"name": "embedded", "max_bytes": None, "sha256": None}
     training = {"steps": STEPS, "batch_size": 16, "sequence_length": 64, "learning_rate": 0.003}
     parts = {"corpus": corpus, "tokenizer": {"name": "char", "vocab_size": None}, "model": ALONE, "training": training}
@@ -106,6 +106,14 @@ def identified(study: Json) -> Json:
 
 def _run_id(label: str, spec: Json) -> str:
     return f"{label}-{RunSpec.model_validate(spec).sha256[:10]}"
+
+
+def of_runs(specs: list[RunSpec]) -> Plan:
+    """A plan of these runs, each in a cell of its own."""
+    runs = {str(i): spec for i, spec in enumerate(specs)}
+    places = {i: {"corpus": spec.corpus.id, "tokenizer": spec.tokenizer.id} for i, spec in runs.items()}
+    cells = [{"id": i, "variant": "A", "factors": {}, **places[i], "runs": {own.seed: own.run_id}} for i, own in runs.items()]
+    return planned({**plan(1), "baseline": "A", "cells": cells, "runs": {own.run_id: own.model_dump() for own in specs}})
 
 
 def planned(study: Json) -> Plan:

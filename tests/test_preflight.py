@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
+import records
 
+from gt.artefacts import Plan
 from gt.errors import ConfigError
 from gt.preflight import check
 
+CELL = {"id": "A.embedded.char", "variant": "A", "corpus": "embedded", "tokenizer": "char", "factors": {}}
 URI = "sqlite:///results/mlflow.db"
 
 
-def plan(**model: int) -> dict[str, Any]:
-    runs = {"a-run": {"model": {"n_layer": 2, "d_model": 64, **model}}}
-    return {"study": "s", "runs": runs, "corpora": {}, "tokenizers": {}}
+def plan(**model: int) -> Plan:
+    return records.planned(records.assembled("s", [(CELL, {"model": {**records.ALONE, **model}}, [0])]))
 
 
 @pytest.fixture(autouse=True)

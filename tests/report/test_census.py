@@ -75,7 +75,7 @@ def test_two_means_of_one_cell_are_said_to_be_of_two_trainings(twice: list[Resul
 
 def test_what_was_trained_twice_was_paid_twice_and_what_is_shared_once(twice: list[Results]) -> None:
     seconds = sum(float(own.runs["device_seconds"].sum()) for own in twice)
-    assert f"is ${2 * seconds / 3600:,.2f}." in checklist.compute(twice)
+    assert f": ${2 * seconds / 3600:,.2f} at $2 an hour." in checklist.compute(twice)
     assert checklist.compute([twice[0], twice[0]]) == checklist.compute(twice[:1])
 
 
