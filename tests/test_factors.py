@@ -16,7 +16,7 @@ from gt.artefacts import Plan
 from gt.catalogue import components
 from gt.errors import ConfigError
 from gt.explain import branches
-from gt.spec import RunSpec
+from gt.spec import RunSpec, Watch
 from gt.study import Study, shortest
 
 SIZES = {"d_model": 32, "n_layer": 2, "max_positions": 64}
@@ -55,6 +55,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 # These say what a run is, in another place of the study.
 ELSEWHERE = {"seed": "seeds", "corpus.sha256": "sha256 is for a file: corpus"}
+ELSEWHERE |= {f"training.{name}": "it only looks at a run" for name in Watch.model_fields}
 
 
 def component(kind: str, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import records
 from checkouts import ROOT, TINY, Checkout
 
 from gt.cli import main
@@ -134,17 +135,18 @@ def test_a_study_whose_name_looks_like_a_number_can_be_asked_for_beside_others(t
 
 def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout, tmp_path: Path) -> None:
     plan = read_json(finished.folder / "results/studies/tiny/plan.json")
-    run, spec = next(iter(plan["runs"].items()))
-    spec["training"]["sequence_length"] = 4000
+    next(iter(plan["runs"].values()))["training"]["sequence_length"] = 4000
+    plan = records.identified(plan)
+    run = next(iter(plan["runs"]))
     write_json(tmp_path / "plan.json", plan)
     tokens = next(finished.folder.glob("results/data/*/char"))
     paths = {"plan": "plan.json", "out": run, "checkpoints": "checkpoints"}
     options = [text for name, path in paths.items() for text in (f"--{name}", str(tmp_path / path))]
-    write_json(tmp_path / run / "evaluation.json", {"of": "an earlier training"})
+    write_json(tmp_path / run / "evaluations/held_out.json", {"of": "an earlier training"})
     assert main(["train", "--run", run, "--data", str(tokens), *options]) == 2
     failure = read_json(tmp_path / run / "failure.json")
     assert "sequence_length: 4,000 does not fit the val split" in failure["error"]
-    assert not (tmp_path / run / "evaluation.json").exists()
+    assert not (tmp_path / run / "evaluations/held_out.json").exists()
 
 
 @pytest.mark.parametrize(
