@@ -18,7 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from gt.errors import ConfigError
 from gt.explain import NAME_PATTERN, validated
@@ -275,11 +285,12 @@ class Evaluation(Artefact):
     device: str | None
     value: dict[str, Any] | None
 
-    @model_validator(mode="after")
-    def _held_out(self) -> Evaluation:
-        if self.name == HELD_OUT and self.value is not None:
-            HeldOut.model_validate(self.value)
-        return self
+    @field_validator("value", mode="after")
+    @classmethod
+    def _held_out(cls, value: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if info.data.get("name") == HELD_OUT and value is not None:
+            HeldOut.model_validate(value)
+        return value
 
 
 class HeldOut(Part):
@@ -337,8 +348,8 @@ def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
 
 
 def read_plan(path: Path) -> Plan:
-    """ConfigError where it is missing or none."""
-    return parsed(Plan, read_json(path), path)
+    """ConfigError where it is missing, damaged or none."""
+    return parsed(Plan, read_sealed(path), path)
 
 
 def read_manifest(run: Path) -> Manifest:

@@ -32,7 +32,7 @@ from gt.analysis.records import Record, read_record
 from gt.analysis.statistics import mean_interval
 from gt.artefacts import Cell, Plan, Split, evaluation_file
 from gt.records import CURVES as CURVES_FILE
-from gt.records import FAILURE, MANIFEST, PROBES, SPEC
+from gt.records import EVALUATIONS, FAILURE, MANIFEST, PROBES, SPEC
 from gt.spec import RunSpec
 from gt.tracking_store import (
     ATTEMPTS,
@@ -198,7 +198,7 @@ class Importer:
         for part in _parts(metrics, METRICS_PER_CALL):
             self.client.log_batch(run_id, metrics=part)
         for file in entry.files:
-            self.client.log_artifact(run_id, str(file))
+            self.client.log_artifact(run_id, str(file), EVALUATIONS if file.parent.name == EVALUATIONS else None)
         self.client.set_terminated(run_id, entry.status, entry.end)
         self.client.set_tag(run_id, "gt.content", entry.content)
         self.settled.add(run_id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gt.artefacts import Evaluation, Failure, Manifest, Measure, Plan, Probes, Usage, evaluation_file
+from gt.artefacts import write as write_artefact
+from gt.records import CURVES, FAILURE, MANIFEST, PROBES, SPEC, WEIGHTS, file_sha256, file_sums, write_json, write_sealed
 from gt.spec import RunSpec
 
 Json = dict[str, Any]
@@ -22,61 +27,97 @@ EFFECT = {"GPT-2": 0.0, "RWKV-6": -0.08, "GF": -0.12, "GF-MH": -0.1204, "HY": 0.
 FUSIONS = {"GF": 0.5, "GF-MH": 0.3, "WS": 0.5}
 LEVEL = {"char": 2.3, "bpe1024": 2.1}
 BYTES_PER_TOKEN = {"char": 1.0, "bpe1024": 2.7}
+ALONE = {"d_model": 64, "n_layer": 2, "layers": "r", "mixers": {"r": {"name": "rwkv6"}}}
 STEPS, EVERY, TOKENS_PER_STEP = 250, 10, 1024
 START = 1_790_000_000.0
+MEASURED = datetime(2026, 9, 21, 14, 14, tzinfo=UTC)
 
 
 def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[str, ...] = ("char", "bpe1024")) -> Json:
-    """A plan in the form of `gt plan`. Model sizes are not in it; manifests have them."""
+    """A plan as `gt plan` writes it, to be changed and then read by `planned`. Model sizes are in the manifests alone."""
     specs = {"char": {"name": "char", "vocab_size": None}, "bpe1024": {"name": "bpe", "vocab_size": 1024}}
-    corpus = {"name": "embedded", "max_bytes": None, "sha256": None}
-    cells, runs = [], {}
+    cells = []
     for tokenizer in tokenizers:
         for variant in variants:
-            ids = {str(seed): f"{variant}.{tokenizer}.s{seed}-0123456789" for seed in range(seeds)}
+            fused = variant in FUSIONS
+            mixers = {"r": {"name": "rwkv6"}, **({"m": {"name": "mamba2"}} if fused else {})}
+            model = {
+                "d_model": 64,
+                "n_layer": 2,
+                "layers": "r+m" if fused else "r",
+                "mixers": mixers,
+                "fusion": {"name": "gated"} if fused else None,
+                "feed_forward": {"name": "mlp"},
+            }
             cell = {"id": f"{variant}.embedded.{tokenizer}", "variant": variant, "corpus": "embedded", "tokenizer": tokenizer}
-            cells.append({**cell, "factors": {}, "runs": ids})
-            for seed, run_id in ids.items():
-                fused = variant in FUSIONS
-                mixers = {"r": {"name": "rwkv6"}, **({"m": {"name": "mamba2"}} if fused else {})}
-                model = {
-                    "d_model": 64,
-                    "n_layer": 2,
-                    "layers": "r+m" if fused else "r",
-                    "mixers": mixers,
-                    "fusion": {"name": "gated"} if fused else None,
-                    "feed_forward": {"name": "mlp"},
-                }
-                training = {"steps": STEPS, "batch_size": 16, "sequence_length": 64, "learning_rate": 0.003}
-                spec = {
-                    "corpus": corpus,
-                    "tokenizer": specs[tokenizer],
-                    "model": model,
-                    "training": training,
-                    "seed": int(seed),
-                }
-                runs[run_id] = spec
-    return {
-        "study": "synthetic",
+            cells.append(({**cell, "factors": {}}, {"model": model, "tokenizer": specs[tokenizer]}, range(seeds)))
+    return assembled("synthetic", cells) | {
         "title": "Synthetic records & known answers",
         "description": "Numbers from a known model, so that what the analysis must find is known.",
-        "baseline": "GPT-2",
         "evaluations": ["long_context", "generation", "quantisation"],
         "dollars_per_hour": 2.0,
+    }
+
+
+def assembled(study: str, cells: Iterable[tuple[Json, Json, Iterable[int]]]) -> Json:
+    """A plan of cells: each with what its specifications have other than those here, and its seeds. The first is the baseline."""
+    corpus = {"name": "embedded", "max_bytes": None, "sha256": None}
+    training = {"steps": STEPS, "batch_size": 16, "sequence_length": 64, "learning_rate": 0.003}
+    parts = {"corpus": corpus, "tokenizer": {"name": "char", "vocab_size": None}, "model": ALONE, "training": training}
+    own_cells: list[Json] = []
+    runs: Json = {}
+    for cell, changes, seeds in cells:
+        ids = {}
+        for seed in seeds:
+            spec = {**parts, **changes, "seed": seed}
+            ids[str(seed)] = run = _run_id(f"{cell['variant']}.{cell['tokenizer']}.s{seed}", spec)
+            runs[run] = spec
+        own_cells.append({**cell, "runs": ids})
+    return {
+        "schema_version": 2,
+        "study": study,
+        "title": study,
+        "description": "",
+        "baseline": own_cells[0]["variant"],
+        "evaluations": [],
+        "dollars_per_hour": 2.5,
         "tokens": STEPS * TOKENS_PER_STEP * len(runs),
-        "cells": cells,
+        "cells": own_cells,
         "runs": runs,
         "corpora": {"embedded": corpus},
-        "tokenizers": {name: specs[name] for name in tokenizers},
+        "tokenizers": {cell["tokenizer"]: runs[next(iter(cell["runs"].values()))]["tokenizer"] for cell in own_cells},
         "corpus_files": {},
     }
 
 
+def sketched(study: str, cells: Iterable[tuple[Json, int]]) -> Json:
+    """A plan of cells of which their names alone matter, each of a model of its own and with its number of seeds."""
+    own = enumerate(cells)
+    return assembled(study, [(cell, {"model": {**ALONE, "n_layer": i + 1}}, range(seeds)) for i, (cell, seeds) in own])
+
+
 def identified(study: Json) -> Json:
-    """The same plan with the ids that the specifications give: each ends in the first digits of its sum."""
-    ids = {run: f"{run.rpartition('-')[0]}-{RunSpec.model_validate(spec).sha256[:10]}" for run, spec in study["runs"].items()}
+    """The same plan with the ids that its specifications give: each ends in the first digits of its sum."""
+    ids = {run: _run_id(run.rpartition("-")[0], spec) for run, spec in study["runs"].items()}
     cells = [{**cell, "runs": {seed: ids[run] for seed, run in cell["runs"].items()}} for cell in study["cells"]]
     return {**study, "cells": cells, "runs": {ids[run]: spec for run, spec in study["runs"].items()}}
+
+
+def _run_id(label: str, spec: Json) -> str:
+    return f"{label}-{RunSpec.model_validate(spec).sha256[:10]}"
+
+
+def of_runs(specs: list[RunSpec]) -> Plan:
+    """A plan of these runs, each in a cell of its own."""
+    runs = {str(i): spec for i, spec in enumerate(specs)}
+    places = {i: {"corpus": spec.corpus.id, "tokenizer": spec.tokenizer.id} for i, spec in runs.items()}
+    cells = [{"id": i, "variant": "A", "factors": {}, **places[i], "runs": {own.seed: own.run_id}} for i, own in runs.items()]
+    return planned({**plan(1), "baseline": "A", "cells": cells, "runs": {own.run_id: own.model_dump() for own in specs}})
+
+
+def planned(study: Json) -> Plan:
+    """A plan as the stages take it."""
+    return Plan.model_validate(study)
 
 
 def named(study: Json, label: str) -> str:
@@ -99,65 +140,115 @@ def write_runs(study: Json, runs_dir: Path, troubled: bool = True) -> None:
         for seed, run_id in cell["runs"].items():
             status = trouble.get((cell["variant"], int(seed)), "completed") if cell["tokenizer"] == "char" else "completed"
             if status == "failed":
-                write(runs_dir / run_id / "failure.json", {"error": "OutOfMemoryError: 40 MiB | asked for", "step": None})
+                write_failure(runs_dir / run_id, "OutOfMemoryError: 40 MiB | asked for")
             elif status != "missing":
                 write_run(runs_dir / run_id, run_id, cell, int(seed), study["runs"][run_id], status)
 
 
+def write_failure(folder: Path, error: str) -> None:
+    """A run whose last attempt left no record."""
+    write_artefact(folder / FAILURE, Failure(error=error))
+
+
 def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, status: str = "completed") -> None:
-    """One record: spec, manifest, curves, evaluation, and weights that nobody may open."""
+    """One record: spec, curves, weights that nobody may open, manifest, evaluations."""
     variant, tokenizer = cell["variant"], cell["tokenizer"]
     final = bits_per_byte(variant, tokenizer, seed)
     to_loss = math.log(2) * BYTES_PER_TOKEN[tokenizer]
     order = list(EFFECT).index(variant)
     last = STEPS if status == "completed" else 120
     tokens_per_second = 9000.0 + 500 * order + 10 * seed
-    sizes = {"n_params": 130_000 + 9_000 * order, "n_params_non_embedding": 100_000 + 9_000 * order}
-    manifest = {
-        "run_id": run_id,
-        "status": status,
-        "steps_completed": last,
-        "data_sha256": f"{tokenizer:0<64}"[:64],
-        "vocab_size": 97 if tokenizer == "char" else 1024,
-        "code": {part: f"{part:0<16}"[:16] for part in ("seeds", "spec", "data", "ops", "models", "training")},
-        "versions": {"python": "3.11.2", "torch": "2.13.0"},
-        "git_commit": "0123456789abcdef0123456789abcdef01234567",
-        "git_dirty": False,
-        "device": "cpu (Test CPU)",
-        "threads": 1,
-        "engine": "eager",
-        "backend": {"wkv6 32x32": "chunked"},
-        "started": "2026-09-21T14:13:20+00:00",
-        "finished": "2026-09-21T14:13:50+00:00",
-        "seconds": last * TOKENS_PER_STEP / tokens_per_second,
-        "tokens": last * TOKENS_PER_STEP,
-        "tokens_per_second": tokens_per_second,
-        "peak_memory_bytes": 500_000_000 + 1_000_000 * order,
-        "energy_joules": None,
-        **sizes,
-        "state_size": 4096 * (order + 1),
-        "flops_per_token": 250_000 + 30_000 * order,
-        "resumed_from": [],
-    }
+    write_json(folder / SPEC, spec)
+    pq.write_table(_curves(variant, final, to_loss, last, seed, status), folder / CURVES)
+    (folder / WEIGHTS).write_bytes(b"weights")
+    seconds = last * TOKENS_PER_STEP / tokens_per_second
+    usage = {"device_seconds": seconds, "peak_memory_bytes": 500_000_000 + 1_000_000 * order}
+    about = manifest(
+        RunSpec.model_validate(spec),
+        run_id=run_id,
+        status=status,
+        steps_completed=last,
+        data_sha256=f"{tokenizer:0<64}"[:64],
+        vocab_size=97 if tokenizer == "char" else 1024,
+        seconds=seconds,
+        tokens=last * TOKENS_PER_STEP,
+        tokens_per_second=tokens_per_second,
+        usage={**usage, "energy_joules": None, "unknown": {"energy_joules": "there is no meter"}},
+        n_params=130_000 + 9_000 * order,
+        n_params_non_embedding=100_000 + 9_000 * order,
+        state_size=4096 * (order + 1),
+        flops_per_token=250_000 + 30_000 * order,
+        files=file_sums(folder, (SPEC, CURVES, WEIGHTS)),
+    )
+    write_artefact(folder / MANIFEST, about)
     values = {"loss": final * to_loss, "bits_per_byte": final, "perplexity": math.exp(final * to_loss)}
     positions = [{"context": 2**i, "to": 2 ** (i + 1) - 1, "loss": final * to_loss + 2.0**-i} for i in range(7)]
     measured = {"tokens": round(8192 / BYTES_PER_TOKEN[tokenizer]), "bytes": 8192, "from_byte": 3, "unknown": 0}
     split = {**values, **measured, "by_position": positions}
     lines = {"uniform": 6.6, "unigram": 4.4, "bigram": 3.4, "trigram": 2.8}
-    evaluation = {
-        "run_id": run_id,
-        "status": status,
-        "splits": {"val": split, "test": {**split, "bits_per_byte": final + 0.02}} if status == "completed" else {},
+    held_out = {
+        "splits": {"val": split, "test": {**split, "bits_per_byte": final + 0.02}},
         "ngram": {name: {"loss": bits * to_loss, "bits_per_byte": bits} for name, bits in lines.items()},
-        "evaluations": ["generation", "long_context", "quantisation"],
-        "code": "e" * 16,
-        **(further(final * to_loss, variant) if status == "completed" else {}),
     }
-    write(folder / "spec.json", spec)
-    pq.write_table(_curves(variant, final, to_loss, last, seed, status), folder / "curves.parquet")
-    write(folder / "manifest.json", manifest)
-    write(folder / "evaluation.json", evaluation)
-    (folder / "model.safetensors").write_bytes(b"weights")
+    for name, value in {"held_out": held_out, **further(final * to_loss, variant)}.items():
+        write_evaluation(folder, name, value if status == "completed" else None)
+
+
+def manifest(spec: RunSpec, **known: Any) -> Manifest:
+    """Of a run that completed on a CPU in half a minute. known: what is to be different."""
+    document = {
+        "run_id": spec.run_id,
+        "status": "completed",
+        "steps_completed": spec.training.steps,
+        "watch": spec.training.watch,
+        "data_sha256": None,
+        "vocab_size": None,
+        "code": {part: f"{part:0<16}"[:16] for part in ("seeds", "spec", "data", "ops", "models", "training")},
+        "versions": {"python": "3.11.2", "torch": "2.13.0"},
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "modified": [],
+        "attempts": ["20260921T141320Z-0123456789abcdef"],
+        "resumed_from": [],
+        "device": "cpu (Test CPU)",
+        "gpu": None,
+        "threads": 1,
+        "engine": "eager",
+        "compiled": False,
+        "processes": 1,
+        "backend": {"wkv6 32x32": "chunked"},
+        "stacked": 1,
+        "cohorts": 1,
+        "started": "2026-09-21T14:13:20+00:00",
+        "finished": "2026-09-21T14:13:50+00:00",
+        "seconds": 30.0,
+        "tokens": spec.tokens,
+        "tokens_per_second": 1000.0,
+        "usage": Usage.nothing("it was not measured"),
+        "n_params": 1000,
+        "n_params_non_embedding": 900,
+        "state_size": 64,
+        "flops_per_token": 2000,
+        "files": {},
+    }
+    return Manifest.model_validate({**document, **known})
+
+
+def evaluation(name: str, run_id: str, value: Json | None, weights: str | None = None) -> Evaluation:
+    """Of some weights, or nobody knows which."""
+    about = {"run_id": run_id, "weights": weights, "device": "cpu (Test CPU)", "code": {"evals": "e" * 16}, "settings": {}}
+    return Evaluation(name=name, **about, measured=MEASURED, value=value)
+
+
+def write_evaluation(folder: Path, name: str, value: Json | None) -> None:
+    """Of the weights in a record."""
+    write_artefact(evaluation_file(folder, name), evaluation(name, folder.name, value, file_sha256(folder / WEIGHTS)))
+
+
+def write_probes(folder: Path, measures: dict[str, Json]) -> None:
+    """Of the weights in a record."""
+    about = {"run_id": folder.name, "weights": file_sha256(folder / WEIGHTS), "device": "cpu (Test CPU)"}
+    typed = {name: Measure.model_validate(own) for name, own in measures.items()}
+    write_artefact(folder / PROBES, Probes(**about, code={"probes": "p" * 16}, measured=MEASURED, measures=typed))
 
 
 def further(loss: float, variant: str) -> Json:
@@ -219,14 +310,44 @@ def recalled(task: str = "mqar") -> Json:
     }
 
 
-def write(path: Path, value: Json) -> None:
+def write(path: Path, value: Any) -> None:
+    """Any JSON, also such as no stage writes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change keys of a JSON file."""
-    write(path, {**json.loads(path.read_text()), **changes})
+    """Change keys of a document, whose sum is then that of what it has."""
+    write_sealed(path, {**json.loads(path.read_text()), **changes})
+
+
+def edit_usage(run: Path, **changes: Any) -> None:
+    """Change what a run took of its device; with null, for no reason that a test looks at."""
+    usage = {**json.loads((run / MANIFEST).read_text())["usage"], **changes}
+    measures = ("device_seconds", "energy_joules", "peak_memory_bytes")
+    unknown = {name: usage["unknown"].get(name, "lost") for name in measures if usage[name] is None}
+    edit(run / MANIFEST, usage={**usage, "unknown": unknown})
+
+
+def value(run: Path, name: str = "held_out") -> Json:
+    """What an evaluation of a record measured."""
+    return dict(json.loads(evaluation_file(run, name).read_text())["value"])
+
+
+def edit_value(run: Path, name: str = "held_out", **changes: Any) -> None:
+    """Change keys of what an evaluation of a record measured."""
+    edit(evaluation_file(run, name), value={**value(run, name), **changes})
+
+
+def edit_val(run: Path, **changes: Any) -> None:
+    """Change numbers of the validation split."""
+    splits = value(run)["splits"]
+    edit_value(run, splits={**splits, "val": {**splits["val"], **changes}})
+
+
+def shift(run: Path, by: float) -> None:
+    """Add to the bits per byte of the validation split."""
+    edit_val(run, bits_per_byte=value(run)["splits"]["val"]["bits_per_byte"] + by)
 
 
 def _curves(variant: str, final: float, to_loss: float, last: int, seed: int, status: str) -> pa.Table:

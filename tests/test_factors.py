@@ -12,10 +12,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from gt.artefacts import Plan
 from gt.catalogue import components
 from gt.errors import ConfigError
 from gt.explain import branches
-from gt.spec import RunSpec
+from gt.spec import RunSpec, Watch
 from gt.study import Study, shortest
 
 SIZES = {"d_model": 32, "n_layer": 2, "max_positions": 64}
@@ -54,6 +55,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 # These say what a run is, in another place of the study.
 ELSEWHERE = {"seed": "seeds", "corpus.sha256": "sha256 is for a file: corpus"}
+ELSEWHERE |= {f"training.{name}": "it only looks at a run" for name in Watch.model_fields}
 
 
 def component(kind: str, name: str) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def paths(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[Any]]
                 yield from paths(own, f"{path}.")
 
 
-def plan(folder: Path, model: Any, factors: Any, **changes: Any) -> dict[str, Any]:
+def plan(folder: Path, model: Any, factors: Any, **changes: Any) -> Plan:
     (folder / "variants").mkdir(exist_ok=True)
     variant = {"title": "t", "source": "s", "model": {**SIZES, **model}}
     (folder / "variants/few.yaml").write_text(json.dumps({"V": variant}))
@@ -149,7 +151,7 @@ def test_every_path_that_a_specification_offers_takes_effect_as_a_factor_or_says
     for path, values, model in cases():
         beside = next((own for prefix, own in BESIDE.items() if path.startswith(prefix)), {})
         taken, refusals = 0, []
-        (base,) = plan(tmp_path, model, {}, **beside)["runs"].values()
+        (base,) = plan(tmp_path, model, {}, **beside).runs.values()
         for value in values:
             tried += 1
             try:
@@ -157,10 +159,10 @@ def test_every_path_that_a_specification_offers_takes_effect_as_a_factor_or_says
             except ConfigError as error:
                 refusals.append(str(error))
                 continue
-            ((run, spec),) = result["runs"].items()
-            assert holds(at(spec, path), value), (path, value, spec)
-            assert (RunSpec.model_validate(spec) == RunSpec.model_validate(base)) == holds(at(base, path), value)
-            assert run == RunSpec.model_validate(spec).run_id
+            ((run, spec),) = result.runs.items()
+            assert holds(at(spec.model_dump(mode="json"), path), value), (path, value, spec)
+            assert (spec == base) == holds(at(base.model_dump(mode="json"), path), value)
+            assert run == spec.run_id
             taken += 1
         assert all(f"{tmp_path}/s.yaml" in text for text in refusals)
         if path in ELSEWHERE:
@@ -193,9 +195,9 @@ def test_a_path_that_no_specification_has_is_refused_with_the_nearest(tmp_path: 
 def test_a_factor_on_the_text_gives_each_cell_a_text_of_its_own(tmp_path: Path) -> None:
     model = {"layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}}
     result = plan(tmp_path, model, {"corpus.max_bytes": [2000, 50000]})
-    assert [cell["corpus"] for cell in result["cells"]] == ["embedded-2000B", "embedded-50000B"]
-    assert set(result["corpora"]) == {"embedded-2000B", "embedded-50000B"}
-    assert len(result["runs"]) == 2
+    assert [cell.corpus for cell in result.cells] == ["embedded-2000B", "embedded-50000B"]
+    assert set(result.corpora) == {"embedded-2000B", "embedded-50000B"}
+    assert len(result.runs) == 2
 
 
 def test_factors_of_one_component_do_not_depend_on_their_order(tmp_path: Path) -> None:
@@ -205,13 +207,13 @@ def test_factors_of_one_component_do_not_depend_on_their_order(tmp_path: Path) -
     }  # fmt: skip
     factors = {"model.fusion.gate_init": [0.25], "model.fusion.name": ["gated"]}
     for own in (factors, dict(reversed(factors.items()))):
-        (spec,) = plan(tmp_path, model, own)["runs"].values()
-        assert (spec["model"]["fusion"]["name"], spec["model"]["fusion"]["gate_init"]) == ("gated", 0.25)
+        (spec,) = plan(tmp_path, model, own).runs.values()
+        assert (spec.model.fusion.name, spec.model.fusion.gate_init) == ("gated", 0.25)
 
 
 def test_a_factor_is_called_by_the_shortest_path_that_tells_it_from_the_others(tmp_path: Path) -> None:
     model = {"layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}}
     factors = {"training.learning_rate": [0.5], "training.parts.norm.learning_rate": [1.0], "training.steps": [9]}
-    (cell,) = plan(tmp_path, model, factors)["cells"]
-    assert cell["id"] == "V.embedded.char.training.learning_rate=0.5.norm.learning_rate=1.0.steps=9"
+    (cell,) = plan(tmp_path, model, factors).cells
+    assert cell.id == "V.embedded.char.training.learning_rate=0.5.norm.learning_rate=1.0.steps=9"
     assert shortest(["a.b", "c.b", "b", "d"]) == {"a.b": "a.b", "c.b": "c.b", "b": "b", "d": "d"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import records
 import torch
 
 from gt.catalogue import KINDS, Component, components
@@ -141,10 +142,10 @@ def test_these_runs_are_two_cohorts(other: RunSpec) -> None:
 def test_packs_are_a_partition_on_one_text_each_and_no_larger_than_asked(study: str, size: int) -> None:
     plan = load_study(ROOT / f"config/studies/{study}.yaml").plan()
     made = packs([plan, plan], size)
-    assert sorted(run_id for runs in made.values() for run_id in runs) == sorted(plan["runs"])
+    assert sorted(run_id for runs in made.values() for run_id in runs) == sorted(plan.runs)
     assert max(map(len, made.values())) <= size
     for runs in made.values():
-        assert len({(str(plan["runs"][r]["corpus"]), str(plan["runs"][r]["tokenizer"])) for r in runs}) == 1
+        assert len({(plan.runs[r].corpus, plan.runs[r].tokenizer) for r in runs}) == 1
     assert made == packs([plan], size)
 
 
@@ -152,8 +153,8 @@ def test_runs_of_one_cohort_stand_together() -> None:
     specs = [
         run(seed=seed, **changes) for seed in range(3) for changes in ({}, {"d_model": 64}, {"fusion": {"gate_init": 0.3}})
     ]
-    plan = {"runs": {spec.run_id: spec.model_dump(mode="json") for spec in specs}}
+    plan = records.of_runs(specs)
     (members,) = packs([plan], 100).values()
-    keys = [cohort_key(RunSpec.model_validate(plan["runs"][run_id])) for run_id in members]
+    keys = [cohort_key(plan.runs[run_id]) for run_id in members]
     assert [keys.count(key) for key in dict.fromkeys(keys)] == [6, 3]
     assert keys == sorted(keys, key=keys.index)

@@ -10,6 +10,8 @@ import pytest
 from gt.errors import ConfigError
 from gt.records import atomic_write, damage, file_sums, read_json, read_sealed, temporary_name, write_json, write_sealed
 
+HELD_OUT = "evaluations/held_out.json"
+
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
@@ -52,13 +54,13 @@ def record(tmp_path: Path) -> Path:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     write_sealed(folder / "manifest.json", {"seconds": 1.25, 7: [None, True, "\u00fc"], "files": file_sums(folder, files)})
-    write_sealed(folder / "evaluation.json", {"loss": 4.11825})
+    write_sealed(folder / HELD_OUT, {"loss": 4.11825})
     write_sealed(folder / "probes.json", {"measures": {}})
     return folder
 
 
 def test_a_sealed_document_reads_as_it_was_written_however_it_is_laid_out(record: Path) -> None:
-    path = record / "evaluation.json"
+    path = record / HELD_OUT
     assert read_sealed(path) == {"loss": 4.11825}
     document = read_json(path)
     assert list(document) == ["loss", "sha256"]
@@ -68,20 +70,20 @@ def test_a_sealed_document_reads_as_it_was_written_however_it_is_laid_out(record
 
 
 def test_every_digit_of_a_sealed_document_counts(record: Path) -> None:
-    path = record / "evaluation.json"
+    path = record / HELD_OUT
     text = path.read_text()
     digits = [i for i in range(text.index("4.11825"), text.index("4.11825") + 7) if text[i] != "."]
     for i in digits:
         path.write_text(text[:i] + str((int(text[i]) + 1) % 10) + text[i + 1 :])
-        with pytest.raises(ConfigError, match=r"evaluation\.json: damaged: the sha256 of its content is [0-9a-f]{64}, not "):
+        with pytest.raises(ConfigError, match=r"held_out\.json: damaged: the sha256 of its content is [0-9a-f]{64}, not "):
             read_sealed(path)
-        assert str(damage(record)).startswith("evaluation.json: damaged: ")
+        assert str(damage(record)).startswith(f"{HELD_OUT}: damaged: ")
 
 
 def test_a_document_of_before_there_were_sums_is_read(record: Path) -> None:
-    write_json(record / "evaluation.json", {"loss": 1.0})
+    write_json(record / HELD_OUT, {"loss": 1.0})
     write_json(record / "manifest.json", {"seconds": 1.0})
-    assert read_sealed(record / "evaluation.json") == {"loss": 1.0}
+    assert read_sealed(record / HELD_OUT) == {"loss": 1.0}
     assert damage(record, full=True) is None
 
 

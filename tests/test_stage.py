@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gt.records import EVALUATION, PROBES, RECORD, file_sums, write_json, write_sealed
+from gt.records import PROBES, RECORD, file_sums, write_json, write_sealed
 from gt.stage import bring, damaged, left_behind, put_away
+
+HELD_OUT = "evaluations/held_out.json"
 
 
 def record(folder: Path) -> Path:
@@ -41,8 +43,9 @@ def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_docum
     assert damaged(tmp_path / "run") == ["curves.parquet", "model.safetensors"]
     (tmp_path / "run/manifest.json").unlink()  # a run that was killed while its record was written
     assert damaged(tmp_path / "run") == []
-    (tmp_path / "run/evaluation.json").write_text('{"code": ')
-    assert damaged(tmp_path / "run") == ["evaluation.json"]
+    (tmp_path / "run/evaluations").mkdir()
+    (tmp_path / "run" / HELD_OUT).write_text('{"code": ')
+    assert damaged(tmp_path / "run") == [HELD_OUT]
 
 
 def test_a_flipped_bit_of_large_weights_is_found_where_they_are_to_be_read(
@@ -53,7 +56,7 @@ def test_a_flipped_bit_of_large_weights_is_found_where_they_are_to_be_read(
     write_json(run / "manifest.json", {"files": file_sums(run, ("model.safetensors",))})
     (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes().swapcase())
     assert damaged(run) == ["model.safetensors"]
-    for name in (EVALUATION, PROBES):
+    for name in (HELD_OUT, PROBES):
         write_sealed(run / name, {})
     assert damaged(run) == []
     monkeypatch.setattr("gt.stage.LARGE", 1 << 24)
@@ -63,9 +66,11 @@ def test_a_flipped_bit_of_large_weights_is_found_where_they_are_to_be_read(
 def test_what_is_damaged_is_moved_aside_and_never_over_another(tmp_path: Path) -> None:
     for _ in range(2):
         run = record(tmp_path / "run")
-        (run / "evaluation.json").write_text("{")
-        put_away(run, ["evaluation.json"], tmp_path / "damaged")
-        assert sorted(file.name for file in run.iterdir()) == sorted(RECORD)
+        (run / "evaluations").mkdir()
+        (run / HELD_OUT).write_text("{")
+        put_away(run, [HELD_OUT], tmp_path / "damaged")
+        assert sorted(file.name for file in run.rglob("*.*")) == sorted(RECORD)
+        (run / "evaluations").rmdir()
     put_away(run, ["curves.parquet"], tmp_path / "damaged")
     assert not run.exists()
     kept = {folder.name: len(list(folder.iterdir())) for folder in (tmp_path / "damaged").iterdir()}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gt.artefacts import Plan
 from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.schemas import schemas, text
@@ -38,7 +39,7 @@ MINIMAL: dict[str, Any] = {
 def plan(tmp_path: Path) -> Any:
     """A function: the minimal study with some changes -> its plan."""
 
-    def make(**changes: Any) -> dict[str, Any]:
+    def make(**changes: Any) -> Plan:
         path = tmp_path / "s.yaml"
         path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
         return Study(path, ROOT / "config/variants").plan()
@@ -51,9 +52,9 @@ def with_model(variant: str, **model: Any) -> dict[str, Any]:
     return {"variants": ["GPT-2", {"variant": variant, "model": model}]}
 
 
-def specs(plan: dict[str, Any], cell: str) -> list[RunSpec]:
-    runs = next(c for c in plan["cells"] if c["id"] == cell)["runs"]
-    return [RunSpec.model_validate(plan["runs"][run_id]) for run_id in runs.values()]
+def specs(plan: Plan, cell: str) -> list[RunSpec]:
+    runs = next(c for c in plan.cells if c.id == cell).runs
+    return [plan.runs[run_id] for run_id in runs.values()]
 
 
 def test_a_study_is_the_product_of_its_variants_tokenizers_factors_and_seeds(plan: Any) -> None:
@@ -62,8 +63,8 @@ def test_a_study_is_the_product_of_its_variants_tokenizers_factors_and_seeds(pla
         factors={"training.learning_rate": [0.001, 0.003, 0.01]},
         seeds=[4, 7],
     )
-    assert len(result["cells"]) == 2 * 2 * 3
-    assert len(result["runs"]) == 2 * 2 * 3 * 2
+    assert len(result.cells) == 2 * 2 * 3
+    assert len(result.runs) == 2 * 2 * 3 * 2
     (low, _) = specs(result, "GF.embedded.bpe300.learning_rate=0.001")
     assert (low.training.learning_rate, low.tokenizer.vocab_size, low.seed) == (0.001, 300, 4)
 
@@ -80,34 +81,34 @@ def test_exclusions_and_extra_blocks(plan: Any) -> None:
         exclude=[{"variant": "GF", "tokenizer": "char"}],
         also=[{"variants": ["WS"], "seeds": [9]}, {"tokenizers": [{"name": "bpe", "vocab_size": 512}]}],
     )
-    cells = {c["id"]: sorted(c["runs"]) for c in result["cells"]}
+    cells = {c.id: sorted(c.runs) for c in result.cells}
     assert cells == {
-        "GPT-2.embedded.char": ["0", "1"],
-        "WS.embedded.char": ["9"],
-        "GPT-2.embedded.bpe512": ["0", "1"],
-        "GF.embedded.bpe512": ["0", "1"],
+        "GPT-2.embedded.char": [0, 1],
+        "WS.embedded.char": [9],
+        "GPT-2.embedded.bpe512": [0, 1],
+        "GF.embedded.bpe512": [0, 1],
     }
 
 
 def test_two_studies_share_the_runs_that_are_the_same(plan: Any) -> None:
     first, second = plan(), plan(title="another", baseline="GF", variants=["GF"], seeds=3)
-    assert set(first["runs"]) & set(second["runs"]) == {s.run_id for s in specs(first, "GF.embedded.char")}
+    assert set(first.runs) & set(second.runs) == {s.run_id for s in specs(first, "GF.embedded.char")}
 
 
 def test_identity_ignores_settings_written_out_at_their_default(plan: Any) -> None:
     explicit = {**MINIMAL["training"], "clip_norm": 1.0, "beta2": 0.95}
-    assert set(plan()["runs"]) == set(plan(training=explicit)["runs"])
+    assert set(plan().runs) == set(plan(training=explicit).runs)
 
 
 def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Path) -> None:
     for name, words in (("a.txt", "one two " * 40), ("b.txt", "three four " * 40)):
         (tmp_path / name).write_text(words)
     first, second = (plan(corpora=[f"file:{tmp_path / name}"]) for name in ("a.txt", "b.txt"))
-    assert not set(first["runs"]) & set(second["runs"])
+    assert not set(first.runs) & set(second.runs)
     (tmp_path / "a.txt").write_text("three four " * 40)
     changed = plan(corpora=[f"file:{tmp_path / 'a.txt'}"])
-    assert not set(first["runs"]) & set(changed["runs"])
-    assert str(tmp_path) not in str(changed["runs"])
+    assert not set(first.runs) & set(changed.runs)
+    assert str(tmp_path) not in str(changed.runs)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_an_exclusion_may_be_about_the_factors_of_one_block(plan: Any) -> None:
         exclude=[{"training.steps": 20, "variant": "GF"}],
         also=[{"factors": {}, "variants": ["WS"]}],
     )
-    assert [cell["id"].split(".")[0] + str(list(cell["factors"].values())) for cell in result["cells"]] == [
+    assert [cell.id.split(".")[0] + str(list(cell.factors.values())) for cell in result.cells] == [
         *("GPT-2[10]", "GPT-2[20]", "GF[10]", "WS[]"),
     ]
 
@@ -202,7 +203,7 @@ def test_an_exclusion_may_be_about_the_factors_of_one_block(plan: Any) -> None:
 def test_a_sum_that_is_not_the_text_s_is_refused_with_both(plan: Any, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one two " * 40)
     corpus = {"name": f"file:{tmp_path / 'a.txt'}", "sha256": hashlib.sha256(b"one two " * 40).hexdigest()}
-    assert plan(corpora=[corpus])["runs"]
+    assert plan(corpora=[corpus]).runs
     with pytest.raises(ConfigError, match=f"sha256: that of .*a.txt is {corpus['sha256']}, not {'0' * 64}"):
         plan(corpora=[{**corpus, "sha256": "0" * 64}])
 
@@ -212,7 +213,7 @@ def test_a_text_s_path_may_name_the_home_and_variables(plan: Any, tmp_path: Path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TEXTS", str(tmp_path))
     runs = [
-        set(plan(corpora=[f"file:{path}"])["runs"]) for path in (tmp_path / "a.txt", "~/a.txt", "$HOME/a.txt", "${TEXTS}/a.txt")
+        set(plan(corpora=[f"file:{path}"]).runs) for path in (tmp_path / "a.txt", "~/a.txt", "$HOME/a.txt", "${TEXTS}/a.txt")
     ]
     assert runs[1:] == runs[:1] * 3
 
@@ -234,8 +235,8 @@ def test_however_long_a_name_is_its_files_can_be_written(plan: Any, tmp_path: Pa
         corpora=[f"file:{text}", tasks],
         training={**MINIMAL["training"], "sequence_length": 4096},
     )
-    assert len(result["runs"]) == 8
-    for name in [*result["runs"], *result["corpora"]]:
+    assert len(result.runs) == 8
+    for name in [*result.runs, *result.corpora]:
         with atomic_write(tmp_path / "out" / f"{name}.jsonl") as temporary:
             temporary.write_text("")
 
@@ -379,14 +380,14 @@ def test_an_unknown_study_is_answered_with_the_nearest_one() -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_every_shipped_study_plans(path: Path) -> None:
     result = load_study(path).plan()
-    assert result["cells"]
-    assert all(run_id == RunSpec.model_validate(spec).run_id for run_id, spec in result["runs"].items())
+    assert result.cells
+    assert all(run_id == spec.run_id for run_id, spec in result.runs.items())
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_the_readme_says_how_large_a_study_is(path: Path) -> None:
     plan = load_study(path).plan()
-    sizes = f"| {len(plan['cells'])} | {len(plan['runs'])} | {plan['tokens']:,} |"
+    sizes = f"| {len(plan.cells)} | {len(plan.runs)} | {plan.tokens:,} |"
     lines = (ROOT / "config/README.md").read_text().splitlines()
     assert any(line.startswith(f"| `{path.stem}` |") and line.endswith(sizes) for line in lines), sizes
 

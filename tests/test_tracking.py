@@ -55,17 +55,21 @@ def small() -> dict[str, Any]:
     return records.plan(seeds=2, variants={"GPT-2": 0, "WS": 0, "HY": 0}, tokenizers=("char",))
 
 
+def of(label: str) -> str:
+    """The id of a run of that study, or of one with more seeds."""
+    return records.named(records.plan(seeds=4, variants={"GPT-2": 0, "WS": 0, "HY": 0}, tokenizers=("char",)), label)
+
+
 def other_steps() -> dict[str, Any]:
     """The same study after its steps were changed: every run is another one."""
-    plan: dict[str, Any] = json.loads(json.dumps(small()).replace("-0123456789", "-abcdef0123"))
-    for spec in plan["runs"].values():
-        spec["training"]["steps"] = 12
-    return plan
+    plan = small()
+    runs = {run: {**spec, "training": {**spec["training"], "steps": 12}} for run, spec in plan["runs"].items()}
+    return records.identified({**plan, "runs": runs})
 
 
 def track(root: Path, plan: dict[str, Any] | None = None, uri: str = "") -> dict[str, int]:
     """What an import did, without what it did not."""
-    counts = sync(plan or small(), root / "runs", uri or f"sqlite:///{root}/mlflow.db")
+    counts = sync(records.planned(plan or small()), root / "runs", uri or f"sqlite:///{root}/mlflow.db")
     return {name: count for name, count in counts.items() if count}
 
 
@@ -94,7 +98,7 @@ def test_a_cell_is_a_parent_and_a_seed_its_child(results: Path) -> None:
     assert track(results) == {"added": 9}
     _, runs = read(results)
     parent = runs["synthetic/GPT-2.embedded.char"]
-    child = runs["GPT-2.char.s1-0123456789"]
+    child = runs[of("GPT-2.char.s1")]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.data.params["seed"] == "1"
     assert {child.data.params[name] for name in ("variant", "corpus", "tokenizer")} == {"GPT-2", "embedded", "char"}
@@ -108,8 +112,8 @@ def test_a_cell_is_a_parent_and_a_seed_its_child(results: Path) -> None:
 def test_curves_keep_their_own_times_and_steps(results: Path) -> None:
     track(results)
     client, runs = read(results)
-    run = runs["GPT-2.char.s0-0123456789"]
-    table = pq.read_table(results / "runs" / "GPT-2.char.s0-0123456789" / "curves.parquet").to_pydict()
+    run = runs[of("GPT-2.char.s0")]
+    table = pq.read_table(results / "runs" / of("GPT-2.char.s0") / "curves.parquet").to_pydict()
     history = client.get_metric_history(run.info.run_id, "val/loss")
     expected = [
         (step, round(1000 * moment), value)
@@ -123,19 +127,21 @@ def test_curves_keep_their_own_times_and_steps(results: Path) -> None:
 def test_status_commit_and_files(results: Path) -> None:
     track(results)
     client, runs = read(results)
-    completed, diverged, failed = (runs[f"{name}-0123456789"] for name in ("WS.char.s0", "WS.char.s1", "HY.char.s1"))
+    completed, diverged, failed = (runs[of(name)] for name in ("WS.char.s0", "WS.char.s1", "HY.char.s1"))
     assert [run.info.status for run in (completed, diverged, failed)] == ["FINISHED", "FAILED", "FAILED"]
     assert [run.data.tags["gt.status"] for run in (completed, diverged, failed)] == ["completed", "diverged", "failed"]
     assert "OutOfMemoryError" in failed.data.tags["gt.reason"]
     assert completed.data.tags["mlflow.source.git.commit"].startswith("0123456789")
     names = {file.path for file in client.list_artifacts(completed.info.run_id)}
-    assert names == {"spec.json", "manifest.json", "curves.parquet", "evaluation.json"}
+    assert names == {"spec.json", "manifest.json", "curves.parquet", "evaluations"}
+    measured = {file.path for file in client.list_artifacts(completed.info.run_id, "evaluations")}
+    assert {"evaluations/held_out.json", "evaluations/generation.json"} <= measured
 
 
 def test_nothing_infinite_is_stored(results: Path) -> None:
     track(results)
     client, runs = read(results)
-    run = runs["WS.char.s1-0123456789"]
+    run = runs[of("WS.char.s1")]
     values = [m.value for m in client.get_metric_history(run.info.run_id, "train/loss")]
     assert values
     assert max(values) < 1e6
@@ -156,24 +162,21 @@ def test_again_adds_nothing(results: Path) -> None:
 
 def test_a_changed_record_replaces_its_run_and_its_cell(results: Path) -> None:
     track(results)
-    run_id = "GPT-2.char.s0-0123456789"
-    path = results / "runs" / run_id / "evaluation.json"
-    splits = json.loads(path.read_text())["splits"]
-    splits["val"]["bits_per_byte"] = 1.0
-    records.edit(path, splits=splits)
+    run_id = of("GPT-2.char.s0")
+    records.edit_val(results / "runs" / run_id, bits_per_byte=1.0)
     assert track(results) == {"replaced": 2, "unchanged": 7}
     _, runs = read(results)
     parent = runs["synthetic/GPT-2.embedded.char"]
     assert runs[run_id].data.metrics["final/bits_per_byte"] == 1.0
     for seed in range(2):
-        assert runs[f"GPT-2.char.s{seed}-0123456789"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert runs[of(f"GPT-2.char.s{seed}")].data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
 def test_an_import_that_was_cut_off_is_completed(results: Path) -> None:
     track(results)
     client, runs = read(results)
-    client.delete_tag(runs["WS.char.s0-0123456789"].info.run_id, "gt.content")
-    client.delete_run(runs["GPT-2.char.s0-0123456789"].info.run_id)
+    client.delete_tag(runs[of("WS.char.s0")].info.run_id, "gt.content")
+    client.delete_run(runs[of("GPT-2.char.s0")].info.run_id)
     assert track(results) == {"replaced": 1, "restored": 1, "unchanged": 7}
     assert len(read(results)[1]) == 9
 
@@ -181,14 +184,14 @@ def test_an_import_that_was_cut_off_is_completed(results: Path) -> None:
 def test_a_run_that_is_there_twice_is_there_once_afterwards(results: Path) -> None:
     track(results)
     client, runs = read(results)
-    run = runs["GPT-2.char.s0-0123456789"]
+    run = runs[of("GPT-2.char.s0")]
     client.create_run(run.info.experiment_id, tags=run.data.tags)
     track(results)
     assert len(read(results)[1]) == 9
 
 
 def test_a_run_that_comes_later_joins_its_cell(results: Path) -> None:
-    hidden = results / "runs" / "GPT-2.char.s1-0123456789"
+    hidden = results / "runs" / of("GPT-2.char.s1")
     hidden.rename(results / "aside")
     track(results)
     (results / "aside").rename(hidden)
@@ -200,11 +203,11 @@ def test_results_that_were_moved_are_imported_anew_with_their_files(results: Pat
     moved = results.rename(results.parent / "moved")
     track(moved)
     client, runs = read(moved)
-    run = runs["GPT-2.char.s0-0123456789"]
+    run = runs[of("GPT-2.char.s0")]
     assert len(runs) == 9
     assert run.info.artifact_uri.startswith(moved.as_uri())
     file = Path(client.download_artifacts(run.info.run_id, "spec.json"))
-    assert file.read_text() == (moved / "runs" / "GPT-2.char.s0-0123456789" / "spec.json").read_text()
+    assert file.read_text() == (moved / "runs" / of("GPT-2.char.s0") / "spec.json").read_text()
 
 
 def test_an_experiment_deleted_in_the_ui_comes_back(results: Path) -> None:
@@ -260,7 +263,7 @@ def test_active_are_the_runs_of_the_present_plan_and_one_that_comes_back_is_rest
     assert {key: run.info.run_id for key, run in after.items()} == {key: run.info.run_id for key, run in before.items()}
     assert all("gt.superseded" not in run.data.tags for run in after.values())
     assert track(results) == {"unchanged": 9}
-    file = Path(client.download_artifacts(after["GPT-2.char.s1-0123456789"].info.run_id, "spec.json"))
+    file = Path(client.download_artifacts(after[of("GPT-2.char.s1")].info.run_id, "spec.json"))
     assert json.loads(file.read_text())["seed"] == 1
 
 
@@ -278,12 +281,16 @@ def test_texts_that_differ_beyond_what_mlflow_keeps_are_logged_as_different(resu
     cell = plan["cells"][0]
     cell["id"] = "GPT-2." + 300 * "n"
     for i, run_id in enumerate(cell["runs"].values()):
-        plan["runs"][run_id]["note"] = 6000 * "x" + str(i)
-        (results / "runs" / run_id / "failure.json").write_text(json.dumps({"error": 8000 * "y" + str(i)}))
+        corpus = {"name": f"file:{6000 * 'x'}{i}", "sha256": 64 * "0"}
+        plan["runs"][run_id] = {**plan["runs"][run_id], "corpus": corpus}
+    plan = records.identified(plan)
+    cell = plan["cells"][0]
+    for i, run_id in enumerate(cell["runs"].values()):
+        records.write_failure(results / "runs" / run_id, 8000 * "y" + str(i))
     track(results, plan)
     runs = [read(results)[1][run_id] for run_id in cell["runs"].values()]
     for texts, length in (
-        ([run.data.params["note"] for run in runs], 6000),
+        ([run.data.params["corpus.name"] for run in runs], 6000),
         ([run.data.tags["gt.reason"] for run in runs], 8000),
         ([run.info.run_name for run in runs], 250),
     ):
@@ -409,7 +416,7 @@ def shared(results: Path, empty: Path) -> tuple[Path, Path, str]:
 
 def test_two_results_folders_share_an_experiment_and_its_runs(shared: tuple[Path, Path, str]) -> None:
     one, two, uri = shared
-    records.edit(two / "runs" / "GPT-2.char.s0-0123456789" / "manifest.json", tokens_per_second=1.0)
+    records.edit(two / "runs" / of("GPT-2.char.s0") / "manifest.json", tokens_per_second=1.0)
     assert track(one, uri=uri) == {"added": 9}
     for root in (two, one, two):
         assert track(root, uri=uri) == {"unchanged": 9}
@@ -431,13 +438,14 @@ def test_a_results_folder_supersedes_its_own_runs_only(shared: tuple[Path, Path,
     assert track(one, uri=uri) == {"unchanged": 9}
 
     track(two, records.plan(seeds=3, variants={"GPT-2": 0}, tokenizers=("char",)), uri)
-    assert set(read(one, uri)[1]) == keys(small()) | {"GPT-2.char.s2-0123456789"}
+    assert set(read(one, uri)[1]) == keys(small()) | {of("GPT-2.char.s2")}
 
 
 def test_the_runs_of_a_cell_never_differ_in_more_than_the_seed(shared: tuple[Path, Path, str]) -> None:
     one, two, uri = shared
     plan = other_steps()
     plan["cells"] = [cell for cell in plan["cells"] if cell["variant"] != "HY"]
+    plan["runs"] = {run: plan["runs"][run] for cell in plan["cells"] for run in cell["runs"].values()}
     records.write_runs(plan, two / "runs")
     track(one, uri=uri)
     first = {key: run.info.run_id for key, run in read(one, uri)[1].items()}
@@ -469,7 +477,7 @@ def test_without_a_place_for_files_the_rest_is_imported(
     assert track(two, more, uri) == {"added": 1, "replaced": 1, "unchanged": 2}
     assert str(one / "mlartifacts" / "synthetic") in capsys.readouterr().err
     client, runs = read(two, uri)
-    run = runs["GPT-2.char.s2-0123456789"]
+    run = runs[of("GPT-2.char.s2")]
     assert run.data.metrics["final/bits_per_byte"] == pytest.approx(records.bits_per_byte("GPT-2", "char", 2))
 
 
@@ -479,4 +487,4 @@ def test_without_a_place_for_files_the_rest_is_imported(
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "results/mlflow.db", "sqlite://", "http://", "5"])
 def test_a_folder_is_refused_as_a_tracking_uri(results: Path, uri: str) -> None:
     with pytest.raises(ConfigError, match="sqlite:///"):
-        sync(small(), results / "runs", uri)
+        sync(records.planned(small()), results / "runs", uri)

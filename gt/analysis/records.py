@@ -18,6 +18,7 @@ from gt.artefacts import (
     Probes,
     Split,
     check,
+    evaluation_file,
     parsed,
     read_evaluations,
     read_probes,
@@ -88,11 +89,9 @@ def _read(folder: Path, run_id: str) -> Record:
     manifest = _of_run(manifest, run_id, folder / MANIFEST)
     check(manifest, folder / CURVES)
     # What was measured of weights that are there no more says nothing of these.
-    found = {
-        name: _of_run(own, run_id, folder / name) for name, own in read_evaluations(folder).items() if _is_of(own, manifest)
-    }
+    found = {name: own for name, own in read_evaluations(folder).items() if _is_of(own, manifest)}
     for name, own in found.items():
-        evaluations.check(own, f"{folder}/{name}.json")
+        evaluations.check(_of_run(own, run_id, file := evaluation_file(folder, name)), str(file))
     record = Record(run_id, "completed", "", manifest, found, read_curves(folder / CURVES))
     if (folder / PROBES).exists() and _is_of(probes := _of_run(read_probes(folder), run_id, folder / PROBES), manifest):
         record = replace(record, probes=probes)

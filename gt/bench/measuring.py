@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gt.artefacts import HELD_OUT
 from gt.bench.candidates import Candidate
 from gt.bench.measure import in_a_line
 from gt.data import ngram, tokenizers
@@ -38,7 +39,7 @@ def measuring(candidates: list[Candidate], device: torch.device) -> list[dict[st
                     run = Path(folder) / f"{candidate.name}-{turn}"
                     train(Job(candidate.spec, data, run), Path(folder) / "checkpoints", Settings(device, float("inf")))
                     row["training_seconds"] = read_json(run / "manifest.json")["seconds"]
-                    row |= {f"{part}_seconds": took for part, took in measure(run, data, device, FURTHER).items()}
+                    row |= {f"{part}_seconds": took for part, took in measure(run, data, device, (HELD_OUT, *FURTHER)).items()}
                 row["probe_share"] = row["probe_seconds"] / row["training_seconds"]
             except Exception as error:
                 row["error"] = in_a_line(error)

@@ -16,9 +16,10 @@ from scipy import stats
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.versions import versions
+from gt.artefacts import read_plan
 from gt.errors import ConfigError
-from gt.records import file_sums, write_sealed
 
+HELD_OUT = "evaluations/held_out.json"
 FILES = ("runs", "cells", "contrasts", "curves")
 
 
@@ -29,7 +30,7 @@ def study(root: Path, **options: Any) -> tuple[dict[str, Any], Path, Path]:
 
 
 def tables(plan: dict[str, Any], runs: Path, out: Path) -> dict[str, pd.DataFrame]:
-    aggregate(plan, runs, out)
+    aggregate(records.planned(plan), runs, out)
     return {name: pd.read_parquet(out / f"{name}.parquet") for name in FILES}
 
 
@@ -106,9 +107,9 @@ def test_curves_hold_every_record_and_lack_what_a_run_lacks(whole: dict[str, pd.
 
 def test_the_same_records_give_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
     plan, runs, out = study(tmp_path, seeds=2)
-    aggregate(plan, runs, out)
+    aggregate(records.planned(plan), runs, out)
     shutil.copytree(runs, tmp_path / "elsewhere" / "runs")
-    aggregate(json.loads(json.dumps(plan)), tmp_path / "elsewhere" / "runs", tmp_path / "again")
+    aggregate(records.planned(json.loads(json.dumps(plan))), tmp_path / "elsewhere" / "runs", tmp_path / "again")
     for file in sorted(out.iterdir()):
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
@@ -122,10 +123,7 @@ def test_one_seed_decides_nothing(tmp_path: Path) -> None:
 
 def test_two_noisy_seeds_say_so_instead_of_no_difference(tmp_path: Path) -> None:
     plan, runs, out = study(tmp_path, seeds=2, tokenizers=("bpe1024",))
-    evaluation = runs / plan["cells"][1]["runs"]["0"] / "evaluation.json"
-    splits = json.loads(evaluation.read_text())["splits"]
-    splits["val"]["bits_per_byte"] += 0.3
-    records.edit(evaluation, splits=splits)
+    records.shift(runs / plan["cells"][1]["runs"]["0"], 0.3)
     contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
     assert contrasts.loc["RWKV-6", "verdict"] == "cannot be decided with 2 seeds"
     assert not contrasts.loc["RWKV-6", "decided"]
@@ -146,7 +144,7 @@ def test_the_baseline_alone_has_no_contrasts(tmp_path: Path) -> None:
     assert "verdict" in found["contrasts"]
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "evaluation.json", "curves.parquet"])
+@pytest.mark.parametrize("file", ["manifest.json", HELD_OUT, "curves.parquet"])
 def test_a_file_cut_short_is_a_missing_run_and_the_reason_names_the_file(
     tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,12 +170,16 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "finished": ("manifest.json", {"finished": 7}, "finished"),
     "stacked": ("manifest.json", {"stacked": 0}, "stacked"),
     "files": ("manifest.json", {"files": []}, "files"),
-    "splits": ("evaluation.json", {"splits": [1]}, "splits"),
-    "val": ("evaluation.json", {"splits": {"val": 2.0}}, "splits.val"),
-    "bits_per_byte": ("evaluation.json", {"splits": {"val": {"bits_per_byte": "2.0"}}}, "splits.val.bits_per_byte"),
-    "perplexity": ("evaluation.json", {"splits": {"val": {"bits_per_byte": 2.0, "perplexity": 0}}}, "splits.val.perplexity"),
-    "ngram": ("evaluation.json", {"ngram": {"bigram": 3.4}}, "ngram.bigram"),
-    "generation": ("evaluation.json", {"generation": {"lengths": [3]}}, "an evaluation is not of its form"),
+    "splits": (HELD_OUT, {"value": {"splits": [1]}}, "value.splits"),
+    "val": (HELD_OUT, {"value": {"splits": {"val": 2.0}}}, "value.splits.val"),
+    "bits_per_byte": (HELD_OUT, {"value": {"splits": {"val": {"bits_per_byte": "2.0"}}}}, "value.splits.val.bits_per_byte"),
+    "perplexity": (
+        HELD_OUT,
+        {"value": {"splits": {"val": {"bits_per_byte": 2.0, "perplexity": 0}}}},
+        "value.splits.val.perplexity",
+    ),
+    "ngram": (HELD_OUT, {"value": {"splits": {}, "ngram": {"bigram": 3.4}}}, "value.ngram.bigram"),
+    "generation": ("evaluations/generation.json", {"value": {"lengths": [3]}}, "an evaluation is not of its form"),
     "measures": ("probes.json", {"measures": {"gate/mean": {"value": "a", "layers": {}}}}, "measures.gate/mean.value"),
     "layers": ("probes.json", {"measures": {"gate/mean": {"value": 0.5, "layers": {"first": 1.0}}}}, "measures.gate/mean"),
 }
@@ -188,22 +190,18 @@ def test_a_value_of_another_type_costs_the_run_that_it_is_of_and_no_other(tmp_pa
     name, changes, says = WRONG[what]
     plan, runs, out = study(tmp_path, seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
     run_id = plan["cells"][0]["runs"]["0"]
-    path = runs / run_id / name
-    records.write(path, {**(json.loads(path.read_text()) if path.exists() else {"run_id": run_id}), **changes})
+    records.write_probes(runs / run_id, {})
+    records.edit(runs / run_id / name, **changes)
     found = tables(plan, runs, out)["runs"]
     assert found["status"].tolist() == ["missing", "completed", "completed", "completed"]
     assert found["reason"][0].startswith(f"its record is damaged: {name}: {says}")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "evaluation.json", "probes.json", "curves.parquet"])
+@pytest.mark.parametrize("name", ["manifest.json", HELD_OUT, "probes.json", "curves.parquet"])
 def test_a_number_that_was_changed_later_is_not_used(tmp_path: Path, name: str) -> None:
     plan, runs, out = study(tmp_path, seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
     run = runs / plan["cells"][0]["runs"]["0"]
-    records.write(run / "probes.json", {"run_id": run.name, "measures": {"gate/mean": {"value": 0.5, "layers": {}}}})
-    manifest = json.loads((run / "manifest.json").read_text())
-    write_sealed(run / "manifest.json", {**manifest, "files": file_sums(run, ("spec.json", "curves.parquet"))})
-    for own in ("evaluation.json", "probes.json"):
-        write_sealed(run / own, json.loads((run / own).read_text()))
+    records.write_probes(run, {"gate/mean": {"value": 0.5, "layers": {}}})
     assert set(tables(plan, runs, out)["runs"]["status"]) == {"completed"}
     if name == "curves.parquet":
         curves = pd.read_parquet(run / name)
@@ -226,7 +224,7 @@ def test_a_record_of_another_run_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_run_without_evaluation_is_missing(tmp_path: Path) -> None:
     plan, runs, out = study(tmp_path, seeds=2)
-    (runs / plan["cells"][0]["runs"]["0"] / "evaluation.json").unlink()
+    (runs / plan["cells"][0]["runs"]["0"] / HELD_OUT).unlink()
     row = tables(plan, runs, out)["runs"].iloc[0]
     assert (row["status"], row["reason"]) == ("missing", "trained, not evaluated")
 
@@ -259,16 +257,19 @@ def test_factors_are_matched_with_the_baseline_of_the_same_factors(tmp_path: Pat
 
 def test_a_cell_of_other_seeds_than_the_baselines_has_none(tmp_path: Path) -> None:
     plan, runs, out = study(tmp_path, seeds=2, tokenizers=("bpe1024",))
-    plan["cells"][1]["runs"] = {str(100 + int(seed)): run for seed, run in plan["cells"][1]["runs"].items()}
-    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    own = plan["cells"][1]["runs"]
+    own |= {str(100 + int(seed)): own.pop(seed) for seed in list(own)}
+    for seed, run in own.items():
+        plan["runs"][run] = {**plan["runs"][run], "seed": int(seed)}
+    contrasts = tables(records.identified(plan), runs, out)["contrasts"].set_index("variant")
     assert contrasts.loc["RWKV-6", "verdict"] == "no baseline to compare with"
     assert contrasts.loc["GF", "baseline"] == "GPT-2.embedded.bpe1024"
 
 
 def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
-    plan = {**records.plan(seeds=1), "baseline": "GPT2"}
+    records.write(tmp_path / "plan.json", {**records.plan(seeds=1), "baseline": "GPT2"})
     with pytest.raises(ConfigError, match=r"'GPT2'.*GPT-2"):
-        aggregate(plan, tmp_path, tmp_path)
+        read_plan(tmp_path / "plan.json")
 
 
 def test_runs_of_different_components_are_of_one_version_where_what_they_share_is_the_same() -> None:

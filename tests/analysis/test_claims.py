@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 
 from gt.analysis.claims import Claim, check, check_planned, load_arms, load_claims
 from gt.errors import ConfigError
@@ -23,26 +24,31 @@ C-1:
   predicate:
     - PREDICATE
 """
-PLAN = {
-    "study": "study",
-    "cells": [
-        {"id": f"{name}.c.{t}", "variant": name, "corpus": "c", "tokenizer": t, "factors": {}, "runs": dict.fromkeys("01234")}
-        for name in ("GF", "HY", "WS")
-        for t in ("char", "bpe")
-    ]
-    + [
-        {
-            "id": f"Gate.c.char.{g}",
-            "variant": "Gate",
-            "corpus": "c",
-            "tokenizer": "char",
-            "factors": {"model.fusion.gate_init": g},
-            "runs": dict.fromkeys("01"),
-        }
-        for g in (0.3, 0.7)
-    ],
-}
-
+PLAN = records.planned(
+    records.sketched(
+        "study",
+        [
+            *(
+                ({"id": f"{name}.c.{t}", "variant": name, "corpus": "c", "tokenizer": t, "factors": {}}, 5)
+                for name in ("GF", "HY", "WS")
+                for t in ("char", "bpe")
+            ),
+            *(
+                (
+                    {
+                        "id": f"Gate.c.char.{g}",
+                        "variant": "Gate",
+                        "corpus": "c",
+                        "tokenizer": "char",
+                        "factors": {"model.fusion.gate_init": g},
+                    },
+                    2,
+                )
+                for g in (0.3, 0.7)
+            ),
+        ],
+    )
+)
 PREDICATE = {"test": "compare", "metric": "val/loss", "a": "GF", "b": "HY", "is": "lower"}
 
 

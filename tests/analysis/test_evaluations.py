@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from gt.analysis import evaluations
 from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_dollar
+from gt.artefacts import Evaluation
 from gt.probes.metrics import metric
 
 POSITIVE = st.floats(1e-3, 1e6)
 
 
-def measured() -> dict[str, object]:
+def measured() -> dict[str, Evaluation]:
     share = {"accuracy": 0.25, "lower": 0.2, "upper": 0.3, "n": 128}
     cells = [{"length": 64, "depth": d, "found": share, "exact": share, "gain": d} for d in (0.0, 1.0)]
     costs = [
@@ -24,7 +25,8 @@ def measured() -> dict[str, object]:
          "forward_peak_bytes": None, "training_tokens_per_second": 100.0 * batch, "training_peak_bytes": None}
         for length in (64, 4096) for batch in (1, 8)
     ]  # fmt: skip
-    return {**records.further(1.0, "GF"), "needle": {"cells": cells}, "cost": {"cells": costs}}
+    values = {**records.further(1.0, "GF"), "needle": {"cells": cells}, "cost": {"cells": costs}}
+    return {name: records.evaluation(name, "GF.char.s0-0123456789", value) for name, value in values.items()}
 
 
 def test_every_number_has_one_place_and_a_registered_name() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gt import artefacts
 from gt.analysis.claims import Cell, Places, cells_of, load_arms, load_claims
 from gt.analysis.verdicts import judge, overview
+from gt.artefacts import Plan
 from gt.probes.metrics import metric as registered
 from gt.study import load_study
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 CLAIMS = ROOT / "config/claims"
 
 
-def read_by_claims(plans: dict[str, dict[str, Any]]) -> dict[str, set[tuple[str, str, float | None]]]:
+def read_by_claims(plans: dict[str, Plan]) -> dict[str, set[tuple[str, str, float | None]]]:
     """Study -> every (cell, metric, place) that a claim or one of its arms reads there, tuning cells included."""
     read: dict[str, set[tuple[str, str, float | None]]] = {name: set() for name in plans}
     arms = load_arms(CLAIMS)
@@ -29,29 +30,29 @@ def read_by_claims(plans: dict[str, dict[str, Any]]) -> dict[str, set[tuple[str,
             places = Places(name, claim, plans, arm)
             for cell, metric in (pair for predicate in claim.predicate for pair in cells_of(predicate)):
                 for own in candidates(places, cell):
-                    read[places.study] |= {(own["id"], cell.metric or metric, cell.at), (own["id"], metric, cell.at)}
-                read[places.study] |= {(own["id"], "val/loss", None) for own in places.tuning(cell)}
+                    read[places.study] |= {(own.id, cell.metric or metric, cell.at), (own.id, metric, cell.at)}
+                read[places.study] |= {(own.id, "val/loss", None) for own in places.tuning(cell)}
     return read
 
 
-def candidates(places: Places, cell: Cell) -> list[dict[str, Any]]:
+def candidates(places: Places, cell: Cell) -> list[artefacts.Cell]:
     """All cells that a cell may turn out to be, whatever is tuned."""
-    found: list[dict[str, Any]] = []
+    found: list[artefacts.Cell] = []
     place = places.find(cell, "val/loss", lambda cells, _tuning: found.extend(cells) or cells[:1])
     return found or ([place.cell] if place else [])
 
 
-def write(folder: Path, plan: dict[str, Any], read: set[tuple[str, str, float | None]], rng: np.random.Generator) -> None:
+def write(folder: Path, plan: Plan, read: set[tuple[str, str, float | None]], rng: np.random.Generator) -> None:
     """A study's tables with a number above zero for all that is read."""
     folder.mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps({"study": plan["study"], "cells": plan["cells"]}))
+    artefacts.write(folder / "plan.json", plan)
     tables: dict[str, list[dict[str, Any]]] = {"runs": [], "curves": [], "probes": [], "evaluations": []}
-    for cell in plan["cells"]:
-        for seed in map(int, cell["runs"]):
-            key = {"cell": cell["id"], "seed": seed}
+    for cell in plan.cells:
+        for seed in cell.runs:
+            key = {"cell": cell.id, "seed": seed}
             run: dict[str, Any] = {**key, "status": "completed", "started": "2999-01-01T00:00:00+00:00"}
             for name, metric, at in sorted(read, key=str):
-                if name == cell["id"]:
+                if name == cell.id:
                     value = float(rng.uniform(0.1, 3.0))
                     match registered(metric).table:
                         case "runs":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import records
 from scipy import stats
 
 from gt.analysis.cautions import Lost
@@ -17,6 +18,7 @@ from gt.analysis.claims import load_claims
 from gt.analysis.registration import register
 from gt.analysis.statistics import detectable, holm, paired_difference, rank_correlation, trend
 from gt.analysis.verdicts import Judgement, judge, judge_study, overview
+from gt.artefacts import read_plan, write
 from gt.cli import main
 from gt.errors import ConfigError
 
@@ -45,11 +47,10 @@ def write_study(
 ) -> Path:
     """A study's plan and tables with these validation losses by cell and seed. probes: by metric, values by cell."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan: dict[str, Any] = {"study": folder.name, "cells": []}
-    runs, rows = [], []
+    planned, runs, rows = [], [], []
     for name, values in cells.items():
         cell = {"id": f"{name}.c.char", "variant": name, "corpus": "c", "tokenizer": "char", "factors": {}}
-        plan["cells"].append({**cell, "runs": {str(seed): f"{name}.s{seed}" for seed in range(max(SEEDS, len(values)))}})
+        planned.append((cell, max(SEEDS, len(values))))
         for seed in range(max(SEEDS, len(values))):
             value = values[seed] if seed < len(values) else None
             status = "missing" if value is None else "diverged" if math.isnan(value) else "completed"
@@ -60,7 +61,7 @@ def write_study(
             for metric, own in probes.items():
                 if name in own:
                     rows.append({"cell": cell["id"], "seed": seed, "name": metric, "layer": None, "value": own[name][seed]})
-    (folder / "plan.json").write_text(json.dumps(plan))
+    write(folder / "plan.json", records.planned(records.sketched(folder.name, planned)))
     pd.DataFrame(runs).to_parquet(folder / "runs.parquet")
     pd.DataFrame(rows, columns=["cell", "seed", "name", "layer", "value"]).to_parquet(folder / "probes.parquet")
     return folder
@@ -364,19 +365,16 @@ def test_ten_seeds_have_a_bootstrap_beside(tmp_path: Path) -> None:
 
 def test_the_best_rate_is_chosen_by_cells_of_its_own(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", {"GF": losses(0.0), "HY": losses(0.1, shift=1)})
-    plan = json.loads((study / "plan.json").read_text())
     runs = pd.read_parquet(study / "runs.parquet")
     # 0.01 is better where it counts, and 0.001 where rates are chosen
     rates = {("HY", 0.001): 0.5, ("HY", 0.01): -0.5, ("HY-tuning", 0.001): 0.1, ("HY-tuning", 0.01): 0.2}
-    plan["cells"] = [cell for cell in plan["cells"] if cell["variant"] == "GF"]
+    cells = [({"id": "GF.c.char", "variant": "GF", "corpus": "c", "tokenizer": "char", "factors": {}}, SEEDS)]
     rows = [runs[runs["cell"] == "GF.c.char"]]
     for (name, rate), effect in rates.items():
         own = {"id": f"{name}.{rate}", "variant": name, "corpus": "c", "tokenizer": "char"}
-        plan["cells"].append(
-            {**own, "factors": {"training.learning_rate": rate}, "runs": dict.fromkeys(map(str, range(SEEDS)))}
-        )
+        cells.append(({**own, "factors": {"training.learning_rate": rate}}, SEEDS))
         rows.append(rows[0].assign(cell=own["id"], **{"val/loss": losses(effect, shift=1)}))
-    (study / "plan.json").write_text(json.dumps(plan))
+    write(study / "plan.json", records.planned(records.sketched("s", cells)))
     pd.concat(rows).to_parquet(study / "runs.parquet")
     own = verdicts(tmp_path, study, C=compare("GF", {"variant": "HY", "tuned_by": "HY-tuning"}))["C"]
     assert (own.verdict, own.tests[0].estimate) == ("supported", pytest.approx(-0.5, abs=0.01))
@@ -504,7 +502,8 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "GF.c.char less HY.c.char" in compared
     assert "val/loss" in compared
     assert max(map(len, (listed + said + compared).splitlines())) <= 100
-    assert main(["compare", "GF.s0", "HY.s0", "--study", str(studies[0])]) == 0
+    first = [cell.runs[0] for cell in read_plan(studies[0] / "plan.json").cells]
+    assert main(["compare", *first, "--study", str(studies[0])]) == 0
     assert f"{0.5 + NOISE[0] - NOISE[1]:.4g}" in capsys.readouterr().out
     assert main(["why", "X", *folders]) == main(["compare", "GF", "HX", "--study", str(studies[0])]) == 2
     assert capsys.readouterr().err.splitlines() == [
@@ -514,8 +513,7 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_tables_that_are_not_there_are_one_message(tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s/plan.json").write_text('{"study": "s", "cells": []}')
+    (write_study(tmp_path / "s") / "runs.parquet").unlink()
     with pytest.raises(ConfigError, match="no runs.parquet"):
         judge(tmp_path / "s", write_claims(tmp_path / "claims", C=compare("GF", "HY")))
 

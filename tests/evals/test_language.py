@@ -13,6 +13,7 @@ import pytest
 import torch
 from subjects import CPU, Known, specification, subject, uniform
 
+from gt.artefacts import read_evaluations, read_manifest
 from gt.cli import main
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tasks import draw
@@ -104,17 +105,18 @@ def test_the_loss_of_a_task_is_over_its_answers(tmp_path: Path) -> None:
     assert measured["loss"] == pytest.approx(math.log(vocab_size), rel=1e-6)
 
 
-def test_an_evaluation_has_what_was_asked_for(record: Path, text: Path) -> None:
-    evaluate(record, text, CPU)
-    assert set(read_sealed(record / "evaluation.json")) == {
-        *("run_id", "status", "splits", "ngram"),
-        *("evaluations", "code", "manifest"),
-    }
-    evaluate(record, text, CPU, ["quantisation", "generation"])
-    evaluation = read_json(record / "evaluation.json")
-    assert evaluation["evaluations"] == ["generation", "quantisation"]
-    assert set(evaluation["splits"]) == {"val", "test"}
-    assert {"generation", "quantisation"} <= set(evaluation)
+def test_a_record_has_the_evaluations_that_were_asked_for(record: Path, text: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(record, tmp_path / "run"))
+    evaluate(other, text, CPU, ["held_out"])
+    assert set(read_evaluations(other)) == {"held_out"}
+    evaluate(other, text, CPU, ["quantisation", "generation"])
+    found = read_evaluations(other)
+    assert set(found) == {"held_out", "quantisation", "generation"}
+    assert found["held_out"].value is not None and set(found["held_out"].value) == {"splits", "ngram"}
+    assert set(found["held_out"].value["splits"]) == {"val", "test"}
+    weights = read_manifest(other).files["model.safetensors"].sha256
+    assert {own.weights for own in found.values()} == {weights}
+    assert {own.run_id for own in found.values()} == {read_manifest(other).run_id}
 
 
 def test_what_cannot_be_evaluated_is_refused_by_name(record: Path, text: Path, tmp_path: Path) -> None:
@@ -123,15 +125,15 @@ def test_what_cannot_be_evaluated_is_refused_by_name(record: Path, text: Path, t
     other = shutil.copytree(record, tmp_path / "run")
     (other / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match="This record has no weights"):
-        evaluate(other, text, CPU)
+        evaluate(other, text, CPU, ["held_out"])
     shutil.copy(record / "model.safetensors", other)
     manifest = read_sealed(other / "manifest.json")
     write_sealed(other / "manifest.json", {**manifest, "code": {**manifest["code"], "gt.models.lm": "0" * 16}})
     with pytest.raises(ConfigError, match="another version of the model .gt.models.lm changed"):
-        evaluate(other, text, CPU)
+        evaluate(other, text, CPU, ["held_out"])
     write_sealed(other / "manifest.json", {**manifest, "data_sha256": "0" * 64})
     with pytest.raises(ConfigError, match="trained on other data"):
-        evaluate(other, text, CPU)
+        evaluate(other, text, CPU, ["held_out"])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "spec.json", "manifest.json", "curves.parquet"])
@@ -143,7 +145,7 @@ def test_a_damaged_record_is_not_measured(record: Path, text: Path, tmp_path: Pa
     (other / name).write_bytes(content)
     before = {path.name: path.read_bytes() for path in other.iterdir()}
     measured = [
-        lambda: evaluate(other, text, CPU),
+        lambda: evaluate(other, text, CPU, ["held_out"]),
         lambda: probe(other, text, CPU),
         lambda: sample(other, text, CPU, "A", 1, Sampler(), io.StringIO()),
         lambda: verify(other, text, CPU),

@@ -11,14 +11,15 @@ import torch
 from statsmodels.stats.proportion import proportion_confint
 from subjects import CPU, Known, lookup, specification, subject, uniform
 
+from gt import stage
 from gt.analysis import evaluations
+from gt.artefacts import read_evaluations
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
 from gt.evals.evaluation import evaluate
 from gt.evals.needle import KEY, TRIALS, VALUE, needle, prompts
 from gt.evals.recall import by_distance, recall, share
 from gt.evals.subject import Subject
-from gt.records import read_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training.cohort import Cohort
 from gt.training.loop import Job, Settings, train
@@ -170,9 +171,10 @@ def test_what_is_for_texts_is_null_of_a_task(tmp_path: Path) -> None:
     training = {"steps": 1, "batch_size": 2, "sequence_length": 24, "evaluation_tokens": 48}
     spec = RunSpec.model_validate({**spec.model_dump(), "training": training})
     train(Job(spec, data, tmp_path / "run"), tmp_path / "checkpoints", Settings(CPU, 1e9))
-    evaluate(tmp_path / "run", data, CPU, ["long_context", "needle", "generation", "quantisation"])
-    evaluation = read_json(tmp_path / "run/evaluation.json")
-    assert [evaluation[name] for name in ("long_context", "needle", "quantisation")] == [None] * 3
-    assert evaluation["recall"]["task"] == "mqar"
-    names = {row["metric"].split("/")[0] for row in evaluations.rows(evaluation, 1.0)}
+    asked = stage.evaluations(spec, [spec], ["long_context", "needle", "generation", "quantisation"])
+    evaluate(tmp_path / "run", data, CPU, asked)
+    found = read_evaluations(tmp_path / "run")
+    assert [found[name].value for name in ("long_context", "needle", "quantisation")] == [None] * 3
+    assert (found["recall"].value or {})["task"] == "mqar"
+    names = {row["metric"].split("/")[0] for row in evaluations.rows(found, 1.0)}
     assert names == {"val", "test", "recall", "generation"}

@@ -19,7 +19,7 @@ from gt.records import read_json
 
 # What two undisturbed runs differ in: times, and what is made of them.
 VARIES = re.compile(
-    r"seconds|timestamp|per_second|per_dollar|north_star|compute_efficiency|memory|energy|started|finished|resumed|attempt|(?<!data_)sha256|^manifest$"
+    r"seconds|timestamp|per_second|per_dollar|north_star|compute_efficiency|memory|energy|started|finished|resumed|attempt|(?<!data_)sha256|^measured$"
 )
 # Of a manifest, what says which run it is and what came of it.
 MANIFEST = ("run_id", "status", "steps_completed", "data_sha256", "vocab_size", "code", "tokens", "n_params")
@@ -58,8 +58,9 @@ def records(twin: Study, other: Study) -> Iterator[str]:
     """Every run's record, and the data."""
     for own in sorted((twin.results / "runs").iterdir()):
         run = other.results / "runs" / own.name
-        for name, read in RECORD.items():
-            yield from compared(run / name, own / name, read, other)
+        for pattern, read in RECORD.items():
+            for file in sorted(own.glob(pattern)):
+                yield from compared(run / file.relative_to(own), file, read, other)
     yield from alike(twin, other, "data/**/*.*")
 
 
@@ -148,6 +149,6 @@ RECORD = {
     "manifest.json": manifest,
     "curves.parquet": table,
     "model.safetensors": weights,
-    "evaluation.json": json_without_times,
+    "evaluations/*.json": json_without_times,
     "probes.json": json_without_times,
 }

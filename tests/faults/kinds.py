@@ -203,7 +203,7 @@ def lock_database(trial: Trial, random: Random, moment: float) -> None:
 
 RECORD = tuple(
     f"runs/*/{name}"
-    for name in ("spec.json", "manifest.json", "curves.parquet", "model.safetensors", "evaluation.json", "probes.json")
+    for name in ("spec.json", "manifest.json", "curves.parquet", "model.safetensors", "evaluations/*.json", "probes.json")
 )
 DATA = ("*.txt", "corpus.json", "*/*.bin", "*/tokens.json", "*/tokenizer.json", "*/token_bytes.npy", "*/ngram.json")
 TEXTS = tuple(f"data/*/{name}" for name in DATA)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from variants import tiny
 
+import gt.ops.ssd  # noqa: F401 -- enters its backends
 from gt.ops.backend import asked, implementation, select
 from gt.spec import ModelSpec
 from gt.training.provenance import backend
-import gt.ops.ssd  # noqa: F401 -- enters its backends
 
 NAME = "selective_scan_cuda"
 

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import records
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from variants import tiny
 
+from gt.artefacts import write
 from gt.data import corpora, tokenizers
 from gt.data.batches import whole_windows
 from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
 from gt.fingerprint import code_of_training
 from gt.models.lm import LanguageModel, audit
-from gt.records import write_json
+from gt.records import file_sums, write_json
 from gt.seeds import Streams
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 
@@ -94,15 +96,12 @@ def written(folder: Path, data: Path, model: dict[str, Any], seed: int = 1, **tr
     curves = {"step": [0, 5, 10], "train/loss": [float("nan"), 2.5, 2.0], "val/loss": [3.0, 2.4, 2.1]}
     pd.DataFrame({**curves, "grad_norm": [float("nan"), 1.0, 0.9], **parts}).to_parquet(run / "curves.parquet")
     save_file(network.state_dict(), run / "model.safetensors")
-    manifest = {
-        "run_id": spec.run_id,
-        "status": "completed",
+    known = {
         "data_sha256": tokens.sha256,
         "vocab_size": tokens.vocab_size,
         "code": code_of_training(spec),
-        "device": "cpu (Test CPU)",
-        "tokens_per_second": 1000.0,
+        "files": file_sums(run, ("spec.json", "curves.parquet", "model.safetensors")),
         **asdict(audit(network, spec.training.sequence_length)),
     }
-    write_json(run / "manifest.json", manifest)
+    write(run / "manifest.json", records.manifest(spec, **known))
     return run

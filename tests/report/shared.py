@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge
+from gt.artefacts import write
 from gt.report.render import render
 
 TEMPLATES = Path(__file__).parents[2] / "report_templates"
@@ -36,18 +37,25 @@ def plan_of_rates(rates: tuple[float, ...] = (0.001, 0.01), seeds: int = 3) -> d
     """GPT-2, GF and WS at several learning rates, and GF on seeds of its own, by which its rate is chosen."""
     plan = records.plan(seeds, {"GPT-2": 0.0, "GF": -0.12, "WS": 0.05}, tokenizers=("char",))
     tuned = {**plan["cells"][1], "id": "GF-tuning.embedded.char", "variant": "GF-tuning"}
-    tuned["runs"] = {str(100 + int(seed)): run for seed, run in tuned["runs"].items()}
-    cells, runs = [], {}
+    cells = []
     for cell in (*plan["cells"], tuned):
+        spec = plan["runs"][next(iter(cell["runs"].values()))]
+        model = spec["model"] | ({"fusion": {"name": "weighted"}} if cell["variant"] == "WS" else {})
         for rate in rates:
-            ids = {seed: f"{rate}.{seed}.{run}" for seed, run in cell["runs"].items()}
-            cells.append({**cell, "id": f"{cell['id']}.{rate}", "factors": {RATE: rate}, "runs": ids})
-            for seed, run in cell["runs"].items():
-                spec = plan["runs"][run]
-                model = spec["model"] | ({"fusion": {"name": "weighted"}} if cell["variant"] == "WS" else {})
-                training = {**spec["training"], "learning_rate": rate}
-                runs[ids[seed]] = {**spec, "seed": int(seed), "model": model, "training": training}
-    return {**plan, "cells": cells, "runs": runs}
+            changes = {"model": model, "training": {**spec["training"], "learning_rate": rate}}
+            about = {name: cell[name] for name in ("variant", "corpus", "tokenizer")}
+            own = {"id": f"{cell['id']}.{rate}", **about, "factors": {RATE: rate}}
+            cells.append((own, changes, range(100, 100 + seeds) if cell["variant"] == "GF-tuning" else range(seeds)))
+    rest = {name: plan[name] for name in ("title", "description", "evaluations", "dollars_per_hour")}
+    return {**records.assembled("synthetic", cells), **rest}
+
+
+def write_run(runs: Path, plan: dict[str, Any], cell: dict[str, Any], seed: str, status: str = "completed") -> Path:
+    """The record of a run of a cell; tuning cells have the same numbers as those that they tune. Returns its folder."""
+    run = cell["runs"][seed]
+    about = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
+    records.write_run(runs / run, run, about, int(seed), plan["runs"][run], status)
+    return runs / run
 
 
 def written(root: Path, name: str = "one", **choice: Any) -> dict[str, Any]:
@@ -59,9 +67,9 @@ def written(root: Path, name: str = "one", **choice: Any) -> dict[str, Any]:
 
 def make(root: Path, plan: dict[str, Any], runs: Path | None = None) -> Path:
     """All that a report is made of, from records in `runs`, or `root/runs`. Returns the study's folder."""
-    folder = root / "study"
-    records.write(folder / "plan.json", plan)
-    aggregate(plan, runs or root / "runs", folder)
+    folder, own = root / "study", records.planned(plan)
+    write(folder / "plan.json", own)
+    aggregate(own, runs or root / "runs", folder)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ VARIANTS = {"GPT-2": 0.0, "GF": -0.12, "WS": 0.05, "HY": 0.0, "GF-MH": -0.12}
 
 
 def plan(seeds: int = 3, variants: dict[str, float] = VARIANTS) -> Json:
-    return records.identified(records.plan(seeds=seeds, variants=variants, tokenizers=("bpe1024",)))
+    return records.plan(seeds=seeds, variants=variants, tokenizers=("bpe1024",))
 
 
 def each(status: str | None) -> Callable[[Json, Path], None]:
@@ -30,10 +31,10 @@ def each(status: str | None) -> Callable[[Json, Path], None]:
         for cell in study["cells"]:
             for seed, run in cell["runs"].items():
                 if status == "failed":
-                    records.write(runs / run / "failure.json", {"error": "OutOfMemoryError", "step": None})
+                    records.write_failure(runs / run, "OutOfMemoryError")
                 elif status == "trained":
                     records.write_run(runs / run, run, cell, int(seed), study["runs"][run])
-                    (runs / run / "evaluation.json").unlink()
+                    shutil.rmtree(runs / run / "evaluations")
                 elif status is not None:
                     records.write_run(runs / run, run, cell, int(seed), study["runs"][run], status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,7 @@ def again(plan: Json, runs: Path, name: str, variants: tuple[str, ...] = ("GPT-2
 def shift(runs: Path, ids: list[str], by: float) -> None:
     """Add to the held-out bits per byte of runs."""
     for run in ids:
-        file = runs / run / "evaluation.json"
-        splits = json.loads(file.read_text())["splits"]
-        splits["val"]["bits_per_byte"] += by
-        records.edit(file, splits=splits)
+        records.shift(runs / run, by)
 
 
 @pytest.fixture
@@ -80,14 +78,14 @@ def test_two_means_of_one_cell_are_said_to_be_of_two_trainings(twice: list[Resul
 
 def test_what_was_trained_twice_was_paid_twice_and_what_is_shared_once(twice: list[Results]) -> None:
     seconds = sum(float(own.runs["device_seconds"].sum()) for own in twice)
-    assert f"is ${2 * seconds / 3600:,.2f}." in checklist.compute(twice)
+    assert f": ${2 * seconds / 3600:,.2f} at $2 an hour." in checklist.compute(twice)
     assert checklist.compute([twice[0], twice[0]]) == checklist.compute(twice[:1])
 
 
 def test_a_run_is_as_far_as_the_study_where_it_came_furthest(tmp_path: Path) -> None:
     """The second study has lost the records of the runs that it shares, and one of the first was not evaluated."""
     first = written(tmp_path, variants=TWO)
-    (tmp_path / "runs" / list(first["runs"])[-1] / "evaluation.json").unlink()
+    shutil.rmtree(tmp_path / "runs" / list(first["runs"])[-1] / "evaluations")
     second = {**first, "study": "two"}
     studies = [load(make(tmp_path / "a", first, tmp_path / "runs")), load(make(tmp_path / "b", second, tmp_path / "nowhere"))]
     found = census(studies)

@@ -10,9 +10,7 @@ import pytest
 import records
 from shared import COMMON, make, write_claims, written
 
-from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
-from gt.records import write_json
 from gt.report import checklist
 from gt.report.claim_sections import counted
 from gt.report.numbers import Results, load
@@ -47,7 +45,8 @@ def test_the_checklist_is_filled_in_from_the_manifests(study: Path, tmp_path: Pa
     assert before["Failures are reported"] == ("yes", "1 diverged, 1 failed and 1 missing, under Coverage")
     plan = written(tmp_path, "one")
     run = tmp_path / "runs" / next(iter(plan["runs"]))
-    records.edit(run / "manifest.json", git_dirty=True, energy_joules=7.2e6, data_sha256="0" * 64)
+    records.edit(run / "manifest.json", modified=["gt/spec.py"], data_sha256="0" * 64)
+    records.edit_usage(run, energy_joules=7.2e6)
     after = answers(load(make(tmp_path, plan)))
     n = len(plan["runs"])
     assert after["A commit holds the code"] == ("partly", f"{n - 1} of {n} runs are of a commit without changes after it")
@@ -78,7 +77,7 @@ def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> 
     code = json.loads((tmp_path / "runs" / own[0] / "manifest.json").read_text())["code"]
     code |= {"models": "f" * 16, "ops": "f" * 16}
     for run in own:
-        records.edit(tmp_path / "runs" / run / "manifest.json", code=code, git_dirty=True)
+        records.edit(tmp_path / "runs" / run / "manifest.json", code=code, modified=["gt/spec.py"])
     second["cells"].append(first["cells"][0])
     second["runs"] |= {run: first["runs"][run] for run in first["cells"][0]["runs"].values()}
     studies = [load(make(tmp_path / plan["study"], plan, tmp_path / "runs")) for plan in (first, second)]
@@ -98,7 +97,7 @@ def test_runs_are_compared_over_all_studies_and_counted_once(tmp_path: Path) -> 
         ({"versions": {"torch": "1.0"}}, "1 run was made with another version of torch than most."),
         ({"device": "abacus"}, "1 run was made on another device than most."),
         ({"data_sha256": "0" * 64}, "1 run was trained on other data than most of embedded, char."),
-        ({"git_dirty": True}, "1 run was made from a working tree with uncommitted changes."),
+        ({"modified": ["gt/spec.py"]}, "1 run was made from a working tree with uncommitted changes."),
     ],
 )
 def test_a_warning_says_what_differs(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -110,22 +109,21 @@ def test_a_warning_says_what_differs(tmp_path: Path, changes: dict[str, Any], sa
 def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_path: Path) -> None:
     plan = written(tmp_path, variants={"GPT-2": 0.0})
     for run in plan["runs"]:
-        half = {"seconds": 7200.0, "stacked": 2, "energy_joules": 1.8e6}
-        records.edit(tmp_path / "runs" / run / "manifest.json", tokens=10**6, flops_per_token=10**6, **half)
+        records.edit(tmp_path / "runs" / run / "manifest.json", tokens=10**6, flops_per_token=10**6, seconds=7200.0, stacked=2)
+        records.edit_usage(tmp_path / "runs" / run, device_seconds=3600.0, energy_joules=1.8e6)
     words = checklist.compute([load(make(tmp_path, plan))])
     assert "2,000,000 tokens and 6.00e+12 FLOPs" in words
-    assert "in 2 h 00 min of the device" in words  # two runs of two hours, side by side
-    assert "used 1.00 kWh for the 2 runs" in words
-    assert "At $2 an hour that is $4.00." in words
+    # two runs of two hours, side by side
+    assert "2 runs of 2 took 2 h 00 min of their devices" in words
+    assert "shares: $4.00 at $2 an hour." in words
+    assert "The devices drew 1.00 kWh for the 2 runs of which that is known." in words
 
 
 def test_a_damaged_record_is_among_what_did_not_complete_with_what_is_wrong(tmp_path: Path) -> None:
     plan = records.plan(seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",))
     records.write_runs(plan, tmp_path / "runs")
     records.edit(tmp_path / "runs" / list(plan["runs"])[-1] / "manifest.json", seconds="long")
-    write_json(tmp_path / "study/plan.json", plan)
-    aggregate(plan, tmp_path / "runs", tmp_path / "study")
-    table = checklist.incomplete_table(load(tmp_path / "study"))
+    table = checklist.incomplete_table(load(make(tmp_path, plan)))
     assert table.caption == "Runs that diverged or failed, or whose record is damaged, and why."
     (row,) = table.rows
     assert (row["label"], row["seed"], row["status"]) == ("GF", 1, "missing")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import records
-from shared import COMMON, RATE, make, plan_of_rates
+from shared import COMMON, RATE, make, plan_of_rates, write_run
 
 from gt.analysis.verdicts import Row, judge, overview
 from gt.report.claim_sections import claim_sections, claims_table
@@ -26,7 +26,7 @@ def plan(tmp_path: Path) -> dict[str, Any]:
     for run in plan["runs"]:
         bits = {"unigram": 4.4, "bigram": 2.33, "trigram": 2.25}
         lines = {order: {"loss": 1.0, "bits_per_byte": value} for order, value in bits.items()}
-        records.edit(tmp_path / "runs" / run / "evaluation.json", ngram=lines)
+        records.edit_value(tmp_path / "runs" / run, ngram=lines)
     return plan
 
 
@@ -71,27 +71,33 @@ def test_a_branch_that_does_nothing_is_named(tmp_path: Path, plan: dict[str, Any
         measures = {
             f"ablation/share/{letter}": {"value": value, "layers": {}} for letter, value in (("r", 0.9998), ("m", 2e-4))
         }
-        records.write(tmp_path / "runs" / run / "probes.json", {"run_id": run, "measures": measures})
+        records.write_probes(tmp_path / "runs" / run, measures)
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "ablation/share/r", "a": "GF", "above": 0.5})
     assert said(row) == ["GF's branch m (mamba2) does nothing: it has 0.02 % of what zeroing either branch costs."]
 
 
 @pytest.mark.parametrize("letter", ["s", "q"])
 def test_a_branch_is_known_by_whatever_letter_its_model_has(tmp_path: Path, plan: dict[str, Any], letter: str) -> None:
+    odd = {"layers": f"r+{letter}", "mixers": {"r": {"name": "rwkv6"}, letter: {"name": "attention"}}}
     for run in plan["cells"][1]["runs"].values():
-        plan["runs"][run]["model"] = {**plan["runs"][run]["model"], "mixers": {"r": {"name": "rwkv6"}, letter: {"name": "odd"}}}
+        plan["runs"][run]["model"] = {**plan["runs"][run]["model"], **odd}
+    plan = records.identified(plan)
+    records.write_runs(plan, tmp_path / "runs", troubled=False)
+    for run in plan["cells"][1]["runs"].values():
         measures = {f"ablation/share/{own}": {"value": value, "layers": {}} for own, value in (("r", 0.9998), (letter, 2e-4))}
-        records.write(tmp_path / "runs" / run / "probes.json", {"run_id": run, "measures": measures})
+        records.write_probes(tmp_path / "runs" / run, measures)
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "ablation/share/r", "a": "GF", "above": 0.5})
-    assert said(row) == [f"GF's branch {letter} (odd) does nothing: it has 0.02 % of what zeroing either branch costs."]
+    assert said(row) == [f"GF's branch {letter} (attention) does nothing: it has 0.02 % of what zeroing either branch costs."]
 
 
 def test_seeds_that_a_number_does_not_rest_on_are_named(tmp_path: Path, plan: dict[str, Any]) -> None:
     cell = plan["cells"][1]
     for seed in (3, 4):
         run = cell["runs"]["0"].replace(".s0-", f".s{seed}-")
-        cell["runs"][str(seed)], plan["runs"][run] = run, plan["runs"][cell["runs"]["0"]]
-        records.write_run(tmp_path / "runs" / run, run, cell, seed, plan["runs"][run], "diverged")
+        cell["runs"][str(seed)], plan["runs"][run] = run, {**plan["runs"][cell["runs"]["0"]], "seed": seed}
+    plan = records.identified(plan)
+    for seed in ("3", "4"):
+        write_run(tmp_path / "runs", plan, plan["cells"][1], seed, "diverged")
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "val/loss", "a": "GF", "below": 9.0}, diverged="excluded")
     assert row.verdict == "supported"
     assert said(row) == ["GF completed 3 of 5 seeds: 3 and 4 diverged."]
@@ -102,9 +108,8 @@ def test_a_difference_that_would_not_matter_is_said_to_be_one(tmp_path: Path, pl
     """GF is made 0.4 % worse than GPT-2 in every seed: that is decided, and less than contrasts call a difference."""
     other, cell = plan["cells"][0], plan["cells"][1]
     for seed, run in cell["runs"].items():
-        theirs = json.loads((tmp_path / "runs" / other["runs"][seed] / "evaluation.json").read_text())["splits"]
-        loss = theirs["val"]["loss"] * (1.004 + 1e-5 * int(seed))
-        records.edit(tmp_path / "runs" / run / "evaluation.json", splits={**theirs, "val": {**theirs["val"], "loss": loss}})
+        theirs = records.value(tmp_path / "runs" / other["runs"][seed])["splits"]["val"]["loss"]
+        records.edit_val(tmp_path / "runs" / run, loss=theirs * (1.004 + 1e-5 * int(seed)))
     row = judged(tmp_path, plan, {**LOSS, "b": "GPT-2", "is": "higher"})
     assert row.verdict == "supported"
     (words,) = [words for words in said(row) if "differ" in words]
@@ -124,7 +129,8 @@ def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_pat
 def test_speeds_on_a_device_that_other_runs_shared_are_named(tmp_path: Path, plan: dict[str, Any]) -> None:
     faster = {"test": "compare", "metric": "tokens_per_second", "a": "GF", "is": "higher", "b": "WS"}
     for run in plan["cells"][1]["runs"].values():
-        records.edit(tmp_path / "runs" / run / "manifest.json", cohorts=2)
+        seconds = json.loads((tmp_path / "runs" / run / "manifest.json").read_text())["seconds"]
+        records.edit_usage(tmp_path / "runs" / run, device_seconds=seconds / 2)
     words = "Other runs were on the devices that the speeds of GF are of."
     assert words in said(judged(tmp_path, plan, faster))
     assert words not in said(judged(tmp_path, plan, LOSS))
@@ -147,8 +153,7 @@ def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: P
     records.write_runs(other, tmp_path / "other/runs", troubled=False)
     for run in other["runs"]:
         records.edit(tmp_path / "other/runs" / run / "manifest.json", tokens=tokens)
-        ngram = {"trigram": {"loss": 1.0, "bits_per_byte": 2.25}}
-        records.edit(tmp_path / "other/runs" / run / "evaluation.json", ngram=ngram)
+        records.edit_value(tmp_path / "other/runs" / run, ngram={"trigram": {"loss": 1.0, "bits_per_byte": 2.25}})
     claims = tmp_path / "claims"
     claims.mkdir()
     claim = {
@@ -179,14 +184,11 @@ def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: P
 def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best: float, end: str | None) -> None:
     plan = plan_of_rates((0.001, 0.01, 0.1))
     for cell in plan["cells"]:
-        for seed, run in cell["runs"].items():
-            as_gf = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
-            records.write_run(tmp_path / "runs" / run, run, as_gf, int(seed), plan["runs"][run])
+        for seed in cell["runs"]:
+            write_run(tmp_path / "runs", plan, cell, seed)
     (tuning,) = [cell for cell in plan["cells"] if cell["variant"] == "GF-tuning" and cell["factors"] == {RATE: best}]
     for run in tuning["runs"].values():
-        file = tmp_path / "runs" / run / "evaluation.json"
-        splits = json.loads(file.read_text())["splits"]
-        records.edit(file, splits=splits | {"val": splits["val"] | {"loss": 0.5}})
+        records.edit_val(tmp_path / "runs" / run, loss=0.5)
     tuned = {"variant": "GF", "tuned_by": "GF-tuning"}
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "val/loss", "a": tuned, "below": 9.0})
     words = f"GF (learning_rate={best}) has the {end} learning_rate of the 3 that were tried: a better one may lie beyond."

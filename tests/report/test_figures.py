@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -13,7 +12,7 @@ import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import make, overhang, plan_of_rates
+from shared import make, overhang, plan_of_rates, write_run
 
 from gt.analysis.verdicts import TESTED, overview
 from gt.report import claim_figures, drawing, figures
@@ -100,13 +99,8 @@ def rates(tmp_path_factory: pytest.TempPathFactory) -> Results:
     for cell in plan["cells"]:
         (rate,) = cell["factors"].values()
         worse = {"GPT-2": 0.03 - rate, "GF": abs(rate - 0.003)}.get(cell["variant"], rate)
-        about = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
-        for seed, run in cell["runs"].items():
-            records.write_run(root / "runs" / run, run, about, int(seed), plan["runs"][run])
-            path = root / "runs" / run / "evaluation.json"
-            splits = json.loads(path.read_text())["splits"]
-            splits["val"]["bits_per_byte"] += 10 * worse
-            records.edit(path, splits=splits)
+        for seed in cell["runs"]:
+            records.shift(write_run(root / "runs", plan, cell, seed), 10 * worse)
     return load(make(root, plan))
 
 

@@ -66,8 +66,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records.write_runs(plan, root / "runs", troubled=False)
     plan["cells"][1]["factors"] = {"note": "<b>&"}
     for seed, run in plan["cells"][1]["runs"].items():
-        document = {"run_id": run, "status": "completed", "code": "p" * 16, "measures": measures(int(seed), odd=5.0)}
-        records.write(root / "runs" / run / "probes.json", document)
+        records.write_probes(root / "runs" / run, measures(int(seed), odd=5.0))
     folder = make(root, plan)
     draw(folder)
     report(folder)

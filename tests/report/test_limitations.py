@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import records
-from shared import COMMON, RATE, make, plan_of_rates, write_claims, written
+from shared import COMMON, RATE, make, plan_of_rates, write_claims, write_run, written
 
 from gt.analysis.verdicts import judge, overview
 from gt.report.limitations import dependence, limitations, weakened
@@ -17,7 +17,9 @@ def test_claims_that_share_runs_are_counted_by_the_runs_whatever_their_names(tmp
     """Two claims of one study read GF and GPT-2; one of another reads the same runs of GF, which it calls HGF."""
     first = written(tmp_path)
     gf = next(cell for cell in first["cells"] if cell["variant"] == "GF")
-    second = {**first, "study": "two", "baseline": "HGF", "cells": [{**gf, "variant": "HGF", "id": "HGF.embedded.char"}]}
+    cells = [{**gf, "variant": "HGF", "id": "HGF.embedded.char"}]
+    runs = {run: first["runs"][run] for run in gf["runs"].values()}
+    second = {**first, "study": "two", "baseline": "HGF", "cells": cells, "runs": runs}
     folders = [make(tmp_path / plan["study"], plan, tmp_path / "runs") for plan in (first, second)]
     compare = {"test": "compare", "metric": "val/loss", "a": "GF", "b": "GPT-2", "is": "lower"}
     alone = {"test": "threshold", "metric": "val/loss", "a": "HGF", "below": 9.0}
@@ -42,8 +44,7 @@ def test_claims_that_share_runs_are_counted_by_the_runs_whatever_their_names(tmp
 def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -> None:
     plan = written(tmp_path, "synthetic", tokenizers=("bpe1024",))
     for run in plan["cells"][0]["runs"].values():  # GPT-2, which all three claims read
-        ngram = {"trigram": {"loss": 1.0, "bits_per_byte": 1.0}}
-        records.edit(tmp_path / "runs" / run / "evaluation.json", ngram=ngram)
+        records.edit_value(tmp_path / "runs" / run, ngram={"trigram": {"loss": 1.0, "bits_per_byte": 1.0}})
     folder, claims = make(tmp_path, plan), write_claims(tmp_path / "claims", seeds=2)
     judge(folder, claims)
     rows = overview(claims, [folder])
@@ -58,14 +59,10 @@ def test_that_other_rates_are_better_than_the_one_of_all_is_counted(tmp_path: Pa
     best = {"GPT-2": 0.003, "GF": 0.01, "WS": 0.001}
     for cell in plan["cells"]:
         variant, rate = cell["variant"].removesuffix("-tuning"), cell["factors"][RATE]
-        for seed, run in cell["runs"].items():
-            if variant == "WS":
-                plan["runs"][run]["model"] = {**plan["runs"][run]["model"], "fusion": {"name": "weighted"}}
-            records.write_run(tmp_path / "runs" / run, run, {**cell, "variant": variant}, int(seed), plan["runs"][run])
+        for seed in cell["runs"]:
+            run = write_run(tmp_path / "runs", plan, cell, seed)
             if rate == best[variant]:
-                file = tmp_path / "runs" / run / "evaluation.json"
-                splits = json.loads(file.read_text())["splits"]
-                records.edit(file, splits=splits | {"val": splits["val"] | {"bits_per_byte": 0.5}})
+                records.edit_val(run, bits_per_byte=0.5)
     studies = [load(make(tmp_path / own["study"], own, tmp_path / "runs")) for own in (fixed, plan)]
     said = " ".join(limitations(studies, []))
     assert "No learning rate was tuned in one: " in said

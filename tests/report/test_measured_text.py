@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ def said(root: Path, tokenizers: tuple[str, ...], change: Callable[[str, Json], 
     plan = written(root, tokenizers=tokenizers)
     for cell in plan["cells"]:
         for run in cell["runs"].values():
-            path = root / "runs" / run / "evaluation.json"
-            if path.exists():
-                evaluation = json.loads(path.read_text())
-                splits = {name: change(cell["tokenizer"], split) for name, split in evaluation["splits"].items()}
-                records.write(path, {**evaluation, "splits": splits})
+            splits = records.value(root / "runs" / run)["splits"]
+            records.edit_value(
+                root / "runs" / run, splits={name: change(cell["tokenizer"], split) for name, split in splits.items()}
+            )
     return measured_text([load(make(root, plan))])
 
 

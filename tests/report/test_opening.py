@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import records
-from shared import RATE, make, plan_of_rates
+from shared import RATE, make, plan_of_rates, write_run
 
 from gt.analysis.verdicts import overview
 from gt.report.formats import paired
@@ -21,8 +21,8 @@ def rates(tmp_path_factory: pytest.TempPathFactory) -> Results:
     root = tmp_path_factory.mktemp("rates")
     plan = plan_of_rates()
     for cell in plan["cells"][:6]:
-        for seed, run in cell["runs"].items():
-            records.write_run(root / "runs" / run, run, cell, int(seed), plan["runs"][run])
+        for seed in cell["runs"]:
+            write_run(root / "runs", plan, cell, seed)
     return load(make(root, plan))
 
 
@@ -38,7 +38,7 @@ def test_names_that_extend_a_models_have_the_options_that_do(tmp_path: Path) -> 
         for run in cell["runs"].values():
             if plan["runs"][run]["model"]["fusion"]:
                 plan["runs"][run]["model"]["fusion"]["gate_init"] = records.FUSIONS[cell["variant"]]
-    rows = [row["models"] for row in names_table([load(make(tmp_path, plan))]).rows]
+    rows = [row["models"] for row in names_table([load(make(tmp_path, records.identified(plan)))]).rows]
     assert "GF, GF-MH (gate_init=0.3)" in rows
 
 

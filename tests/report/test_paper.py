@@ -123,12 +123,12 @@ def test_every_number_in_the_text_is_one_of_the_studys_files(document: Document,
 def test_a_study_without_claims_probes_and_evaluations_has_no_such_sections(tmp_path: Path) -> None:
     plan = records.plan(seeds=2, variants={"GPT-2": 0.0, "RWKV-6": 0.0}, tokenizers=("char",))
     records.write_runs(plan, tmp_path / "runs")
-    for file in tmp_path.glob("runs/*/evaluation.json"):
-        own = json.loads(file.read_text())
-        kept = {name: own[name] for name in ("run_id", "status", "splits", "ngram", "code")}
-        for split in kept["splits"].values():
-            split.pop("by_position")
-        records.write(file, kept)
+    for run in tmp_path.glob("runs/*"):
+        for file in run.glob("evaluations/*.json"):
+            if file.stem != "held_out":
+                file.unlink()
+        splits = records.value(run)["splits"]
+        records.edit_value(run, splits={name: {**split, "by_position": []} for name, split in splits.items()})
     folder = make(tmp_path, plan)
     draw(folder)
     report(folder)
@@ -236,6 +236,7 @@ def test_sweeps_join_cells_that_differ_in_one_setting_alone(tmp_path: Path) -> N
             spec["model"]["fusion"] = {"name": "gated", "gate_init": 0.3 if run.startswith("GF-MH") else 0.5}
         if run.startswith("WS"):  # in two settings
             spec["training"] = {**spec["training"], "learning_rate": 0.1}
+    plan = records.identified(plan)
     records.write_runs(plan, tmp_path / "runs", troubled=False)
     (own,) = sweeps(load(make(tmp_path, plan)), GATE_INIT)
     assert {value: row["variant"] for value, row in own.cells.items()} == {0.5: "GF", 0.3: "GF-MH"}

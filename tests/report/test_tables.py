@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import records
-from shared import make, plan_of_rates
+from shared import make, plan_of_rates, write_run
 
 from gt.report import text
 from gt.report.evaluation_tables import evaluation_tables
@@ -112,12 +111,8 @@ def test_cells_of_the_same_settings_are_sorted_with_the_best_first(study: Path) 
 def test_cells_stand_by_settings_with_the_baseline_of_each(tmp_path: Path) -> None:
     plan = plan_of_rates()
     for i, cell in enumerate(plan["cells"][:-2]):  # the tuned cells have no records
-        for seed, run in cell["runs"].items():
-            records.write_run(tmp_path / "runs" / run, run, cell, int(seed), plan["runs"][run])
-            path = tmp_path / "runs" / run / "evaluation.json"
-            splits = json.loads(path.read_text())["splits"]
-            splits["val"]["bits_per_byte"] += 0.5 * (i % 2)  # the larger rate is worse for all
-            records.edit(path, splits=splits)
+        for seed in cell["runs"]:
+            records.shift(write_run(tmp_path / "runs", plan, cell, seed), 0.5 * (i % 2))  # the larger rate is worse for all
     results = load(make(tmp_path, plan))
     (panel,) = results.panels
     assert [[row["label"].split(" ")[0] for row in rows] for rows in panel.groups] == [["GF", "GPT-2", "WS"]] * 2
@@ -138,9 +133,8 @@ def test_cells_stand_by_settings_with_the_baseline_of_each(tmp_path: Path) -> No
 def test_cells_of_other_seeds_are_in_no_contrast(tmp_path: Path) -> None:
     plan = plan_of_rates()
     for cell in plan["cells"]:
-        for seed, run in cell["runs"].items():
-            about = {**cell, "variant": cell["variant"].removesuffix("-tuning")}
-            records.write_run(tmp_path / "runs" / run, run, about, int(seed), plan["runs"][run])
+        for seed in cell["runs"]:
+            write_run(tmp_path / "runs", plan, cell, seed)
     (panel,) = load(make(tmp_path, plan)).panels
     assert {row["variant"]: row["verdict"] for row in panel.rows}["GF-tuning"] == "no baseline to compare with"
     assert len(panel.contrasts) == 4

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 import torch
 from safetensors.torch import load_file
 
+from gt.artefacts import write
 from gt.data import corpora, tokenizers
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
-from gt.records import read_json, write_json
+from gt.records import read_json
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
 from gt.training.cohort import Cohort
 from gt.training.distributed import World
@@ -59,7 +61,7 @@ def test_two_processes_train_the_run_of_one(data: Path, tmp_path: Path) -> None:
     """In float32: the sums of a gradient are the same terms in another order, which five small steps do not blow up."""
     spec = run_spec()
     plan = tmp_path / "plan.json"
-    write_json(plan, {"study": "t", "runs": {spec.run_id: spec.model_dump(mode="json")}})
+    write(plan, records.of_runs([spec]))
     launchers = {
         "one": [sys.executable, "-m"],
         "two": [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node=2", "-m", "--"],

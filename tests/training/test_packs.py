@@ -6,23 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
+import records
 import torch
 from corpus import words
 
-from gt.artefacts import read_manifest
+from gt.artefacts import Evaluation, Probes, read_evaluations, read_manifest, read_probes, write
 from gt.attempts import of_run
 from gt.data import ngram
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.grouping import OWN_TRAINING, cohort_key
 from gt.measuring import measuring
-from gt.records import read_json, write_json
+from gt.records import measurements, read_json
 from gt.spec import RunSpec
 from gt.stage import is_evaluated, is_probed
 from gt.training.cohort import Cohort
@@ -150,8 +152,8 @@ def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_ch
 @pytest.mark.parametrize("measuring", [1, 2])
 def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measuring: int, data: Path, tmp_path: Path) -> None:
     short, long = run_spec(steps=2), run_spec(steps=200)
-    runs = {spec.run_id: spec.model_dump(mode="json") for spec in (short, long)}
-    write_json(tmp_path / "plan.json", {"study": "two", "runs": runs, "evaluations": []})
+    plan = records.of_runs([short, long]).model_copy(update={"evaluations": []})
+    write(tmp_path / "plan.json", plan)
     folders = {name: str(tmp_path / name) for name in ("runs", "staged", "checkpoints", "attempts")}
     options = {"plans": str(tmp_path / "plan.json"), "data": str(data), "out": str(tmp_path / "pack.json"), **folders}
     command = [sys.executable, "-m", "gt", "pack", "--device", "cpu", "--checkpoint-seconds", "0"]
@@ -159,7 +161,7 @@ def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measurin
     command += ["--measuring", str(measuring), "--run", short.run_id, long.run_id]
     staged = tmp_path / "staged" / short.run_id / "manifest.json"
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not staged.exists() or not list((tmp_path / "checkpoints").rglob("*.safetensors")):
+    while not staged.exists() or not glob(f"{tmp_path}/checkpoints/**/*.safetensors", recursive=True):
         assert first.poll() is None, "the pack ended before it could be killed"
         time.sleep(0.01)
     others = psutil.Process(first.pid).children()
@@ -174,7 +176,7 @@ def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measurin
     assert read_json(tmp_path / "pack.json")["runs"] == {short.run_id: "kept", long.run_id: "completed"}
     assert all(seconds > 0 for seconds in read_json(tmp_path / "pack.json")["seconds"].values())
     assert read_json(tmp_path / "staged" / long.run_id / "manifest.json")["resumed_from"]
-    assert all(is_evaluated(tmp_path / "staged" / spec.run_id) for spec in (short, long))
+    assert all(is_evaluated(tmp_path / "staged" / spec.run_id, ["held_out"]) for spec in (short, long))
     assert all(is_probed(tmp_path / "staged" / spec.run_id) for spec in (short, long))
     assert not list((tmp_path / "checkpoints").iterdir())
 
@@ -184,18 +186,23 @@ def test_runs_are_measured_side_by_side_and_one_that_cannot_be_hurts_no_other(da
     assert len(list(train_pack(jobs, set(), tmp_path / "checkpoints", Settings(CPU, 1e9)))) == 3
     (jobs[0].out / "model.safetensors").write_bytes(b"no weights")
     with measuring(2, CPU, 1) as hand:
-        first, *others = [hand(job.out, data, CPU, []) for job in jobs]
+        first, *others = [hand(job.out, data, CPU, ["held_out"]) for job in jobs]
         with pytest.raises(ConfigError, match=r"model\.safetensors: damaged"):
             first()
         assert all(set(result()) == {"evaluate", "probe"} for result in others)
     for job in jobs[1:]:
-        names = ("evaluation.json", "probes.json")
-        beside = [(job.out / name).read_bytes() for name in names]
-        for name in names:
+        beside = _measured(job.out)
+        for name in measurements(job.out):
             (job.out / name).unlink()
         with measuring(1, CPU, 1) as hand:
-            hand(job.out, data, CPU, [])()
-        assert [(job.out / name).read_bytes() for name in names] == beside
+            hand(job.out, data, CPU, ["held_out"])()
+        assert _measured(job.out) == beside
+
+
+def _measured(record: Path) -> list[Evaluation | Probes]:
+    """What was measured, whenever that was."""
+    found = [*read_evaluations(record).values(), read_probes(record)]
+    return [own.model_copy(update={"measured": None}) for own in found]
 
 
 def test_no_process_cannot_measure() -> None:

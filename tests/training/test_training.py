@@ -15,17 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import records
 import torch
 from corpus import words
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from gt.artefacts import read_manifest
+from gt.artefacts import read_manifest, write
 from gt.attempts import of_run
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.models.lm import LanguageModel
-from gt.records import RECORD, read_json, write_json
+from gt.records import RECORD, read_json
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import Cohort
@@ -129,7 +130,7 @@ def test_a_run_that_stops_after_any_step_ends_with_the_same_bits(data: Path, fin
 def test_a_run_killed_with_sigkill_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> None:
     spec = run_spec("GF", steps=150)
     plan = tmp_path / "plan.json"
-    write_json(plan, {"study": "t", "runs": {spec.run_id: spec.model_dump(mode="json")}})
+    write(plan, records.of_runs([spec]))
 
     def command(name: str) -> list[str]:
         paths = {"plan": plan, "run": spec.run_id, "data": data, "out": tmp_path / name, "checkpoints": tmp_path / f"{name}-c"}

@@ -16,9 +16,12 @@ import pytest
 from checkouts import Checkout
 
 import gt.records
+from gt.artefacts import read_evaluations
 from gt.records import read_json
 
 AFTER_RUNS = {"aggregate": 1, "claims": 1, "figures": 1, "report": 1, "track": 1}
+
+HELD_OUT = "evaluations/held_out.json"
 
 
 def copied(finished: Checkout, folder: Path) -> Checkout:
@@ -99,7 +102,8 @@ def halve(path: Path) -> None:
         (remove, "curves.parquet", {"train": 1, "evaluate": 1, "probe": 1}),
         (remove, "model.safetensors", {"train": 1, "evaluate": 1, "probe": 1}),
         (halve, "manifest.json", {"train": 1, "evaluate": 1, "probe": 1}),
-        (halve, "evaluation.json", {"evaluate": 1}),
+        (halve, HELD_OUT, {"evaluate": 1}),
+        (remove, "evaluations/quantisation.json", {"evaluate": 1}),
         (remove, "probes.json", {"probe": 1}),
         pytest.param(
             halve,
@@ -125,12 +129,12 @@ def test_damaged_tokens_are_made_again_for_the_run_that_needs_them_and_no_other_
 def test_the_study_is_whole_again_after_damage_and_an_interruption(checkout: Checkout) -> None:
     before, (lost, harmed, *_) = started(checkout), sorted(checkout.folder.glob("results/runs/*"))
     shutil.rmtree(lost)
-    halve(harmed / "evaluation.json")
-    halved = (harmed / "evaluation.json").read_bytes()
+    halve(harmed / HELD_OUT)
+    halved = (harmed / HELD_OUT).read_bytes()
     assert checkout.snakemake("--until", "evaluate", "probe").returncode == 0
     after = started(checkout)
     assert {run for run in before if after[run] != before[run]} == {lost.name}
-    assert [file.read_bytes() for file in checkout.folder.glob("results/damaged/*/evaluation.json")] == [halved]
+    assert [file.read_bytes() for file in checkout.folder.glob(f"results/damaged/*/{HELD_OUT}")] == [halved]
     assert checkout.planned() == AFTER_RUNS
     assert checkout.snakemake().returncode == 0
     runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("run_id")
@@ -139,18 +143,15 @@ def test_the_study_is_whole_again_after_damage_and_an_interruption(checkout: Che
 
 
 def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Checkout) -> None:
-    first, records = (checkout.folder / "config/studies" / name for name in ("tiny.yaml", "other.yaml")), []
-    tiny, other = first
+    tiny, other = (checkout.folder / "config/studies" / name for name in ("tiny.yaml", "other.yaml"))
     other.write_text(tiny.read_text().replace("quantisation", "long_context"))
-    measured = {file: read_json(file) for file in checkout.folder.glob("results/runs/*/evaluation.json")}
+    runs = sorted(checkout.folder.glob("results/runs/*"))
+    before = {file: file.read_bytes() for file in checkout.folder.glob("results/runs/*/evaluations/*.json")}
     assert checkout.snakemake("--until", "evaluate", study="other").returncode == 0
-    for file, earlier in measured.items():
-        now = read_json(file)
-        assert now["evaluations"] == ["long_context", "quantisation"]
-        assert {name: now[name] for name in ("splits", "quantisation")} == {
-            name: earlier[name] for name in ("splits", "quantisation")
-        }
-        records.append(file.read_bytes())
+    for run in runs:
+        assert set(read_evaluations(run)) == {"held_out", "long_context", "quantisation"}
+    assert {file: file.read_bytes() for file in before} == before
+    values = [{name: own.value for name, own in read_evaluations(run).items()} for run in runs]
     assert "evaluate" not in checkout.planned() | checkout.planned(study="other")
 
     # One that fails takes nothing with it.
@@ -158,7 +159,7 @@ def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Ch
     with open(checkout.folder / "gt/evals/needle.py", "a") as module:
         module.write("\n\ndef needle(subject):\n    raise RuntimeError('broken on purpose')\n")
     assert checkout.snakemake("--until", "evaluate", study="other").returncode == 1
-    assert [file.read_bytes() for file in measured] == records
+    assert [{name: own.value for name, own in read_evaluations(run).items()} for run in runs] == values
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,11 @@ def ran(result: subprocess.CompletedProcess[str]) -> set[str]:
 def trained_at(checkout: Checkout) -> dict[str, str]:
     """When each run's training began: when it is trained again, that changes, and when it is merely fetched, it does not."""
     manifests = checkout.folder.glob("results/runs/*/manifest.json")
-    return {file.parent.name: read_json(file)["started"] for file in manifests if (file.parent / "evaluation.json").exists()}
+    return {
+        file.parent.name: read_json(file)["started"]
+        for file in manifests
+        if (file.parent / "evaluations/held_out.json").exists()
+    }
 
 
 @pytest.fixture(scope="module")

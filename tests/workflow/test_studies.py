@@ -27,4 +27,4 @@ def test_every_shipped_study_dry_runs(path: Path, tmp_path: Path) -> None:
         for line in result.stdout.splitlines()
         if len(line.split()) == 2 and line.split()[1].isdigit()
     }
-    assert counts["train"] == counts["evaluate"] == len(plan["runs"])
+    assert counts["train"] == counts["evaluate"] == len(plan.runs)

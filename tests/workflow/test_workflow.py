@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import records
 from checkouts import ROOT, TINY, Checkout
 
 from gt.artefacts import read_manifest
 from gt.attempts import first_start, of_run
 from gt.cli import main
 from gt.records import read_json, write_json
-from gt.spec import RunSpec
 
 
 def test_one_command_trains_tracks_and_reports(finished: Checkout) -> None:
@@ -137,18 +137,19 @@ def test_a_study_whose_name_looks_like_a_number_can_be_asked_for_beside_others(t
 
 def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout, tmp_path: Path) -> None:
     plan = read_json(finished.folder / "results/studies/tiny/plan.json")
-    run, spec = next(iter(plan["runs"].items()))
-    spec["training"]["sequence_length"] = 4000
+    next(iter(plan["runs"].values()))["training"]["sequence_length"] = 4000
+    plan = records.identified(plan)
+    run = next(iter(plan["runs"]))
     write_json(tmp_path / "plan.json", plan)
     tokens = next(finished.folder.glob("results/data/*/char"))
     paths = {"plan": "plan.json", "out": run, "checkpoints": "checkpoints", "attempts": "attempts"}
     options = [text for name, path in paths.items() for text in (f"--{name}", str(tmp_path / path))]
-    write_json(tmp_path / run / "evaluation.json", {"of": "an earlier training"})
+    write_json(tmp_path / run / "evaluations/held_out.json", {"of": "an earlier training"})
     assert main(["train", "--run", run, "--data", str(tokens), *options]) == 2
     failure = read_json(tmp_path / run / "failure.json")
     assert "sequence_length: 4,000 does not fit the val split" in failure["error"]
-    assert not (tmp_path / run / "evaluation.json").exists()
-    (attempt,) = of_run(tmp_path / "attempts", RunSpec.model_validate(spec).run_id)
+    assert not (tmp_path / run / "evaluations/held_out.json").exists()
+    (attempt,) = of_run(tmp_path / "attempts", run)
     assert (attempt.outcome, attempt.error) == ("failed", failure["error"])
 
 
