@@ -43,14 +43,16 @@ class Cells(HTMLParser):
         if tag in ("td", "th"):
             self.inside = True
             self.cells.append("")
+        elif tag in ("tr", "thead", "tbody"):  # with which a cell ends, too
+            self.inside = False
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
+        if tag == "table":
             self.inside = False
 
     def handle_data(self, data: str) -> None:
         if self.inside:
-            self.cells[-1] += data
+            self.cells[-1] += data.rstrip("\n")
 
 
 def test_csv_keeps_full_precision_and_leaves_gaps_empty() -> None:
