@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 import torch
 from corpus import words
 
+from gt.artefacts import write
 from gt.data.tokens import Tokens
 from gt.ops.backend import use
-from gt.records import read_json, write_json
+from gt.records import read_json
 from gt.spec import RunSpec
 from gt.training import checkpoint, regions
 from gt.training.cohort import Cohort
@@ -123,7 +125,7 @@ def test_the_same_run_in_two_processes_has_the_same_bits(data: Path, tmp_path: P
     spec = run_spec()
     train(Job(spec, data, tmp_path / "here"), tmp_path / "c", Settings(GPU, 1e9))
     plan = tmp_path / "plan.json"
-    write_json(plan, {"study": "t", "runs": {spec.run_id: spec.model_dump(mode="json")}})
+    write(plan, records.of_runs([spec]))
     paths = {"plan": plan, "run": spec.run_id, "data": data, "out": tmp_path / "there", "checkpoints": tmp_path / "c"}
     paths["attempts"] = tmp_path / "attempts"
     options = [text for key, value in paths.items() for text in (f"--{key}", str(value))]
