@@ -32,9 +32,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gt.artefacts import read_run
+from gt.artefacts import Manifest, read_manifest, read_run
 from gt.errors import ConfigError
-from gt.records import CURVES, MANIFEST, RECORD, WEIGHTS, damage, read_json, read_sealed
+from gt.records import CURVES, RECORD, WEIGHTS, damage, read_json
 from gt.seeds import torch_stream
 from gt.spec import RunSpec
 from gt.training.loop import Attempt, Job, Settings, finish
@@ -58,7 +58,7 @@ class Outcome:
 class Trained:
     """What a training left."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     curves: pd.DataFrame  # without times
     weights: dict[str, Tensor]
 
@@ -73,20 +73,20 @@ class Trained:
             curves, weights = pd.read_parquet(record / CURVES), load_file(record / WEIGHTS)
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{record}: not readable ({error}).") from None
-        return cls(read_sealed(record / MANIFEST), curves.drop(columns="timestamp"), weights)
+        return cls(read_manifest(record), curves.drop(columns="timestamp"), weights)
 
 
 def verify(record: Path, data: Path, device: torch.device) -> Outcome:
     """Train the run of a record again and compare. ConfigError where the record is not whole or the data are not its own."""
     recorded = Trained.read(record)
-    if read_json(data / "tokens.json")["sha256"] != recorded.manifest["data_sha256"]:
+    if read_json(data / "tokens.json")["sha256"] != recorded.manifest.data_sha256:
         raise ConfigError(f"--data {data}: these are not the tokens that {record} was trained on.")
     spec, _ = read_run(record)
     again = _train(spec, data, device)
     parted = difference(recorded, again)
     if parted is None:
         return Outcome(True, "bit-identical")
-    other = [key for key in CONDITIONS if not _alike(recorded.manifest.get(key), again.manifest[key])]
+    other = [key for key in CONDITIONS if not _alike(getattr(recorded.manifest, key), getattr(again.manifest, key))]
     if not other or _form(recorded) != _form(again):
         return Outcome(False, parted)
     moved = [_train(spec, data, device, moved=i + 1) for i in range(MOVED)]

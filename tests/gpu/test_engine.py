@@ -132,8 +132,8 @@ def test_the_same_run_in_two_processes_has_the_same_bits(data: Path, tmp_path: P
     caches = {name: str(tmp_path / name) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
     subprocess.run([sys.executable, "-m", "gt", "train", *options, "--device", "cuda"], check=True, env=os.environ | caches)
     here, there = Trained.read(tmp_path / "here"), Trained.read(tmp_path / "there")
-    assert here.manifest["engine"] == "graph"
-    assert here.manifest["compiled"]
+    assert here.manifest.engine == "graph"
+    assert here.manifest.compiled
     assert difference(here, there) is None
 
 
