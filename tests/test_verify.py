@@ -157,8 +157,9 @@ def test_what_only_neighbours_in_a_pack_needed_is_no_other_arithmetic(record: Pa
 
 
 def test_a_run_of_another_seed_is_not_the_same_under_another_arithmetic(record: Path, data: Path) -> None:
-    write_json(record / "spec.json", spec(seed=1).model_dump(mode="json"))
-    set_manifest(record, threads=64)
+    other = spec(seed=1)
+    write_json(record / "spec.json", other.model_dump(mode="json"))
+    set_manifest(record, threads=64, run_id=other.run_id)
     assert not verify(record, data, CPU).same
 
 
