@@ -11,6 +11,7 @@ import lzma
 import math
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Json = dict[str, Any]
-PLAN, RECORDS = "plan.json", "records.parquet"
+# The folder of a published study that its records are in, and their files.
+KEPT, PLAN, RECORDS = "records", "plan.json", "records.parquet"
 
 
 class Kind(NamedTuple):
@@ -235,6 +237,12 @@ def read_plan(records: Path) -> tuple[Plan, dict[str, str]]:
         return migration.plan(document, path)
     plan = parsed(Plan, document, path)
     return plan, {run: run for run in plan.runs}
+
+
+def begun(published: Path) -> datetime | None:
+    """When the first run of all studies that are kept in a folder was begun, as far as their plans say."""
+    plans = [read_plan(records)[0] for records in sorted(published.glob(f"*/{KEPT}")) if (records / f"{PLAN}.xz").exists()]
+    return min((time for plan in plans for time in plan.started.values()), default=None)
 
 
 def trained(records: Path) -> set[str]:

@@ -79,6 +79,12 @@ def first_start(folder: Path, run_id: str) -> datetime | None:
     return min((attempt.started for attempt in of_run(folder, run_id)), default=None)
 
 
+def earliest(folder: Path) -> datetime | None:
+    """When the first of all attempts began, by their names; None where there is none."""
+    names = (file.stem for file in folder.glob("*/*.json"))
+    return min((started_at(name) for name in names if re.fullmatch(ATTEMPT_ID, name)), default=None)
+
+
 def first_starts(plan: Plan, runs: Path, kept: Iterable[Plan] = ()) -> dict[str, datetime]:
     """When each run of a plan was first begun, as far as it is known: by the plan itself or other kept ones, by the attempts
     beside a folder of records, and by the records. ConfigError for an attempt that is damaged or is none.

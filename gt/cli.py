@@ -502,9 +502,16 @@ def claims(options: argparse.Namespace) -> None:
         print(table(overview(options.claims, _judged(options))))
         return
     if options.action == "judge":
+        from gt import attempts
+        from gt.archive import begun
+
         for study in _studies(options):
+            results = study.absolute().parents[1]
+            first = min(
+                filter(None, (attempts.earliest(results / attempts.FOLDER), begun(results / "published"))), default=None
+            )
             with made.noted(options.note, made.of_verdicts(study, options.claims), study, *made.VERDICTS):
-                print(f"{study / 'claims.json'}: {len(judge(study, options.claims))} verdicts")
+                print(f"{study / 'claims.json'}: {len(judge(study, options.claims, first))} verdicts")
         return
     from gt.study import load_study
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
-from gt.archive import PLAN, pack, read_plan, trained, unpack
+from gt.archive import KEPT, PLAN, begun, pack, read_plan, trained, unpack
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
@@ -28,8 +28,6 @@ from gt.report.numbers import load
 from gt.report.render import render
 from gt.study import dumps
 
-# The folder of a published study that its records are in.
-KEPT = "records"
 CLAIMS = Path("config/claims")
 # Paragraphs, in the folder of the published studies, on what deviates from the plan: of the report of all of them.
 NOTES = "deviations.txt"
@@ -110,7 +108,7 @@ def restore(published: Path, study: Path) -> None:
         with atomic_write(study / PLAN) as temporary:
             temporary.write_text(dumps(plan), encoding="utf-8")
         aggregate(plan, runs, study)
-    judge(study, CLAIMS)
+    judge(study, CLAIMS, begun(published.parent))
 
 
 def _report(published: Path, study: Path, templates: Path) -> None:

@@ -165,19 +165,24 @@ def _linked(entries: list[Entry], added: Iterable[tuple[str, Registration]]) -> 
     return linked
 
 
-def late(claim: Claim, entries: Sequence[Entry], started: Iterable[datetime]) -> str | None:
+def late(claim: Claim, entries: Sequence[Entry], started: Iterable[datetime], begun: datetime | None) -> str | None:
     """Why a registered claim did not stand before its runs as it stands now; None if it did.
 
-    entries: all of the claim. started: when the runs that it reads were first begun; before any was, nothing is late.
+    entries: all of the claim. started: when the runs that it reads were first begun; before any was, nothing is late. begun: when
+    the first of all runs was, of any study: an edit after it may have been made for what was seen of others, as nobody can tell.
+    Who learns from one study what to claim of the next registers a claim of its own.
     """
     last, first = entries[-1], min(started, default=None)
     if first is None:
         return None
     if last.sha256 != claim.sha256:
         return f"edited since it was registered on {last.entered:%Y-%m-%d %H:%M}"
+    edited = len(entries) > 1
+    how = f"{'edited and registered again' if edited else 'registered'} on {last.entered:%Y-%m-%d %H:%M}"
     if first < last.entered:
-        how = "registered" if len(entries) == 1 else "edited and registered again"
-        return f"{how} on {last.entered:%Y-%m-%d %H:%M}, after the first run that it reads had started ({first:%Y-%m-%d %H:%M})"
+        return f"{how}, after the first run that it reads had started ({first:%Y-%m-%d %H:%M})"
+    if edited and begun is not None and begun < last.entered:
+        return f"{how}, before the first run that it reads and after others had started ({begun:%Y-%m-%d %H:%M})"
     return None
 
 

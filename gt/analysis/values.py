@@ -112,8 +112,14 @@ class Values:
         return sorted({(int(run["steps_completed"]), int(run["tokens"] / run["steps_completed"])) for run in runs})
 
     def unmeasured(self, place: Place) -> list[int]:
-        """The completed runs of a cell that the table with the metric does not have, neither with a value of it nor without."""
-        rows = self._rows.get(registered(place.metric).table, {}).get(place.cell.id)
+        """The completed runs of a cell that the table with the metric does not have, neither with a value of it nor without; of
+        an evaluation that others of the cell have, those without any of its metrics.
+        """
+        table = registered(place.metric).table
+        rows = self._rows.get(table, {}).get(place.cell.id)
+        if table == "evaluations" and rows is not None:
+            own = rows[rows["metric"].str.startswith(place.metric.partition("/")[0] + "/")]
+            rows = own if len(own) else rows
         completed = {int(run["seed"]) for run in self.completed(place.cell.id)}
         return sorted(completed - (set() if rows is None else set(rows["seed"])))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,8 +75,8 @@ class Judgement:
     otherwise: Word | None = None
 
 
-def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
-    """Every claim, under every arm, whose cells are in this study. folder: its tables."""
+def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
+    """Every claim, under every arm, whose cells are in this study. folder: its tables. begun: when the first run of any was."""
     claims, arms, values = load_claims(claims_folder), load_arms(claims_folder), Values(folder)
     entered, study = registration.history(claims_folder), values.plan.study
     here = [
@@ -88,33 +89,50 @@ def judge_study(folder: Path, claims_folder: Path) -> list[Judgement]:
     judged = []
     for (name, claim, arm), family in zip(here, families, strict=True):
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
-        # The power is given at the first step of Holm's procedure.
         diverged = claim.diverged or values.plan.diverged or "worst_rank"
+        # The power is given at the first step of Holm's procedure.
         judge = Judge(places, claim, values, claim.alpha / families.count(family), diverged)
-        cells = list(dict.fromkeys(place.cell.id for place in judge.places_read()))
-        first = claim.predicate[0]
-        has_margin = len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None
-        compared, tuned, missing = judge.compared(), judge.tuned(), judge.missing()
-        own = entered.get(name, [])
-        chosen = [cell for _, choices in tuned for cell in choices]
-        started = [time for cell in dict.fromkeys((*cells, *(cell.id for cell in chosen))) for time in values.started(cell)]
-        late = registration.late(claim, own, started) if own else None
-        left = [] if missing else deviations(late, compared, chosen, values)
-        edited = [entry.time for entry in own] if len(own) > 1 and late is None else []
-        warned = cautions(compared, judge.pairs(), tuned, edited, values)
-        about = (name, arm, study, claim.group, claim.alpha, has_margin, cells, values.budgets(cells), warned)
-        exploratory = None if own else "not registered"
-        result = Judgement(*about, [], missing, exploratory, exploratory is None and late is None, left)
-        if not missing:
+        result = _untested(judge, arm, entered.get(name, []), begun)
+        if not result.missing:
             _test(result, judge)
         judged.append(result)
     _adjust(judged)
     return judged
 
 
-def judge(folder: Path, claims_folder: Path) -> list[Judgement]:
-    """Judge a study's claims, and write them as `claims.json` and, a row each, as `verdicts.parquet` into its folder."""
-    judged = judge_study(folder, claims_folder)
+def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: datetime | None) -> Judgement:
+    """What is known of a claim before any test: its cells, what they lack, and whether its plan was followed."""
+    claim, values = judge.claim, judge.values
+    compared, tuned, missing, first = judge.compared(), judge.tuned(), judge.missing(), claim.predicate[0]
+    cells = list(dict.fromkeys(place.cell.id for places in compared for place in places))
+    chosen = [cell for _, choices in tuned for cell in choices]
+    started = [time for cell in dict.fromkeys((*cells, *(cell.id for cell in chosen))) for time in values.started(cell)]
+    late = registration.late(claim, entries, started, begun) if entries else None
+    edited = [entry.time for entry in entries] if len(entries) > 1 and late is None else []
+    return Judgement(
+        claim=judge.places.name,
+        arm=arm,
+        study=judge.places.study,
+        family=claim.group,
+        alpha=claim.alpha,
+        has_margin=len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None,
+        cells=cells,
+        budgets=values.budgets(cells),
+        cautions=cautions(compared, judge.pairs(), tuned, edited, values),
+        tests=[],
+        missing=missing,
+        exploratory=None if entries else "not registered",
+        planned=bool(entries) and late is None,
+        deviations=[] if missing else deviations(late, compared, chosen, values),
+    )
+
+
+def judge(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
+    """Judge a study's claims, and write them as `claims.json` and, a row each, as `verdicts.parquet` into its folder.
+
+    begun: when the first run of any study was, as far as it is known.
+    """
+    judged = judge_study(folder, claims_folder, begun)
     write_json(folder / "claims.json", [_plain(asdict(own)) for own in judged])
     rows = [
         {
@@ -218,10 +236,11 @@ def _adjust(judged: list[Judgement]) -> None:
     for own in judged:
         groups.setdefault((own.family, own.arm, own.planned), []).append(own)
     for (_, _, planned), members in groups.items():
+        for i, own in enumerate(members):
+            own.p_adjusted = _adjusted(members, i, "p", planned)
         margins = [own for own in members if own.has_margin]
-        for own in members:
-            own.p_adjusted = _adjusted(own, members, "p", planned)
-            own.p_equivalent_adjusted = _adjusted(own, margins, "p_equivalent", planned) if own.has_margin else None
+        for i, own in enumerate(margins):
+            own.p_equivalent_adjusted = _adjusted(margins, i, "p_equivalent", planned)
     for own in judged:
         if own.p is not None:
             own.verdict = _decided(own)
@@ -229,13 +248,12 @@ def _adjust(judged: list[Judgement]) -> None:
             own.verdict, own.otherwise = "deviated", own.verdict
 
 
-def _adjusted(own: Judgement, members: list[Judgement], name: Literal["p", "p_equivalent"], planned: bool) -> float | None:
-    """A claim's p among its family's, where those without a test count with 1, and of what was planned others that deviated."""
-    if getattr(own, name) is None:
-        return None
-    out = [other for other in members if planned and other.deviations and other is not own]
-    values = [1.0 if other in out or (p := getattr(other, name)) is None else p for other in members]
-    return (holm if planned else benjamini_hochberg)(values)[members.index(own)]
+def _adjusted(members: list[Judgement], i: int, name: Literal["p", "p_equivalent"], planned: bool) -> float | None:
+    """The p of one of a family. Those without a test count with 1, as do of what was planned the others that deviated."""
+    counted = [j == i or not (planned and own.deviations) for j, own in enumerate(members)]
+    values = [getattr(own, name) if counts else None for own, counts in zip(members, counted, strict=True)]
+    adjust = holm if planned else benjamini_hochberg
+    return None if values[i] is None else adjust([1.0 if value is None else value for value in values])[i]
 
 
 def _decided(own: Judgement) -> Word:

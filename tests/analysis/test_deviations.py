@@ -125,6 +125,22 @@ def test_seeds_that_were_not_looked_at_are_a_deviation(tmp_path: Path) -> None:
     assert own.deviations == ["seed 2 of GF.c.char was not looked at for loss added by zeroing the RWKV branch"]
 
 
+def test_seeds_without_the_evaluation_that_others_of_the_cell_have_are_a_deviation(tmp_path: Path) -> None:
+    """All were evaluated: of seed 3 only what studies ask for that share it, of seed 4 the context without a useful window."""
+    study = write_study(tmp_path / "s")
+    metrics = {"val/by_position": range(5), "context/slope": (0, 1, 2, 4), "context/useful_window": (0, 1, 2)}
+    rows = [
+        {"cell": "GF.c.char", "seed": seed, "metric": metric, "at": None, "value": 100.0 + seed}
+        for metric, seeds in metrics.items()
+        for seed in seeds
+    ]
+    pd.DataFrame(rows).astype({"at": float}).to_parquet(study / "evaluations.parquet")
+    own = one(tmp_path, study, {"test": "threshold", "metric": "context/useful_window", "a": "GF", "above": 50}, seeds=3)
+    assert (own.verdict, own.otherwise) == ("deviated", "supported")
+    assert len(own.deviations) == 1
+    assert own.deviations[0].startswith("seed 3 of GF.c.char was not looked at for ")
+
+
 def test_a_run_of_a_seed_that_was_not_planned_is_a_deviation(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s")
     plan = json.loads((study / "plan.json").read_text())
