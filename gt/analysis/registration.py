@@ -165,12 +165,12 @@ def _linked(entries: list[Entry], added: Iterable[tuple[str, Registration]]) -> 
     return linked
 
 
-def late(claim: Claim, entries: Sequence[Entry], started: Iterable[datetime], begun: datetime | None) -> str | None:
+def late(claim: Claim, entries: Sequence[Entry], started: Iterable[datetime], begun: datetime | None = None) -> str | None:
     """Why a registered claim did not stand before its runs as it stands now; None if it did.
 
-    entries: all of the claim. started: when the runs that it reads were first begun; before any was, nothing is late. begun: when
-    the first of all runs was, of any study: an edit after it may have been made for what was seen of others, as nobody can tell.
-    Who learns from one study what to claim of the next registers a claim of its own.
+    entries: all of the claim. started: when the runs that it reads were first begun; before any was, nothing is late. begun:
+    when the first of all runs was, of any study: an edit after it may have been made for what was seen of others, which nobody
+    can tell. Who learns from one study what to claim of the next registers a claim of its own.
     """
     last, first = entries[-1], min(started, default=None)
     if first is None:

@@ -307,6 +307,18 @@ def test_a_claim_must_be_older_than_the_first_run_that_it_reads(tmp_path: Path) 
     assert again == f"edited and {said}".replace("registered on", "registered again on")
 
 
+def test_an_edit_must_be_older_than_the_first_of_all_runs_and_a_new_claim_than_its_own(tmp_path: Path) -> None:
+    registration.register(tmp_path, {"C-1": claim()})
+    assert registration.late(claim(), registration.history(tmp_path)["C-1"], [AFTER], BEFORE) is None
+    registration.register(tmp_path, {"C-1": claim(alpha=0.1)})
+    entries = registration.history(tmp_path)["C-1"]
+    assert registration.late(claim(alpha=0.1), entries, [AFTER], AFTER) is None
+    assert registration.late(claim(alpha=0.1), entries, [], BEFORE) is None
+    said = str(registration.late(claim(alpha=0.1), entries, [AFTER], BEFORE))
+    assert said.startswith("edited and registered again on ")
+    assert said.endswith(", before the first run that it reads and after others had started (2020-01-01 00:00)")
+
+
 def test_check_says_the_head_and_refuses_a_broken_chain(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
