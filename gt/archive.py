@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gt import migration
 from gt.analysis import evaluations
 from gt.analysis.records import check_curves, read_curves
-from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, parsed, write
+from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, contradiction, parsed, write
 from gt.errors import ConfigError, nearest
 from gt.records import (
     CURVES,
@@ -205,8 +205,10 @@ def unpack(records: Path, runs: Path) -> Plan:
 
     plan, names = read_plan(records)
     documents, curves = _documents(records / RECORDS, plan, names), _curves(records / CURVES, names)
+    watches = {own.run: artefact.watch for own, artefact in documents if isinstance(artefact, Manifest)}
     for run in {own.run for own, _ in documents} | set(curves):
-        write_json(runs / run / SPEC, plan.runs[run].model_dump(mode="json"))
+        spec = plan.runs[run].watched(watches[run]) if run in watches else plan.runs[run]
+        write_json(runs / run / SPEC, spec.model_dump(mode="json"))
         if run in curves:
             with atomic_write(runs / run / CURVES) as temporary:
                 pq.write_table(curves[run], temporary)
@@ -289,7 +291,10 @@ def _artefacts(own: Document, content: Json, plan: Plan, source: str) -> Iterato
     named = artefact.name if isinstance(artefact, Evaluation) else artefact.id if isinstance(artefact, Attempt) else ""
     if own.name != named:
         raise ConfigError(f"{source}: its name is {own.name!r}, and it is {named!r}.")
-    if isinstance(artefact, Manifest):  # they were checked when they were kept; curves are laid out anew, weights not there
+    if isinstance(artefact, Manifest):
+        if why := contradiction(plan.runs[own.run].watched(artefact.watch), artefact):
+            raise ConfigError(f"{source}: contradicts the specification of its run in {PLAN}: {why}.")
+        # They were checked when they were kept; curves are laid out anew, weights not there.
         artefact = artefact.model_copy(update={"files": {}})
     yield own, artefact
 

@@ -440,6 +440,10 @@ class RunSpec(Spec):
             for letter, model in models.items()
         }
 
+    def watched(self, watch: Watch) -> RunSpec:
+        """The same run, looked at in another way."""
+        return self.model_copy(update={"training": self.training.model_copy(update=dict(watch))})
+
     @property
     def tokens(self) -> int:
         """That a run trains on in all, those of its branches alone included."""
