@@ -98,6 +98,7 @@ class Attempt:
         self.jobs, self.checkpoints, self.settings = jobs, checkpoints, settings
         specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
         self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
+        self.code = code_of_training(specs[0])  # of all of them; read now, as it may be edited while this trains
         self.started = datetime.now(UTC)
         self.clock = self.last_save = time.perf_counter()
         self.joules = energy(settings.device)
@@ -156,7 +157,7 @@ class Attempt:
             "steps_completed": steps,
             "data_sha256": cohort.tokens.sha256,
             "vocab_size": cohort.tokens.vocab_size,
-            "code": code_of_training(job.spec),
+            "code": self.code,
             **provenance(self.settings.device),
             "engine": cohort.engine.name,
             "compiled": cohort.compiled,
