@@ -86,7 +86,7 @@ def code_of(*roots: str) -> dict[str, str]:
 
 @cache
 def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    code = _packages(frozenset(_package(place) for _, place in components))
+    code = _packages(frozenset(_package(place) for _, place in components) - {"gt"})
     common = code.closure(*roots)
     found = code.sums(common)
     for component, place in components:
@@ -97,8 +97,8 @@ def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> di
 
 @cache
 def _packages(names: frozenset[str]) -> Code:
-    """gt's definitions and those of others that are installed, which are not imported for it."""
-    found = {name: find_spec(name) for name in sorted(names - {"gt"})}
+    """gt's definitions and those of other packages that are installed, which are not imported for it."""
+    found = {name: find_spec(name) for name in sorted(names)}
     files = {name: Path(own.origin) for name, own in found.items() if own is not None and own.origin}
     others = {name: file.parent if file.stem == "__init__" else file.with_suffix("") for name, file in files.items()}
     return Code({"gt": PACKAGE, **others})

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from gt.fingerprint import PACKAGE
 from gt.made import is_current, is_whole, is_whole_database, noted
+from gt.records import write_json
 
 
 def result(folder: Path) -> Path:
@@ -72,3 +76,26 @@ def test_a_database_is_whole_that_has_the_pages_of_its_header(tmp_path: Path) ->
     assert not is_whole_database(file)
     os.truncate(file, 50)
     assert not is_whole_database(file)
+
+
+def test_a_docstring_that_the_report_quotes_makes_the_report_again_and_nothing_else(tmp_path: Path) -> None:
+    package = Path(shutil.copytree(PACKAGE, tmp_path / "gt", ignore=shutil.ignore_patterns("__pycache__")))
+    model = {"mixers": {"a": {"name": "attention"}}, "fusion": None, "feed_forward": None}
+    write_json(tmp_path / "study/plan.json", {"runs": {"run": {"model": model}}})
+    script = (
+        "from pathlib import Path; from gt import made; study, none = Path('study'), Path('none');"
+        "print(made.of_report(study, none, none), made.of_figures(study), made.of_verdicts(study, none), made.of_corpus('x'))"
+    )
+
+    def sums() -> list[str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+    before = sums()
+    for name, old in (("linear_attention", "Formula: "), ("attention", "Formula: ")):
+        file = package / f"models/mixers/{name}.py"
+        file.write_text(file.read_text().replace(old, f"{old}z = "))
+        after = sums()
+        assert after[1:] == before[1:]
+        assert (after[0] != before[0]) == (name == "attention"), "the study has no linear attention"

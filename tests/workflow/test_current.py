@@ -83,8 +83,17 @@ def test_a_change_makes_again_what_it_changes_in_a_copy_too(
 ) -> None:
     clone = copied(finished, tmp_path / "clone")
     with open(clone.folder / file, "a") as opened:
-        opened.write("\n# another version\n")
+        opened.write("\nassert True\n" if file.endswith(".py") else "\n# another version\n")
     assert clone.planned() == again
+
+
+def test_comments_and_new_files_make_nothing_again(finished: Checkout, tmp_path: Path) -> None:
+    clone = copied(finished, tmp_path / "clone")
+    for module in ("training/loop", "evals/language", "probes/states", "analysis/aggregate", "tracking"):
+        with open(clone.folder / f"gt/{module}.py", "a") as opened:
+            opened.write("\n# another version\n")
+    (clone.folder / "gt/training/more.py").write_text("assert False\n")
+    assert clone.planned() == {}
 
 
 def remove(path: Path) -> None:
