@@ -116,13 +116,14 @@ class Attempt:
 
     def __init__(self, jobs: list[Job], checkpoints: Path, settings: Settings) -> None:
         self.jobs, self.checkpoints, self.settings = jobs, checkpoints, settings
-<<<<<<< HEAD
         self.started = artefacts.now()
         self.id = new_id(self.started)
         self.clock = self.last_save = self.last_note = time.perf_counter()
         self.sharing = 1  # cohorts of this process on the device, at most
         self.status: list[str] = []
         self.memory = peak_of(settings.device)
+        # Read now, as it may be edited while this trains.
+        self.code = code_of_training(jobs[0].spec)
         self.about = provenance(settings.device)
         self.entries: list[Entry] = []
         settings.meter.enter(self.id, len(jobs))
@@ -135,15 +136,6 @@ class Attempt:
         except Exception as error:
             self.fail(error)
             raise
-=======
-        specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
-        self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
-        self.code = code_of_training(specs[0])  # of all of them; read now, as it may be edited while this trains
-        self.started = datetime.now(UTC)
-        self.clock = self.last_save = time.perf_counter()
-        self.joules = energy(settings.device)
-        self.before = self._resume()
->>>>>>> fingerprint
         self.first = self.cohort.step
         self.report = Reporter(self.cohort)
 
@@ -158,7 +150,7 @@ class Attempt:
             error=None,
             host=platform.node(),
             process=os.getpid(),
-            code=code_of_training(job.spec),
+            code=self.code,
             resumed_at=None,
             usage=self._usage(),
             **self.about,
@@ -275,7 +267,6 @@ class Attempt:
             save_file(weights, temporary, {"run_id": job.spec.run_id})
         training, seconds = job.spec.training, time.perf_counter() - self.clock
         steps = cohort.ended_at[run] or cohort.step
-<<<<<<< HEAD
         ids = [*self.before.attempts, self.id]
         manifest = Manifest(
             run_id=job.spec.run_id,
@@ -284,7 +275,7 @@ class Attempt:
             watch=training.watch,
             data_sha256=cohort.tokens.sha256,
             vocab_size=cohort.tokens.vocab_size,
-            code=code_of_training(job.spec),
+            code=self.code,
             **self.about,
             attempts=ids,
             resumed_from=list(self.before.resumed_from),
@@ -301,31 +292,6 @@ class Attempt:
             tokens=training.tokens(steps),
             tokens_per_second=(training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
             usage=total([*used(self._ledger(job), job.spec.run_id, self.before.attempts), own]),
-=======
-        joules = energy(self.settings.device)
-        manifest = {
-            "run_id": job.spec.run_id,
-            "status": cohort.status[run],
-            "steps_completed": steps,
-            "data_sha256": cohort.tokens.sha256,
-            "vocab_size": cohort.tokens.vocab_size,
-            "code": self.code,
-            **provenance(self.settings.device),
-            "engine": cohort.engine.name,
-            "compiled": cohort.compiled,
-            "processes": self.settings.world.size,
-            "backend": chosen(),
-            "stacked": len(self.jobs),  # runs that one launch served
-            "cohorts": self.sharing,  # that shared the device
-            "started": self.started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": self.before.seconds + seconds,
-            "tokens": training.tokens(steps),
-            "tokens_per_second": (training.tokens(cohort.step) - training.tokens(self.first)) / seconds,
-            "peak_memory_bytes": peak_memory(self.settings.device),
-            # the device's, in equal parts over the runs that shared it
-            "energy_joules": (joules - self.joules) / len(self.jobs) / self.sharing if joules and self.joules else None,
->>>>>>> fingerprint
             **vars(audit(cohort.model, training.sequence_length)),
             files={name: File(**sums) for name, sums in file_sums(job.out, (SPEC, CURVES, WEIGHTS)).items()},
         )
