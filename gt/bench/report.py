@@ -14,6 +14,7 @@ from gt.bench.measure import compare
 from gt.bench.measuring import measuring
 from gt.bench.recurrences import recurrences
 from gt.bench.starts import starts
+from gt.fingerprint import TRAINING_PARTS, fingerprint
 from gt.records import write_json
 from gt.training.provenance import provenance
 
@@ -55,6 +56,7 @@ def bench(
         "quick": quick,
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "code": {part: fingerprint(part) for part in TRAINING_PARTS},
         **provenance(device),
     }
     results: dict[str, list[Json]] = {}

@@ -15,7 +15,7 @@ import torch
 from gt.fingerprint import PACKAGE, TRAINING_PARTS, fingerprint
 from gt.models.lm import LanguageModel
 from gt.ops.backend import asked, serving
-from gt.spec import ModelSpec
+from gt.spec import ModelSpec, RunSpec
 
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "triton", "flash-linear-attention", "mamba-ssm")
 # Seconds that git may take, once a process.
@@ -23,15 +23,19 @@ PATIENCE = 5.0
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Code, versions, commit and device, by the names that attempts and manifests have for them."""
+    """Versions, commit and device, by the names that attempts and manifests have for them."""
     return {
-        "code": {part: fingerprint(part) for part in TRAINING_PARTS},
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": commit(PACKAGE),
         "modified": modified(PACKAGE),
         "device": _device_name(device),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
     }
+
+
+def code(_spec: RunSpec) -> dict[str, str]:
+    """Of what trains a run of this specification."""
+    return {part: fingerprint(part) for part in TRAINING_PARTS}
 
 
 def backend(model: ModelSpec, vocab_size: int, device: torch.device) -> dict[str, str]:
