@@ -191,13 +191,13 @@ class Attempt:
         if self.cohort.done:
             self._finish()
         elif writes and now - self.last_save >= self.settings.checkpoint_seconds:
-            self._note()
             self._save()
         elif now - self.last_note >= MARK:
             self._note()
 
     def _save(self) -> None:
         """Keep what a kill would lose, and that this attempt has led to it."""
+        self._note()
         self.last_save = time.perf_counter()
         seconds = self.before.seconds + self.last_save - self.clock
         progress = replace(self.before, seconds=seconds, attempts=(*self.before.attempts, self.id))
