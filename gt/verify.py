@@ -95,7 +95,7 @@ def verify(record: Path, data: Path, device: torch.device) -> Outcome:
 
 
 def _alike(recorded: Any, now: Any) -> bool:
-    """Whether a condition is as it was. A run of a pack has the backends of all its operations in its record."""
+    """Whether a condition is as it was. A record of the first schema has the backends of all models of its process."""
     return all(recorded.get(k) == v for k, v in now.items()) if isinstance(recorded, dict) else bool(recorded == now)
 
 

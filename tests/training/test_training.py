@@ -204,6 +204,19 @@ def test_a_resumed_run_whose_earlier_attempt_is_gone_does_not_know_what_it_took(
     assert set(usage.unknown.values()) == {f"the file of the attempt {attempt.id} is gone or damaged"}
 
 
+def test_an_attempt_that_is_killed_before_its_first_checkpoint_counts(data: Path, tmp_path: Path) -> None:
+    spec, settings = run_spec(), Settings(CPU, 0.0)
+    attempts = [Attempt([Job(spec, data, tmp_path / "run")], tmp_path / "c", settings)]
+    while attempts[0].cohort.step < 5:
+        attempts[0].advance()
+        attempts[0].collect()
+    attempts.append(Attempt([Job(spec, data, tmp_path / "run")], tmp_path / "c", settings))
+    run(spec, data, tmp_path)
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest.attempts[:-1] == [attempt.id for attempt in attempts]
+    assert manifest.resumed_from == [5, 5]
+
+
 def test_a_record_has_the_recurrences_of_its_own_model_whatever_the_process_has_trained(data: Path, tmp_path: Path) -> None:
     served = {}
     for name in ("GF", "GPT-2", "HY"):
