@@ -60,7 +60,7 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
 
 
 def assembled(study: str, cells: Iterable[tuple[Json, Json, Iterable[int]]]) -> Json:
-    """A plan of cells: each with what its specifications have other than those here, and its seeds. The baseline is the first."""
+    """A plan of cells: what the specifications of each have other than those here, and its seeds. The first is the baseline."""
     corpus = {"name": "embedded", "max_bytes": None, "sha256": None}
     training = {"steps": STEPS, "batch_size": 16, "sequence_length": 64, "learning_rate": 0.003}
     parts = {"corpus": corpus, "tokenizer": {"name": "char", "vocab_size": None}, "model": ALONE, "training": training}
