@@ -241,14 +241,14 @@ class Attempt:
         self.status = status
 
     def fail(self, error: Exception) -> None:
-        """Write what it ended with, if the disk lets it, and leave the device."""
+        """Write what it ended with, if the disk lets it, and leave the device. Raises nothing more: others go on."""
         try:
             self.settings.meter.leave(self.id)
             for entry in self.entries:
                 entry.end("failed", self._usage(), f"{type(error).__name__}: {error}")
-        except OSError as second:
-            print(f"The end of the attempt {self.id} could not be written: {second}", file=sys.stderr)
-        self._let_go(error)
+            self._let_go(error)
+        except (OSError, RuntimeError) as second:  # a GPU that has failed may refuse to take its memory back
+            print(f"The attempt {self.id} could not be ended: {second}", file=sys.stderr)
 
     def _let_go(self, error: Exception | None = None) -> None:
         """Give the memory of a GPU back now: later it would be in another cohort's turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from gt.records import measurements, read_json
 from gt.spec import RunSpec
 from gt.stage import is_evaluated, is_probed
 from gt.training.cohort import Cohort
-from gt.training.loop import Attempt, Job, Settings
+from gt.training.loop import Attempt, Job, Settings, together
 from gt.training.packs import folder_name, train_pack
 
 CPU = torch.device("cpu")
@@ -208,3 +209,16 @@ def _measured(record: Path) -> list[Evaluation | Probes]:
 def test_no_process_cannot_measure() -> None:
     with pytest.raises(ConfigError, match="--measuring 0 is not allowed"), measuring(0, CPU, 1):
         pass
+
+
+def test_an_attempt_whose_end_cannot_be_written_hurts_no_neighbour(data: Path, tmp_path: Path) -> None:
+    """As on a full disk, here by a file where the attempt's folder was."""
+    first, other = run_spec(steps=2), run_spec(steps=2, model={"d_model": 32})
+    jobs = {name: Job(spec, data, tmp_path / name) for name, spec in (("first", first), ("other", other))}
+    attempts = [Attempt([job], tmp_path / f"{name}-c", Settings(CPU, 1e9)) for name, job in jobs.items()]
+    shutil.rmtree(tmp_path / "attempts" / first.run_id)
+    (tmp_path / "attempts" / first.run_id).touch()
+    ended = {attempt.jobs[0].out.name: error for attempt, error in together(attempts)}
+    assert isinstance(ended["first"], OSError)
+    assert ended["other"] is None
+    assert [own.outcome for own in of_run(tmp_path / "attempts", other.run_id)] == ["completed"]
