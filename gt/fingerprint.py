@@ -98,10 +98,14 @@ def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> di
 @cache
 def _packages(names: frozenset[str]) -> Code:
     """gt's definitions and those of other packages that are installed, which are not imported for it."""
+    return Code({"gt": PACKAGE, **_places(names)})
+
+
+def _places(names: Iterable[str]) -> dict[str, Path]:
+    """Where packages are: their folders, and of one that is a single module its file without the suffix."""
     found = {name: find_spec(name) for name in sorted(names)}
     files = {name: Path(own.origin) for name, own in found.items() if own is not None and own.origin}
-    others = {name: file.parent if file.stem == "__init__" else file.with_suffix("") for name, file in files.items()}
-    return Code({"gt": PACKAGE, **others})
+    return {name: file.parent if file.stem == "__init__" else file.with_suffix("") for name, file in files.items()}
 
 
 def _package(module: str) -> str:
@@ -140,6 +144,12 @@ def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str
 def plugins(spec: RunSpec) -> dict[str, str]:
     """The versions of the packages, other than gt, whose components a specification names."""
     return versions(component.module for component in used_in(spec.model.model_dump()))
+
+
+def packages_of(spec: RunSpec) -> list[Path]:
+    """Where gt is, and the other packages whose components a specification names."""
+    names = {_package(component.module) for component in used_in(spec.model.model_dump())} - {"gt"}
+    return [PACKAGE, *_places(names).values()]
 
 
 def versions(modules: Iterable[str]) -> dict[str, str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gt.artefacts import Attempt, Usage
 from gt.attempts import Entry, first_start, new_id, of_run, started_at, used
 from gt.errors import ConfigError
 from gt.records import write_sealed
 from gt.training import provenance
-from gt.training.provenance import commit, modified
+from gt.training.provenance import commit, modified, provenance
 
 RUN = "GF-char-s0-0123456789"
 THEN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -181,6 +182,17 @@ def test_code_outside_of_a_repository_has_no_commit(package: Path, tmp_path: Pat
     (package.parent / ".gitignore").write_text(".venv/\n")
     (package.parent / ".venv/gt").mkdir(parents=True)
     assert (look(package.parent / ".venv/gt"), commit(package.parent / ".venv/gt")) == (None, None)
+
+
+def test_files_of_plug_ins_count_and_those_that_no_repository_has_do_not(package: Path, tmp_path: Path) -> None:
+    (package / "a.py").write_text("edited")
+    (tmp_path / "installed/other").mkdir(parents=True)
+    (tmp_path / "clean").mkdir()
+    git(tmp_path / "clean", "init", "-q")
+    modified.cache_clear()
+    packages = (tmp_path / "clean", package, tmp_path / "installed/other")
+    assert provenance(torch.device("cpu"), packages)["modified"] == ["gt/a.py"]
+    assert provenance(torch.device("cpu"), packages[::-1])["modified"] is None
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from gt import artefacts
 from gt.artefacts import File, Manifest, Usage
 from gt.attempts import Entry, new_id, started_at, used
 from gt.data.tokens import Tokens
-from gt.fingerprint import code_of_training
+from gt.fingerprint import code_of_training, packages_of
 from gt.metering import MARK, Meter, total, usage
 from gt.models.lm import audit
 from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json
@@ -124,7 +124,7 @@ class Attempt:
         self.memory = peak_of(settings.device)
         # Read now, as it may be edited while this trains.
         self.code = code_of_training(jobs[0].spec)
-        self.about = provenance(settings.device)
+        self.about = provenance(settings.device, packages_of(jobs[0].spec))
         self.entries: list[Entry] = []
         settings.meter.enter(self.id, len(jobs))
         try:

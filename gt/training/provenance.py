@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,12 +23,15 @@ PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "triton", "flash-line
 PATIENCE = 5.0
 
 
-def provenance(device: torch.device) -> dict[str, Any]:
-    """Versions, commit and device, by the names that attempts and manifests have for them."""
+def provenance(device: torch.device, packages: Sequence[Path] = (PACKAGE,)) -> dict[str, Any]:
+    """Versions, commit and device, by the names that attempts and manifests have for them. packages: gt, and the plug-ins that
+    take part; one that no repository has is known by its version.
+    """
+    own, *others = (modified(package) for package in packages)
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": commit(PACKAGE),
-        "modified": modified(PACKAGE),
+        "modified": None if own is None else [*own, *(file for files in others for file in files or ())],
         "device": device_name(device),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
     }
