@@ -764,9 +764,9 @@ def _fetched(options: argparse.Namespace, files: list[Path], is_there: Callable[
 
 def _note_failure(path: Path, error: Exception) -> None:
     """Leave the reason for the report beside the record; a full disk may forbid even that."""
-    from gt.records import write_json
+    from gt.artefacts import Failure, write
 
     try:
-        write_json(path, {"error": f"{type(error).__name__}: {error}", "step": None})
+        write(path, Failure(error=f"{type(error).__name__}: {error}"))
     except OSError as second:
         print(f"gt: {path} could not be written either: {second}", file=sys.stderr)

@@ -17,7 +17,7 @@ from gt.attempts import Entry, first_start, new_id, of_run, started_at, used
 from gt.errors import ConfigError
 from gt.records import write_sealed
 from gt.training import provenance
-from gt.training.provenance import commit, modified, provenance
+from gt.training.provenance import commit, modified
 
 RUN = "GF-char-s0-0123456789"
 THEN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -97,7 +97,7 @@ def outdate(file: Path) -> None:
         (edit, "damaged: the sha256 of its content"),
         (predate, "started: 2026-04-01T12:00:00+00:00 is another time than that of its name"),
         (belong, "at GF-char-s1-0123456789"),
-        (outdate, "an attempt of schema 3, and this version of gt reads those up to 2"),
+        (outdate, "is of schema 3, and this version of gt reads those up to 2"),
     ],
 )
 def test_an_attempt_that_is_damaged_or_anothers_is_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
@@ -191,8 +191,8 @@ def test_files_of_plug_ins_count_and_those_that_no_repository_has_do_not(package
     git(tmp_path / "clean", "init", "-q")
     modified.cache_clear()
     packages = (tmp_path / "clean", package, tmp_path / "installed/other")
-    assert provenance(torch.device("cpu"), packages)["modified"] == ["gt/a.py"]
-    assert provenance(torch.device("cpu"), packages[::-1])["modified"] is None
+    assert provenance.provenance(torch.device("cpu"), packages)["modified"] == ["gt/a.py"]
+    assert provenance.provenance(torch.device("cpu"), packages[::-1])["modified"] is None
 
 
 @pytest.mark.parametrize(

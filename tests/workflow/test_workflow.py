@@ -14,6 +14,7 @@ import pytest
 import records
 from checkouts import ROOT, TINY, Checkout
 
+from gt.analysis.records import read_record
 from gt.artefacts import read_manifest
 from gt.attempts import first_start, of_run
 from gt.cli import main
@@ -146,11 +147,12 @@ def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout,
     options = [text for name, path in paths.items() for text in (f"--{name}", str(tmp_path / path))]
     write_json(tmp_path / run / "evaluations/held_out.json", {"of": "an earlier training"})
     assert main(["train", "--run", run, "--data", str(tokens), *options]) == 2
-    failure = read_json(tmp_path / run / "failure.json")
-    assert "sequence_length: 4,000 does not fit the val split" in failure["error"]
+    record = read_record(tmp_path / run, run)
+    assert record.status == "failed"
+    assert "sequence_length: 4,000 does not fit the val split" in record.reason
     assert not (tmp_path / run / "evaluations/held_out.json").exists()
     (attempt,) = of_run(tmp_path / "attempts", run)
-    assert (attempt.outcome, attempt.error) == ("failed", failure["error"])
+    assert (attempt.outcome, attempt.error) == ("failed", record.reason)
 
 
 def test_attempts_outlive_what_is_trained_again_and_what_is_removed(checkout: Checkout) -> None:
