@@ -50,8 +50,8 @@ class Metric:
     def file(self) -> str:
         """Where in a run record it comes from."""
         if self.table != "runs":
-            return {"curves": "curves.parquet", "probes": "probes.json", "evaluations": "evaluation.json"}[self.table]
-        return "evaluation.json" if self.name.startswith(("val/", "test/", "ngram/")) else "manifest.json"
+            return {"curves": "curves.parquet", "probes": "probes.json", "evaluations": "evaluations/*.json"}[self.table]
+        return "evaluations/held_out.json" if self.name.startswith(("val/", "test/", "ngram/")) else "manifest.json"
 
 
 def metric(name: str) -> Metric:
