@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import records
 
@@ -24,11 +25,10 @@ STUDIES = sorted(folder.parent.name for folder in PUBLISHED.glob("*/records"))
 
 def stored(study: str) -> Iterator[tuple[str, str, Json]]:
     """The documents of a published study: run, kind and content. That of the plan is of no run."""
-    for kind in ("plan", "manifest", "evaluation", "probes", "failure"):
-        file = PUBLISHED / study / "records" / f"{kind}.json.xz"
-        if file.exists():
-            found = json.loads(lzma.decompress(file.read_bytes()))
-            yield from [("", kind, found)] if kind == "plan" else ((run, kind, own) for run, own in found.items())
+    records_of = PUBLISHED / study / "records"
+    yield "", "plan", json.loads(lzma.decompress((records_of / "plan.json.xz").read_bytes()))
+    for row in pq.read_table(records_of / "records.parquet").to_pylist():
+        yield row["run_id"], row["kind"], json.loads(row["document"])
 
 
 @pytest.mark.parametrize("study", STUDIES)
