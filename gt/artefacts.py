@@ -370,8 +370,8 @@ def read_run(run: Path) -> tuple[RunSpec, Manifest]:
 def contradiction(spec: RunSpec, manifest: Manifest) -> str | None:
     """Why a manifest cannot be of a specification; None where it can."""
     steps, training = manifest.steps_completed, spec.training
-    if manifest.run_id != spec.run_id:
-        return f"run_id is {manifest.run_id!r}, and that of the specification {spec.run_id!r}"
+    if not manifest.run_id.endswith(f"-{spec.sha256[:10]}"):
+        return f"run_id is {manifest.run_id!r}, and the sum of the specification {spec.sha256[:10]}"
     if manifest.watch != training.watch:
         return "watch is another"
     if not (steps == training.steps if manifest.status == "completed" else 0 < steps <= training.steps):

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 WIDTH = 100
 # A p value that is printed as 1.
 UNSURE = 0.9995
+# Letters of a line in a table.
+LINE = 80
 
 
 def number(value: float | None, figures: int = 4) -> str:
@@ -75,10 +77,13 @@ def word(judgement: Json) -> str:
 
 
 def departure(judgement: Json) -> str:
-    """What was first not as planned, of how much, and what the verdict would be otherwise: for a line of a table."""
+    """What was first not as planned, of how much, and what the verdict would be otherwise: for a line of a table.
+
+    A long list of cells is cut short; the claim's own section has it.
+    """
     first, *others = judgement["deviations"]
     more = f" (and {text.plural(len(others), 'other reason')})" if others else ""
-    return f"{text.capital(first)}{more}; else {judgement['otherwise']}."
+    return f"{text.capital(textwrap.shorten(first, LINE, placeholder=' …'))}{more}; else {judgement['otherwise']}."
 
 
 def _numbers(judgement: Json, verdict: str) -> list[str]:
