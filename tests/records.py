@@ -171,7 +171,7 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
         data_sha256=f"{tokenizer:0<64}"[:64],
         vocab_size=97 if tokenizer == "char" else 1024,
         seconds=seconds,
-        tokens=last * TOKENS_PER_STEP,
+        tokens=RunSpec.model_validate(spec).training.tokens(last),
         tokens_per_second=tokens_per_second,
         usage={**usage, "energy_joules": None, "unknown": {"energy_joules": "there is no meter"}},
         n_params=130_000 + 9_000 * order,

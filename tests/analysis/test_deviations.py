@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import records
 from scipy import stats
 from test_verdicts import CELLS, SEEDS, compare, losses, verdicts, write_claims, write_study
 
@@ -86,7 +87,7 @@ def tuned(tmp_path: Path) -> Path:
     for cell in plan["cells"][1:]:
         cell["variant"], _, rate = cell["variant"].partition("-")
         cell["factors"] = {"training.learning_rate": float(rate)}
-    (study / "plan.json").write_text(json.dumps(plan))
+    records.edit(study / "plan.json", cells=plan["cells"])
     return study
 
 
@@ -144,8 +145,8 @@ def test_seeds_without_the_evaluation_that_others_of_the_cell_have_are_a_deviati
 def test_a_run_of_a_seed_that_was_not_planned_is_a_deviation(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s")
     plan = json.loads((study / "plan.json").read_text())
-    del plan["cells"][1]["runs"]["4"]
-    (study / "plan.json").write_text(json.dumps(plan))
+    del plan["runs"][plan["cells"][1]["runs"].pop("4")]
+    records.edit(study / "plan.json", **plan)
     own = one(tmp_path, study, seeds=4)
     assert (own.verdict, own.deviations) == ("deviated", ["seed 4 of HY.c.char was run and not planned"])
 
@@ -342,8 +343,7 @@ def test_a_failure_is_no_test_and_says_so(tmp_path: Path) -> None:
 
 def test_the_study_says_how_divergence_counts_where_the_claim_does_not(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", DIVERGED)
-    plan = json.loads((study / "plan.json").read_text())
-    (study / "plan.json").write_text(json.dumps({**plan, "diverged": "failure"}))
+    records.edit(study / "plan.json", diverged="failure")
     assert one(tmp_path, study, compare("GF", "WS")).verdict == "supported"
     assert one(tmp_path, study, compare("GF", "WS"), diverged="worst_rank").verdict == "inconclusive"
 

@@ -149,10 +149,11 @@ def test_what_is_not_between_two_bounds_is_said_to_be_on_a_side(
 @pytest.mark.parametrize("tokens", [256_000, 512_000])
 def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: Path, plan: dict[str, Any], tokens: int) -> None:
     """GF is not above GPT-2; in the other form, where WS stands for it, it is, in runs of 1,024 or 2,048 tokens a step."""
-    other = {**plan, "study": "other"}
+    batch = {"batch_size": 16 * tokens // 256_000}
+    longer = {run: {**spec, "training": {**spec["training"], **batch}} for run, spec in plan["runs"].items()}
+    other = records.identified({**plan, "study": "other", "runs": longer})
     records.write_runs(other, tmp_path / "other/runs", troubled=False)
     for run in other["runs"]:
-        records.edit(tmp_path / "other/runs" / run / "manifest.json", tokens=tokens)
         records.edit_value(tmp_path / "other/runs" / run, ngram={"trigram": {"loss": 1.0, "bits_per_byte": 2.25}})
     claims = tmp_path / "claims"
     claims.mkdir()
@@ -173,8 +174,8 @@ def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: P
     same = tokens == 256_000
     assert (row.verdict, row.arms["form"]["verdict"]) == ("refuted", "supported")
     assert (row.explained_by, row.confounded) == ((["form"], []) if same else ([], ["form"]))
-    longer = "Holds under form, but in runs of 250 steps of 2,048 tokens, not 250 steps of 1,024 tokens: that may be why."
-    said = "Fails with the mixers as published, and holds under form." if same else longer
+    rather = "Holds under form, but in runs of 250 steps of 2,048 tokens, not 250 steps of 1,024 tokens: that may be why."
+    said = "Fails with the mixers as published, and holds under form." if same else rather
     assert attribution(row).startswith(said)
     assert " Of form: WS (" in attribution(row)  # does not beat a trigram model
     assert said in " ".join(why(row).split())
