@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
-from gt.archive import KEPT, PLAN, begun, pack, read_plan, trained, unpack
+from gt.archive import KEPT, PLAN, begun, pack, read_plans, trained, unpack
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
@@ -47,8 +47,8 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     _check_none_is_lost(plan, runs, published / KEPT)
     with _beside(published) as folder:
         study = folder / published.name
-        kept = [read_plan(other)[0] for other in sorted(published.parent.glob(f"*/{KEPT}"))]
-        pack(plan.model_copy(update={"started": first_starts(plan, runs, kept)}), runs, study / KEPT)
+        started = first_starts(plan, runs, read_plans(published.parent))
+        pack(plan.model_copy(update={"started": started}), runs, study / KEPT)
         rebuild(study, study, templates)
         _replace((KEPT, *REPORT), study, published)
 

@@ -96,7 +96,7 @@ def outdate(file: Path) -> None:
         (edit, "damaged: the sha256 of its content"),
         (predate, "started: 2026-04-01T12:00:00+00:00 is another time than that of its name"),
         (belong, "at GF-char-s1-0123456789"),
-        (outdate, "an attempt of schema 3, and this version of gt reads those up to 2"),
+        (outdate, "is of schema 3, and this version of gt reads those up to 2"),
     ],
 )
 def test_an_attempt_that_is_damaged_or_anothers_is_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
