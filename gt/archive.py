@@ -10,7 +10,7 @@ from __future__ import annotations
 import lzma
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -241,14 +241,15 @@ def read_plan(records: Path) -> tuple[Plan, dict[str, str]]:
     return plan, {run: run for run in plan.runs}
 
 
-def read_plans(published: Path) -> list[Plan]:
-    """Of all studies that are kept in a folder. ConfigError where one is damaged or none."""
-    return [read_plan(file.parent)[0] for file in sorted(published.glob(f"*/{KEPT}/{PLAN}.xz"))]
+def read_plans(studies: Iterable[Path]) -> list[Plan]:
+    """Of those of these folders that keep the records of a study. ConfigError where one is damaged or none."""
+    records = [study / KEPT for study in studies]
+    return [read_plan(own)[0] for own in records if (own / f"{PLAN}.xz").exists()]
 
 
-def begun(published: Path) -> datetime | None:
-    """When the first run of all studies that are kept in a folder was begun, as far as their plans say."""
-    return min((time for plan in read_plans(published) for time in plan.started.values()), default=None)
+def begun(studies: Iterable[Path]) -> datetime | None:
+    """When the first run of all studies that are kept in these folders was begun, as far as their plans say."""
+    return min((time for plan in read_plans(studies) for time in plan.started.values()), default=None)
 
 
 def trained(records: Path) -> set[str]:
