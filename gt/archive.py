@@ -10,7 +10,7 @@ from __future__ import annotations
 import lzma
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gt import migration
+from gt import attempts, migration
 from gt.analysis import evaluations
 from gt.analysis.records import check_curves, read_curves
 from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, contradiction, parsed, write
@@ -241,10 +241,15 @@ def read_plan(records: Path) -> tuple[Plan, dict[str, str]]:
     return plan, {run: run for run in plan.runs}
 
 
-def begun(published: Path) -> datetime | None:
-    """When the first run of all studies that are kept in a folder was begun, as far as their plans say."""
-    plans = [read_plan(records)[0] for records in sorted(published.glob(f"*/{KEPT}")) if (records / f"{PLAN}.xz").exists()]
-    return min((time for plan in plans for time in plan.started.values()), default=None)
+def read_plans(studies: Iterable[Path]) -> list[Plan]:
+    """Of those of these folders that keep the records of a study. ConfigError where one is damaged or none."""
+    records = [study / KEPT for study in studies]
+    return [read_plan(own)[0] for own in records if (own / f"{PLAN}.xz").exists()]
+
+
+def begun(studies: Iterable[Path]) -> datetime | None:
+    """When the first run of all studies that are kept in these folders was begun, as far as their plans say."""
+    return min((time for plan in read_plans(studies) for time in plan.started.values()), default=None)
 
 
 def trained(records: Path) -> set[str]:
@@ -268,7 +273,8 @@ def _documents(path: Path, plan: Plan, names: dict[str, str]) -> list[tuple[Docu
             content = unsealed(parse_json(own.text.encode()), source)
         except ValueError as error:
             raise ConfigError(f"{source}: not JSON ({error}).") from None
-        if own.kind != "failure" and content.get("run_id") != own.run:
+        called = own.run if migration.is_first(content) else names[own.run]
+        if own.kind != "failure" and content.get("run_id") != called:
             raise ConfigError(f"{source}: is of run {content.get('run_id')!r}.")
         for document, artefact in _artefacts(own._replace(run=names[own.run]), content, plan, source):
             if document.file in found:
@@ -288,6 +294,8 @@ def _artefacts(own: Document, content: Json, plan: Plan, source: str) -> Iterato
     artefact = parsed(type_, content, source)
     if isinstance(artefact, Evaluation):
         evaluations.check(artefact, source)
+    if isinstance(artefact, Attempt):
+        attempts.check(artefact, source)
     named = artefact.name if isinstance(artefact, Evaluation) else artefact.id if isinstance(artefact, Attempt) else ""
     if own.name != named:
         raise ConfigError(f"{source}: its name is {own.name!r}, and it is {named!r}.")

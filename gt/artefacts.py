@@ -341,10 +341,7 @@ def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
     refuse_later(document, source)
     if isinstance(document, dict) and "schema_version" not in document:
         raise ConfigError(f"{source}: has no schema_version, so it is not {kind.what} of this version of gt.")
-    try:
-        return validated(kind, document, source)
-    except ConfigError as error:
-        raise ConfigError(str(error).partition("\n")[0]) from None
+    return validated(kind, document, source, briefly=True)
 
 
 def read_plan(path: Path) -> Plan:
@@ -370,8 +367,8 @@ def read_run(run: Path) -> tuple[RunSpec, Manifest]:
 def contradiction(spec: RunSpec, manifest: Manifest) -> str | None:
     """Why a manifest cannot be of a specification; None where it can."""
     steps, training = manifest.steps_completed, spec.training
-    if not manifest.run_id.endswith(f"-{spec.sha256[:10]}"):
-        return f"run_id is {manifest.run_id!r}, and the sum of the specification {spec.sha256[:10]}"
+    if not manifest.run_id.endswith(f"-{(own := spec.sha256[:10])}"):
+        return f"run_id is {manifest.run_id!r}, and that of the specification ends in {own}"
     if manifest.watch != training.watch:
         return "watch is another"
     if not (steps == training.steps if manifest.status == "completed" else 0 < steps <= training.steps):

@@ -69,9 +69,14 @@ def read(file: Path) -> Attempt:
     attempt = parsed(Attempt, read_sealed(file), file)
     if (attempt.run_id, attempt.id) != (file.parent.name, file.stem):
         raise ConfigError(f"{file}: is the attempt {attempt.id} at {attempt.run_id}.")
-    if attempt.started != started_at(attempt.id):
-        raise ConfigError(f"{file}: started: {attempt.started.isoformat()} is another time than that of its name.")
+    check(attempt, file)
     return attempt
+
+
+def check(attempt: Attempt, source: object) -> None:
+    """ConfigError where the time of an attempt is not the one in its id, by which it is looked for."""
+    if f"{attempt.started:{STAMP}}" != attempt.id.partition("-")[0]:
+        raise ConfigError(f"{source}: started: {attempt.started.isoformat()} is another time than that of its name.")
 
 
 def first_start(folder: Path, run_id: str) -> datetime | None:

@@ -507,7 +507,7 @@ def claims(options: argparse.Namespace) -> None:
 
         for study in _studies(options):
             results = study.absolute().parents[1]
-            starts = (attempts.earliest(results / attempts.FOLDER), begun(results / "published"))
+            starts = (attempts.earliest(results / attempts.FOLDER), begun((results / "published").glob("*")))
             first = min((time for time in starts if time is not None), default=None)
             with made.noted(options.note, made.of_verdicts(study, options.claims), study, *made.VERDICTS):
                 print(f"{study / 'claims.json'}: {len(judge(study, options.claims, first))} verdicts")

@@ -44,16 +44,20 @@ FORMS = {
 }
 
 
-def validated(model: type[Model], document: Any, source: Any, about: str = "", at: Keys = (), file: Any = None) -> Model:
+def validated(
+    model: type[Model], document: Any, source: Any, about: str = "", at: Keys = (), file: Any = None, briefly: bool = False
+) -> Model:
     """A document as a model. ConfigError, by file and line where the document knows them, for all that is wrong in it.
 
     source: the file that is read. about: what else says where this is, such as a variant. at: the keys that lead to the
-    document in its file. file: all of the file, where it is known.
+    document in its file. file: all of the file, where it is known. briefly: the first that is wrong alone, as of what no
+    user writes.
     """
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise explain(error, model, document, source, about, at, file) from None
+        all_ = explain(error, model, document, source, about, at, file)
+        raise ConfigError(str(all_).partition("\n")[0]) if briefly else all_ from None
 
 
 def explain(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from gt.artefacts import HELD_OUT, SCHEMA, Plan, Usage
+from gt.artefacts import HELD_OUT, SCHEMA, Plan, Usage, parsed
 from gt.errors import ConfigError
 from gt.explain import validated
 from gt.spec import Further, RunSpec
@@ -41,20 +41,27 @@ def is_first(document: Any) -> bool:
 
 def plan(old: Json, source: object) -> tuple[Plan, dict[str, str]]:
     """A plan, and by what each of its runs was called the name that it has now. ConfigError for another form."""
-    if not isinstance(runs := old.get("runs"), dict):
-        raise ConfigError(f"{source}: runs: must be a mapping of keys to values.")
-    specs = {run: validated(RunSpec, spec, f"{source}: runs: {run}") for run, spec in runs.items()}
+    runs, started = (_mapping(old, key, source) for key in ("runs", "started"))
+    specs = {run: validated(RunSpec, spec, f"{source}: runs: {run}", briefly=True) for run, spec in runs.items()}
+    then: dict[str, str] = {}
     for run, spec in specs.items():
         if not run.endswith(f"-{(was := _first_sum(spec))[:10]}"):
             raise ConfigError(f"{source}: runs: {run!r} is the id of another specification, whose sum is {was[:10]}.")
-    names = {run: spec.run_id for run, spec in specs.items()}
+        if (other := then.setdefault(spec.run_id, run)) != run:
+            raise ConfigError(f"{source}: runs: {run!r} is the run {other!r} by another name.")
+    names = {run: name for name, run in then.items()}
     try:
         cells = [{**cell, "runs": {seed: names.get(run, run) for seed, run in cell["runs"].items()}} for cell in old["cells"]]
     except (AttributeError, KeyError, TypeError):
         raise ConfigError(f"{source}: cells: must be a list of cells, each with its runs.") from None
-    started = {names.get(run, run): time for run, time in old.get("started", {}).items()}
-    document = {**old, **VERSION, "cells": cells, "runs": {names[run]: runs[run] for run in runs}, "started": started}
-    return validated(Plan, document, source), names
+    runs, started = {names[run]: runs[run] for run in runs}, {names.get(run, run): time for run, time in started.items()}
+    return parsed(Plan, {**old, **VERSION, "cells": cells, "runs": runs, "started": started}, source), names
+
+
+def _mapping(old: Json, key: str, source: object) -> Json:
+    if not isinstance(found := old.get(key, {}), dict):
+        raise ConfigError(f"{source}: {key}: must be a mapping of keys to values.")
+    return found
 
 
 def _first_sum(spec: RunSpec) -> str:
@@ -65,12 +72,15 @@ def _first_sum(spec: RunSpec) -> str:
 def documents(kind: str, old: Json, spec: RunSpec, source: object) -> Iterator[tuple[str, str, Json]]:
     """A document of a run's record as those that it is now: of each its kind and name. spec: of the run, followed as it was.
 
-    ConfigError for a kind that the first schema did not have.
+    ConfigError for a kind that the first schema did not have, and for evaluations without names.
     """
     match kind:
         case "manifest":
             yield kind, "", manifest(old, spec)
         case "evaluation":
+            names = old.get("evaluations", [])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ConfigError(f"{source}: evaluations: must be a list of names.")
             yield from (("evaluations", name, own) for name, own in evaluations(old, spec.run_id).items())
         case "probes":
             yield kind, "", probes(old, spec.run_id)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge, overview
-from gt.archive import KEPT, PLAN, begun, pack, read_plan, trained, unpack
+from gt.archive import KEPT, PLAN, begun, pack, read_plans, trained, unpack
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
@@ -47,9 +47,9 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     _check_none_is_lost(plan, runs, published / KEPT)
     with _beside(published) as folder:
         study = folder / published.name
-        kept = [read_plan(other)[0] for other in sorted(published.parent.glob(f"*/{KEPT}"))]
-        pack(plan.model_copy(update={"started": first_starts(plan, runs, kept)}), runs, study / KEPT)
-        rebuild(study, study, templates)
+        started = first_starts(plan, runs, read_plans(published.parent.glob("*")))
+        pack(plan.model_copy(update={"started": started}), runs, study / KEPT)
+        _report(study, study, templates, published.parent)
         _replace((KEPT, *REPORT), study, published)
 
 
@@ -100,19 +100,23 @@ def write_headline(published: list[Path], readme: Path) -> None:
         temporary.write_text(insert(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
-def restore(published: Path, study: Path) -> None:
-    """A study's tables and verdicts, from the records that are kept."""
+def restore(published: Path, study: Path, among: Path | None = None) -> None:
+    """A study's tables and verdicts, from the records that are kept.
+
+    among: the folder of all published studies, where these are to be in place of the study of their name; without it, they are.
+    """
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
         plan = unpack(published / KEPT, runs)
         with atomic_write(study / PLAN) as temporary:
             temporary.write_text(dumps(plan), encoding="utf-8")
         aggregate(plan, runs, study)
-    judge(study, CLAIMS, begun(published.parent))
+    others = [other for other in (among or published.parent).glob("*") if other.name != published.name]
+    judge(study, CLAIMS, begun([published, *others]))
 
 
-def _report(published: Path, study: Path, templates: Path) -> None:
-    restore(published, study)
+def _report(published: Path, study: Path, templates: Path, among: Path | None = None) -> None:
+    restore(published, study, among)
     draw(study, os.cpu_count() or 1)
     render([study], study, templates, CLAIMS)
 

@@ -32,6 +32,10 @@ FAILURE = "failure.json"
 # The keys of a sealed document that its sum stands under, and of the manifest that those of the other files do.
 SUM, FILES = "sha256", "files"
 
+# How many lists and objects of a JSON text may be inside each other: far more than any artefact has, and fewer than what
+# writes them can follow.
+DEEPEST = 100
+
 # Of temporary files: whose they are, where several hosts share a disk.
 HOST = platform.node().partition(".")[0][:60]
 
@@ -88,7 +92,7 @@ def read_json(path: Path) -> Any:
 
 def parse_json(text: bytes) -> Any:
     """The value of a JSON text in UTF-8. ValueError where it is none, or not one that every parser reads alike: no NaN or
-    infinity, no integer of more than 64 bits, no half of a surrogate pair, no key given twice.
+    infinity, no integer of more than 64 bits, no half of a surrogate pair, no key given twice, no more than 100 levels.
     """
     try:
         value = json.loads(
@@ -100,9 +104,18 @@ def parse_json(text: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    _check_depth(value, DEEPEST)
     if b"\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
+
+
+def _check_depth(value: Any, left: int) -> None:
+    if isinstance(value, (dict, list)):
+        if left == 0:
+            raise ValueError("it is nested too deeply")
+        for own in value.values() if isinstance(value, dict) else value:
+            _check_depth(own, left - 1)
 
 
 def _number(digits: str) -> float:

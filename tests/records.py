@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gt.artefacts import Evaluation, Failure, Manifest, Measure, Plan, Probes, Usage, evaluation_file
+from gt.artefacts import Attempt, Evaluation, Failure, Manifest, Measure, Plan, Probes, Usage, evaluation_file
 from gt.artefacts import write as write_artefact
+from gt.attempts import FOLDER, new_id
 from gt.records import CURVES, FAILURE, MANIFEST, PROBES, SPEC, WEIGHTS, file_sha256, file_sums, write_json, write_sealed
 from gt.spec import RunSpec
 
@@ -148,6 +149,15 @@ def write_runs(study: Json, runs_dir: Path, troubled: bool = True) -> None:
 def write_failure(folder: Path, error: str) -> None:
     """A run whose last attempt left no record."""
     write_artefact(folder / FAILURE, Failure(error=error))
+
+
+def write_attempt(runs: Path, run_id: str, started: datetime) -> Attempt:
+    """One at a run, beside the folder of all records, that was killed."""
+    about = {"ended": None, "outcome": None, "error": None, "host": "here", "process": 7, "device": "cpu", "gpu": None}
+    code = {"versions": {}, "git_commit": None, "modified": None, "code": {}, "resumed_at": None}
+    own = Attempt(id=new_id(started), run_id=run_id, started=started, **about, **code, usage=Usage.nothing("it was killed"))
+    write_artefact(runs.parent / FOLDER / run_id / f"{own.id}.json", own)
+    return own
 
 
 def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, status: str = "completed") -> None:

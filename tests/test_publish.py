@@ -9,42 +9,53 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import records
 
-from gt.archive import unpack
+from gt.archive import read_plan, unpack
+from gt.artefacts import Plan, read_manifest
 from gt.cli import main
 from gt.errors import ConfigError
 from gt.publish import CLAIMS, NOTES, REPORT, publish, rebuild, rebuild_all, restore, write_headline
-from gt.records import read_json, write_json, write_sealed
+from gt.records import MANIFEST, read_json
 from gt.report.headline import ALL, END, START
 from gt.report.render import render
+from gt.study import dumps
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "report_templates"
+FIRST = Path(__file__).parent / "first_schema"
 PUBLISHED = sorted(folder.parent for folder in ROOT.glob("results/published/*/records"))
 
 
 @pytest.fixture(scope="module")
-def plan() -> dict[str, Any]:
-    return records.identified(records.plan(seeds=3, tokenizers=("char",)))
+def study() -> dict[str, Any]:
+    return records.plan(seeds=3, tokenizers=("char",))
 
 
 @pytest.fixture(scope="module")
-def runs(plan: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plan(study: dict[str, Any]) -> Plan:
+    return records.planned(study)
+
+
+@pytest.fixture(scope="module")
+def runs(study: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of runs that completed, diverged, failed and are missing, with and without gates."""
     folder = tmp_path_factory.mktemp("records") / "runs"
-    records.write_runs(plan, folder)
+    records.write_runs(study, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def published(plan: dict[str, Any], runs: Path) -> Path:
+def published(plan: Plan, runs: Path) -> Path:
     """The study, published from the command line."""
-    write_json(runs.parent / "plan.json", plan)
+    (runs.parent / "plan.json").write_text(dumps(plan), encoding="utf-8")
     folder = runs.parent / "published"
     options = {"plan": runs.parent / "plan.json", "runs": runs, "out": folder, "templates": TEMPLATES}
     assert main(["publish", *(text for name, path in options.items() for text in (f"--{name}", str(path)))]) == 0
@@ -88,7 +99,7 @@ def test_models_of_a_published_study_are_compared(published: Path, capsys: pytes
 
 @pytest.mark.parametrize("without", ["records", "templates"])
 def test_what_is_published_stays_whole_where_it_cannot_be_published_again(
-    plan: dict[str, Any], runs: Path, published: Path, tmp_path: Path, without: str
+    plan: Plan, runs: Path, published: Path, tmp_path: Path, without: str
 ) -> None:
     folder = Path(shutil.copytree(published, tmp_path / "published"))
     (folder / "notes.txt").write_text("Of another's hand.\n")
@@ -130,22 +141,34 @@ def test_a_report_stays_whole_where_the_disk_is_full(
     assert [path.name for path in tmp_path.iterdir()] == ["published"]
 
 
-def test_a_damaged_record_is_not_published(plan: dict[str, Any], runs: Path, published: Path, tmp_path: Path) -> None:
-    own, folder = Path(shutil.copytree(runs, tmp_path / "runs")), Path(shutil.copytree(published, tmp_path / "published"))
-    run = records.named(plan, "GF.char.s0")
-    write_sealed(own / run / "evaluation.json", read_json(own / run / "evaluation.json"))
-    text = (own / run / "evaluation.json").read_text()
-    (own / run / "evaluation.json").write_text(text.replace("0.01", "0.02", 1))
-    before = files(folder)
-    with pytest.raises(ConfigError, match=rf"{re.escape(run)}/evaluation\.json: damaged"):
+DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "of another number": (
+        "long_context.json",
+        lambda file: file.write_text(file.read_text().replace("0.01", "0.02", 1)),
+        "evaluations/long_context.json: damaged",
+    ),
+    "of a later schema": ("held_out.json", lambda file: records.edit(file, schema_version=3), "held_out.json: is of schema 3"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_record_is_not_published(
+    study: dict[str, Any], plan: Plan, runs: Path, published: Path, tmp_path: Path, what: str
+) -> None:
+    name, change, says = DAMAGE[what]
+    own, folder = Path(shutil.copytree(runs, tmp_path / "runs")), Path(shutil.copytree(published, tmp_path / "published/own"))
+    run = records.named(study, "GF.char.s0")
+    change(own / run / "evaluations" / name)
+    before = files(tmp_path / "published")
+    with pytest.raises(ConfigError, match=re.escape(run) + ".*" + re.escape(says)):
         publish(plan, own, folder, TEMPLATES)
-    assert files(folder) == before
+    assert files(tmp_path / "published") == before
 
 
-def test_several_studies_are_made_again_together(plan: dict[str, Any], published: Path, tmp_path: Path) -> None:
+def test_several_studies_are_made_again_together(published: Path, tmp_path: Path) -> None:
     folders = [Path(shutil.copytree(published / "records", tmp_path / name / "records")).parent for name in ("one", "two")]
-    renamed = {**plan, "study": "two", "title": "The second"}
-    (folders[1] / "records/plan.json.xz").write_bytes(lzma.compress(json.dumps(renamed).encode()))
+    renamed = read_plan(folders[1] / "records")[0].model_copy(update={"study": "two", "title": "The second"})
+    (folders[1] / "records/plan.json.xz").write_bytes(lzma.compress(dumps(renamed).encode()))
     (tmp_path / NOTES).write_text("Cut short.\n\nIn two.\n")
     rebuild_all(folders, TEMPLATES)
     assert (folders[0] / "report.md").read_bytes() == (published / "report.md").read_bytes()
@@ -224,7 +247,7 @@ def test_what_is_published_is_not_replaced_by_less(published: Path, tmp_path: Pa
     plan = unpack(published / "records", tmp_path / "runs")
     own = tmp_path / "published" / published.name
     shutil.copytree(published, own)
-    lost = next(iter(plan["runs"]))
+    lost = next(iter(plan.runs))
     shutil.rmtree(tmp_path / "runs" / lost)
     before = {file: file.read_bytes() for file in own.rglob("*") if file.is_file()}
     with pytest.raises(ConfigError, match=rf"{re.escape(lost)} has no record here any more, and .* as of 1 in all"):
@@ -232,6 +255,112 @@ def test_what_is_published_is_not_replaced_by_less(published: Path, tmp_path: Pa
     assert {file: file.read_bytes() for file in own.rglob("*") if file.is_file()} == before
 
 
-def test_the_place_of_the_report_of_all_studies_is_no_study_s(tmp_path: Path) -> None:
+def test_the_place_of_the_report_of_all_studies_is_no_study_s(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="all: this is the place of the report of all studies"):
-        publish({"runs": {}}, tmp_path, tmp_path / "all", TEMPLATES)
+        publish(plan, tmp_path, tmp_path / "all", TEMPLATES)
+
+
+# When the records say that their runs were begun, and when an attempt of which nothing came was begun before.
+BEGUN, BEFORE = datetime(2026, 9, 21, 14, 13, 20, tzinfo=UTC), datetime(2026, 9, 20, 12, tzinfo=UTC)
+# When they are trained again.
+LATER = datetime(2026, 10, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Any]:
+    return records.plan(seeds=2, variants={"GPT-2": 0.0}, tokenizers=("char",))
+
+
+@pytest.fixture(scope="module")
+def begun_twice(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study, published, of whose first run an attempt was begun before the one that made the record."""
+    results = tmp_path_factory.mktemp("results")
+    records.write_runs(small, results / "runs")
+    records.write_attempt(results / "runs", next(iter(small["runs"])), BEFORE)
+    publish(records.planned(small), results / "runs", results / "published/synthetic", TEMPLATES)
+    return results / "published/synthetic"
+
+
+def train_later(small: dict[str, Any], results: Path) -> Path:
+    """Records and attempts of the same runs, none of which knows of what was before."""
+    records.write_runs(small, results / "runs")
+    for run in small["runs"]:
+        records.edit(results / "runs" / run / MANIFEST, started=LATER.isoformat(), finished="2026-10-01T12:01:00Z")
+        records.write_attempt(results / "runs", run, LATER)
+    return results / "runs"
+
+
+def first_starts(published: Path) -> list[datetime]:
+    plan, _ = read_plan(published / "records")
+    assert plan.started.keys() == plan.runs.keys()
+    return list(plan.started.values())
+
+
+def test_a_published_plan_says_when_each_run_was_first_begun(begun_twice: Path, published: Path, runs: Path) -> None:
+    """By attempts and records; nothing of a run that has neither."""
+    assert first_starts(begun_twice) == [BEFORE, BEGUN]
+    plan, _ = read_plan(published / "records")
+    assert set(plan.started) == {run for run in plan.runs if (runs / run / MANIFEST).exists()} != set(plan.runs)
+
+
+def test_a_study_that_was_trained_again_keeps_the_first_starts(
+    small: dict[str, Any], begun_twice: Path, tmp_path: Path
+) -> None:
+    """Also where it is published by another name beside what was published of it, and the first of both is removed."""
+    own = Path(shutil.copytree(begun_twice, tmp_path / "published/synthetic"))
+    runs, plan = train_later(small, tmp_path), records.planned(small)
+    publish(plan, runs, own, TEMPLATES)
+    assert first_starts(own) == [BEFORE, BEGUN]
+    restore(own, tmp_path / "tables")
+    rows = pq.read_table(tmp_path / "tables/runs.parquet").to_pylist()
+    assert [row["first_started"] for row in rows] == [time.isoformat() for time in (BEFORE, BEGUN)]
+    assert all(datetime.fromisoformat(row["started"]) == LATER for row in rows)
+    other = tmp_path / "published/other"
+    publish(plan.model_copy(update={"study": "other"}), runs, other, TEMPLATES)
+    assert first_starts(other) == [BEFORE, BEGUN]
+    shutil.rmtree(own)
+    publish(plan, runs, own, TEMPLATES)
+    assert first_starts(own) == [BEFORE, BEGUN]
+
+
+def test_the_first_starts_of_a_study_of_the_first_schema_stay_known(tmp_path: Path) -> None:
+    """By the ids of today, where it is published again in the second."""
+    own = tmp_path / "published/first"
+    shutil.copytree(FIRST, own / "records")
+    plan = unpack(own / "records", tmp_path / "runs")
+    first = dict(plan.started)
+    assert len(first) == 3
+    for run in (tmp_path / "runs").iterdir():
+        records.edit(run / MANIFEST, started="2026-12-01T12:00:00Z", finished="2026-12-01T12:01:00Z")
+        assert read_manifest(run).started > first[run.name]
+    publish(plan.model_copy(update={"study": "first", "started": {}}), tmp_path / "runs", own, TEMPLATES)
+    again, names = read_plan(own / "records")
+    assert names == {run: run for run in plan.runs}
+    assert again.started == first
+
+
+@pytest.mark.skipif(not (ROOT / "results/published/scale").exists(), reason="it is not published")
+def test_what_is_published_is_judged_as_it_is_when_it_is_made_again(begun_twice: Path, tmp_path: Path) -> None:
+    """By all that is published beside it: claims were registered after others' runs had begun, or before."""
+    own, runs = tmp_path / "published/scale", tmp_path / "runs"
+    plan = unpack(ROOT / "results/published/scale/records", runs)
+    shutil.copytree(begun_twice, tmp_path / "published/synthetic")
+    publish(plan, runs, own, TEMPLATES)
+    restore(own, tmp_path / "again/scale")
+    assert read_json(own / "claims.json") == read_json(tmp_path / "again/scale/claims.json")
+    shutil.rmtree(tmp_path / "published/synthetic")
+    restore(own, tmp_path / "alone/scale")
+    assert read_json(own / "claims.json") != read_json(tmp_path / "alone/scale/claims.json")
+
+
+def test_a_damaged_study_beside_is_named_and_nothing_is_published(
+    small: dict[str, Any], begun_twice: Path, tmp_path: Path
+) -> None:
+    """Since it may know of earlier starts."""
+    other = Path(shutil.copytree(begun_twice, tmp_path / "published/other"))
+    later = {**json.loads(dumps(records.planned(small))), "schema_version": 3}
+    (other / "records/plan.json.xz").write_bytes(lzma.compress(json.dumps(later).encode()))
+    runs, before = train_later(small, tmp_path), files(tmp_path / "published")
+    with pytest.raises(ConfigError, match=r"other/records/plan\.json\.xz: is of schema 3"):
+        publish(records.planned(small), runs, tmp_path / "published/synthetic", TEMPLATES)
+    assert files(tmp_path / "published") == before
