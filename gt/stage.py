@@ -82,10 +82,11 @@ def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[st
 
 def is_evaluated(record: Path, names: Iterable[str]) -> bool:
     """Whether a trained record has all of these evaluations, by this version of the code."""
+    names = list(names)
+    if not all(evaluation_file(record, name).exists() for name in names):
+        return False
     spec, manifest = read_run(record)
     for name in names:
-        if not evaluation_file(record, name).exists():
-            return False
         found = read_evaluation(record, name)
         if found.weights != manifest.files[WEIGHTS].sha256 or found.code != code_of_evaluation(spec, name):
             return False
