@@ -150,10 +150,11 @@ class Plan(Artefact):
         return self
 
     def asked_of(self, run_id: str) -> set[str]:
-        """The evaluations that tables have of a run, by their names; one of a slice is there where curves follow another."""
-        spec = self.runs[run_id]
-        task = {"recall"} if spec.corpus.task is not None else set()
-        return {HELD_OUT, *task, *self.evaluations, f"{VALIDATION}-{spec.training.evaluation_tokens}"}
+        """The evaluations that tables may have of a run, by their names: recall is of tasks, and a slice is measured where the
+        curves follow another.
+        """
+        followed = self.runs[run_id].training.evaluation_tokens
+        return {HELD_OUT, "recall", *self.evaluations, f"{VALIDATION}-{followed}"}
 
     def spec(self, cell: Cell) -> RunSpec:
         """The specification of a cell's first run; those of the others differ from it in the seed alone."""

@@ -55,7 +55,7 @@ def plan(seeds: int = 5, variants: dict[str, float] = EFFECT, tokenizers: tuple[
     return assembled("synthetic", cells) | {
         "title": "Synthetic records & known answers",
         "description": "Numbers from a known model, so that what the analysis must find is known.",
-        "evaluations": ["long_context", "generation", "quantisation"],
+        "evaluations": ["long_context", "generation", "cost", "quantisation"],
         "dollars_per_hour": 2.0,
     }
 
@@ -166,7 +166,8 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
     final = bits_per_byte(variant, tokenizer, seed)
     to_loss = math.log(2) * BYTES_PER_TOKEN[tokenizer]
     order = list(EFFECT).index(variant)
-    last = STEPS if status == "completed" else 120
+    training = RunSpec.model_validate(spec).training
+    last = training.steps if status == "completed" else min(120, training.steps)
     tokens_per_second = 9000.0 + 500 * order + 10 * seed
     write_json(folder / SPEC, spec)
     pq.write_table(_curves(variant, final, to_loss, last, seed, status), folder / CURVES)
@@ -181,7 +182,7 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
         data_sha256=f"{tokenizer:0<64}"[:64],
         vocab_size=97 if tokenizer == "char" else 1024,
         seconds=seconds,
-        tokens=RunSpec.model_validate(spec).training.tokens(last),
+        tokens=training.tokens(last),
         tokens_per_second=tokens_per_second,
         usage={**usage, "energy_joules": None, "unknown": {"energy_joules": "there is no meter"}},
         n_params=130_000 + 9_000 * order,

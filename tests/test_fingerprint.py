@@ -22,6 +22,7 @@ from gt.evals.evaluation import FURTHER
 from gt.evals.language import held_out
 from gt.evals.recall import recall
 from gt.evals.subject import Subject
+from gt.evals.validation import validation
 from gt.fingerprint import (
     EVALUATIONS,
     MEASURED,
@@ -127,7 +128,8 @@ def test_all_that_an_evaluation_executes_is_in_its_code(
     data, run, spec = (
         (episodes, trained["task"], RUNS["a task"]) if is_task else (text, trained["text"], RUNS["parallel branches"])
     )
-    measure: Any = {"held_out": lambda subject: held_out(subject, "val"), "recall": recall, **FURTHER}[name]
+    own = {"held_out": lambda subject: held_out(subject, "val"), "validation": lambda subject: validation(subject, 2048)}
+    measure: Any = {**own, "recall": recall, **FURTHER}[name]
     with executed() as called:
         measure(Subject.load(run, data, CPU))
     assert outside(called, UNEDITED, UNEDITED.closure(EVALUATIONS[name], *MEASURED, *places(spec))) == []
@@ -144,7 +146,7 @@ def trained(text: Path, episodes: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_every_evaluation_that_a_study_may_ask_for_has_a_code() -> None:
-    assert EVALUATIONS.keys() == {"held_out", "recall", *FURTHER}
+    assert EVALUATIONS.keys() == {"held_out", "recall", "validation", *FURTHER}
 
 
 # Edits

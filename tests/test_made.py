@@ -12,10 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import records
+from runs import run_spec
 
+from gt.artefacts import write
 from gt.fingerprint import PACKAGE
 from gt.made import is_current, is_whole, is_whole_database, noted
-from gt.records import write_json
 
 
 def result(folder: Path) -> Path:
@@ -80,8 +82,8 @@ def test_a_database_is_whole_that_has_the_pages_of_its_header(tmp_path: Path) ->
 
 def test_a_docstring_that_the_report_quotes_makes_the_report_again_and_nothing_else(tmp_path: Path) -> None:
     package = Path(shutil.copytree(PACKAGE, tmp_path / "gt", ignore=shutil.ignore_patterns("__pycache__")))
-    model = {"mixers": {"a": {"name": "attention"}}, "fusion": None, "feed_forward": None}
-    write_json(tmp_path / "study/plan.json", {"runs": {"run": {"model": model}}})
+    model = {"d_model": 16, "n_layer": 1, "layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}}
+    write(tmp_path / "study/plan.json", records.of_runs([run_spec(model)]))
     script = (
         "from pathlib import Path; from gt import made; study, none = Path('study'), Path('none');"
         "print(made.of_report(study, none, none), made.of_figures(study), made.of_verdicts(study, none), made.of_corpus('x'))"

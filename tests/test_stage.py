@@ -7,7 +7,10 @@ import platform
 from pathlib import Path
 
 import pytest
+import records
+from runs import run_spec
 
+from gt.artefacts import write
 from gt.records import PROBES, RECORD, file_sums, write_json, write_sealed
 from gt.stage import bring, damaged, left_behind, put_away
 
@@ -15,9 +18,16 @@ HELD_OUT = "evaluations/held_out.json"
 
 
 def record(folder: Path) -> Path:
-    """A folder with the files of a trained run, whose contents are not looked at here."""
+    """A folder with the files of a trained run, of which curves and weights are not looked at here."""
     for name in RECORD:
         write_json(folder / name, {"name": name})
+    write_json(folder / "spec.json", run_spec().model_dump(mode="json"))
+    return described(folder)
+
+
+def described(folder: Path, *names: str) -> Path:
+    """The same with the sums of some files in its manifest."""
+    write(folder / "manifest.json", records.manifest(run_spec(), files=file_sums(folder, names)))
     return folder
 
 
@@ -33,8 +43,7 @@ def test_standing_aside_does_not_touch_the_original(tmp_path: Path) -> None:
 def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_document(tmp_path: Path) -> None:
     assert damaged(tmp_path / "not yet") == []
     assert damaged(record(tmp_path / "run")) == []
-    write_json(tmp_path / "run/manifest.json", {"files": file_sums(tmp_path / "run", ("curves.parquet", "model.safetensors"))})
-    assert damaged(tmp_path / "run") == []
+    assert damaged(described(tmp_path / "run", "curves.parquet", "model.safetensors")) == []
     (tmp_path / "run/curves.parquet").write_bytes((tmp_path / "run/curves.parquet").read_bytes().swapcase())
     assert damaged(tmp_path / "run") == ["curves.parquet"]
     os.truncate(tmp_path / "run/model.safetensors", 1)
@@ -48,12 +57,19 @@ def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_docum
     assert damaged(tmp_path / "run") == [HELD_OUT]
 
 
+def test_a_manifest_that_contradicts_its_specification_or_is_none_is_damaged(tmp_path: Path) -> None:
+    run = record(tmp_path / "run")
+    write(run / "manifest.json", records.manifest(run_spec(), steps_completed=7))
+    assert damaged(run) == ["manifest.json"]
+    write_sealed(run / "manifest.json", {"run_id": "of something else"})
+    assert damaged(run) == ["manifest.json"]
+
+
 def test_a_flipped_bit_of_large_weights_is_found_where_they_are_to_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gt.stage.LARGE", 0)
-    run = record(tmp_path / "run")
-    write_json(run / "manifest.json", {"files": file_sums(run, ("model.safetensors",))})
+    run = described(record(tmp_path / "run"), "model.safetensors")
     (run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes().swapcase())
     assert damaged(run) == ["model.safetensors"]
     for name in (HELD_OUT, PROBES):

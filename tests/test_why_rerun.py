@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import records
 import torch
 from corpus import words
 
+from gt.artefacts import write
 from gt.cli import main
 from gt.data import ngram
 from gt.evals.evaluation import evaluate
@@ -40,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data.mkdir(parents=True)
     ngram.prepare(words(data))
     train(Job(SPEC, data / "char", run), results / "checkpoints", Settings(CPU, 1e9))
-    evaluate(run, data / "char", CPU, ["generation"])
+    evaluate(run, data / "char", CPU, ["held_out", "generation"])
     probe(run, data / "char", CPU)
     return results
 
@@ -70,7 +72,7 @@ def edit(file: Path, **changes: Any) -> None:
 
 def due(results: Path) -> set[str]:
     """What the workflow would do, which is what must be explained."""
-    return outdated(results / "runs" / SPEC.run_id, SPEC, results / "data/embedded/char", ["generation"])
+    return outdated(results / "runs" / SPEC.run_id, [SPEC], results / "data/embedded/char", ["generation"])
 
 
 def test_all_of_a_run_that_was_just_made_is_current(said: Said, results: Path) -> None:
@@ -91,9 +93,8 @@ def test_the_part_of_the_code_that_changed_is_named(said: Said, results: Path) -
 
 
 def test_one_evaluation_may_be_made_again_without_the_others(said: Said, results: Path) -> None:
-    file = results / "runs" / SPEC.run_id / "evaluation.json"
-    code = read_sealed(file)["code"]
-    edit(file, code={**code, "generation": {**code["generation"], "gt.evals.generation": "0" * 16}})
+    file = results / "runs" / SPEC.run_id / "evaluations/generation.json"
+    edit(file, code={**read_sealed(file)["code"], "gt.evals.generation": "0" * 16})
     found = said()
     assert found["generation"] == "would be made again: gt.evals.generation changed"
     assert {found[name] for name in ("training", "held_out", "probes")} == {"is current"}
@@ -101,8 +102,7 @@ def test_one_evaluation_may_be_made_again_without_the_others(said: Said, results
 
 
 def test_evaluations_that_a_plan_asks_for_and_nobody_measured_are_missing(said: Said, results: Path, tmp_path: Path) -> None:
-    plan = {"study": "s", "runs": {SPEC.run_id: SPEC.model_dump(mode="json")}, "evaluations": ["cost"]}
-    write_json(tmp_path / "plan.json", plan)
+    write(tmp_path / "plan.json", records.of_runs([SPEC]).model_copy(update={"evaluations": ["cost"]}))
     found = said("--plan", str(tmp_path / "plan.json"))
     assert found["cost"] == "would be made again: it was not measured"
     assert found["held_out"] == found["generation"] == "is current"
@@ -111,10 +111,10 @@ def test_evaluations_that_a_plan_asks_for_and_nobody_measured_are_missing(said: 
 @pytest.mark.parametrize(
     ("damage", "part", "why"),
     [
-        (lambda run: (run / "probes.json").unlink(), "probes", "there is no record"),
-        (lambda run: (run / "probes.json").write_text("{"), "probes", "damaged: probes.json"),
-        (lambda run: (run / "evaluation.json").unlink(), "held_out", "there is no record"),
-        (lambda run: edit(run / "probes.json", manifest="0" * 64), "probes", "it is of an earlier training of the run"),
+        (lambda run: (run / "probes.json").unlink(), "probes", "it was not measured"),
+        (lambda run: (run / "probes.json").write_text("{"), "probes", "probes.json: not valid JSON"),
+        (lambda run: (run / "evaluations/held_out.json").unlink(), "held_out", "it was not measured"),
+        (lambda run: edit(run / "probes.json", weights="0" * 64), "probes", "it is of earlier weights"),
         (lambda run: (run / "model.safetensors").write_bytes(b""), "training", "damaged or missing: model.safetensors"),
         (lambda run: (run / "curves.parquet").unlink(), "training", "damaged or missing: curves.parquet"),
         (
@@ -148,8 +148,7 @@ def test_other_tokens_are_named(said: Said, results: Path) -> None:
 
 def test_a_run_that_is_planned_and_was_never_made_is_to_be_made(said: Said, results: Path, tmp_path: Path) -> None:
     shutil.rmtree(results / "runs" / SPEC.run_id)
-    plan = {"study": "s", "runs": {SPEC.run_id: SPEC.model_dump(mode="json")}, "evaluations": []}
-    write_json(tmp_path / "plan.json", plan)
+    write(tmp_path / "plan.json", records.of_runs([SPEC]))
     assert said("--plan", str(tmp_path / "plan.json"))["training"] == "would be made again: there is no record"
 
 

@@ -107,12 +107,12 @@ def test_a_warning_says_what_differs(tmp_path: Path, changes: dict[str, Any], sa
 
 
 def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_path: Path) -> None:
-    plan = written(tmp_path, variants={"GPT-2": 0.0})
+    plan = written(tmp_path, variants={"GPT-2": 0.0})  # each of 250 steps of 1,024 tokens
     for run in plan["runs"]:
-        records.edit(tmp_path / "runs" / run / "manifest.json", tokens=10**6, flops_per_token=10**6, seconds=7200.0, stacked=2)
+        records.edit(tmp_path / "runs" / run / "manifest.json", flops_per_token=10**6, seconds=7200.0, stacked=2)
         records.edit_usage(tmp_path / "runs" / run, device_seconds=3600.0, energy_joules=1.8e6)
     words = checklist.compute([load(make(tmp_path, plan))])
-    assert "2,000,000 tokens and 6.00e+12 FLOPs" in words
+    assert "512,000 tokens and 1.54e+12 FLOPs" in words
     # two runs of two hours, side by side
     assert "2 runs of 2 took 2 h 00 min of their devices" in words
     assert "shares: $4.00 at $2 an hour." in words

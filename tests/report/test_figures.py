@@ -65,7 +65,7 @@ def test_the_verdicts_of_all_kinds_have_room_for_their_names(study: Path) -> Non
     (row, *_) = overview(study.parent / "claims", [study])
     rows = [replace(row, verdict=verdict) for verdict in TESTED for _ in range(100)]
     assert set(claim_figures.COLOUR) == set(TESTED)
-    assert overhang(claim_figures._verdicts(rows)) < 1 / 72
+    assert overhang(claim_figures.verdicts(rows)) < 1 / 72
 
 
 def test_a_study_without_gates_has_no_figure_of_gates_and_loses_an_old_one(tmp_path: Path) -> None:
