@@ -71,13 +71,14 @@ def _time(value: Any) -> Any:
 
 
 def _to_the_second(time: datetime) -> datetime:
-    return time.astimezone(UTC).replace(microsecond=0)
+    try:
+        return time.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise ValueError("must be in the years 1 to 9999 of UTC") from None
 
 
 Number = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
-Time = Annotated[
-    AwareDatetime, BeforeValidator(_time), AfterValidator(lambda time: time.astimezone(UTC).replace(microsecond=0))
-]
+Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_to_the_second)]
 
 
 class Part(BaseModel):

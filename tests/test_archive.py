@@ -348,6 +348,11 @@ HOSTILE: dict[str, tuple[str, Change, str]] = {
     "a speed that is a word": ("manifest", put("tokens_per_second", value="fast"), "RUN/manifest.json: tokens_per_second"),
     "code that is a list": ("manifest", put("code", value=["ops"]), "RUN/manifest.json: code"),
     "a time that is none": ("manifest", put("started", value="yesterday"), "RUN/manifest.json: started"),
+    "a time before all others": (
+        "manifest",
+        put("started", value="0001-01-01T00:00:00+14:00"),
+        "RUN/manifest.json: started",
+    ),
     "more than 64 bits": ("manifest", put("tokens", value=10**30), "RUN/manifest.json: not JSON (1000"),
     "steps that are missing": (
         "manifest",
