@@ -32,8 +32,11 @@ def new_id(started: datetime) -> str:
 
 
 def started_at(attempt_id: str) -> datetime:
-    """The time in an attempt's id."""
-    return datetime.strptime(attempt_id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+    """The time in an attempt's id. ConfigError where there is none."""
+    try:
+        return datetime.strptime(attempt_id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        raise ConfigError(f"{attempt_id!r} does not begin with a time, as {STAMP} has it.") from None
 
 
 class Entry:
@@ -85,9 +88,8 @@ def first_start(folder: Path, run_id: str) -> datetime | None:
 
 
 def earliest(folder: Path) -> datetime | None:
-    """When the first of all attempts began, by their names; None where there is none."""
-    names = (file.stem for file in folder.glob("*/*.json"))
-    return min((started_at(name) for name in names if re.fullmatch(ATTEMPT_ID, name)), default=None)
+    """When the first of all attempts began, by their names; None where there is none. ConfigError for a name that is none."""
+    return min((started_at(file.stem) for file in folder.glob("*/[!.]*.json")), default=None)
 
 
 def first_starts(plan: Plan, runs: Path, kept: Iterable[Plan] = ()) -> dict[str, datetime]:
