@@ -27,8 +27,10 @@ match sys.argv[1:]:
         venv.create(folder, system_site_packages=True, symlinks=True)
         (site,) = Path(folder).glob("lib/python3*/site-packages")
         (site / "tests.pth").write_text({packages!r})
-        (site / "sitecustomize.py").write_text(
-            "import sys; open(sys.prefix + '/used', 'a').write(' '.join(sys.orig_argv) + '\\\\n')"
+        # A line of a .pth file is run, by some Pythons twice. A sitecustomize may be there already, as Debian's Python has one.
+        (site / "used.pth").write_text(
+            "import sys; hasattr(sys, 'used') or (setattr(sys, 'used', True),"
+            " open(sys.prefix + '/used', 'a').write(' '.join(sys.orig_argv) + '\\\\n'))\\n"
         )
 """
 
