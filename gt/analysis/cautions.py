@@ -84,7 +84,7 @@ class Cautions:
     """versions: the cells of each version of the whole package that trained them, if one predicate sets several against each
     other, and it is not known whether they differ in what the runs used. unheld: the cells of which it is not known whether a
     commit holds the code that trained them. shared: the cells whose speeds are read, if other runs were on their devices.
-    edited: when the claim was registered and, edited, again, if that was before its own runs; others may have been known.
+    edited: when the claim was registered and, edited, again, if that was before any run that is known of.
     """
 
     lost: list[Lost]

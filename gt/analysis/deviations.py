@@ -3,7 +3,7 @@
 A claim that departs from its plan is judged `deviated`, whatever its numbers say. The reasons, each a sentence that names cells
 and seeds:
 
-- it was registered, or edited, after the first of the runs that it reads was begun (`registration.late`);
+- it was registered after the first of the runs that it reads was begun, or edited after the first of any (`registration.late`);
 - a planned seed has no result, or one has a result that was not planned: each claim reads all seeds of its cells. Cells with
   fewer seeds than a claim asks for are another thing: their claim is not yet run (`Judge.missing`);
 - runs that it compares were trained by code that differs in a module that both used;

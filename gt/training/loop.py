@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from gt import artefacts
 from gt.artefacts import File, Manifest, Usage
-from gt.attempts import Entry, new_id, started_at, used
+from gt.attempts import FOLDER, Entry, new_id, started_at, used
 from gt.data.tokens import Tokens
 from gt.fingerprint import code_of_training, packages_of
 from gt.metering import MARK, Meter, total, usage
@@ -160,7 +160,7 @@ class Attempt:
         return Entry(self._ledger(job), attempt)
 
     def _ledger(self, job: Job) -> Path:
-        return self.settings.attempts or job.out.parent / "attempts"
+        return self.settings.attempts or job.out.parent / FOLDER
 
     def _resume(self) -> checkpoint.Progress:
         found = checkpoint.load(self.checkpoints, self.cohort)
