@@ -1,8 +1,15 @@
-"""What a study can name: mixers, fusions and feed-forward layers, read from their source without importing torch.
+"""What a study can name: the components of each kind, wherever they come from. Imports no torch.
 
-A component is a class with a `name`, a docstring with `Formula:`, `Source:` and `Parameters:` lines, and keyword-only
-constructor arguments: its options. Reading them syntactically keeps `gt --help` and the parsing of a workflow quick, and
-makes the class the only place where a component is described.
+A component is a class with a `name`, a docstring with `Formula:` and `Source:`, and a nested `Config`, the frozen pydantic
+model of its options (`gt.options.Options`). There is no list to edit. Components are found
+
+- in gt itself,
+- in packages that are installed, by an entry point `groundthink.<kinds>` whose value is a module, a package, or `module:Class`,
+- in the project's own package (`gt.project`): in its module or subpackage of that kind's name, as `mylab/fusions.py`.
+
+Which components there are is read from their source, and so is `Config`: the statement of the class is executed with what it
+names, and not the module around it, which as a rule imports torch. That keeps the planning of a study quick, and possible where
+torch is not installed.
 """
 
 from __future__ import annotations
@@ -10,20 +17,46 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-MODELS = Path(__file__).parent / "models"
-KINDS: dict[str, str] = {"mixer": "mixers", "fusion": "fusions", "feed_forward": "feed_forward"}
+from gt import project
+from gt.errors import ConfigError, nearest
+from gt.options import Options
+
+# By kind, what several are called: a group of entry points, and a module of a project's package. And where gt's own are.
+KINDS: dict[str, str] = {
+    "mixer": "mixers",
+    "fusion": "fusions",
+    "feed_forward": "feed_forward",
+    "corpus": "corpora",
+    "optimizer": "optimizers",
+    "evaluation": "evaluations",
+    "probe": "probes",
+}
+OWN: dict[str, str] = {
+    "mixer": "gt.models.mixers",
+    "fusion": "gt.models.fusions",
+    "feed_forward": "gt.models.feed_forward",
+    "corpus": "gt.data.readers",
+    "optimizer": "gt.training.optimizers",
+    "evaluation": "gt.evals",
+    "probe": "gt.probes",
+}
+# What models are made of.
+MODEL_KINDS = ("mixer", "fusion", "feed_forward")
+GROUP = "groundthink"
+Statements = dict[str, ast.stmt]
 
 
 @dataclass(frozen=True)
 class Component:
-    """One registered class. `options` maps an option's name to (type, default); `parameters` is the count that the
-    docstring states, at d_model 128 with all options at their defaults.
-    """
+    """One class. `parameters` is the count that its docstring states, at d_model 128 with all options at their defaults."""
 
     kind: str
     name: str
@@ -33,11 +66,20 @@ class Component:
     formula: str
     source: str
     parameters: int | None
-    options: dict[str, tuple[Any, Any]]
 
     def load(self) -> Any:
-        """The class itself (imports torch)."""
+        """The class itself (imports its module)."""
         return getattr(importlib.import_module(self.module), self.class_name)
+
+    @cached_property
+    def config(self) -> type[Options]:
+        """The model of its options. ConfigError where it has none."""
+        return _config(self.module, self.class_name)
+
+    @property
+    def options(self) -> dict[str, tuple[Any, Any]]:
+        """By the name of an option its type and default."""
+        return {name: (field.annotation, field.default) for name, field in self.config.model_fields.items()}
 
     def costs(self, context: int) -> tuple[int, int]:
         """Floats of state and FLOPs a token at d_model 128 and `context` tokens, options at their defaults (imports torch)."""
@@ -53,18 +95,26 @@ class Component:
 
 @cache
 def components(kind: str) -> dict[str, Component]:
-    """All components of a kind, by name, in alphabetical order."""
-    folder = MODELS / KINDS[kind]
-    found = [
-        component
-        for file in sorted(folder.glob("*.py"))
-        for node in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and (component := _read(kind, file, node))
-    ]
-    names = [component.name for component in found]
-    if duplicates := {name for name in names if names.count(name) > 1}:
-        raise TypeError(f"two {kind} classes share the name {duplicates.pop()!r}")
-    return {component.name: component for component in sorted(found, key=lambda c: c.name)}
+    """All components of a kind, by name, in alphabetical order. ConfigError where two share a name, or there is no module."""
+    found: dict[str, Component] = {}
+    for module, only in dict.fromkeys(_places(kind)):
+        for name, file in _files(module):
+            for node in _tree(file).body:
+                if not isinstance(node, ast.ClassDef) or only not in (None, node.name):
+                    continue
+                if (component := _read(kind, name, node)) is None:
+                    continue
+                if (other := found.setdefault(component.name, component)) != component:
+                    both = " and ".join(f"{own.module}.{own.class_name}" for own in (other, component))
+                    raise ConfigError(f"two components of kind {kind} are called {component.name!r}: {both}.")
+    return dict(sorted(found.items()))
+
+
+def component(kind: str, name: str) -> Component:
+    """The one of this name. ConfigError with the nearest for one that is not there."""
+    if (found := components(kind).get(name)) is None:
+        raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, components(kind)))
+    return found
 
 
 def used_in(model: dict[str, Any]) -> list[Component]:
@@ -74,39 +124,66 @@ def used_in(model: dict[str, Any]) -> list[Component]:
     return [components(kind)[name] for kind, name in sorted(names)]
 
 
-def _read(kind: str, file: Path, node: ast.ClassDef) -> Component | None:
+def _places(kind: str) -> Iterator[tuple[str, str | None]]:
+    """The modules that components of a kind are in, each with the one class that is meant, or none."""
+    yield OWN[kind], None
+    for point in sorted(entry_points(group=f"{GROUP}.{KINDS[kind]}")):
+        if not _files(point.module):
+            by = f" of {point.dist.name}" if point.dist else ""
+            raise ConfigError(f"entry point {point.name!r} in {point.group}{by}: there is no module {point.module}.")
+        yield point.module, point.attr or None
+    if own := project.package():
+        yield f"{own}.{KINDS[kind]}", None
+
+
+@cache
+def _files(module: str) -> tuple[tuple[str, Path], ...]:
+    """The name and the file of a module, and of all modules inside if it is a package; nothing is imported."""
+    first, *inner = module.split(".")
+    top = find_spec(first)
+    if top is None or top.origin is None:
+        return ()
+    path = Path(top.origin).parent.joinpath(*inner) if Path(top.origin).stem == "__init__" else Path(top.origin)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.py") if "__pycache__" not in file.parts)
+        names = [".".join([module, *file.relative_to(path).with_suffix("").parts]) for file in files]
+        return tuple((name.removesuffix(".__init__"), file) for name, file in zip(names, files, strict=True))
+    file = path.with_suffix(".py")
+    return ((module, file),) if file.is_file() else ()
+
+
+@cache
+def _tree(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes())
+    except SyntaxError as error:
+        raise ConfigError(f"{file}:{error.lineno}: {error.msg}.") from None
+
+
+def _read(kind: str, module: str, node: ast.ClassDef) -> Component | None:
     """The component that a class definition describes; None for a base class, which has no `name`."""
-    name = next(
-        (
-            ast.literal_eval(statement.value)
-            for statement in node.body
-            if isinstance(statement, (ast.Assign, ast.AnnAssign))
-            and statement.value is not None
-            and _target(statement) == "name"
-        ),
-        None,
-    )
-    if name is None:
+    if (name := _name(node)) is None:
         return None
     doc = ast.get_docstring(node) or ""
+    count = re.match(r"([\d,]+)", _field(doc, "Parameters"))
     return Component(
         kind=kind,
         name=name,
-        module=f"gt.models.{KINDS[kind]}.{file.stem}",
+        module=module,
         class_name=node.name,
         summary=doc.split("\n\n")[0].replace("\n", " "),
         formula=_field(doc, "Formula"),
         source=_field(doc, "Source"),
-        parameters=int(count.group(1).replace(",", ""))
-        if (count := re.match(r"([\d,]+)", _field(doc, "Parameters")))
-        else None,
-        options=_options(node),
+        parameters=int(count.group(1).replace(",", "")) if count else None,
     )
 
 
-def _target(statement: ast.Assign | ast.AnnAssign) -> str | None:
-    target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-    return target.id if isinstance(target, ast.Name) else None
+def _name(node: ast.ClassDef) -> str | None:
+    """The text that a class assigns to `name`."""
+    for statement in node.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _bound(statement) == ["name"]:
+            return value.value if isinstance(value := statement.value, ast.Constant) and isinstance(value.value, str) else None
+    return None
 
 
 def _field(doc: str, label: str) -> str:
@@ -115,15 +192,56 @@ def _field(doc: str, label: str) -> str:
     return " ".join(match.group(1).split()) if match else ""
 
 
-def _options(node: ast.ClassDef) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only arguments of `__init__`, each with a plain annotation and a constant default."""
-    init = next((s for s in node.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
-    if init is None:
-        return {}
-    options = {}
-    for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
-        if argument.annotation is None or default is None:
-            raise TypeError(f"{node.name}: option {argument.arg!r} needs an annotation and a default")
-        annotation = ast.unparse(argument.annotation)
-        options[argument.arg] = (eval(annotation, {"Literal": Literal}), ast.literal_eval(default))
-    return options
+@cache
+def _config(module: str, class_name: str) -> type[Options]:
+    """The `Config` of a class: its own, or that of a class which it is derived from."""
+    own: Statements = {}
+    for statement in _tree(dict(_files(module))[module]).body:
+        own |= dict.fromkeys(_bound(statement), statement)
+    node = own[class_name]
+    assert isinstance(node, ast.ClassDef), "a component was read from a class"
+    if config := next((s for s in node.body if isinstance(s, ast.ClassDef) and s.name == "Config"), None):
+        namespace: dict[str, Any] = {"__name__": module}
+        try:
+            _execute([*_needed(config, own), config], namespace)
+        except Exception:  # it needs more than that: the module itself, if it can be imported, says what is wrong with it
+            return getattr(importlib.import_module(module), class_name).Config
+        return namespace["Config"]
+    for base in node.bases:
+        if isinstance(base, ast.Name) and isinstance(place := own.get(base.id), ast.ClassDef):
+            return _config(module, base.id)
+        if isinstance(base, ast.Name) and isinstance(place, ast.ImportFrom) and place.module and not place.level:
+            alias = next(a for a in place.names if base.id in (a.asname, a.name))
+            if dict(_files(place.module)).get(place.module):
+                return _config(place.module, alias.name)
+    return Options
+
+
+def _needed(node: ast.stmt, own: Statements) -> list[ast.stmt]:
+    """The statements of a module that bind what a statement names, and what those name, in an order that can be executed."""
+    found: list[ast.stmt] = []
+    for name in (n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
+        if (statement := own.get(name)) is not None and statement is not node:
+            found += [*_needed(statement, own), statement]
+    return list(dict.fromkeys(found))
+
+
+def _execute(statements: list[ast.stmt], namespace: dict[str, Any]) -> None:
+    code = compile(ast.Module(body=statements, type_ignores=[]), namespace["__name__"], "exec", dont_inherit=True)
+    exec(code, namespace)
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """The names that a statement binds."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+        return [statement.name]
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return [(alias.asname or alias.name).split(".")[0] for alias in statement.names]
+    targets = (
+        statement.targets
+        if isinstance(statement, ast.Assign)
+        else [statement.target]
+        if isinstance(statement, ast.AnnAssign) and statement.value is not None
+        else []
+    )
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -572,14 +572,14 @@ def schema(options: argparse.Namespace) -> None:
 
 def list_(options: argparse.Namespace) -> None:
     """List every component that a variant can be made of, or every variant, with what it has and costs."""
-    from gt.catalogue import KINDS, components
+    from gt.catalogue import MODEL_KINDS, components
 
     if options.variants:
         print(f"Variants at {options.scale} and {options.context} tokens. Parameters are without embeddings.\n")
         _print_table(("variant", *COSTS, "what it is", "source"), _variant_rows(options.scale, options.context))
         return
     print(f"Components at d_model 128 and {options.context} tokens. `gt list --variants` lists what they are put together to.")
-    for kind in KINDS:
+    for kind in MODEL_KINDS:
         rows: list[tuple[str, ...]] = []
         for component in components(kind).values():
             costs = (component.parameters or 0, *component.costs(options.context))

@@ -14,11 +14,12 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from gt.catalogue import components
 from gt.errors import nearest
 from gt.explain import LAYERS
+from gt.options import Count, Fraction, Options
 
 # `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
 CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
@@ -30,33 +31,20 @@ Further = Literal["long_context", "needle", "generation", "cost", "quantisation"
 # How a run that diverged counts in a claim: as the worst of all, not at all but with a caution, or as its variant's failure.
 Diverged = Literal["worst_rank", "excluded", "failure"]
 
-Count = Annotated[int, Field(gt=0, le=10_000_000_000)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 
 
-class Spec(BaseModel):
+class Spec(Options):
     """Frozen, strict about types, refuses unknown keys and values that are not finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _strict_number(annotation: Any, default: Any) -> Any:
-    """An option's type as a field's: integers are counts, from 0 where 0 is the default."""
-    if annotation is not int:
-        return annotation
-    return Annotated[int, Field(ge=0, le=10_000_000_000)] if default == 0 else Count
 
 
 def _component_union(kind: str) -> Any:
-    """A discriminated union with one model for each registered component: its name and its options."""
+    """A discriminated union with one model for each component: its name and its options."""
     models = []
     for component in components(kind).values():
-        fields: dict[str, Any] = {
-            "name": (Literal[component.name], ...),  # type: ignore[valid-type]
-            **{option: (_strict_number(type_, default), default) for option, (type_, default) in component.options.items()},
-        }
-        models.append(create_model(component.class_name + "Spec", __base__=Spec, __doc__=component.summary, **fields))
+        named = create_model("Named", __base__=Spec, name=(Literal[component.name], ...))  # type: ignore
+        own = create_model(component.class_name + "Spec", __base__=(component.config, named), __doc__=component.summary)
+        models.append(own)
     return Annotated[reduce(or_, models), Field(discriminator="name")]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from variants import CONFIG, VARIANTS
 
-from gt.catalogue import KINDS, Component, components
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.cli import main
 from gt.models.lm import count
 from gt.spec import ModelSpec
@@ -17,7 +17,7 @@ from gt.study import assemble, read_yaml, resolve
 
 GF = resolve(VARIANTS, "GF")
 
-ALL = [component for kind in KINDS for component in components(kind).values()]
+ALL = [component for kind in MODEL_KINDS for component in components(kind).values()]
 
 
 @pytest.mark.parametrize("component", ALL, ids=lambda c: f"{c.kind}-{c.name}")

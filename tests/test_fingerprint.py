@@ -15,7 +15,7 @@ from executed import executed, outside
 from variants import tiny
 
 import gt.training.packs
-from gt.catalogue import KINDS, Component, components, used_in
+from gt.catalogue import MODEL_KINDS, Component, components, used_in
 from gt.closure import Code
 from gt.data import corpora, ngram, tokenizers
 from gt.evals.evaluation import FURTHER
@@ -261,7 +261,7 @@ def test_the_code_of_runs_is_alike_in_all_that_they_share() -> None:
 
 
 def test_every_component_is_found_by_its_code() -> None:
-    for kind in KINDS:
+    for kind in MODEL_KINDS:
         for component in components(kind).values():
             assert f"{component.module} ({kind} {component.name})" in code_with(TRAINING, [component])
 

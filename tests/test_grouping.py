@@ -10,7 +10,7 @@ import pytest
 import records
 import torch
 
-from gt.catalogue import KINDS, Component, components
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.grouping import INITIAL, INITIAL_SWITCHES, cohort_key, packs
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
@@ -53,7 +53,7 @@ def with_component(component: Component, options: dict[str, Any]) -> dict[str, A
 
 def initial_options() -> Iterator[tuple[Component, str, Any]]:
     """Every option of every component that is said to decide initial values alone, with another value for it."""
-    for kind in KINDS:
+    for kind in MODEL_KINDS:
         for component in components(kind).values():
             for option in sorted(INITIAL & set(component.options)):
                 type_, default = component.options[option]

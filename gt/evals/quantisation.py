@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gt.data.batches import whole_windows
 from gt.evals.generation import state_tensors
@@ -92,13 +93,14 @@ DECAYS: dict[str, Rounding] = {
 @contextmanager
 def rounded_states(groups: Sequence[Sequence[nn.Module]], rounding: Rounding) -> Iterator[None]:
     """Meanwhile a batch is of as many equal parts as there are groups of mixers, and in the i-th part the matrix states that
-    the i-th group returns, each the last part of a state, are rounded.
+    the i-th group returns are rounded.
     """
     placed = [(group, mixer) for group, mixers in enumerate(groups) for mixer in mixers]
 
     def after(i: int, _inputs: Any, output: Any) -> None:
-        part = output[1][-1].chunk(len(groups))[placed[i][0]]
-        part.copy_(rounding(part))
+        for memory in tree_leaves(output[1].memory):
+            part = memory.chunk(len(groups))[placed[i][0]]
+            part.copy_(rounding(part))
 
     with hooked([mixer for _, mixer in placed], after):
         yield

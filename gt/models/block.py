@@ -7,7 +7,7 @@ from typing import Any
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
-from gt.catalogue import components
+from gt.catalogue import component
 from gt.models.init import constant_, norm_
 from gt.models.mixers.wrap import Wrapped
 from gt.seeds import Streams
@@ -16,7 +16,7 @@ from gt.spec import ModelSpec
 
 def build(kind: str, spec: Any, *args: int) -> nn.Module:
     """The component that a part of a ModelSpec names, with its options."""
-    module: nn.Module = components(kind)[spec.name].load()(*args, **spec.model_dump(exclude={"name"}))
+    module: nn.Module = component(kind, spec.name).load()(*args, **spec.model_dump(exclude={"name"}))
     return module
 
 

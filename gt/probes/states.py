@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject, hooked
 from gt.models.lm import LanguageModel, audit
-from gt.models.mixers.attention import Attention
+from gt.models.mixers.base import State
 from gt.models.mixers.wrap import unwrapped
 from gt.probes.measures import Measures, by_layer, fetched, one, ratio
 from gt.probes.sites import Site, sites
@@ -156,13 +157,13 @@ def held_out_texts(subject: Subject) -> Tensor:
 def read(model: LanguageModel, tokens: Tensor, subject: Subject) -> Reading:
     """Let a network read texts (n, time) from their beginning, in pieces that end at the stops."""
     length, precision = subject.length, subject.spec.training.precision
-    places = [site for site in sites(model) if not isinstance(unwrapped(site.module), Attention)]
+    places = [site for site in sites(model) if unwrapped(site.module).axes]
     seen = Reading({site: {} for site in places}, {site: {} for site in places})
     stop = 0.0
 
     def keep(i: int, taken: tuple[Tensor, ...], output: tuple[Tensor, Any]) -> None:
         site = places[i]
-        seen.memories[site][stop] = memory(site, output[1]).double()
+        seen.memories[site][stop] = memory(output[1]).double()
         seen.outputs[site][stop] = output[0][:, -1].double()
         if stop == 1:
             seen.whole[site] = output[1]
@@ -187,20 +188,17 @@ def read(model: LanguageModel, tokens: Tensor, subject: Subject) -> Reading:
     return seen
 
 
-def memory(site: Site, state: Any) -> Tensor:
-    """The recurrent part of what a mixer hands on: without the inputs that its convolution or token shift keeps."""
-    if not isinstance(state, tuple):
-        return state
-    return state[unwrapped(site.module).memory]
+def memory(state: State) -> Tensor:
+    """The memory of a mixer's state as one tensor (n, ...): of several, their elements side by side (n, elements)."""
+    assert state.memory is not None, "only sites with a memory are read"
+    if isinstance(state.memory, Tensor):
+        return state.memory
+    return torch.cat([part.flatten(1) for part in state.memory], dim=1)
 
 
-def _with_memory(site: Site, state: Any, new: Tensor) -> Any:
-    """What a mixer hands on, with another recurrent part."""
-    if not isinstance(state, tuple):
-        return new
-    parts = list(state)
-    parts[unwrapped(site.module).memory] = new
-    return tuple(parts)
+def _emptied(state: State) -> State:
+    """The same state with nothing in its memory."""
+    return state._replace(memory=tree_map(torch.zeros_like, state.memory))
 
 
 def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, Scalar]]:
@@ -236,12 +234,10 @@ def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tu
     if site not in seen.taken:
         return
     mixer, whole, taken = unwrapped(site.module), _first(seen.whole[site], n), seen.taken[site][:n]
-    start = memory(site, whole)
-    empty = _with_memory(site, whole, torch.zeros_like(start))
+    start, empty = memory(whole), _emptied(whole)
     with autocast(taken.device, precision):
         full_1, empty_1, empty_T = (
-            memory(site, mixer(x, state)[1]).double()
-            for x, state in ((taken[:, :1], whole), (taken[:, :1], empty), (taken, empty))
+            memory(mixer(x, state)[1]).double() for x, state in ((taken[:, :1], whole), (taken[:, :1], empty), (taken, empty))
         )
     norm = _norm(start.double())
     yield "retention_1", (_norm(full_1 - empty_1), norm)
@@ -284,9 +280,9 @@ def _branch_ratio(result: Measures, name: str) -> dict[str, Any] | None:
     return by_layer(layers, ratio(first["value"], second["value"]))
 
 
-def _first(state: Any, n: int) -> Any:
+def _first(state: State, n: int) -> State:
     """The first n texts' part of what a mixer hands on."""
-    return tuple(tensor[:n] for tensor in state) if isinstance(state, tuple) else state[:n]
+    return tree_map(lambda tensor: tensor[:n], state)
 
 
 def _rows(at: dict[float, Tensor], rows: slice) -> dict[float, Tensor]:

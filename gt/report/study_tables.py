@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gt.catalogue import KINDS, components, used_in
+from gt.catalogue import MODEL_KINDS, components, used_in
 from gt.report import text
 from gt.report.models import models_table
 from gt.report.tables import Column, Row, Table, naming
@@ -88,7 +88,7 @@ def components_table(studies: Sequence[Results]) -> Table:
     used = {(component.kind, component.name) for model in models for component in used_in(model)}
     rows = [
         {**vars(component), "kind": kind.replace("_", "-")}
-        for kind in KINDS
+        for kind in MODEL_KINDS
         for component in components(kind).values()
         if (kind, component.name) in used
     ]

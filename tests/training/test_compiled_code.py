@@ -13,7 +13,7 @@ import torch
 from corpus import words
 from torch import nn
 
-from gt.catalogue import KINDS, Component, components
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.models.lm import check
@@ -92,7 +92,7 @@ def after_a_step(spec: RunSpec, tokens: Tokens, compiled: bool) -> torch.Tensor:
     return cohort.weights.detach().clone()
 
 
-COMPONENTS = [component for kind in KINDS for component in components(kind).values()]
+COMPONENTS = [component for kind in MODEL_KINDS for component in components(kind).values()]
 
 
 @pytest.mark.usefixtures("not_compiled")

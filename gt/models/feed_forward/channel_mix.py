@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
+from gt.models.feed_forward.base import FeedForward
 from gt.models.init import constant_, orthogonal_
+from gt.options import Options
 from gt.seeds import Streams
 
 
-class ChannelMix(nn.Module):
+class ChannelMix(FeedForward):
     """A squared-ReLU perceptron on token-shifted inputs, gated by a receptance.
 
     Formula: y = sigmoid(W_r x_r) * W_v relu(W_k x_k)^2, x_i = x_t + mu_i * (x_{t-1} - x_t)
@@ -22,12 +24,15 @@ class ChannelMix(nn.Module):
 
     name: ClassVar[str] = "channel_mix"
 
-    def __init__(self, d_model: int, layer: int, n_layer: int, *, ratio: float = 3.5) -> None:
-        super().__init__()
-        self.d_model, self.shallow = d_model, 1 - layer / n_layer
-        width = int(ratio * d_model) // 32 * 32
+    class Config(Options):
+        ratio: float = 3.5
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.shallow = 1 - self.layer / self.n_layer
+        width = int(config.ratio * d_model) // 32 * 32
         if width < 1:
-            raise ConfigError(f"channel_mix.ratio: {ratio} leaves no 32 hidden channels at d_model {d_model}.")
+            raise ConfigError(f"channel_mix.ratio: {config.ratio} leaves no 32 hidden channels at d_model {d_model}.")
         self.k_mu = nn.Parameter(torch.empty(d_model))
         self.r_mu = nn.Parameter(torch.empty(d_model))
         self.key = nn.Linear(d_model, width, bias=False)

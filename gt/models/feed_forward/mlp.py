@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
+from gt.models.feed_forward.base import FeedForward
 from gt.models.init import linear_
+from gt.options import Options
 from gt.seeds import Streams
 
 
-class MLP(nn.Module):
+class MLP(FeedForward):
     """Expand, apply a nonlinearity, project back.
 
     Formula: y = W2 gelu(W1 x), hidden width ratio * d_model
@@ -22,25 +24,21 @@ class MLP(nn.Module):
 
     name: ClassVar[str] = "mlp"
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        ratio: float = 4.0,
-        activation: Literal["gelu", "gelu_tanh"] = "gelu",
-        bias: bool = False,
-        scale_residual: bool = True,
-    ) -> None:
-        super().__init__()
-        self.output_std = 0.02 / (2 * n_layer) ** 0.5 if scale_residual else 0.02
-        self.approximate = "tanh" if activation == "gelu_tanh" else "none"
-        hidden = round(ratio * d_model)
+    class Config(Options):
+        ratio: float = 4.0
+        activation: Literal["gelu", "gelu_tanh"] = "gelu"
+        bias: bool = False
+        scale_residual: bool = True
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.output_std = 0.02 / (2 * self.n_layer) ** 0.5 if config.scale_residual else 0.02
+        self.approximate = "tanh" if config.activation == "gelu_tanh" else "none"
+        hidden = round(config.ratio * d_model)
         if hidden < 1:
-            raise ConfigError(f"mlp.ratio: {ratio} leaves no hidden channel at d_model {d_model}.")
-        self.up = nn.Linear(d_model, hidden, bias=bias)
-        self.down = nn.Linear(hidden, d_model, bias=bias)
+            raise ConfigError(f"mlp.ratio: {config.ratio} leaves no hidden channel at d_model {d_model}.")
+        self.up = nn.Linear(d_model, hidden, bias=config.bias)
+        self.down = nn.Linear(hidden, d_model, bias=config.bias)
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         """x: (batch, time, d_model) -> (y of the same shape, no state)."""

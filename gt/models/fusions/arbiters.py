@@ -12,6 +12,7 @@ from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.ops.scan import linear_scan
+from gt.options import Options
 from gt.seeds import Streams
 
 
@@ -38,8 +39,8 @@ class GRUArbiter(Fusion):
     name: ClassVar[str] = "gru"
     sequential: ClassVar[bool] = True
 
-    def __init__(self, d_model: int) -> None:
-        super().__init__(d_model)
+    def build(self, config: Options) -> None:
+        d_model = self.d_model
         # Of the reset gate, the update gate and the candidate, in this order; a GRU of the library cannot be mapped over runs.
         self.read = nn.Linear(2 * d_model, 3 * d_model)
         self.recur = nn.Linear(d_model, 3 * d_model)
@@ -79,12 +80,16 @@ class MinGRUArbiter(Fusion):
 
     name: ClassVar[str] = "mingru"
 
-    def __init__(self, d_model: int, *, expansion: float = 1.5, candidate: Literal["positive", "tanh"] = "positive") -> None:
-        super().__init__(d_model)
-        self.hidden = int(expansion * d_model)
+    class Config(Options):
+        expansion: float = 1.5
+        candidate: Literal["positive", "tanh"] = "positive"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.hidden = int(config.expansion * d_model)
         if self.hidden < 1:
-            raise ConfigError(f"mingru.expansion: {expansion} leaves no hidden channel at d_model {d_model}.")
-        self.candidate = candidate
+            raise ConfigError(f"mingru.expansion: {config.expansion} leaves no hidden channel at d_model {d_model}.")
+        self.candidate = config.candidate
         self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.project = nn.Linear(2 * d_model, 2 * self.hidden, bias=False)
@@ -124,9 +129,12 @@ class GLUArbiter(Fusion):
 
     name: ClassVar[str] = "glu"
 
-    def __init__(self, d_model: int, *, context: Literal["branches", "input"] = "branches") -> None:
-        super().__init__(d_model)
-        self.context = context
+    class Config(Options):
+        context: Literal["branches", "input"] = "branches"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.context = config.context
         self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.r_gate = nn.Linear(d_model, d_model, bias=False)
@@ -161,8 +169,8 @@ class LinearRecurrenceArbiter(Fusion):
 
     name: ClassVar[str] = "linear_recurrence"
 
-    def __init__(self, d_model: int) -> None:
-        super().__init__(d_model)
+    def build(self, config: Options) -> None:
+        d_model = self.d_model
         self.gate = nn.Linear(2 * d_model, 1)
         self.weigh = nn.Linear(2 * d_model, 2)
 
@@ -196,8 +204,8 @@ class ScanArbiter(Fusion):
 
     name: ClassVar[str] = "scan"
 
-    def __init__(self, d_model: int) -> None:
-        super().__init__(d_model)
+    def build(self, config: Options) -> None:
+        d_model = self.d_model
         self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.forget = nn.Linear(d_model, d_model)
@@ -235,9 +243,12 @@ class IndependentGates(Fusion):
 
     name: ClassVar[str] = "independent_gates"
 
-    def __init__(self, d_model: int, *, activation: Literal["sigmoid", "silu"] = "sigmoid") -> None:
-        super().__init__(d_model)
-        self.activation = torch.sigmoid if activation == "sigmoid" else F.silu
+    class Config(Options):
+        activation: Literal["sigmoid", "silu"] = "sigmoid"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.activation = torch.sigmoid if config.activation == "sigmoid" else F.silu
         self.r_gate = nn.Linear(d_model, d_model)
         self.m_gate = nn.Linear(d_model, d_model)
         self.output = nn.Linear(d_model, d_model)

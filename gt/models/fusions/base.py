@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gt.seeds import Streams
+from gt.models.component import Component
 
 
 class Fused(NamedTuple):
@@ -24,26 +24,20 @@ def blend(r: Tensor, m: Tensor, gate: Tensor) -> Tensor:
     return torch.lerp(m.to(dtype), r.to(dtype), gate.to(dtype))
 
 
-class Fusion(nn.Module):
+class Fusion(Component):
     """Joins r and m, each (batch, time, d_model), the outputs of two mixers on the block's normalised input.
 
-    x is the block's own input, (batch, time, d_model). A subclass gives `name`, a docstring with `Formula:` and
-    `Source:`, keyword-only options with plain annotations and defaults, and the methods below. `sequential`: it goes position
-    by position, which a compiler would unroll.
+    x is the block's own input, (batch, time, d_model). A subclass gives `name`, a docstring with `Formula:` and `Source:`, a
+    nested `Config` of its options, `build`, which makes its modules and parameters, and `forward`; what it does not say
+    otherwise is as in `gt.models.component`. `sequential`: it goes position by position, which a compiler would unroll.
     """
 
-    name: ClassVar[str]
     sequential: ClassVar[bool] = False
 
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.d_model = d_model
+    def __init__(self, d_model: int, **options: Any) -> None:
+        super().__init__(d_model, 0, 1, options)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Any = None) -> Fused:
-        raise NotImplementedError
-
-    def reset_parameters(self, streams: Streams) -> None:
-        """Set every parameter, each from `streams`."""
         raise NotImplementedError
 
     def state_size(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_
+from gt.options import Options
 from gt.seeds import Streams
 
 
@@ -22,9 +23,13 @@ class Gains(Fusion):
 
     name: ClassVar[str] = "gains"
 
-    def __init__(self, d_model: int, *, r_gain: float = 0.7, m_gain: float = 0.3) -> None:
-        super().__init__(d_model)
-        self.initial = (r_gain, m_gain)
+    class Config(Options):
+        r_gain: float = 0.7
+        m_gain: float = 0.3
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.initial = (config.r_gain, config.m_gain)
         self.r_gain = nn.Parameter(torch.empty(d_model))
         self.m_gain = nn.Parameter(torch.empty(d_model))
 
@@ -46,9 +51,11 @@ class Weighted(Fusion):
 
     name: ClassVar[str] = "weighted"
 
-    def __init__(self, d_model: int, *, gate_init: float = 0.5) -> None:
-        super().__init__(d_model)
-        self.gate_init = gate_init
+    class Config(Options):
+        gate_init: float = 0.5
+
+    def build(self, config: Config) -> None:
+        self.gate_init = config.gate_init
         self.weight = nn.Parameter(torch.empty(1))
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
@@ -68,9 +75,11 @@ class Residual(Fusion):
 
     name: ClassVar[str] = "residual"
 
-    def __init__(self, d_model: int, *, scale_init: float = 0.3) -> None:
-        super().__init__(d_model)
-        self.scale_init = scale_init
+    class Config(Options):
+        scale_init: float = 0.3
+
+    def build(self, config: Config) -> None:
+        self.scale_init = config.scale_init
         self.scale = nn.Parameter(torch.empty(1))
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
@@ -90,9 +99,12 @@ class Sum(Fusion):
 
     name: ClassVar[str] = "sum"
 
-    def __init__(self, d_model: int, *, r_multiplier: float = 1.0, m_multiplier: float = 1.0) -> None:
-        super().__init__(d_model)
-        self.r_multiplier, self.m_multiplier = r_multiplier, m_multiplier
+    class Config(Options):
+        r_multiplier: float = 1.0
+        m_multiplier: float = 1.0
+
+    def build(self, config: Config) -> None:
+        self.r_multiplier, self.m_multiplier = config.r_multiplier, config.m_multiplier
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         return Fused(self.r_multiplier * r + self.m_multiplier * m, None)

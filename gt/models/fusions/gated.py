@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, normal_
+from gt.options import Options, Probability
 from gt.seeds import Streams
 
 
@@ -26,17 +26,15 @@ class Gated(Fusion):
 
     name: ClassVar[str] = "gated"
 
-    def __init__(
-        self,
-        d_model: int,
-        *,
-        gate_init: float = 0.5,
-        gate_weight_init: Literal["zero", "normal"] = "zero",
-        straight_through: bool = False,
-    ) -> None:
-        super().__init__(d_model)
-        self.gate_init = probability(gate_init)
-        self.gate_weight_init, self.straight_through = gate_weight_init, straight_through
+    class Config(Options):
+        gate_init: Probability = 0.5
+        gate_weight_init: Literal["zero", "normal"] = "zero"
+        straight_through: bool = False
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.gate_init = config.gate_init
+        self.gate_weight_init, self.straight_through = config.gate_weight_init, config.straight_through
         self.gate = nn.Linear(2 * d_model, 1)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
@@ -64,18 +62,16 @@ class ChannelGated(Fusion):
 
     name: ClassVar[str] = "channel_gated"
 
-    def __init__(
-        self,
-        d_model: int,
-        *,
-        gate_init: float = 0.5,
-        gate_weight_init: Literal["zero", "normal"] = "zero",
-        hgf_init: Literal["correct", "record"] = "correct",
-    ) -> None:
-        super().__init__(d_model)
-        record = hgf_init == "record"
-        self.gate_init = 0.5 if record else probability(gate_init)
-        self.gate_weight_init = "normal" if record else gate_weight_init
+    class Config(Options):
+        gate_init: Probability = 0.5
+        gate_weight_init: Literal["zero", "normal"] = "zero"
+        hgf_init: Literal["correct", "record"] = "correct"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        record = config.hgf_init == "record"
+        self.gate_init = 0.5 if record else config.gate_init
+        self.gate_weight_init = "normal" if record else config.gate_weight_init
         self.gate = nn.Linear(2 * d_model, d_model)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
@@ -85,13 +81,6 @@ class ChannelGated(Fusion):
     def reset_parameters(self, streams: Streams) -> None:
         normal_(self.gate.weight, 0.02 if self.gate_weight_init == "normal" else 0.0, streams, "gate.weight")
         constant_(self.gate.bias, logit(self.gate_init))
-
-
-def probability(value: float) -> float:
-    """A gate's initial value, strictly between 0 and 1 (ConfigError)."""
-    if not 0 < value < 1:
-        raise ConfigError(f"fusion.gate_init: {value} is not allowed. Allowed: above 0 and below 1.")
-    return value
 
 
 def logit(probability: float) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.init import linear_, norm_
+from gt.options import Count, Options
 from gt.seeds import Streams
 
 
@@ -25,9 +26,12 @@ class Concatenated(Fusion):
 
     name: ClassVar[str] = "concatenated"
 
-    def __init__(self, d_model: int, *, bias: bool = False) -> None:
-        super().__init__(d_model)
-        self.project = nn.Linear(2 * d_model, d_model, bias=bias)
+    class Config(Options):
+        bias: bool = False
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.project = nn.Linear(2 * d_model, d_model, bias=config.bias)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         return Fused(self.project(torch.cat([r, m], dim=-1)), None)
@@ -48,10 +52,14 @@ class ResidualProjection(Fusion):
 
     name: ClassVar[str] = "residual_projection"
 
-    def __init__(self, d_model: int, *, init_std: float = 0.01, bias: bool = False) -> None:
-        super().__init__(d_model)
-        self.init_std = init_std
-        self.project = nn.Linear(d_model, d_model, bias=bias)
+    class Config(Options):
+        init_std: float = 0.01
+        bias: bool = False
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.init_std = config.init_std
+        self.project = nn.Linear(d_model, d_model, bias=config.bias)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
         return Fused(r + self.project(m), None)
@@ -70,8 +78,8 @@ class NormalisedMean(Fusion):
 
     name: ClassVar[str] = "normalised_mean"
 
-    def __init__(self, d_model: int) -> None:
-        super().__init__(d_model)
+    def build(self, config: Options) -> None:
+        d_model = self.d_model
         self.r_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.m_norm = nn.RMSNorm(d_model, eps=1e-6)
         self.project = nn.Linear(d_model, d_model, bias=False)
@@ -95,11 +103,14 @@ class HeadNorm(Fusion):
 
     name: ClassVar[str] = "head_norm"
 
-    def __init__(self, d_model: int, *, head_size: int = 32) -> None:
-        super().__init__(d_model)
-        if d_model % head_size:
-            raise ConfigError(f"fusion.head_size: {head_size} does not divide d_model {d_model}.")
-        self.norm = nn.GroupNorm(2 * d_model // head_size, 2 * d_model, eps=1e-5)
+    class Config(Options):
+        head_size: Count = 32
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"fusion.head_size: {config.head_size} does not divide d_model {d_model}.")
+        self.norm = nn.GroupNorm(2 * d_model // config.head_size, 2 * d_model, eps=1e-5)
         self.project = nn.Linear(2 * d_model, d_model, bias=False)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
@@ -121,11 +132,14 @@ class ChannelSplit(Fusion):
 
     name: ClassVar[str] = "channel_split"
 
-    def __init__(self, d_model: int, *, r_share: float = 0.5) -> None:
-        super().__init__(d_model)
-        self.r_channels = round(r_share * d_model)
+    class Config(Options):
+        r_share: float = 0.5
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.r_channels = round(config.r_share * d_model)
         if not 0 < self.r_channels < d_model:
-            raise ConfigError(f"fusion.r_share: {r_share} leaves a branch without channels. Allowed: between 0 and 1.")
+            raise ConfigError(f"fusion.r_share: {config.r_share} leaves a branch without channels. Allowed: between 0 and 1.")
         self.project = nn.Linear(d_model, d_model, bias=False)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import linear_
+from gt.options import Options
 from gt.seeds import Streams
 
 
@@ -22,9 +23,12 @@ class Router(Fusion):
 
     name: ClassVar[str] = "router"
 
-    def __init__(self, d_model: int, *, choice: Literal["soft", "top1"] = "soft") -> None:
-        super().__init__(d_model)
-        self.choice = choice
+    class Config(Options):
+        choice: Literal["soft", "top1"] = "soft"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.choice = config.choice
         self.route = nn.Linear(d_model, 2, bias=False)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:

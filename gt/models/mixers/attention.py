@@ -11,12 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gt.errors import ConfigError
 from gt.models.init import linear_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.ops.conv import short_convolution
+from gt.options import Count, Options
 from gt.seeds import Streams
 
-# keys and values so far, each (batch, head, past, head size), and the convolution's last inputs
-State = tuple[Tensor, Tensor, Tensor]
 ROPE_BASE = 10_000.0
 # The third kind that torch may choose adds its gradients up in any order.
 DETERMINISTIC = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
@@ -31,43 +30,41 @@ class Attention(Mixer):
     """
 
     name: ClassVar[str] = "attention"
+    axes: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        n_head: int = 4,
-        rope: bool = False,
-        bias: bool = False,
-        scale_residual: bool = True,
-        conv: int = 1,
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % n_head:
-            raise ConfigError(f"attention.n_head: {n_head} does not divide d_model {d_model}.")
-        if rope and d_model // n_head % 2:
-            raise ConfigError(f"attention.rope: a head of {d_model // n_head} channels has no pairs to rotate.")
-        self.n_head, self.rope = n_head, rope
-        self.output_std = 0.02 / (2 * n_layer) ** 0.5 if scale_residual else 0.02
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=bias)
+    class Config(Options):
+        n_head: Count = 4
+        rope: bool = False
+        bias: bool = False
+        scale_residual: bool = True
+        conv: Count = 1
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.n_head:
+            raise ConfigError(f"attention.n_head: {config.n_head} does not divide d_model {d_model}.")
+        if config.rope and d_model // config.n_head % 2:
+            raise ConfigError(f"attention.rope: a head of {d_model // config.n_head} channels has no pairs to rotate.")
+        self.n_head, self.rope = config.n_head, config.rope
+        self.output_std = 0.02 / (2 * self.n_layer) ** 0.5 if config.scale_residual else 0.02
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=config.bias)
         # The control for a state-space model's convolution: the same taps on queries, keys and values, starting as identity.
-        self.conv = nn.Parameter(torch.empty(3 * d_model, conv)) if conv > 1 else None
-        self.output = nn.Linear(d_model, d_model, bias=bias)
+        self.conv = nn.Parameter(torch.empty(3 * d_model, config.conv)) if config.conv > 1 else None
+        self.output = nn.Linear(d_model, d_model, bias=config.bias)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        qkv, last = self._convolve(self.qkv(x), None if state is None else state[2])
+        """There is no memory; the context is the keys and values so far (batch, head, past, head size) and the last inputs."""
+        qkv, last = self._convolve(self.qkv(x), None if state is None else state.context[2])
         q, k, v = qkv.unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
-        past = 0 if state is None else state[0].shape[2]
+        past = 0 if state is None else state.context[0].shape[2]
         if self.rope:
             q, k = rotate(q, past), rotate(k, past)
         if state is not None:
-            k, v = torch.cat([state[0], k], dim=2), torch.cat([state[1], v], dim=2)
+            k, v = (torch.cat(both, dim=2) for both in zip(state.context[:2], (k, v), strict=True))
         mask = None if past == 0 else _causal_mask(x.shape[1], past, x.device)
         with sdpa_kernel(DETERMINISTIC):
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
-        return self.output(y.transpose(1, 2).flatten(2)), (k, v, last)
+        return self.output(y.transpose(1, 2).flatten(2)), State(None, (k, v, last))
 
     def _convolve(self, qkv: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each channel over its last taps, and the inputs that the next piece needs."""

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, Options
 from gt.seeds import Streams
 
 STEP_RANGE = (0.001, 0.1)
@@ -32,31 +33,35 @@ class StableSSM(Mixer):
     """
 
     name: ClassVar[str] = "stable_ssm"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "state")
     sequential: ClassVar[bool] = True
 
-    def __init__(self, d_model: int, layer: int, n_layer: int, *, d_state: int = 16) -> None:
-        super().__init__(d_model, layer, n_layer)
-        self.d_state = d_state
-        self.A = nn.Parameter(torch.empty(d_state, d_state))
-        self.B_proj = nn.Linear(d_model, d_state, bias=False)
-        self.dt_proj = nn.Linear(d_model, 1)
-        self.C_proj = nn.Linear(d_state, d_model, bias=False)
-        self.D = nn.Parameter(torch.empty(d_model))
-        self.state_norm = nn.LayerNorm(d_state)
+    class Config(Options):
+        d_state: Count = 16
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """state: h (batch, d_state)."""
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.d_state = config.d_state
+        self.A = nn.Parameter(torch.empty(config.d_state, config.d_state))
+        self.B_proj = nn.Linear(d_model, config.d_state, bias=False)
+        self.dt_proj = nn.Linear(d_model, 1)
+        self.C_proj = nn.Linear(config.d_state, d_model, bias=False)
+        self.D = nn.Parameter(torch.empty(d_model))
+        self.state_norm = nn.LayerNorm(config.d_state)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is h (batch, d_state)."""
         low, high = STEP_RANGE
         dt, written = torch.sigmoid(self.dt_proj(x)), self.B_proj(x)
         with torch.autocast(x.device.type, enabled=False):
             dt, written = low + (high - low) * dt.to(self.A.dtype), written.to(self.A.dtype)
             A = self.A * (LARGEST / torch.linalg.matrix_norm(self.A)).clamp(max=1.0)
-            h = torch.zeros_like(written[:, 0]) if state is None else state
+            h = torch.zeros_like(written[:, 0]) if state is None else state.memory
             states = []
             for dt_t, written_t in zip(dt.unbind(1), written.unbind(1), strict=True):
                 h = self.state_norm(h + dt_t * (h @ A.T) + written_t)
                 states.append(h)
-        return self.C_proj(torch.stack(states, dim=1)) + self.D * x, h
+        return self.C_proj(torch.stack(states, dim=1)) + self.D * x, State(h)
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
@@ -91,30 +96,35 @@ class GroundedMemory(Mixer):
     """
 
     name: ClassVar[str] = "grounded_memory"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
 
-    def __init__(self, d_model: int, layer: int, n_layer: int, *, head_size: int = 32) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % head_size:
-            raise ConfigError(f"grounded_memory.head_size: {head_size} does not divide d_model {d_model}.")
-        self.head_size, self.n_head = head_size, d_model // head_size
+    class Config(Options):
+        head_size: Count = 32
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"grounded_memory.head_size: {config.head_size} does not divide d_model {d_model}.")
+        self.head_size, self.n_head = config.head_size, d_model // config.head_size
         self.key = nn.Linear(d_model, d_model, bias=False)
         self.value = nn.Linear(d_model, d_model, bias=False)
         self.receptance = nn.Linear(d_model, d_model, bias=False)
-        self.time_decay = nn.Parameter(torch.empty(self.n_head, head_size))
-        self.time_first = nn.Parameter(torch.empty(self.n_head, head_size))
+        self.time_decay = nn.Parameter(torch.empty(self.n_head, config.head_size))
+        self.time_first = nn.Parameter(torch.empty(self.n_head, config.head_size))
         self.output = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """state: S (batch, head, key, value)."""
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is S (batch, head, key, value)."""
         r, k, v = torch.sigmoid(self.receptance(x)), self.key(x), self.value(x)
         with torch.autocast(x.device.type, enabled=False):
             r, k, v = (t.to(self.time_decay.dtype).unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v))
             k = self.time_first * k
             log_w = (-self.time_decay.exp()).expand_as(k)
             # The operator reads S_{t-1}: r_t S_t = (r_t * w) S_{t-1} + (r_t . u k_t) v_t.
-            y, state = wkv6(r * log_w.exp(), k, v, log_w, torch.zeros_like(self.time_first), state)
+            memory = None if state is None else state.memory
+            y, memory = wkv6(r * log_w.exp(), k, v, log_w, torch.zeros_like(self.time_first), memory)
             y = y + (r * k).sum(-1, keepdim=True) * v
-        return self.output(y.flatten(2)), state
+        return self.output(y.flatten(2)), State(memory)
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:

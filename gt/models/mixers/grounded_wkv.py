@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, linear_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, CountOrNone, Options
 from gt.seeds import Streams
 
-State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, d_model, taps - 1), and S
 TAPS = 4
 LOCAL = 0.1  # weight of the convolution beside the input
 RETENTION = (0.01, 0.99)  # a token keeps at least and at most this share of the state
@@ -36,26 +36,23 @@ class GroundedWKV(Mixer):
     """
 
     name: ClassVar[str] = "grounded_wkv"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        head_size: int = 64,
-        balance: float = 0.6,
-        base_decay: float = 1.0,
-        state_norm: int = 0,
-        initial_state: Literal["zero", "learned"] = "zero",
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % head_size:
-            raise ConfigError(f"grounded_wkv.head_size: {head_size} does not divide d_model {d_model}.")
-        if not 0 <= balance <= 1:
-            raise ConfigError(f"grounded_wkv.balance: {balance} is not allowed. Allowed: from 0 to 1.")
-        self.head_size, self.n_head = head_size, d_model // head_size
-        self.balance, self.initial_decay = balance, base_decay
+    class Config(Options):
+        head_size: Count = 64
+        balance: float = 0.6
+        base_decay: float = 1.0
+        state_norm: CountOrNone = 0
+        initial_state: Literal["zero", "learned"] = "zero"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"grounded_wkv.head_size: {config.head_size} does not divide d_model {d_model}.")
+        if not 0 <= config.balance <= 1:
+            raise ConfigError(f"grounded_wkv.balance: {config.balance} is not allowed. Allowed: from 0 to 1.")
+        self.head_size, self.n_head = config.head_size, d_model // config.head_size
+        self.balance, self.initial_decay = config.balance, config.base_decay
         self.conv = nn.Parameter(torch.empty(d_model, TAPS))
         self.receptance = nn.Linear(d_model, d_model, bias=False)
         self.key = nn.Linear(d_model, d_model, bias=False)
@@ -64,11 +61,14 @@ class GroundedWKV(Mixer):
         self.decay = nn.Linear(d_model, d_model, bias=False)
         self.base_decay = nn.Parameter(torch.empty(d_model))
         self.output = nn.Linear(d_model, d_model, bias=False)
-        self.state_norm = StateNorm(head_size, head_size, state_norm) if state_norm else None
-        self.initial_state = InitialState(self.n_head, head_size, head_size) if initial_state == "learned" else None
+        self.state_norm = StateNorm(config.head_size, config.head_size, config.state_norm) if config.state_norm else None
+        self.initial_state = (
+            InitialState(self.n_head, config.head_size, config.head_size) if config.initial_state == "learned" else None
+        )
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        last, memory = state if state is not None else (None, None)
+        """The memory is S (batch, head, key, value), the context the convolution's last inputs (batch, d_model, taps - 1)."""
+        memory, (last,) = state if state is not None else (None, (None,))
         convolved, last = short_convolution(x, self.conv, None, last)
         near = x + LOCAL * convolved.to(x.dtype)
         r, k, v, decay = torch.sigmoid(self.receptance(x)), self.key(near), self.value(near), self.decay(x)
@@ -80,7 +80,7 @@ class GroundedWKV(Mixer):
             log_w = kept.clamp(*RETENTION).log()
             r, k, v, log_w = (t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v, log_w))
             y, memory = self._recur(r * self.head_size**-0.5, k, v, log_w, memory)
-        return self.output(torch.sigmoid(self.gate(x)) * y.flatten(2)), (last, memory)
+        return self.output(torch.sigmoid(self.gate(x)) * y.flatten(2)), State(memory, (last,))
 
     def _recur(self, r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.state_norm is not None:

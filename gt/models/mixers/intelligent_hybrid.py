@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, linear_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, Options
 from gt.seeds import Streams
 
 DECAY_RANGE = (0.1, 3.0)  # of the first head and the last
@@ -32,26 +33,30 @@ class IntelligentHybrid(Mixer):
     """
 
     name: ClassVar[str] = "intelligent_hybrid"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
 
-    def __init__(
-        self, d_model: int, layer: int, n_layer: int, *, head_size: int = 64, d_state: int = 16, dt_rank: int = 32
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % head_size:
-            raise ConfigError(f"intelligent_hybrid.head_size: {head_size} does not divide d_model {d_model}.")
-        self.head_size, self.n_head, self.dt_rank = head_size, d_model // head_size, dt_rank
-        self.selection = nn.Linear(d_model, dt_rank + d_state, bias=False)
-        self.dt_proj = nn.Linear(dt_rank, d_model)
+    class Config(Options):
+        head_size: Count = 64
+        d_state: Count = 16
+        dt_rank: Count = 32
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"intelligent_hybrid.head_size: {config.head_size} does not divide d_model {d_model}.")
+        self.head_size, self.n_head, self.dt_rank = config.head_size, d_model // config.head_size, config.dt_rank
+        self.selection = nn.Linear(d_model, config.dt_rank + config.d_state, bias=False)
+        self.dt_proj = nn.Linear(config.dt_rank, d_model)
         self.key = nn.Linear(d_model, d_model, bias=False)
         self.value = nn.Linear(d_model, d_model, bias=False)
         self.receptance = nn.Linear(d_model, d_model, bias=False)
         self.gate = nn.Linear(d_model, d_model, bias=False)
-        self.log_decay = nn.Parameter(torch.empty(self.n_head, head_size))
-        self.bonus = nn.Parameter(torch.empty(self.n_head, head_size))
+        self.log_decay = nn.Parameter(torch.empty(self.n_head, config.head_size))
+        self.bonus = nn.Parameter(torch.empty(self.n_head, config.head_size))
         self.output = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """state: S (batch, head, key, value)."""
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is S (batch, head, key, value)."""
         selected = self.selection(x)
         strength = selected[..., self.dt_rank :].mean(-1)[..., None, None]
         k, v, dt = (
@@ -62,9 +67,10 @@ class IntelligentHybrid(Mixer):
             k, v, dt, strength = (t.to(self.bonus.dtype) for t in (k, v, dt, strength))
             log_w = -self.log_decay.exp() * F.softplus(dt)
             # The operator reads S_{t-1}: k_t S_t = (k_t * w_t) S_{t-1} + b_t (k_t . k_t) v_t.
-            y, state = wkv6(k * log_w.exp(), strength * k, v, log_w, torch.zeros_like(self.bonus), state)
+            memory = None if state is None else state.memory
+            y, memory = wkv6(k * log_w.exp(), strength * k, v, log_w, torch.zeros_like(self.bonus), memory)
             y = y + strength * k.square().sum(-1, keepdim=True) * v + self.bonus * k * v
-        return self.output(torch.sigmoid(self.receptance(x)) * torch.sigmoid(self.gate(x)) * y.flatten(2)), state
+        return self.output(torch.sigmoid(self.receptance(x)) * torch.sigmoid(self.gate(x)) * y.flatten(2)), State(memory)
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:

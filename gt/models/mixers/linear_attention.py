@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import linear_, norm_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, Options
 from gt.seeds import Streams
 
 
@@ -25,24 +26,29 @@ class LinearAttention(Mixer):
     """
 
     name: ClassVar[str] = "linear_attention"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
 
-    def __init__(self, d_model: int, layer: int, n_layer: int, *, head_size: int = 64) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % head_size:
-            raise ConfigError(f"linear_attention.head_size: {head_size} does not divide d_model {d_model}.")
-        self.head_size, self.n_head = head_size, d_model // head_size
+    class Config(Options):
+        head_size: Count = 64
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"linear_attention.head_size: {config.head_size} does not divide d_model {d_model}.")
+        self.head_size, self.n_head = config.head_size, d_model // config.head_size
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.norm: nn.Module = nn.GroupNorm(self.n_head, d_model)
         self.output = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """state: S (batch, head, key, value)."""
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is S (batch, head, key, value)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.n_head, self.head_size)).unbind(2)
         with torch.autocast(x.device.type, enabled=False):
             # The operator reads S_{t-1} and the current token through its bonus: 1 makes that S_t.
-            y, state = wkv6(q, k, v, torch.zeros_like(k), torch.ones_like(k[0, 0]), state)
+            memory = None if state is None else state.memory
+            y, memory = wkv6(q, k, v, torch.zeros_like(k), torch.ones_like(k[0, 0]), memory)
             y = self.norm(y.to(self.output.weight.dtype).flatten(2).flatten(0, 1)).view(x.shape)
-        return self.output(y), state
+        return self.output(y), State(memory)
 
     def reset_parameters(self, streams: Streams) -> None:
         """As `attention`: N(0, .02), the output projection divided by sqrt(2 n_layer)."""

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, normal_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
 from gt.ops.ssd import ssd
+from gt.options import Count, CountOrNone, Options
 from gt.seeds import Streams
 
-State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, d_conv - 1), and h
 DT_RANGE = (1e-3, 0.1)
 DT_FLOOR = 1e-4
 A_RANGE = (1.0, 16.0)
@@ -40,46 +40,56 @@ class Mamba2(Mixer):
     """
 
     name: ClassVar[str] = "mamba2"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "value", "key")
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        d_state: int = 128,
-        d_conv: int = 4,
-        expand: int = 2,
-        head_dim: int = 64,
-        n_groups: int = 1,
-        init: Literal["native", "fla", "normal02"] = "native",
-        dt_init: Literal["log_uniform", "medium"] = "log_uniform",
-        decay_init: Literal["own", "identity"] = "own",
-        state_norm: int = 0,
-        initial_state: Literal["zero", "learned"] = "zero",
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        self.d_inner, self.d_state, self.d_conv, self.head_dim = expand * d_model, d_state, d_conv, head_dim
-        self.n_groups, self.init, self.dt_init, self.decay_init = n_groups, init, dt_init, decay_init
-        if self.d_inner % head_dim:
-            raise ConfigError(f"mamba2.head_dim: {head_dim} does not divide expand * d_model = {self.d_inner}.")
-        self.n_head = self.d_inner // head_dim
-        if self.n_head % n_groups:
-            raise ConfigError(f"mamba2.n_groups: {n_groups} does not divide the number of heads, {self.n_head}.")
-        self.conv_channels = self.d_inner + 2 * n_groups * d_state
+    class Config(Options):
+        d_state: Count = 128
+        d_conv: Count = 4
+        expand: Count = 2
+        head_dim: Count = 64
+        n_groups: Count = 1
+        init: Literal["native", "fla", "normal02"] = "native"
+        dt_init: Literal["log_uniform", "medium"] = "log_uniform"
+        decay_init: Literal["own", "identity"] = "own"
+        state_norm: CountOrNone = 0
+        initial_state: Literal["zero", "learned"] = "zero"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.d_inner, self.d_state, self.d_conv, self.head_dim = (
+            config.expand * d_model,
+            config.d_state,
+            config.d_conv,
+            config.head_dim,
+        )
+        self.n_groups, self.init, self.dt_init, self.decay_init = (
+            config.n_groups,
+            config.init,
+            config.dt_init,
+            config.decay_init,
+        )
+        if self.d_inner % config.head_dim:
+            raise ConfigError(f"mamba2.head_dim: {config.head_dim} does not divide expand * d_model = {self.d_inner}.")
+        self.n_head = self.d_inner // config.head_dim
+        if self.n_head % config.n_groups:
+            raise ConfigError(f"mamba2.n_groups: {config.n_groups} does not divide the number of heads, {self.n_head}.")
+        self.conv_channels = self.d_inner + 2 * config.n_groups * config.d_state
         self.in_proj = nn.Linear(d_model, self.d_inner + self.conv_channels + self.n_head, bias=False)
-        self.conv1d: Any = nn.Conv1d(self.conv_channels, self.conv_channels, d_conv, groups=self.conv_channels)
+        self.conv1d: Any = nn.Conv1d(self.conv_channels, self.conv_channels, config.d_conv, groups=self.conv_channels)
         self.dt_bias = nn.Parameter(torch.empty(self.n_head))
         self.A_log = nn.Parameter(torch.empty(self.n_head))
         self.D = nn.Parameter(torch.empty(self.n_head))
-        self.norm = GroupedRMSNorm(self.d_inner, n_groups)
+        self.norm = GroupedRMSNorm(self.d_inner, config.n_groups)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
-        self.state_norm = StateNorm(d_state, head_dim, state_norm) if state_norm else None
-        self.initial_state = InitialState(self.n_head, head_dim, d_state) if initial_state == "learned" else None
+        self.state_norm = StateNorm(config.d_state, config.head_dim, config.state_norm) if config.state_norm else None
+        self.initial_state = (
+            InitialState(self.n_head, config.head_dim, config.d_state) if config.initial_state == "learned" else None
+        )
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is h (batch, head, head_dim, d_state), the context the last inputs (batch, channel, d_conv - 1)."""
         z, channels, dt = self.in_proj(x).split([self.d_inner, self.conv_channels, self.n_head], dim=-1)
-        last, memory = state if state is not None else (None, None)
+        memory, (last,) = state if state is not None else (None, (None,))
         channels, last = short_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
         channels = F.silu(channels)
         inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
@@ -96,7 +106,7 @@ class Mamba2(Mixer):
                 memory,
             )
             y = self.norm(y.flatten(2) * F.silu(z.to(dt.dtype)))
-        return self.out_proj(y), (last, memory)
+        return self.out_proj(y), State(memory, (last,))
 
     def _recur(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         A = -self.A_log.exp()

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, orthogonal_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.ops.scan import linear_scan
 from gt.ops.ssd import ssd
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, Options
 from gt.seeds import Streams
 
 INITIAL_DECAY = -5.0  # exp(-exp(-5)) = 0.99328: each channel remembers for 148 tokens
@@ -44,42 +45,39 @@ class RecordRWKV6(Mixer):
     """
 
     name: ClassVar[str] = "rwkv6_record"
-    memory: ClassVar[int] = 0
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")  # of the form cuda; the others have channels
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        form: Literal["cuda", "prototype_jan10", "prototype_head", "time_mix"] = "cuda",
-        head_size: int = 32,
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % head_size:
-            raise ConfigError(f"rwkv6_record.head_size: {head_size} does not divide d_model {d_model}.")
-        self.form, self.head_size, self.n_head = form, head_size, d_model // head_size
-        self.time_decay = nn.Parameter(torch.empty(self.n_head, head_size))
-        self.time_first = nn.Parameter(torch.empty(self.n_head, head_size))
+    class Config(Options):
+        form: Literal["cuda", "prototype_jan10", "prototype_head", "time_mix"] = "cuda"
+        head_size: Count = 32
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"rwkv6_record.head_size: {config.head_size} does not divide d_model {d_model}.")
+        self.form, self.head_size, self.n_head = config.form, config.head_size, d_model // config.head_size
+        self.time_decay = nn.Parameter(torch.empty(self.n_head, config.head_size))
+        self.time_first = nn.Parameter(torch.empty(self.n_head, config.head_size))
         self.key = nn.Linear(d_model, d_model, bias=False)
         self.value = nn.Linear(d_model, d_model, bias=False)
         self.receptance = nn.Linear(d_model, d_model, bias=False)
         self.output = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """state: S (batch, head, key, value) | s (batch, d_model) | n and d (each batch, d_model), by form."""
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is S (batch, head, key, value) | s (batch, d_model) | n and d (each batch, d_model), by form."""
         r, k, v = self.receptance(x), self.key(x), self.value(x)
+        memory: Any = None if state is None else state.memory
         with torch.autocast(x.device.type, enabled=False):
             r, k, v = (t.to(self.time_decay.dtype) for t in (r, k, v))
             match self.form:
                 case "cuda":
-                    y, state = self._matrix(r, k, v, state)
+                    y, memory = self._matrix(r, k, v, memory)
                 case "prototype_jan10":
-                    y, state = self._sum(k, v, state)
+                    y, memory = self._sum(k, v, memory)
                 case _:
-                    y, state = self._mean(k, v, state)
+                    y, memory = self._mean(k, v, memory)
             y = torch.sigmoid(r) * y
-        return self.output(y), state
+        return self.output(y), State(memory)
 
     def _matrix(self, r: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         r, k, v = (t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v))
@@ -143,28 +141,34 @@ class RecordMamba2(Mixer):
     """
 
     name: ClassVar[str] = "mamba2_record"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "value", "key")
 
-    def __init__(self, d_model: int, layer: int, n_layer: int, *, n_head: int = 4, d_state: int = 32) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % n_head:
-            raise ConfigError(f"mamba2_record.n_head: {n_head} does not divide d_model {d_model}.")
-        self.n_head, self.d_state = n_head, d_state
+    class Config(Options):
+        n_head: Count = 4
+        d_state: Count = 32
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.n_head:
+            raise ConfigError(f"mamba2_record.n_head: {config.n_head} does not divide d_model {d_model}.")
+        self.n_head, self.d_state = config.n_head, config.d_state
         self.in_proj = nn.Linear(d_model, 2 * d_model, bias=False)
-        self.dt_proj = nn.Linear(d_model, n_head)
-        self.B_proj = nn.Linear(d_model, n_head * d_state, bias=False)
-        self.C_proj = nn.Linear(d_model, n_head * d_state, bias=False)
-        self.A_log = nn.Parameter(torch.empty(n_head))
+        self.dt_proj = nn.Linear(d_model, config.n_head)
+        self.B_proj = nn.Linear(d_model, config.n_head * config.d_state, bias=False)
+        self.C_proj = nn.Linear(d_model, config.n_head * config.d_state, bias=False)
+        self.A_log = nn.Parameter(torch.empty(config.n_head))
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """state: h (batch, head, headdim, d_state)."""
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The memory is h (batch, head, headdim, d_state)."""
         inner, z = self.in_proj(x).chunk(2, dim=-1)
         dt, B, C = self.dt_proj(x), self.B_proj(x), self.C_proj(x)
         with torch.autocast(x.device.type, enabled=False):
             inner, dt, B, C = (t.to(self.A_log.dtype) for t in (inner, dt, B, C))
             inner, B, C = (t.unflatten(-1, (self.n_head, -1)) for t in (inner, B, C))
-            y, state = ssd(inner, F.softplus(dt), -self.A_log.exp(), B, C, None, state)
-        return self.out_proj(y.flatten(2) * F.silu(z)), state
+            memory = None if state is None else state.memory
+            y, memory = ssd(inner, F.softplus(dt), -self.A_log.exp(), B, C, None, memory)
+        return self.out_proj(y.flatten(2) * F.silu(z)), State(memory)
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:

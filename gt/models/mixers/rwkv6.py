@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, orthogonal_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, CountOrNone, Options
 from gt.seeds import Streams
 
-State = tuple[Tensor, Tensor]  # the last input (batch, d_model), and S (batch, head, key, value)
 RETENTION = 0.9999  # a token, of a state that starts as if it forgot nothing
 LONGEST = 256  # tokens, the time constant of the top layer under the power law
 ORDER = "rwkvg"  # the five mixed inputs, in the order of FLA's packed parameters
@@ -41,45 +41,47 @@ class RWKV6(Mixer):
     """
 
     name: ClassVar[str] = "rwkv6"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
     # The low-rank matrices that make the token shift and the decay; the official optimizer does not decay them either.
     undecayed: ClassVar[tuple[str, ...]] = ("x_proj.", "w_proj.")
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        head_size: int = 64,
-        mix_rank: int = 32,
-        decay_rank: int = 64,
-        init: Literal["official", "fla"] = "official",
-        norm_eps: float = 64e-5,
-        decay_init: Literal["own", "record", "power_law", "identity"] = "own",
-        key_clamp: bool = False,
-        state_norm: int = 0,
-        initial_state: Literal["zero", "learned"] = "zero",
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if d_model % head_size:
-            raise ConfigError(f"rwkv6.head_size: {head_size} does not divide d_model {d_model}.")
-        self.head_size, self.n_head = head_size, d_model // head_size
-        self.init, self.decay_init, self.key_clamp = init, decay_init, key_clamp
-        self.x_proj: Any = nn.Sequential(Lerp(d_model, 5 * mix_rank), nn.Tanh(), nn.Linear(5 * mix_rank, d_model, bias=False))
+    class Config(Options):
+        head_size: Count = 64
+        mix_rank: Count = 32
+        decay_rank: Count = 64
+        init: Literal["official", "fla"] = "official"
+        norm_eps: float = 0.00064
+        decay_init: Literal["own", "record", "power_law", "identity"] = "own"
+        key_clamp: bool = False
+        state_norm: CountOrNone = 0
+        initial_state: Literal["zero", "learned"] = "zero"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if d_model % config.head_size:
+            raise ConfigError(f"rwkv6.head_size: {config.head_size} does not divide d_model {d_model}.")
+        self.head_size, self.n_head = config.head_size, d_model // config.head_size
+        self.init, self.decay_init, self.key_clamp = config.init, config.decay_init, config.key_clamp
+        self.x_proj: Any = nn.Sequential(
+            Lerp(d_model, 5 * config.mix_rank), nn.Tanh(), nn.Linear(5 * config.mix_rank, d_model, bias=False)
+        )
         self.x_bias = nn.Parameter(torch.empty(5, d_model))
         self.r_proj = Projection(nn.Linear(d_model, d_model, bias=False))
-        self.w_proj: Any = Projection(LowRank(d_model, decay_rank))
+        self.w_proj: Any = Projection(LowRank(d_model, config.decay_rank))
         self.k_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.v_proj = Projection(nn.Linear(d_model, d_model, bias=False))
         self.g_proj = Projection(nn.Linear(d_model, d_model, bias=False))
-        self.bonus = nn.Parameter(torch.empty(self.n_head, head_size))
-        self.g_norm: Any = nn.GroupNorm(self.n_head, d_model, eps=norm_eps)
+        self.bonus = nn.Parameter(torch.empty(self.n_head, config.head_size))
+        self.g_norm: Any = nn.GroupNorm(self.n_head, d_model, eps=config.norm_eps)
         self.o_proj = nn.Linear(d_model, d_model, bias=False)
-        self.state_norm = StateNorm(head_size, head_size, state_norm) if state_norm else None
-        self.initial_state = InitialState(self.n_head, head_size, head_size) if initial_state == "learned" else None
+        self.state_norm = StateNorm(config.head_size, config.head_size, config.state_norm) if config.state_norm else None
+        self.initial_state = (
+            InitialState(self.n_head, config.head_size, config.head_size) if config.initial_state == "learned" else None
+        )
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        last, memory = state if state is not None else (torch.zeros_like(x[:, 0]), None)
+        """As every mixer's; the memory is S (batch, head, key, value), the context the last input (batch, d_model)."""
+        memory, (last,) = state if state is not None else (None, (torch.zeros_like(x[:, 0]),))
         delta = torch.cat([last.unsqueeze(1), x[:, :-1]], dim=1) - x
 
         low = torch.tanh(self.x_proj[0](x, delta)).unflatten(-1, (5, -1))
@@ -99,7 +101,7 @@ class RWKV6(Mixer):
         with torch.autocast(x.device.type, enabled=False):
             y, memory = self._recur(r, k, v, log_w, memory)
             y = self.g_norm(y.to(self.bonus.dtype).flatten(2).flatten(0, 1)).view(*x.shape)
-        return self.o_proj(y * F.silu(g)), (x[:, -1], memory)
+        return self.o_proj(y * F.silu(g)), State(memory, (x[:, -1],))
 
     def _recur(self, r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.state_norm is None:

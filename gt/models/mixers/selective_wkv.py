@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, uniform_
-from gt.models.mixers.base import Mixer
+from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.mamba2 import DT_RANGE
 from gt.ops.conv import short_convolution
 from gt.ops.selective import selective
 from gt.ops.wkv6 import wkv6
+from gt.options import Count, CountOrNone, Options
 from gt.seeds import Streams
-
-State = tuple[Tensor, Tensor]  # the last inputs of the convolution (batch, channel, conv - 1), and S
 
 # "Medium decay", "a sliding window memory" (lines 402-406 of document 0), has no number there. This one is the geometric middle
 # of one token and the record's training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token;
@@ -50,36 +49,33 @@ class SelectiveWKV(Mixer):
     """
 
     name: ClassVar[str] = "selective_wkv"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        d_state: int = 32,
-        head_size: int = 64,
-        expand: Literal[1, 2, 4] = 2,
-        conv: Literal[2, 4] = 4,
-        delta_init: Literal["medium", "mamba", "zero"] = "medium",
-        base_decay: Literal["constant", "power_law"] = "power_law",
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        self.d_inner, self.d_state, self.head_size = expand * d_model, d_state, head_size
-        if self.d_inner % head_size:
-            raise ConfigError(f"selective_wkv.head_size: {head_size} does not divide expand * d_model = {self.d_inner}.")
-        self.n_head, self.delta_init, self.base_decay = self.d_inner // head_size, delta_init, base_decay
-        selection = self.n_head * d_state
-        self.sizes = [self.d_inner, d_state, d_state, selection, selection]  # x, B, C, delta, w
+    class Config(Options):
+        d_state: Count = 32
+        head_size: Count = 64
+        expand: Literal[1, 2, 4] = 2
+        conv: Literal[2, 4] = 4
+        delta_init: Literal["medium", "mamba", "zero"] = "medium"
+        base_decay: Literal["constant", "power_law"] = "power_law"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        self.d_inner, self.d_state, self.head_size = config.expand * d_model, config.d_state, config.head_size
+        if self.d_inner % config.head_size:
+            raise ConfigError(f"selective_wkv.head_size: {config.head_size} does not divide expand * d_model = {self.d_inner}.")
+        self.n_head, self.delta_init, self.base_decay = self.d_inner // config.head_size, config.delta_init, config.base_decay
+        selection = self.n_head * config.d_state
+        self.sizes = [self.d_inner, config.d_state, config.d_state, selection, selection]  # x, B, C, delta, w
         self.input = nn.Linear(d_model, self.d_inner + sum(self.sizes), bias=False)
-        self.conv = ShortConvolution(sum(self.sizes), conv)
-        self.delta_bias = nn.Parameter(torch.empty(self.n_head, d_state))
-        self.log_base = nn.Parameter(torch.empty(self.n_head, d_state))
+        self.conv = ShortConvolution(sum(self.sizes), config.conv)
+        self.delta_bias = nn.Parameter(torch.empty(self.n_head, config.d_state))
+        self.log_base = nn.Parameter(torch.empty(self.n_head, config.d_state))
         self.norm: nn.Module = nn.GroupNorm(self.n_head, self.d_inner)
         self.output = nn.Linear(self.d_inner, d_model, bias=False)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        last, memory = state if state is not None else (None, None)
+        memory, (last,) = state if state is not None else (None, (None,))
         r, channels = self.input(x).split([self.d_inner, sum(self.sizes)], dim=-1)
         channels, last = self.conv(channels, last)
         with torch.autocast(x.device.type, enabled=False):
@@ -93,7 +89,7 @@ class SelectiveWKV(Mixer):
             y, memory = wkv6(read * log_w.exp(), written, inner, log_w, no_bonus, memory)
             y = y + (read * written).sum(-1, keepdim=True) * inner
             y = self.norm(y.flatten(2).flatten(0, 1)).view(*x.shape[:2], -1)
-        return self.output(torch.sigmoid(r) * y), (last, memory)
+        return self.output(torch.sigmoid(r) * y), State(memory, (last,))
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
@@ -132,36 +128,33 @@ class SelectiveWKVReference(Mixer):
     """
 
     name: ClassVar[str] = "selective_wkv_reference"
+    axes: ClassVar[tuple[str, ...]] = ("batch", "channel", "state")
 
-    def __init__(
-        self,
-        d_model: int,
-        layer: int,
-        n_layer: int,
-        *,
-        d_state: int = 64,
-        conv: Literal[0, 2, 4] = 0,
-        norm_group: int = 0,
-        project: bool = False,
-        delta_init: Literal["medium", "mamba", "zero", "torch"] = "medium",
-    ) -> None:
-        super().__init__(d_model, layer, n_layer)
-        if norm_group and d_model % norm_group:
-            raise ConfigError(f"selective_wkv_reference.norm_group: {norm_group} does not divide d_model {d_model}.")
-        self.d_state, self.delta_init = d_state, delta_init
-        self.conv = ShortConvolution(d_model, conv) if conv else None
-        self.x_proj = nn.Linear(d_model, 3 * d_state, bias=False)
-        self.dt_proj = nn.Linear(d_state, d_model, bias=False)
+    class Config(Options):
+        d_state: Count = 64
+        conv: Literal[0, 2, 4] = 0
+        norm_group: CountOrNone = 0
+        project: bool = False
+        delta_init: Literal["medium", "mamba", "zero", "torch"] = "medium"
+
+    def build(self, config: Config) -> None:
+        d_model = self.d_model
+        if config.norm_group and d_model % config.norm_group:
+            raise ConfigError(f"selective_wkv_reference.norm_group: {config.norm_group} does not divide d_model {d_model}.")
+        self.d_state, self.delta_init = config.d_state, config.delta_init
+        self.conv = ShortConvolution(d_model, config.conv) if config.conv else None
+        self.x_proj = nn.Linear(d_model, 3 * config.d_state, bias=False)
+        self.dt_proj = nn.Linear(config.d_state, d_model, bias=False)
         self.delta_bias = nn.Parameter(torch.empty(d_model))
         self.key = nn.Linear(d_model, d_model, bias=False)
         self.receptance = nn.Linear(d_model, d_model, bias=False)
         # Without W_o, the values are the last factor of the output: zero there makes the layer an identity at the start.
         self.value = nn.Linear(d_model, d_model, bias=False)
-        self.norm: Any = nn.GroupNorm(d_model // norm_group, d_model) if norm_group else None
-        self.output = nn.Linear(d_model, d_model, bias=False) if project else None
+        self.norm: Any = nn.GroupNorm(d_model // config.norm_group, d_model) if config.norm_group else None
+        self.output = nn.Linear(d_model, d_model, bias=False) if config.project else None
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        last, memory = state if state is not None else (x.new_zeros(x.shape[0], self.d_model, 0), None)
+        memory, (last,) = state if state is not None else (None, (x.new_zeros(x.shape[0], self.d_model, 0),))
         if self.conv is not None:
             x, last = self.conv(x, last if state is not None else None)
         dt, B, C = self.x_proj(x).split(self.d_state, dim=-1)
@@ -174,7 +167,7 @@ class SelectiveWKVReference(Mixer):
             if self.norm is not None:
                 y = self.norm(y.flatten(0, 1)).view(x.shape)
         y = r * y
-        return self.output(y) if self.output is not None else y, (last, memory)
+        return self.output(y) if self.output is not None else y, State(memory, (last,))
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:

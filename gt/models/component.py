@@ -1,0 +1,60 @@
+"""What mixers, fusions and feed-forward layers have in common: options, a method that builds them, and defaults."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from gt.explain import validated
+from gt.models.init import norm_, normal_
+from gt.options import Options
+from gt.seeds import Streams
+
+
+class Component(nn.Module):
+    """A named part of a model, built from its options."""
+
+    name: ClassVar[str]
+
+    class Config(Options):
+        """No options."""
+
+    def __init__(self, d_model: int, layer: int, n_layer: int, options: dict[str, Any]) -> None:
+        """ConfigError for options that its Config does not allow."""
+        super().__init__()
+        self.d_model, self.layer, self.n_layer = d_model, layer, n_layer
+        self.config = validated(self.Config, options, self.name)
+        self.build(self.config)
+
+    def build(self, config: Any) -> None:
+        """Make the modules and parameters; `self.d_model`, `self.layer` and `self.n_layer` say where it stands."""
+
+    def reset_parameters(self, streams: Streams) -> None:
+        """Set every parameter, each from its own stream: matrices N(0, .02), biases zero, norms one.
+
+        A component with parameters of its own beside those of such modules sets them itself; what is not set is refused when
+        the model is made.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.RMSNorm | nn.LayerNorm | nn.GroupNorm):
+                norm_(module)
+            elif isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d):
+                normal_(module.weight, 0.02, streams, f"{name}.weight")
+                if (bias := getattr(module, "bias", None)) is not None:
+                    normal_(bias, 0.0, streams, f"{name}.bias")
+
+    def counted(self, context: int) -> tuple[int, int]:
+        """Floats of state after `context` tokens, and floating-point operations of matrix products a token, by a pass without
+        numbers (on the meta device).
+        """
+        twin = copy.deepcopy(self).to("meta")
+        x = torch.empty(1, context, self.d_model, device="meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as flops:
+            state = twin(x)[1]
+        floats = sum(leaf.numel() for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
+        return floats, flops.get_total_flops() // context

@@ -1,0 +1,22 @@
+"""What a component's `Config` is made of. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(gt=0, le=10_000_000_000)]
+CountOrNone = Annotated[int, Field(ge=0, le=10_000_000_000)]  # 0: there is none
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]  # one that has a logit
+
+
+class Options(BaseModel):
+    """The options of a component, each with a type, bounds, a default and, where its name does not say it, a description.
+
+    Frozen, strict about types, refuses unknown keys and values that are not finite. A run's identity leaves out what has its
+    default, so an option that is added later renames no run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
