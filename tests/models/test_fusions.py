@@ -18,7 +18,7 @@ FUSIONS = components("fusion")
 # Every fusion as it is, and with each option that makes another function of it.
 OPTIONS: dict[str, dict[str, Any]] = {
     "gated-normal": {"gate_weight_init": "normal"},
-    "channel_gated-record": {"hgf_init": "record"},
+    "channel_gated-normal": {"gate_weight_init": "normal"},
     "concatenated-bias": {"bias": True},
     "residual_projection-bias": {"bias": True},
     "router-top1": {"choice": "top1"},
@@ -189,13 +189,6 @@ def test_a_fusion_is_its_formula(name: str, start: Any, branches: Any) -> None:
 def test_no_fusion_is_without_a_formula_in_these_tests() -> None:
     # `sum` has no parameters (above); the others follow their recurrences or options below.
     assert set(FUSIONS) - set(FORMULAS) == {"sum", "gru", "mingru", "glu", "scan", "independent_gates"}
-
-
-def test_the_record_s_channel_gate_ignored_its_initial_value() -> None:
-    models = [make("channel_gated", gate_init=g, hgf_init="record").state_dict() for g in (0.3, 0.5, 0.7)]
-    assert all(torch.equal(models[0][key], other[key]) for other in models[1:] for key in models[0])
-    correct = [make("channel_gated", gate_init=g).state_dict()["gate.bias"] for g in (0.3, 0.7)]
-    assert not torch.equal(*correct)
 
 
 @pytest.mark.parametrize("time", [1, 2, 7, 64, 100])
