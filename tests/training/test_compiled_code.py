@@ -17,6 +17,7 @@ from gt.catalogue import MODEL_KINDS, Component, components
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.models.lm import check
+from gt.models.mixers.base import Mixer
 from gt.ops import backend
 from gt.spec import RunSpec
 from gt.training import regions
@@ -142,6 +143,26 @@ def test_the_number_of_a_layer_decides_nothing_but_initial_values(kind: str) -> 
         second.load_state_dict(first.state_dict())
         if structure(first) == structure(second):
             assert torch.equal(first(x)[0], second(x)[0]), component.name
+
+
+class Scaled(Mixer):
+    """Scales its input.
+
+    Reads the number of its layer where it should read nothing but what `build` has kept.
+    """
+
+    name = "scaled"
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> Any:
+        return self._scaled(x), None
+
+    def _scaled(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (1 + self.layer)
+
+
+def test_layers_share_no_code_where_it_reads_their_number() -> None:
+    assert structure(Scaled(8, 0, 2)) == structure(Scaled(8, 0, 2))
+    assert structure(Scaled(8, 0, 2)) != structure(Scaled(8, 1, 2))
 
 
 class Colour(enum.Enum):

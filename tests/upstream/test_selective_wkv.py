@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from models.test_mixers import build, noise, perturb, run_in_pieces
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gt.catalogue import components
 from gt.errors import ConfigError
+from gt.models.mixers.base import State
 from gt.ops.selective import selective_chunked, selective_reference
 from gt.seeds import Streams
 
@@ -109,7 +111,7 @@ def test_each_reading_keeps_the_mixers_promises(case: str) -> None:
     whole.square().sum().backward()
     for name, parameter in mixer.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
-    assert sum(part[0].numel() for part in mixer(x)[1]) == mixer.state_size(19)
+    assert sum(part[0].numel() for part in tree_leaves(mixer(x)[1])) == mixer.state_size(19)
     matrices = sum(m.weight.numel() for m in mixer.modules() if isinstance(m, (nn.Linear, nn.Conv1d)))
     assert mixer.flops_per_token(64) == mixer.flops_per_token(1024) >= 2 * matrices
 
@@ -215,11 +217,11 @@ class TestInitialValues:
 def test_a_step_size_of_zero_freezes_the_state_and_a_large_one_replaces_it() -> None:
     # document 0: "set selective_decay to near-zero", "flush the state"; w = 1 leaves exp(-1) = 0.37 of it (flaw F-29)
     mixer, x = make("equation"), noise(1, 6, 16)
-    _, (last, memory) = mixer(x)
+    _, state = mixer(x)
     mixer.delta_bias.fill_(-60.0)
-    torch.testing.assert_close(mixer(x, (last, memory))[1][1], memory, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(mixer(x, state)[1].memory, state.memory, rtol=1e-10, atol=1e-10)
     mixer.delta_bias.fill_(1e4)
-    old, fresh = (mixer(x, (last, m))[1][1] for m in (memory, torch.zeros_like(memory)))
+    old, fresh = (mixer(x, State(m, state.context))[1].memory for m in (state.memory, torch.zeros_like(state.memory)))
     torch.testing.assert_close(old, fresh, rtol=1e-10, atol=1e-10)
 
 
