@@ -50,9 +50,13 @@ def allowed(field: dict[str, Any]) -> str:
     kind = {"integer": "whole number", "null": "null", "object": "mapping", "array": "list"}.get(field.get("type", ""))
     if field.get("type") == "array" and "items" in field:
         kind = f"list of {allowed(field['items'])}"
-    low = [f"{word} {field[key]:g}" for key, word in (("minimum", "from"), ("exclusiveMinimum", "above")) if key in field]
-    high = [f"{word} {field[key]:,g}" for key, word in (("maximum", "to"), ("exclusiveMaximum", "below")) if key in field]
+    low = [f"{word} {number(field[key])}" for key, word in (("minimum", "from"), ("exclusiveMinimum", "above")) if key in field]
+    high = [f"{word} {number(field[key])}" for key, word in (("maximum", "to"), ("exclusiveMaximum", "below")) if key in field]
     return " ".join([kind or field.get("type", "anything"), *low, *high])
+
+
+def number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) or value.is_integer() and value < 1e15 else f"{value:g}"
 
 
 def specification() -> Iterator[str]:
