@@ -132,12 +132,16 @@ def parser() -> argparse.ArgumentParser:
     aggregate_ = command(aggregate, plan="plan.json", runs="results/runs", out="results/studies/<study>")
     figures_ = command(figures, study="results/studies/<study>")
     figures_.add_argument("--jobs", type=_from(1), default=1, help="processes")
-    report_ = command(report, templates="report_templates")
+    report_ = command(report)
     report_.add_argument("--study", nargs="+", required=True, type=Path, metavar="PATH", help="results/studies/<study> ...")
     report_.add_argument("--out", type=Path, metavar="PATH", help="where it goes; by default the folder of the one study")
     command(summary, study="results/studies/<study>")
-    command(publish, plan="plan.json", runs="results/runs", out="results/published/<study>", templates="report_templates")
-    rebuild_ = command(rebuild, templates="report_templates")
+    publish_ = command(publish, plan="plan.json", runs="results/runs", out="results/published/<study>")
+    rebuild_ = command(rebuild)
+    for sub in (report_, publish_, rebuild_):
+        sub.add_argument(
+            "--templates", type=Path, metavar="PATH", help="by default the project's report_templates, or gt's own"
+        )
     headline_ = command(headline, readme="README.md")
     for sub in (rebuild_, headline_):
         sub.add_argument(
@@ -184,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one")
         sub.add_argument("--threads", type=_from(1), help="CPU threads; by default those of the record, and 1 for bench")
     command(doctor)
+    command(init).add_argument("project", type=Path, help="a new folder, whose name is that of its package; `.` for this one")
     return root
 
 
@@ -443,12 +448,14 @@ def report(options: argparse.Namespace) -> None:
     """Write the tables and the report of a study, or of several together."""
     from gt import made
     from gt.report.render import render
+    from gt.shared import templates
 
+    looks = options.templates or templates()
     if len(options.study) > 1 and options.out is None:
         raise ConfigError("--out: a report of several studies needs a folder.")
     out = options.out or options.study[0]
-    with made.noted(options.note, made.of_report(options.study[0], options.claims, options.templates), out, *made.PAPER):
-        render(options.study, out, options.templates, options.claims)
+    with made.noted(options.note, made.of_report(options.study[0], options.claims, looks), out, *made.PAPER):
+        render(options.study, out, looks, options.claims)
     print(f"{out / 'report.html'}")
 
 
@@ -463,16 +470,18 @@ def publish(options: argparse.Namespace) -> None:
     """Keep a study's small records with the code, and the report that they give."""
     from gt.artefacts import read_plan
     from gt.publish import publish
+    from gt.shared import templates
 
-    publish(read_plan(options.plan), options.runs, options.out, options.templates)
+    publish(read_plan(options.plan), options.runs, options.out, options.templates or templates())
     print(f"{options.out / 'report.html'}")
 
 
 def rebuild(options: argparse.Namespace) -> None:
     """Make the reports of published studies again from their records, and one about all of them."""
     from gt.publish import rebuild_all
+    from gt.shared import templates
 
-    rebuild_all(options.published, options.templates)
+    rebuild_all(options.published, options.templates or templates())
     for folder in options.published:
         print(f"{folder / 'report.html'}")
 
@@ -654,15 +663,25 @@ def doctor(options: argparse.Namespace) -> None:
     print(f"conda: {conda or 'not installed; leave --use-conda out, this environment is used'}")
 
 
+def init(options: argparse.Namespace) -> None:
+    """Make a project of your own: a fusion, a study of it, a claim, and the workflow."""
+    from gt.new_project import create
+
+    name = create(options.project)
+    print(f"{name}: a fusion in {name}/fusions.py, a study of it in config/studies/, and what is expected of it. Next:\n")
+    print(f"    cd {options.project}\n    snakemake --cores all\n    pytest\n")
+
+
 COSTS = ("parameters", "state floats", "FLOPs/token")
 
 
 def _variant_rows(scale: str, context: int) -> list[tuple[str, ...]]:
     """Each variant with its costs, title and source; some have sizes of their own, which do not fit every scale."""
     from gt.models.lm import count
+    from gt.shared import configurations
     from gt.study import load_variants
 
-    named = load_variants(Path("config/variants"))
+    named = load_variants(*(folder / "variants" for folder in configurations()))
     rows: list[tuple[str, ...]] = []
     for name, spec in _variants(scale).items():
         try:
@@ -695,11 +714,14 @@ def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _variants(scale: str) -> dict[str, Any]:
-    """Every variant of config/ at a named size."""
+    """Every variant of config/ and of what is installed, at a named size."""
+    from gt.shared import configurations
     from gt.spec import ModelSpec
     from gt.study import assemble, load_scales, load_variants, resolve
 
-    scales, variants = load_scales(Path("config/scales.yaml")), load_variants(Path("config/variants"))
+    folders = configurations()
+    scales = load_scales(*(folder / "scales.yaml" for folder in folders))
+    variants = load_variants(*(folder / "variants" for folder in folders))
     if scale not in scales:
         raise ConfigError(f"--scale: unknown scale {scale!r}." + nearest(scale, scales))
     return {name: ModelSpec.model_validate(assemble(scales[scale], resolve(variants, name).model)) for name in variants}
