@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from environments import conda
-
 from house.conftest import ROOT, Newcomer
 
 
@@ -47,9 +46,9 @@ def test_the_next_lines_are_said(said: dict[str, str]) -> None:
 
 
 def test_the_report_has_the_verdict_of_the_claim_that_was_registered_before(lab: Path) -> None:
-    (verdict,) = json.loads((lab / "results/studies/example/claims.json").read_text())["claims"]
+    (verdict,) = json.loads((lab / "results/studies/example/claims.json").read_text())
     page = (lab / "results/studies/example/report.html").read_text()
-    assert verdict["id"] == "E1" and verdict["registered"]
+    assert verdict["claim"] == "E1" and not verdict["deviations"] and verdict["exploratory"] is None
     assert verdict["verdict"] in ("supported", "refuted", "equivalent", "inconclusive")
     assert "A product helps" in page and verdict["verdict"] in page.lower()
 
