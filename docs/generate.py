@@ -56,7 +56,7 @@ def allowed(field: dict[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) or value.is_integer() and value < 1e15 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) or (value.is_integer() and value < 1e15) else f"{value:g}"
 
 
 def specification() -> Iterator[str]:

@@ -17,9 +17,13 @@ from gt.seeds import Streams
 
 
 class Component(nn.Module):
-    """A named part of a model, built from its options."""
+    """A named part of a model, built from its options.
+
+    exact_gradient: False where the gradient stands in for that of the output by intention, as of a choice; `build` can say so.
+    """
 
     name: ClassVar[str]
+    exact_gradient: bool = True
 
     class Config(Options):
         """No options."""

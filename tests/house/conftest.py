@@ -1,72 +1,11 @@
-"""A newcomer: a wheel of this tree, a new environment that has it, an empty home, an empty folder, and no repository."""
+"""One newcomer for all tests of a process: to build and install the wheel takes a while."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import shutil
-import subprocess
-import sys
-import venv
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-class Newcomer:
-    """Someone who calls the commands of a new environment, in a folder of theirs."""
-
-    def __init__(self, folder: Path, wheel: Path) -> None:
-        self.folder, self.home, self.environment = folder / "empty", folder / "home", folder / "environment"
-        for own in (self.folder, self.home):
-            own.mkdir()
-        venv.create(self.environment, with_pip=False, symlinks=True)
-        self.python = self.environment / "bin/python"
-        install = ["install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-        subprocess.run([sys.executable, "-m", "pip", "--python", str(self.python), *install], check=True)
-        # What the wheel depends on is that of the tests' own environment. A package that is installed there as editable is not.
-        (site,) = self.environment.glob("lib/python3*/site-packages")
-        (site / "dependencies.pth").write_text(str(importlib.metadata.distribution("snakemake").locate_file("")))
-
-    def __call__(self, *command: str, cwd: str = "", code: int = 0, **variables: str) -> str:
-        """What a command says, which must end with this code."""
-        path = f"{self.environment / 'bin'}:/usr/bin:/bin"
-        variables = {"HOME": str(self.home), "PATH": path, "OMP_NUM_THREADS": "1", "LANG": "C.UTF-8", **variables}
-        program = [self.environment / "bin/gt"] if command[0] == "gt" else [self.python, "-m", command[0]]
-        done = subprocess.run(
-            [*program, *command[1:]],
-            cwd=self.folder / cwd,
-            env=variables,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert done.returncode == code, done.stdout[-5000:]
-        return done.stdout
+from newcomers import Newcomer, wheel
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of what git has or would have of this tree, built without the network."""
-    sources, out = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in listed.stdout.split("\0"):
-        if name and not name.startswith(("results/", "tests/", "docs/")) and (ROOT / name).is_file():
-            (sources / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, sources / name)
-    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(out), str(sources)]
-    subprocess.run([sys.executable, "-m", "pip", *build], check=True)
-    (wheel,) = out.iterdir()
-    return wheel
-
-
-@pytest.fixture(scope="session")
-def newcomer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
-    return Newcomer(tmp_path_factory.mktemp("newcomer"), wheel)
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    return Newcomer(tmp_path_factory.mktemp("newcomer"), wheel(tmp_path_factory.mktemp("build")))

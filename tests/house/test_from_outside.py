@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from house.conftest import Newcomer
+from newcomers import Newcomer
 
 LAB = Path(__file__).parent / "lab"
 

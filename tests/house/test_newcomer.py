@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from environments import conda
-from house.conftest import ROOT, Newcomer
+from newcomers import ROOT, Newcomer
 
 
 @pytest.fixture(scope="module")
