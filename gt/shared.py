@@ -9,7 +9,9 @@ A wheel of this repository has gt/workflow, gt/report_templates and gt_upstream/
 
 from __future__ import annotations
 
-from importlib.metadata import Distribution, distribution, entry_points
+import tomllib
+from functools import cache
+from importlib.metadata import Distribution, EntryPoint, distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +19,21 @@ from gt import project
 from gt.errors import ConfigError
 
 CONFIG = Path("config")
-GROUPS = "groundthink."
+NAME = "groundthink"
+
+
+@cache
+def points(group: str) -> tuple[EntryPoint, ...]:
+    """What packages say under `groundthink.<group>`. A checkout of gt speaks for itself, whatever is installed of it."""
+    group = f"{NAME}.{group}"
+    found = entry_points(group=group)
+    file = Path(__file__).parents[1] / project.FILE
+    own = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}) if file.is_file() else {}
+    if own.get("name") != NAME:
+        return tuple(sorted(found))
+    others = [point for point in found if point.dist is None or point.dist.name != NAME]
+    named = own["entry-points"].get(group, {})
+    return tuple(sorted([*(EntryPoint(name, value, group) for name, value in named.items()), *others]))
 
 
 def shared(name: str, package: str = "gt") -> Path:
@@ -35,7 +51,7 @@ def shared(name: str, package: str = "gt") -> Path:
 def configurations(own: Path = CONFIG) -> list[Path]:
     """A configuration folder and, after it, those that are installed. That of the project's own package is `own` itself."""
     mine = project.package(own.absolute().parent)
-    packages = sorted({point.value for point in entry_points(group=f"{GROUPS}config")} - {mine})
+    packages = sorted({point.value for point in points("config")} - {mine})
     found = [own, *(shared("config", package) for package in packages)]
     return list({folder.resolve(): folder for folder in reversed(found)}.values())[::-1]
 
@@ -51,9 +67,9 @@ def linked(folder: Path) -> Path:
 
     A Python of another environment, which has their dependencies, finds them there as they are.
     """
-    points = [point for point in entry_points() if point.group.startswith(GROUPS)]
-    distributions = [distribution("groundthink"), *(point.dist for point in points if point.dist)]
-    packages = {"gt", *(point.module.partition(".")[0] for point in points)}
+    found = [point for point in entry_points() if point.group.startswith(f"{NAME}.")]
+    distributions = [distribution(NAME), *(point.dist for point in found if point.dist)]
+    packages = {"gt", *(point.module.partition(".")[0] for point in found)}
     wanted = {place.name: place for place in (*map(_metadata, distributions), *map(_place, packages))}
     folder.mkdir(parents=True, exist_ok=True)
     for name, place in wanted.items():
