@@ -67,7 +67,9 @@ def linked(folder: Path) -> Path:
 
     A Python of another environment, which has their dependencies, finds them there as they are.
     """
-    found = [point for point in entry_points().select() if point.group.startswith(f"{NAME}.")]
+    known = entry_points()
+    groups = [group for group in known.groups if group.startswith(f"{NAME}.")]
+    found = [point for group in groups for point in known.select(group=group)]
     distributions = [distribution(NAME), *(point.dist for point in found if point.dist)]
     packages = {"gt", *(point.module.partition(".")[0] for point in found)}
     wanted = {place.name: place for place in (*map(_metadata, distributions), *map(_place, packages))}
