@@ -56,7 +56,7 @@ def configurations(own: Path = CONFIG) -> list[Path]:
     return list({folder.resolve(): folder for folder in reversed(found)}.values())[::-1]
 
 
-def templates() -> Path:
+def template_folder() -> Path:
     """The report's templates: the project's own, if it has a folder of them, or else gt's."""
     own = Path("report_templates")
     return own if own.is_dir() else shared("report_templates")
