@@ -67,7 +67,8 @@ def linked(folder: Path) -> Path:
 
     A Python of another environment, which has their dependencies, finds them there as they are.
     """
-    found = [point for point in entry_points() if point.group.startswith(f"{NAME}.")]
+    groups = [group for group in entry_points().groups if group.startswith(f"{NAME}.")]
+    found = [point for group in groups for point in entry_points(group=group)]
     distributions = [distribution(NAME), *(point.dist for point in found if point.dist)]
     packages = {"gt", *(point.module.partition(".")[0] for point in found)}
     wanted = {place.name: place for place in (*map(_metadata, distributions), *map(_place, packages))}
