@@ -56,7 +56,7 @@ def configurations(own: Path = CONFIG) -> list[Path]:
     return list({folder.resolve(): folder for folder in reversed(found)}.values())[::-1]
 
 
-def template_folder() -> Path:
+def templates() -> Path:
     """The report's templates: the project's own, if it has a folder of them, or else gt's."""
     own = Path("report_templates")
     return own if own.is_dir() else shared("report_templates")
@@ -67,8 +67,9 @@ def linked(folder: Path) -> Path:
 
     A Python of another environment, which has their dependencies, finds them there as they are.
     """
-    groups = [group for group in entry_points().groups if group.startswith(f"{NAME}.")]
-    found = [point for group in groups for point in entry_points(group=group)]
+    known = entry_points()
+    groups = [group for group in known.groups if group.startswith(f"{NAME}.")]
+    found = [point for group in groups for point in known.select(group=group)]
     distributions = [distribution(NAME), *(point.dist for point in found if point.dist)]
     packages = {"gt", *(point.module.partition(".")[0] for point in found)}
     wanted = {place.name: place for place in (*map(_metadata, distributions), *map(_place, packages))}

@@ -9,20 +9,19 @@ from gt.cli.app import PUBLISHED, command
 from gt.cli.options import PlanFile, PublishedStudies, Records, Templates, described
 
 
-@command(PUBLISHED, "gt publish --plan results/studies/smoke/plan.json --runs results/runs --out results/published/smoke")
+@command(
+    PUBLISHED,
+    "gt publish --plan results/studies/smoke/plan.json --runs results/runs --out results/published/smoke",
+)
 def publish(
-    *,
-    plan: PlanFile,
-    runs: Records,
-    out: Annotated[Path, described("results/published/<study>")],
-    templates: Templates = None,
+    *, plan: PlanFile, runs: Records, out: Annotated[Path, described("results/published/<study>")], templates: Templates = None
 ) -> None:
     """Keep a study's small records and its report with the code."""
+    from gt import shared
     from gt.artefacts import read_plan
     from gt.publish import publish
-    from gt.shared import template_folder
 
-    publish(read_plan(plan), runs, out, templates or template_folder())
+    publish(read_plan(plan), runs, out, templates or shared.templates())
     print(f"{out / 'report.html'}")
 
 
@@ -32,10 +31,10 @@ def rebuild(*, published: PublishedStudies, templates: Templates = None) -> None
 
     And one about all of them.
     """
+    from gt import shared
     from gt.publish import rebuild_all
-    from gt.shared import template_folder
 
-    rebuild_all(published, templates or template_folder())
+    rebuild_all(published, templates or shared.templates())
     for folder in published:
         print(f"{folder / 'report.html'}")
 

@@ -30,11 +30,11 @@ def provenance(device: torch.device, packages: Sequence[Path] = (PACKAGE,)) -> d
     version; the commit is that of the first that one has.
     """
     commits = [own for package in packages if (own := commit(package)) is not None]
-    files = [own for package in packages if (own := modified(package)) is not None]
+    files = [found for package in packages if (found := modified(package)) is not None]
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": commits[0] if commits else None,
-        "modified": [file for own in files for file in own] if files else None,
+        "modified": [file for found in files for file in found] if files else None,
         "device": device_name(device),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
     }

@@ -53,7 +53,7 @@ try:
     from gt.grouping import packs
     from gt.records import atomic_write
     from gt.artefacts import read_run
-    from gt.shared import linked, template_folder
+    from gt.shared import linked, templates
     from gt.study import checked_plan, dumps, load_study, names_asked_for, study_file
 except ModuleNotFoundError as error:
     stop_without(error.name)
@@ -209,7 +209,7 @@ os.environ |= {"PYTHONNOUSERSITE": "1"}
 PLANS = load_plans()
 limit_gpus()
 STUDIES = list(PLANS)
-TEMPLATES = template_folder()
+TEMPLATES = templates()
 # Runs that are trained side by side by one job; without packs each run is a job of its own.
 PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
 PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}

@@ -1,8 +1,9 @@
 """What groundthink relies on in every component, and what we know of our own."""
 
 import torch
-from gt.conformance import *  # noqa: F403  the tests of all components of this project
 from mylab.fusions import Product
+
+from gt.conformance import *  # noqa: F403  the tests of all components of this project
 
 
 def test_a_product_of_share_one_half_is_as_the_formula_says() -> None:
