@@ -34,16 +34,6 @@ def doctor() -> None:
     print(f"conda: {conda or 'not installed; leave --use-conda out, this environment is used'}")
 
 
-@command(TOOLS, "gt init mylab")
-def init(project: Annotated[Path, described("a new folder, called as its package is to be; `.` is this one")], /) -> None:
-    """Make a project of your own: a fusion, a study, a claim, a workflow."""
-    from gt.new_project import create
-
-    name = create(project)
-    print(f"{name}: a fusion in {name}/fusions.py, a study of it in config/studies/, and what is expected of it. Next:\n")
-    print(f"    cd {project}\n    snakemake --cores all\n    pytest\n")
-
-
 @command(TOOLS, "gt verify results/runs/<run_id> --data results/data/shakespeare/char")
 def verify(
     run: Annotated[Path, described("results/runs/<run_id>")],
