@@ -588,6 +588,14 @@ def list_(options: argparse.Namespace) -> None:
                 rows.append(("", "", "", "", f"options: {values}", ""))
         print()
         _print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
+    rows = []
+    for component in components("optimizer").values():
+        rows.append((component.name, component.formula, component.source))
+        if component.options:
+            values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
+            rows.append(("", f"options: {values}", ""))
+    print()
+    _print_table(("optimizer", "formula", "source"), rows)
 
 
 def match(options: argparse.Namespace) -> None:
