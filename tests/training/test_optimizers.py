@@ -318,6 +318,7 @@ class Signum(Optimizer):
 # In a project: two runs of other numbers are stacked and learn; an option that it does not have is refused.
 USE = """
 import sys
+from pathlib import Path
 from runs import column, go_on, cohort, run_spec
 from gt.data.tokens import Tokens
 from gt.explain import validated
@@ -328,7 +329,7 @@ from gt.spec import TrainingSpec
 
 specs = [run_spec(optimizer={"name": "signum", "beta": beta}, learning_rate=0.003) for beta in (0.9, 0.5)]
 assert len(set(map(cohort_key, specs))) == 1
-both = go_on(cohort(specs, Tokens.open(sys.argv[1])))
+both = go_on(cohort(specs, Tokens.open(Path(sys.argv[1]))))
 first, second = (column(both, "train/loss", run) for run in (0, 1))
 assert first[-1] < first[1] and second[-1] < second[1] and first[-1] != second[-1]
 print(*(part for part in code_of_training(specs[0]) if "optimizers." in part), sep="\\n")
