@@ -1,5 +1,4 @@
-"""What can be done to two branches in training, as the earlier repository did: losses added to the cross-entropy, and a branch
-dropped at random.
+"""Losses added to the cross-entropy, and a branch dropped at random: what the earlier repository did to its two branches.
 
 Both read and act through hooks, so a model knows nothing of them.
 """
