@@ -37,8 +37,8 @@ def table(model: type[BaseModel]) -> Iterator[str]:
 
 def specification() -> Iterator[str]:
     yield "# Specification of a run\n"
-    yield "What decides a run's numbers, and how it is looked at (`Watch`, which is no part of a run's name). A study's `model`"
-    yield "and `training`, a variant's, and factors are parts of this. Generated from `gt/spec.py`.\n"
+    yield "What decides a run's numbers, and how it is looked at (`Watch`, which is no part of its name). A study's `model` and"
+    yield "`training`, a variant's, and factors are parts of this. Generated from `gt/spec.py`.\n"
     for model in SPECIFICATION:
         yield f"## {model.__name__.removesuffix('Spec')}\n"
         yield (model.__doc__ or "") + "\n"

@@ -154,11 +154,14 @@ def _component_rows(component: Component, context: int) -> Iterator[tuple[str, .
 
 
 def _variants(scale: str) -> dict[str, ModelSpec]:
-    """Every variant of config/ at a named size."""
+    """Every variant of config/ and of what is installed, at a named size."""
+    from gt.shared import configurations
     from gt.spec import ModelSpec
     from gt.study import assemble, load_scales, load_variants, resolve
 
-    sizes, variants = load_scales(Path("config/scales.yaml")), load_variants(Path("config/variants"))
+    folders = configurations()
+    sizes = load_scales(*(folder / "scales.yaml" for folder in folders))
+    variants = load_variants(*(folder / "variants" for folder in folders))
     size = entry(scale, sizes, f"--scale: unknown scale {scale!r}.")
     return {name: ModelSpec.model_validate(assemble(size, resolve(variants, name).model)) for name in variants}
 
@@ -166,9 +169,10 @@ def _variants(scale: str) -> dict[str, ModelSpec]:
 def _variant_rows(scale: str, context: int) -> list[tuple[str, ...]]:
     """Each variant with its costs, title and source; some have sizes of their own, which do not fit every scale."""
     from gt.models.lm import count
+    from gt.shared import configurations
     from gt.study import load_variants
 
-    named = load_variants(Path("config/variants"))
+    named = load_variants(*(folder / "variants" for folder in configurations()))
     rows: list[tuple[str, ...]] = []
     for name, spec in _variants(scale).items():
         try:

@@ -11,29 +11,30 @@ from gt.cli.options import PlanFile, PublishedStudies, Records, Templates, descr
 
 @command(
     PUBLISHED,
-    "gt publish --plan results/studies/smoke/plan.json --runs results/runs --out results/published/smoke"
-    " --templates report_templates",
+    "gt publish --plan results/studies/smoke/plan.json --runs results/runs --out results/published/smoke",
 )
 def publish(
-    *, plan: PlanFile, runs: Records, out: Annotated[Path, described("results/published/<study>")], templates: Templates
+    *, plan: PlanFile, runs: Records, out: Annotated[Path, described("results/published/<study>")], templates: Templates = None
 ) -> None:
     """Keep a study's small records and its report with the code."""
+    from gt import shared
     from gt.artefacts import read_plan
     from gt.publish import publish
 
-    publish(read_plan(plan), runs, out, templates)
+    publish(read_plan(plan), runs, out, templates or shared.templates())
     print(f"{out / 'report.html'}")
 
 
-@command(PUBLISHED, "gt rebuild --published results/published/v4_char --templates report_templates")
-def rebuild(*, published: PublishedStudies, templates: Templates) -> None:
+@command(PUBLISHED, "gt rebuild --published results/published/v4_char")
+def rebuild(*, published: PublishedStudies, templates: Templates = None) -> None:
     """Make the reports of published studies again from their records.
 
     And one about all of them.
     """
+    from gt import shared
     from gt.publish import rebuild_all
 
-    rebuild_all(published, templates)
+    rebuild_all(published, templates or shared.templates())
     for folder in published:
         print(f"{folder / 'report.html'}")
 

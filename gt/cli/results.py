@@ -107,22 +107,22 @@ def figures(*, study: StudyResults, jobs: Annotated[Count, described("processes"
         draw(study, jobs)
 
 
-@command(RESULTS, "gt report --study results/studies/smoke --templates report_templates")
+@command(RESULTS, "gt report --study results/studies/smoke")
 def report(
     *,
-    templates: Templates,
     study: Annotated[list[Path], MANY, described("results/studies/<study> ...")],
+    templates: Templates = None,
     out: Annotated[Path | None, described("where it goes; by default the folder of the one study")] = None,
     claims: Claims = CLAIMS,
     note: Note = None,
 ) -> None:
     """Write the tables and the report of a study, or of several."""
-    from gt import made
+    from gt import made, shared
     from gt.report.render import render
 
     if len(study) > 1 and out is None:
         raise ConfigError("--out: a report of several studies needs a folder.")
-    out = out or study[0]
+    out, templates = out or study[0], templates or shared.templates()
     with made.noted(note, made.of_report(study[0], claims, templates), out, *made.PAPER):
         render(study, out, templates, claims)
     print(f"{out / 'report.html'}")

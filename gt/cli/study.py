@@ -28,6 +28,19 @@ from gt.cli.options import (
 from gt.errors import ConfigError, entry
 
 
+@command(STUDY, "gt init mylab")
+def init(project: Annotated[Path, described("a new folder, whose name is that of its package; `.` for this one")], /) -> None:
+    """Make a project of your own.
+
+    A fusion, a study of it, a claim, and the workflow.
+    """
+    from gt.new_project import create
+
+    name = create(project)
+    print(f"{name}: a fusion in {name}/fusions.py, a study of it in config/studies/, and what is expected of it. Next:\n")
+    print(f"    cd {project}\n    snakemake --cores all\n    pytest\n")
+
+
 @command(STUDY, "gt plan config/studies/smoke.yaml --out plan.json")
 def plan(study: Annotated[Path, described("config/studies/<name>.yaml")], /, *, out: Out) -> None:
     """Check a study and write down its cells and runs."""
