@@ -16,8 +16,10 @@ KEY = re.compile(r"^([\w.+-]+):", re.MULTILINE)
 
 
 def variants(_: CompletionContext) -> list[str]:
-    """The names in config/variants."""
-    return _keys(Path("config/variants"))
+    """The names in config/variants, and in those of packages that are installed."""
+    from gt.shared import configurations
+
+    return sorted({name for folder in configurations() for name in _keys(folder / "variants")})
 
 
 def claims(_: CompletionContext) -> list[str]:
@@ -26,8 +28,11 @@ def claims(_: CompletionContext) -> list[str]:
 
 
 def scales(_: CompletionContext) -> list[str]:
-    """The names in config/scales.yaml."""
-    return KEY.findall(Path("config/scales.yaml").read_text(encoding="utf-8"))
+    """The names in config/scales.yaml, and in those of packages that are installed."""
+    from gt.shared import configurations
+
+    files = [folder / "scales.yaml" for folder in configurations()]
+    return sorted({name for file in files if file.is_file() for name in KEY.findall(file.read_text(encoding="utf-8"))})
 
 
 def records(_: CompletionContext) -> list[str]:
