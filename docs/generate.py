@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import mkdocs_gen_files
 from pydantic import BaseModel
 
+from gt.allowed import keys
 from gt.catalogue import KINDS, components
 from gt.cli.reference import reference
-from gt.options import described
 from gt.spec import CorpusSpec, InitSpec, ModelSpec, PartTraining, RunSpec, TaskSpec, TokenizerSpec, TrainingSpec, Watch
 
 SPECIFICATION = (RunSpec, CorpusSpec, TaskSpec, TokenizerSpec, ModelSpec, InitSpec, TrainingSpec, Watch, PartTraining)
@@ -26,7 +26,7 @@ TITLES = {
 
 def table(model: type[BaseModel]) -> Iterator[str]:
     """The keys of a model as the lines of a table."""
-    if rows := list(described(model)):
+    if rows := list(keys(model)):
         yield "| key | value | default | |"
         yield "| --- | --- | --- | --- |"
     for row in rows:

@@ -59,8 +59,8 @@ def show(
     context: Context = 256,
 ) -> None:
     """Say all about one component: formula, source, options."""
+    from gt.allowed import keys
     from gt.catalogue import MODEL_KINDS, component
-    from gt.options import described as described_options
 
     found = component(kind_called(kind), name)
     print(f"{found.kind.replace('_', '-')} {found.name}: {found.summary}\n")
@@ -76,7 +76,7 @@ def show(
         if fact:
             print(textwrap.fill(fact, 120, initial_indent=f"{label + ':':9}", subsequent_indent=" " * 9))
     print()
-    if options := list(described_options(found.config)):
+    if options := list(keys(found.config)):
         print_table(("option", "default", "allowed", "what it is"), [(o.name, o.default, o.allowed, o.about) for o in options])
     else:
         print("It has no options.")
