@@ -2,9 +2,9 @@
 
     from gt.conformance import *  # the conformance tests of all components of this project
 
-in a file of its tests, as `tests/test_components.py`. There is no list: the components are those of the project's package
-(`gt.project`), or, where there is no project, all that are found, gt's own and those of installed packages. One file, rather
-than a switch of pytest, because each test then has a place to be run by, to be deselected by, and to be read from.
+in a file of its tests, as `tests/test_components.py`. There is no list: the components are those whose source is in the folder
+that pytest runs in. One file, rather than a switch of pytest, because each test then has a place to be run by, to be deselected
+by, and to be read from.
 
 The plug-in is `gt.conformance.plugin`; the tests are imported, and torch with them, where they are asked for.
 """

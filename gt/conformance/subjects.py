@@ -6,6 +6,8 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import pytest
@@ -13,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from gt import project
 from gt.catalogue import KINDS, MODEL_KINDS, Component, components
 from gt.errors import ConfigError
 from gt.models.fusions.base import Fused
@@ -158,9 +159,13 @@ class Whole:
 
 
 def tested(kind: str) -> list[Component]:
-    """The components of the project's package; where there is no project all that are found."""
-    own = project.package()
-    return [c for c in components(kind).values() if own is None or c.module.partition(".")[0] == own]
+    """The components of the project: those whose source is in the folder that pytest runs in, and not installed there."""
+    return [own for own in components(kind).values() if _is_here(own.module)]
+
+
+def _is_here(module: str) -> bool:
+    file = Path(str(getattr(find_spec(module), "origin", None))).resolve()
+    return file.is_relative_to(Path.cwd().resolve()) and "site-packages" not in file.parts
 
 
 @cache

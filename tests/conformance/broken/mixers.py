@@ -310,23 +310,6 @@ class Opaque(Leaky):
         self.helper = object()
 
 
-class Deep(Leaky):
-    """It computes something else in each layer.
-
-    Formula: y = leaky / (1 + layer)
-    Source: an example
-    Parameters: 32,896 at d_model 128
-    """
-
-    name = "deep"
-    breaks = "test_a_layer_s_number_decides_nothing_but_initial_values"
-    says = "layers 1 and 2 give different outputs with the same weights"
-
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
-        y, state = super().forward(x, state)
-        return y / (1 + self.layer), state
-
-
 class Double(Leaky):
     """Its output is in double precision.
 
@@ -337,7 +320,7 @@ class Double(Leaky):
 
     name = "double"
     breaks = "test_the_output_is_like_its_input"
-    says = "its output is torch.float64, where its input and its parameters are torch.float32"
+    says = "its output is torch.float64, where its input and parameters are torch.float32"
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
         y, state = super().forward(x, state)
