@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-MODULES = ("gt.conformance.texts", "gt.conformance.options", "gt.conformance.parts", "gt.conformance.states")
+MODULES = tuple(f"gt.conformance.{name}" for name in ("texts", "options", "parts", "states"))
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from gt.catalogue import KINDS, MODEL_KINDS, Component, components
 from gt.errors import ConfigError
+from gt.explain import validated
 from gt.models.fusions.base import Fused
 from gt.models.init import mark_unset
 from gt.seeds import Streams
@@ -33,13 +34,16 @@ ASKED: dict[str, tuple[str, ...]] = {
     "part": MODEL_KINDS,
     "mixer": ("mixer",),
     "feed_forward": ("feed_forward",),
+    "optimizer": ("optimizer",),
+    "corpus": ("corpus",),
+    "measure": ("evaluation", "probe"),
 }
-WHOLE = ("component", "model_component")
+WHOLE = ("component", "model_component", "corpus", "measure")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A component of a model with some of its options, at a tiny size. Its text is how messages name it."""
+    """A component with some of its options, at a tiny size. Its text is how messages name it."""
 
     component: Component
     d_model: int
@@ -97,7 +101,9 @@ def words(component: Component) -> str:
 
 
 def make(component: Component, d_model: int, options: dict[str, Any], layer: int = 1, n_layer: int = 3) -> Any:
-    """A component of a model by its options. ConfigError for those that it refuses."""
+    """A component of a model by its options; of another kind the options alone. ConfigError for those that it refuses."""
+    if component.kind not in MODEL_KINDS:
+        return validated(component.config, options, component.name)
     place = (d_model,) if component.kind == "fusion" else (d_model, layer, n_layer)
     return component.load()(*place, **options)
 
@@ -171,6 +177,8 @@ def _is_here(module: str) -> bool:
 @cache
 def smallest(component: Component) -> Subject:
     """At the first width at which it can be built, with whole numbers above SMALL made small where it still can."""
+    if component.kind not in MODEL_KINDS:
+        return Subject(component, 0, {})
     small = {name: SMALL for name, (kind, default) in component.options.items() if _is_large(kind, default)}
     tries = [(width, sizes) for width in WIDTHS for sizes in (small, {})]
     return next((Subject(component, *own) for own in tries if builds(component, *own)), Subject(component, WIDTHS[-1], {}))
