@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from gt.catalogue import KINDS, MODEL_KINDS, Component, components
@@ -38,6 +39,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "corpus": ("corpus",),
     "measure": ("evaluation", "probe"),
 }
+Weights = dict[str, Tensor]
 WHOLE = ("component", "model_component", "corpus", "measure")
 
 
@@ -108,9 +110,9 @@ def make(component: Component, d_model: int, options: dict[str, Any], layer: int
     return component.load()(*place, **options)
 
 
-def call(module: Any, inputs: tuple[Tensor, ...], state: Any = None) -> tuple[Tensor, Any]:
-    """The output and the state after some inputs, of whatever kind the module is."""
-    out = module(*inputs, state)
+def call(module: Any, inputs: tuple[Tensor, ...], state: Any = None, weights: Weights | None = None) -> tuple[Tensor, Any]:
+    """The output and the state after some inputs, of whatever kind the module is. weights: others than its own, by name."""
+    out = module(*inputs, state) if weights is None else functional_call(module, weights, (*inputs, state))
     return (out.y, out.state) if isinstance(out, Fused) else out
 
 
@@ -237,6 +239,6 @@ def _kinds(kind: Any) -> Iterator[Any]:
         yield kind
 
 
-def named(module: nn.Module) -> dict[str, Tensor]:
+def named(module: nn.Module) -> Weights:
     """Its parameters by name, apart from it."""
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gt import conformance
+from gt.catalogue import KINDS, MODEL_KINDS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs/howto/mixer.md"
@@ -50,7 +51,7 @@ def code(page: Path) -> str:
 
 def classes() -> Iterator[Any]:
     """The components, good and broken."""
-    for kind, module in {"mixer": "mixers", "fusion": "fusions", "feed_forward": "feed_forward"}.items():
+    for kind, module in {kind: KINDS[kind] for kind in MODEL_KINDS}.items():
         for value in vars(import_module(f"conformance.broken.{module}")).values():
             if isinstance(value, type) and hasattr(value, "breaks"):
                 yield pytest.param(f"{kind}-{value.name}", value, id=value.name)  # type: ignore[attr-defined]
