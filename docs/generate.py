@@ -13,6 +13,7 @@ from gt.catalogue import KINDS, components
 from gt.spec import CorpusSpec, InitSpec, ModelSpec, PartTraining, RunSpec, TaskSpec, TokenizerSpec, TrainingSpec, Watch
 
 SPECIFICATION = (RunSpec, CorpusSpec, TaskSpec, TokenizerSpec, ModelSpec, InitSpec, TrainingSpec, Watch, PartTraining)
+BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 TITLES = {
     "mixer": "Mixers",
     "fusion": "Fusions",
@@ -50,18 +51,17 @@ def allowed(field: dict[str, Any]) -> str:
     kind = {"integer": "whole number", "null": "null", "object": "mapping", "array": "list"}.get(field.get("type", ""))
     if field.get("type") == "array" and "items" in field:
         kind = f"list of {allowed(field['items'])}"
-    low = [f"{word} {number(field[key])}" for key, word in (("minimum", "from"), ("exclusiveMinimum", "above")) if key in field]
-    high = [f"{word} {number(field[key])}" for key, word in (("maximum", "to"), ("exclusiveMaximum", "below")) if key in field]
-    return " ".join([kind or field.get("type", "anything"), *low, *high])
+    bounds = [f"{word} {number(field[key])}" for key, word in BOUNDS.items() if key in field]
+    return " ".join([kind or field.get("type", "anything"), *bounds])
 
 
 def number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) or value.is_integer() and value < 1e15 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) or (value.is_integer() and value < 1e15) else f"{value:g}"
 
 
 def specification() -> Iterator[str]:
     yield "# Specification of a run\n"
-    yield "What decides a run's numbers, and how it is looked at (`Watch`, which is no part of a run's name). A study's `model` and"
+    yield "What decides a run's numbers, and how it is looked at (`Watch`, which is no part of its name). A study's `model` and"
     yield "`training`, a variant's, and factors are parts of this. Generated from `gt/spec.py`.\n"
     for model in SPECIFICATION:
         yield f"## {model.__name__.removesuffix('Spec')}\n"

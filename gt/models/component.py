@@ -32,7 +32,7 @@ class Component(nn.Module):
         """ConfigError for options that its Config does not allow."""
         super().__init__()
         self.d_model, self.layer, self.n_layer = d_model, layer, n_layer
-        self.config = validated(self.Config, options, self.name)
+        self.config: Any = validated(self.Config, options, self.name)  # a Config of the subclass
         self.build(self.config)
 
     def build(self, config: Any) -> None:

@@ -1,4 +1,4 @@
-"""Studies that are shipped can be planned by the workflow, several at once. That all of them can be is tests/test_study.py's."""
+"""Studies that are shipped can be planned by the workflow, several at once; tests/test_study.py plans each of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def test_several_shipped_studies_dry_run_at_once_and_share_their_runs(tmp_path: 
     names = ",".join(path.stem for path in STUDIES)
     shutil.copytree(ROOT / "config", tmp_path / "config")
     command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--directory", str(tmp_path)]
-    result = subprocess.run(
-        [*command, "--config", f"study={names}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([*command, "--config", f"study={names}"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     counts = dict(line.split() for line in result.stdout.splitlines() if len(line.split()) == 2)
     assert int(counts["train"]) == int(counts["evaluate"]) == len(runs)
