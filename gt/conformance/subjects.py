@@ -204,14 +204,14 @@ def settings(component: Component) -> list[Subject]:
 def others(component: Component, option: str) -> list[Any]:
     """Values of an option's type that are not what it is at a tiny size."""
     kind, default = component.options[option]
-    by_kind = (get_args(own) if get_origin(own) is Literal else OTHERS.get(own, ()) for own in _kinds(kind))
+    by_kind = (get_args(own) if get_origin(own) is Literal else OTHERS.get(own, ()) for own in types_of(kind))
     usual = smallest(component).sizes.get(option, default)
     return [value for allowed in by_kind for value in allowed if value != usual]
 
 
 def is_choice(component: Component, option: str) -> bool:
     """Whether its values can be counted, and so are all meant."""
-    return all(own is bool or get_origin(own) is Literal for own in _kinds(component.options[option][0]))
+    return all(own is bool or get_origin(own) is Literal for own in types_of(component.options[option][0]))
 
 
 def builds(component: Component, d_model: int, options: dict[str, Any]) -> bool:
@@ -225,16 +225,16 @@ def builds(component: Component, d_model: int, options: dict[str, Any]) -> bool:
 
 
 def _is_large(kind: Any, default: Any) -> bool:
-    return int in list(_kinds(kind)) and isinstance(default, int) and default > SMALL
+    return int in types_of(kind) and isinstance(default, int) and default > SMALL
 
 
-def _kinds(kind: Any) -> Iterator[Any]:
-    """The types that an annotation is made of, without bounds."""
+def types_of(kind: Any) -> Iterator[Any]:
+    """The types that the values of an option can have, without their bounds."""
     if get_origin(kind) is Annotated:
-        yield from _kinds(get_args(kind)[0])
+        yield from types_of(get_args(kind)[0])
     elif get_origin(kind) in (Union, types.UnionType):
         for own in get_args(kind):
-            yield from _kinds(own)
+            yield from types_of(own)
     elif kind is not type(None):
         yield kind
 
