@@ -45,7 +45,7 @@ class StandInRWKV6(Mixer):
     """
 
     name: ClassVar[str] = "rwkv6_record"
-    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")  # of the form cuda; the others have channels
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")  # of the form cuda
 
     class Config(Options):
         form: Literal["cuda", "prototype_jan10", "prototype_head", "time_mix"] = "cuda"
@@ -55,6 +55,8 @@ class StandInRWKV6(Mixer):
         d_model = self.d_model
         if d_model % config.head_size:
             raise ConfigError(f"rwkv6_record.head_size: {config.head_size} does not divide d_model {d_model}.")
+        if config.form != "cuda":
+            self.axes = ("batch", "channel")  # type: ignore[misc]
         self.form, self.head_size, self.n_head = config.form, config.head_size, d_model // config.head_size
         self.time_decay = nn.Parameter(torch.empty(self.n_head, config.head_size))
         self.time_first = nn.Parameter(torch.empty(self.n_head, config.head_size))

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from models.test_mixers import build, noise, perturb, run_in_pieces
+from models.test_mixers import build, noise, perturb
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from gt.catalogue import components
 from gt.errors import ConfigError
@@ -79,32 +78,6 @@ def test_large_keys_are_held_at_the_form_s_bounds(form: str, low: float | None, 
     weights = k.clamp(low, high).exp()
     _, denominator = mixer(x)[1].memory
     assert (denominator <= math.e * weights.sum(1)).all()
-
-
-def test_each_form_keeps_the_mixers_promises(form: str) -> None:
-    mixer, x = stand_in(form), noise(2, 19, 16)
-    whole = mixer(x)[0]
-    for lengths in ([11, 8], [1] * 19):
-        torch.testing.assert_close(run_in_pieces(mixer, x, lengths), whole, rtol=1e-10, atol=1e-10)
-    later = x.clone()
-    later[:, 12] += 1
-    torch.testing.assert_close(mixer(later)[0][:, :12], whole[:, :12], rtol=0, atol=1e-13)
-    assert torch.autograd.gradcheck(lambda x: mixer(x)[0], noise(1, 3, 16).requires_grad_(), fast_mode=True)
-    whole.square().sum().backward()
-    for name, parameter in mixer.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
-    assert sum(part[0].numel() for part in tree_leaves(mixer(x)[1])) == mixer.state_size(19)
-
-
-def test_gradients_of_each_parameter_are_those_of_finite_differences(form: str) -> None:
-    mixer, x = stand_in(form, head_size=4), noise(1, 4, 16)
-    names = [name for name, _ in mixer.named_parameters()]
-
-    def output(*values: Tensor) -> Tensor:
-        return torch.func.functional_call(mixer, dict(zip(names, values, strict=True)), (x,))[0]
-
-    values = [p.detach().clone().requires_grad_() for p in mixer.parameters()]
-    assert torch.autograd.gradcheck(output, values, fast_mode=True)
 
 
 def test_parameters_and_states_are_counted_as_in_the_earlier_repository(form: str) -> None:
