@@ -10,7 +10,7 @@ import sys
 import pytest
 from variants import CONFIG, VARIANTS
 
-from gt.catalogue import MODEL_KINDS, components
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.cli import main
 from gt.models.lm import count
 from gt.spec import ModelSpec
