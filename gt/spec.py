@@ -351,7 +351,9 @@ class TrainingSpec(Watch):
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
     warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
-    optimizer: Optimizer = TypeAdapter(Optimizer).validate_python("adamw")
+    optimizer: Optimizer = Field(
+        TypeAdapter(Optimizer).validate_python("adamw"), description="its name, or a mapping of that and its options"
+    )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
     weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
