@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from gt import project
@@ -202,41 +203,88 @@ def _field(doc: str, label: str) -> str:
 
 @cache
 def _config(module: str, class_name: str) -> type[Options]:
-    """The `Config` of a class: its own, or that of a class which it is derived from."""
-    own: Statements = {}
-    for statement in _tree(dict(_files(module))[module]).body:
-        own |= dict.fromkeys(_bound(statement), statement)
+    """The `Config` of a class: its own, or that of a class which it is derived from. ConfigError for one that is no model."""
+    file = dict(_files(module))[module]
+    own = _statements(file)
     node = own[class_name]
-    assert isinstance(node, ast.ClassDef), "a component was read from a class"
-    if config := next((s for s in node.body if isinstance(s, ast.ClassDef) and s.name == "Config"), None):
-        namespace: dict[str, Any] = {"__name__": module}
+    if not isinstance(node, ast.ClassDef):
+        raise ConfigError(f"{file}:{node.lineno}: {class_name} is not a class there.")
+    statement = next((statement for statement in node.body if "Config" in _bound(statement)), None)
+    if statement is None:
+        inherited = (found for base in node.bases if (found := _config_of(base, module, own)))
+        return next(inherited, Options)
+    try:
+        found = _executed(statement, module, own)
+    except Exception:  # it needs more than its module's source shows: the module itself, imported, says what is wrong
         try:
-            _execute([*_needed(config, own), config], namespace)
-        except Exception:  # it needs more than that: the module itself, if it can be imported, says what is wrong with it
-            return getattr(importlib.import_module(module), class_name).Config
-        return namespace["Config"]
-    for base in node.bases:
-        if isinstance(base, ast.Name) and isinstance(place := own.get(base.id), ast.ClassDef):
-            return _config(module, base.id)
-        if isinstance(base, ast.Name) and isinstance(place, ast.ImportFrom) and place.module and not place.level:
-            alias = next(a for a in place.names if base.id in (a.asname, a.name))
-            if dict(_files(place.module)).get(place.module):
-                return _config(place.module, alias.name)
-    return Options
+            found = getattr(importlib.import_module(module), class_name).Config
+        except Exception as error:
+            raise ConfigError(f"{file}:{statement.lineno}: the Config of {class_name}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Options)):
+        raise ConfigError(f"{file}:{statement.lineno}: the Config of {class_name} must be derived from gt.options.Options.")
+    return found
+
+
+def _config_of(base: ast.expr, module: str, own: Statements) -> type[Options] | None:
+    """The `Config` of a base class, as a module names it; None of one that cannot be looked up in source."""
+    if not isinstance(base, ast.Name) or (statement := own.get(base.id)) is None:
+        return None
+    if isinstance(statement, ast.ClassDef):
+        return _config(module, base.id)
+    if isinstance(statement, ast.ImportFrom):
+        place = _absolute(statement, module)
+        name = next(alias.name for alias in statement.names if base.id in (alias.asname, alias.name))
+        file = dict(_files(place)).get(place)
+        if file is not None and name in (there := _statements(file)):
+            if isinstance(there[name], ast.ClassDef):
+                return _config(place, name)
+            return _config_of(ast.Name(name), place, there)  # from where that module has it
+    return None
+
+
+def _executed(statement: ast.stmt, module: str, own: Statements) -> Any:
+    """What a statement that binds `Config` binds it to: executed after those that it needs, and not the module around them.
+
+    Of `Config(Base.Config)` the base class is not needed either, but its `Config` alone.
+    """
+    namespace: dict[str, Any] = {"__name__": module}
+    known = {}
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Attribute) and node.attr == "Config" and isinstance(node.value, ast.Name):
+            known[node.value.id] = _config_of(node.value, module, own)
+    namespace |= {name: SimpleNamespace(Config=config) for name, config in known.items() if config}
+    statements = [*_needed(statement, {name: s for name, s in own.items() if name not in namespace}), statement]
+    code = compile(ast.Module(body=statements, type_ignores=[]), module, "exec", dont_inherit=True)
+    exec(code, namespace)
+    found = namespace["Config"]
+    if not found.__pydantic_complete__:
+        raise NameError("a type of it is not known yet")
+    return found
 
 
 def _needed(node: ast.stmt, own: Statements) -> list[ast.stmt]:
-    """The statements of a module that bind what a statement names, and what those name, in an order that can be executed."""
-    found: list[ast.stmt] = []
-    for name in (n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
-        if (statement := own.get(name)) is not None and statement is not node:
-            found += [*_needed(statement, own), statement]
-    return list(dict.fromkeys(found))
+    """The statements of a module that bind what a statement names, and what those name, in the order of the module."""
+    found: set[ast.stmt] = set()
+    todo = [node]
+    while todo:
+        names = {n.id for n in ast.walk(todo.pop()) if isinstance(n, ast.Name)}
+        new = {own[name] for name in names & own.keys()} - found - {node}
+        found |= new
+        todo += new
+    return sorted(found, key=lambda statement: (statement.lineno, statement.col_offset))
 
 
-def _execute(statements: list[ast.stmt], namespace: dict[str, Any]) -> None:
-    code = compile(ast.Module(body=statements, type_ignores=[]), namespace["__name__"], "exec", dont_inherit=True)
-    exec(code, namespace)
+def _absolute(statement: ast.ImportFrom, module: str) -> str:
+    """The module that an import names."""
+    package = module.split(".")[: None if dict(_files(module))[module].stem == "__init__" else -1]
+    above = package[: len(package) - statement.level + 1] if statement.level else []
+    return ".".join([*above, *([statement.module] if statement.module else [])])
+
+
+@cache
+def _statements(file: Path) -> Statements:
+    """The statements of a file by the names that they bind."""
+    return {name: statement for statement in _tree(file).body for name in _bound(statement)}
 
 
 def _bound(statement: ast.stmt) -> list[str]:
@@ -245,11 +293,9 @@ def _bound(statement: ast.stmt) -> list[str]:
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return [(alias.asname or alias.name).split(".")[0] for alias in statement.names]
-    targets = (
-        statement.targets
-        if isinstance(statement, ast.Assign)
-        else [statement.target]
-        if isinstance(statement, ast.AnnAssign) and statement.value is not None
-        else []
-    )
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = [own for target in statement.targets for own in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
     return [target.id for target in targets if isinstance(target, ast.Name)]

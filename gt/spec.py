@@ -28,7 +28,7 @@ from pydantic import (
 from gt.catalogue import components
 from gt.errors import nearest
 from gt.explain import LAYERS
-from gt.options import Count, Fraction, Options
+from gt.options import Count, Fraction, Options, initial
 
 # `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
 CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
@@ -151,12 +151,12 @@ class InitSpec(Spec):
     zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
     """
 
-    blanket: bool = Field(False, description="N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
-    embedding: Literal["normal", "tiny"] = Field("normal", description="N(0, .02), or U(-1e-4, 1e-4)")
+    blanket: bool = initial(False, "N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
+    embedding: Literal["normal", "tiny"] = initial("normal", "N(0, .02), or U(-1e-4, 1e-4)")
     embedding_norm: bool = Field(False, description="a norm right after the embedding (ln0)")
-    zero_mixer_output: bool = Field(False, description="output projections of the mixers start at zero")
-    zero_feed_forward_output: bool = Field(False, description="output projections of the feed-forward layers start at zero")
-    orthogonal_head: bool = Field(False, description="gain 0.5 sqrt(vocab / d_model); needs an untied head")
+    zero_mixer_output: bool = initial(False, "output projections of the mixers start at zero")
+    zero_feed_forward_output: bool = initial(False, "output projections of the feed-forward layers start at zero")
+    orthogonal_head: bool = initial(False, "gain 0.5 sqrt(vocab / d_model); needs an untied head")
 
 
 class ModelSpec(Spec):
