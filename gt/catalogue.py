@@ -39,6 +39,7 @@ KINDS: dict[str, str] = {
     "optimizer": "optimizers",
     "evaluation": "evaluations",
     "probe": "probes",
+    "check": "checks",
 }
 OWN: dict[str, str] = {
     "mixer": "gt.models.mixers",
@@ -48,6 +49,7 @@ OWN: dict[str, str] = {
     "optimizer": "gt.training.optimizers",
     "evaluation": "gt.evals",
     "probe": "gt.probes",
+    "check": "gt.probes.checks",
 }
 # What models are made of.
 MODEL_KINDS = ("mixer", "fusion", "feed_forward")
@@ -73,8 +75,11 @@ class Component:
 
     @cached_property
     def config(self) -> type[Options]:
-        """The model of its options. ConfigError where it has none."""
-        return _config(self.module, self.class_name)
+        """The model of its options. ConfigError for one that is none."""
+        found = _attribute(self.module, self.class_name, "Config", Options)
+        if not (isinstance(found, type) and issubclass(found, Options)):
+            raise ConfigError(f"{self.module}.{self.class_name}.Config must be derived from gt.options.Options.")
+        return found
 
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:
@@ -193,62 +198,53 @@ def _field(doc: str, label: str) -> str:
 
 
 @cache
-def _config(module: str, class_name: str) -> type[Options]:
-    """The `Config` of a class: its own, or that of a class which it is derived from. ConfigError for one that is no model."""
+def _attribute(module: str, class_name: str, name: str, default: Any) -> Any:
+    """What a class has under a name: what it says itself, or a class that it is derived from. ConfigError for what is wrong."""
     file = dict(_files(module))[module]
     own = _statements(file)
     node = own[class_name]
     if not isinstance(node, ast.ClassDef):
         raise ConfigError(f"{file}:{node.lineno}: {class_name} is not a class there.")
-    statement = next((statement for statement in node.body if "Config" in _bound(statement)), None)
+    statement = next((statement for statement in node.body if name in _bound(statement)), None)
     if statement is None:
-        inherited = (found for base in node.bases if (found := _config_of(base, module, own)))
-        return next(inherited, Options)
+        inherited = (_of_base(base, module, own, name) for base in node.bases)
+        return next((found for found in inherited if found is not None), default)
     try:
-        found = _executed(statement, module, own)
+        return _executed(statement, module, own, name)
     except Exception:  # it needs more than its module's source shows: the module itself, imported, says what is wrong
         try:
-            found = getattr(importlib.import_module(module), class_name).Config
+            return getattr(getattr(importlib.import_module(module), class_name), name)
         except Exception as error:
-            raise ConfigError(f"{file}:{statement.lineno}: the Config of {class_name}: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, Options)):
-        raise ConfigError(f"{file}:{statement.lineno}: the Config of {class_name} must be derived from gt.options.Options.")
-    return found
+            raise ConfigError(f"{file}:{statement.lineno}: {class_name}.{name}: {error}") from None
 
 
-def _config_of(base: ast.expr, module: str, own: Statements) -> type[Options] | None:
-    """The `Config` of a base class, as a module names it; None of one that cannot be looked up in source."""
+def _of_base(base: ast.expr, module: str, own: Statements, name: str) -> Any:
+    """The same of a class that a module names; None where it has nothing, or cannot be looked up in source."""
     if not isinstance(base, ast.Name) or (statement := own.get(base.id)) is None:
         return None
     if isinstance(statement, ast.ClassDef):
-        return _config(module, base.id)
+        return _attribute(module, base.id, name, None)
     if isinstance(statement, ast.ImportFrom):
         place = _absolute(statement, module)
-        name = next(alias.name for alias in statement.names if base.id in (alias.asname, alias.name))
-        file = dict(_files(place)).get(place)
-        if file is not None and name in (there := _statements(file)):
-            if isinstance(there[name], ast.ClassDef):
-                return _config(place, name)
-            return _config_of(ast.Name(name), place, there)  # from where that module has it
+        there = next(alias.name for alias in statement.names if base.id in (alias.asname, alias.name))
+        if file := dict(_files(place)).get(place):
+            return _of_base(ast.Name(there), place, _statements(file), name)
     return None
 
 
-def _executed(statement: ast.stmt, module: str, own: Statements) -> Any:
-    """What a statement that binds `Config` binds it to: executed after those that it needs, and not the module around them.
+def _executed(statement: ast.stmt, module: str, own: Statements, name: str) -> Any:
+    """What a statement in a class binds a name to: executed after those that it needs, and not the module around them.
 
-    Of `Config(Base.Config)` the base class is not needed either, but its `Config` alone.
+    Where it names the same of a base class, as in `class Config(Base.Config)`, the base class is not needed either.
     """
     namespace: dict[str, Any] = {"__name__": module}
-    known = {}
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Attribute) and node.attr == "Config" and isinstance(node.value, ast.Name):
-            known[node.value.id] = _config_of(node.value, module, own)
-    namespace |= {name: SimpleNamespace(Config=config) for name, config in known.items() if config}
-    statements = [*_needed(statement, {name: s for name, s in own.items() if name not in namespace}), statement]
-    code = compile(ast.Module(body=statements, type_ignores=[]), module, "exec", dont_inherit=True)
-    exec(code, namespace)
-    found = namespace["Config"]
-    if not found.__pydantic_complete__:
+    for base in (node.value for node in ast.walk(statement) if isinstance(node, ast.Attribute) and node.attr == name):
+        if isinstance(base, ast.Name) and (inherited := _of_base(base, module, own, name)) is not None:
+            namespace[base.id] = SimpleNamespace(**{name: inherited})
+    statements = [*_needed(statement, {key: own[key] for key in own.keys() - namespace.keys()}), statement]
+    exec(compile(ast.Module(body=statements, type_ignores=[]), module, "exec", dont_inherit=True), namespace)
+    found = namespace[name]
+    if not getattr(found, "__pydantic_complete__", True):
         raise NameError("a type of it is not known yet")
     return found
 

@@ -12,6 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]  # one that has a logit
 Positive = Annotated[float, Field(gt=0)]
 Deviation = Annotated[float, Field(ge=0)]  # a standard deviation
+Decay = Annotated[float, Field(ge=0, lt=1)]  # what a running mean keeps of itself
 
 
 class Options(BaseModel):
@@ -35,3 +36,8 @@ def initial_of(options: type[BaseModel]) -> frozenset[str]:
     """The names of the options that decide initial values alone."""
     extras = {name: field.json_schema_extra for name, field in options.model_fields.items()}
     return frozenset(name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("initial"))
+
+
+def numbers(config: type[Options]) -> list[str]:
+    """The options that are floats. Of an optimizer, runs that are stacked may differ in them, and in no others."""
+    return [name for name, field in config.model_fields.items() if field.annotation is float]

@@ -396,8 +396,6 @@ def _idle(spec: RunSpec) -> Iterator[Keys]:
         for term in ("diversity", "arbiter"):
             if getattr(training.auxiliary, term) is None:
                 yield "training", "auxiliary", f"{term}_weight"
-    unused = {"adamw": (), "lion": ("epsilon",), "sgd": ("epsilon", "beta2")}[training.optimizer]
-    yield from (("training", name) for name in unused)
     if model.positions == "none":
         yield "model", "max_positions"
     if model.feed_forward is None:

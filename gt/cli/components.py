@@ -14,6 +14,7 @@ from gt.cli.tables import print_table
 from gt.errors import ConfigError, entry, nearest
 
 if TYPE_CHECKING:
+    from gt.catalogue import Component
     from gt.spec import ModelSpec
 
 COSTS = ("parameters", "state floats", "FLOPs/token")
@@ -27,7 +28,7 @@ def list_(
     context: Context = 256,
 ) -> None:
     """List components, or variants, with what they are and cost."""
-    from gt.catalogue import MODEL_KINDS, components
+    from gt.catalogue import KINDS, MODEL_KINDS, components
 
     if variants:
         print(f"Variants at {scale} and {context} tokens. Parameters are without embeddings.\n")
@@ -39,10 +40,22 @@ def list_(
         for component in components(kind).values():
             costs = (component.parameters or 0, *component.costs(context))
             rows.append((component.name, *(f"{cost:,}" for cost in costs), component.formula, component.source))
-            if values := ", ".join(f"{name}={default}" for name, (_, default) in component.options.items()):
-                rows.append(("", "", "", "", f"options: {values}", ""))
+            rows += [("", "", "", "", options, "") for options in _options(component)]
         print()
         print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
+    for kind in (kind for kind in KINDS if kind not in MODEL_KINDS and components(kind)):
+        rows = []
+        for component in components(kind).values():
+            rows.append((component.name, component.formula or component.summary, component.source))
+            rows += [("", options, "") for options in _options(component)]
+        print()
+        print_table((kind, "what it is", "source"), rows)
+
+
+def _options(component: Component) -> list[str]:
+    """A line with the defaults, if there are options."""
+    values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
+    return [f"options: {values}"] if values else []
 
 
 @command(COMPONENTS, "gt match GF-MH GPT-2 --by parameters")

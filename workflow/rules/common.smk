@@ -147,7 +147,8 @@ def study_names():
 def load_plans():
     """The plan of each study, also written to results/studies/, once it is known that its jobs can do their work.
 
-    Bad input, claims included, is one message and exit code 2.
+    Bad input, claims included, is one message and exit code 2. A dry run writes them too, where they differ: what is current is
+    decided by what stands there, and Snakemake wants to see the files that no rule makes.
     """
     # --jobs is given where jobs are sent elsewhere; what is there, this machine does not know.
     gpus = GPUS if workflow.resource_settings.nodes is None else None
