@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     plan_.add_argument("study", type=Path, help="config/studies/<name>.yaml")
     corpus_ = command(corpus, "corpus", plan="plan.json", out="folder for the splits")
     tokenize_ = command(tokenize, "tokenizer", plan="plan.json", corpus="folder of the splits", out="folder for the tokens")
+    tokenize_.add_argument("--threads", type=_from(1), default=1, help="processes; they change no token")
     train_ = command(
         train,
         "run",
@@ -233,7 +234,7 @@ def corpus(options: argparse.Namespace) -> None:
     plan = read_plan(options.plan)
     spec = _entry(plan.study, "corpora", plan.corpora, options.corpus)
     path = plan.corpus_files.get(options.corpus)
-    with made.noted(options.note, made.of_corpus(options.corpus), options.out, *made.SPLITS):
+    with made.noted(options.note, made.of_corpus(spec), options.out, *made.SPLITS):
         prepare(spec, options.out, Path(path) if path else None)
     print(f"{options.corpus}: {options.out}")
 
@@ -250,7 +251,8 @@ def tokenize(options: argparse.Namespace) -> None:
     spec = _entry(plan.study, "tokenizers", plan.tokenizers, options.tokenizer)
     try:
         with made.noted(options.note, made.of_tokens(options.corpus, options.tokenizer), options.out, *made.TOKENS):
-            tokenizers.prepare(options.corpus, spec, options.out)
+            path = plan.tokenizer_files.get(options.tokenizer)
+            tokenizers.prepare(options.corpus, spec, options.out, Path(path) if path else None, options.threads)
             check_tokens(plan, options.out)
             ngram.prepare(options.out)
     except OSError as error:
@@ -588,6 +590,9 @@ def list_(options: argparse.Namespace) -> None:
                 rows.append(("", "", "", "", f"options: {values}", ""))
         print()
         _print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
+    print()
+    readers: list[tuple[str, ...]] = [(own.name, own.summary, ", ".join(own.options)) for own in components("corpus").values()]
+    _print_table(("corpus", "what it is", "options"), readers)
 
 
 def match(options: argparse.Namespace) -> None:

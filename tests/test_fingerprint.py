@@ -193,7 +193,7 @@ NOTHING = {
     "an unused helper": lambda p: edit(p, "training/losses.py", "\n\n\ndef ", "\n\n\ndef unused():\n    return 1\n\n\ndef "),
     "a report": lambda p: edit(p, "report/render.py", "def render", "print()\n\n\ndef render"),
     "a probe": lambda p: edit(p, "probes/ablation.py", "return ", "return 0 * "),
-    "a reader of a corpus": lambda p: edit(p, "data/corpora.py", '"classics": local_files', '"classics": embedded'),
+    "a reader of a corpus": lambda p: edit(p, "data/readers/embedded.py", "% 20", "% 30"),
 }
 
 
