@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gt.catalogue import Component, used_in
+from gt.catalogue import Component, component, used_in
 from gt.closure import Code, sha256
 
 if TYPE_CHECKING:
@@ -54,11 +54,16 @@ NETWORK = ("gt.models.", "gt.ops.")
 PLUGIN = "plugin:"
 
 
+def used_in_training(spec: RunSpec) -> list[Component]:
+    """The components that a run looks up by name while it is trained."""
+    return [*used_in(spec.model.model_dump()), component("optimizer", spec.training.optimizer.name)]
+
+
 def code_of_training(spec: RunSpec) -> dict[str, str]:
     """By module, 16 hex digits over what all trainings use of it, and over what each component of the run uses beyond that; by
     plug-in, its version.
     """
-    return code_with(TRAINING, used_in(spec.model.model_dump()))
+    return code_with(TRAINING, used_in_training(spec))
 
 
 def code_of_evaluation(spec: RunSpec, name: str) -> dict[str, str]:
@@ -88,9 +93,9 @@ def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> di
     code = _packages(frozenset(_package(place) for _, place in components) - {"gt"})
     common = code.closure(*roots)
     found = code.sums(common)
-    for component, place in components:
+    for name, place in components:
         own = code.sums(code.closure(place) - common)
-        found |= {f"{module} ({component})": text for module, text in own.items()}
+        found |= {f"{module} ({name})": text for module, text in own.items()}
     return dict(sorted(found.items()))
 
 
@@ -142,12 +147,12 @@ def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def plugins(spec: RunSpec) -> dict[str, str]:
     """The versions of the packages, other than gt, whose components a specification names."""
-    return versions(component.module for component in used_in(spec.model.model_dump()))
+    return versions(component.module for component in used_in_training(spec))
 
 
 def packages_of(spec: RunSpec) -> list[Path]:
     """Where gt is, and the other packages whose components a specification names."""
-    names = {_package(component.module) for component in used_in(spec.model.model_dump())} - {"gt"}
+    names = {_package(component.module) for component in used_in_training(spec)} - {"gt"}
     return [PACKAGE, *_places(names).values()]
 
 

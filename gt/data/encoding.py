@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -88,7 +88,9 @@ def encoded(
 ) -> Iterator[Encoded]:
     """`Encoder.encode` of all parts, some at a time and in their order, in so many processes."""
     chunks = _chunks(parts, chunk_bytes)
-    if threads == 1:
+    first = list(islice(chunks, 2))
+    chunks = chain(first, chunks)
+    if threads == 1 or len(first) < 2:
         yield from (encoder.encode(path, chunk) for chunk in chunks)
         return
     given = (encoder.tokenizer.to_json(), encoder.name, encoder.separator, encoder.dtype, encoder.lossless)
