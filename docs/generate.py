@@ -10,9 +10,31 @@ import mkdocs_gen_files
 from pydantic import BaseModel
 
 from gt.catalogue import KINDS, components
-from gt.spec import CorpusSpec, InitSpec, ModelSpec, PartTraining, RunSpec, TaskSpec, TokenizerSpec, TrainingSpec, Watch
+from gt.spec import (
+    CorpusSpec,
+    InitSpec,
+    ModelSpec,
+    PartTraining,
+    RunSpec,
+    SplitSpec,
+    TaskSpec,
+    TokenizerSpec,
+    TrainingSpec,
+    Watch,
+)
 
-SPECIFICATION = (RunSpec, CorpusSpec, TaskSpec, TokenizerSpec, ModelSpec, InitSpec, TrainingSpec, Watch, PartTraining)
+SPECIFICATION = (
+    RunSpec,
+    CorpusSpec,
+    SplitSpec,
+    TaskSpec,
+    TokenizerSpec,
+    ModelSpec,
+    InitSpec,
+    TrainingSpec,
+    Watch,
+    PartTraining,
+)
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 TITLES = {
     "mixer": "Mixers",

@@ -135,7 +135,7 @@ def column_texts(path: Path, column: str) -> Iterator[str]:
     if path.suffix in PACKED:
         raise ConfigError(f"{path}: a Parquet file is packed inside already; unpack it.")
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, buffer_size=PIECE, pre_buffer=False) as file:  # a page at a time
             schema = file.schema_arrow
             if column not in schema.names:
                 raise ConfigError(f"{path}: column: there is no {column!r}.{nearest(column, schema.names)}")

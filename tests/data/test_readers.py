@@ -79,7 +79,7 @@ def test_a_packed_text_is_the_text(suffix: str, pack: Callable[[bytes], bytes], 
 
 
 @settings(deadline=None, max_examples=50)  # of files
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), st.integers(1, 9))
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), size=st.integers(1, 9))
 def test_a_text_read_by_pieces_is_the_text(text: str, size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("t") / "t.txt"
     path.write_text(text := f"It says: {text}", newline="")
