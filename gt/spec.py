@@ -118,6 +118,18 @@ class CorpusSpec(Spec):
         "training or evaluation has tokens of two documents",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any(cls, given: Any) -> Any:
+        """Without keys that all corpora had, and only some have: so are specifications that were written down before."""
+        if not isinstance(given, dict):
+            return given
+        return {
+            key: value
+            for key, value in given.items()
+            if value is not None or key not in {"sha256", "task"} - set(cls.model_fields)
+        }
+
     @model_validator(mode="after")
     def _of_a_task(self) -> CorpusSpec:
         if self.name.startswith("task:") and self.task is None:

@@ -127,7 +127,7 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         ({"training": {**MINIMAL["training"], "momentum": 0.9}}, r"training\.momentum: unknown key"),
         ({"training": {**MINIMAL["training"], "grad_accumulation": 3}}, r"grad_accumulation 3 does not divide batch_size 2"),
         ({"tokenizers": [{"name": "bpe"}]}, r"vocab_size belongs to bpe"),
-        ({"tokenizers": [{"name": "sentencepiece"}]}, r"sentencepiece.*'char' or 'bpe'"),
+        ({"tokenizers": [{"name": "sentencepiece"}]}, r"sentencepiece.*'bpe', 'file' or 'hub'"),
         ({"seeds": []}, r"seeds"),
         ({"seeds": [1, 1]}, r"seeds \[1, 1\] must be at least one, each once"),
         ({"exclude": [{"variant": "GF"}, {"variant": "GPT-2"}]}, r"exclude leaves no cell"),

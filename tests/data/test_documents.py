@@ -103,6 +103,14 @@ def test_the_way_of_splitting_is_part_of_a_corpus_s_name_but_not_where_it_is_the
     assert len({corpus_spec("file:t", sha256="0" * 64, **own).id for own in others} | {plain.id}) == 5
 
 
+def test_a_corpus_that_was_written_down_when_all_had_a_sum_and_a_task_is_the_same() -> None:
+    assert corpus_spec("embedded", sha256=None, task=None) == corpus_spec("embedded")
+    with pytest.raises(ValidationError):
+        corpus_spec("embedded", sha256="0" * 64)
+    with pytest.raises(ValidationError):
+        corpus_spec("embedded", feild=None)
+
+
 @pytest.mark.parametrize("splits", [{"val": 0.5, "test": 0.5}, {"val": 0.0}, {"salt": "a"}, {"by": "words"}, {"train": 0.5}])
 def test_shares_that_leave_nothing_are_refused(splits: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
