@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gt.artefacts import evaluation_file, read_plan
 from gt.attempts import FOLDER
-from gt.catalogue import component, used_in
+from gt.catalogue import Component, component, components, used_in
 from gt.errors import ConfigError
-from gt.fingerprint import code_of, code_with, digest
+from gt.fingerprint import code_with, digest
 from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
 from gt.spec import CorpusSpec
 from gt.tracking_store import database_file
@@ -78,7 +78,7 @@ def is_whole(note: Path) -> bool:
 
 def of_corpus(corpus: CorpusSpec) -> str:
     """The splits of a corpus, whose id has the sum of a user's own text. Of all readers the code of its own counts."""
-    return _sum(digest(code_with(CUTTING, [component("corpus", corpus.name)])), corpus.id)
+    return _sum(_code(CUTTING, [component("corpus", corpus.name)]), corpus.id)
 
 
 def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
@@ -119,9 +119,8 @@ def of_report(study: Path, claims: Path, templates: Path) -> str:
     the docstrings of their components do.
     """
     plan = study / "plan.json"
-    return _sum(
-        _code(REPORT), _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)
-    )
+    code = _code(REPORT, components("check").values())
+    return _sum(code, _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates))
 
 
 def of_tracking(plan: Path, runs: Path, uri: str) -> str:
@@ -160,9 +159,9 @@ def is_whole_database(file: Path) -> bool:
     return len(header) == 100 and file.stat().st_size == (page if page > 1 else 1 << 16) * pages
 
 
-def _code(roots: tuple[str, ...]) -> str:
-    """A sum of the code of a stage."""
-    return digest(code_of(*roots))
+def _code(roots: tuple[str, ...], used: Iterable[Component] = ()) -> str:
+    """A sum of the code of a stage, and of the components that it looks up by name."""
+    return digest(code_with(roots, used))
 
 
 def _described(plan: Path) -> str:

@@ -6,13 +6,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.ops.scan import linear_scan
-from gt.options import Options
+from gt.options import Options, Positive
 from gt.seeds import Streams
 
 
@@ -81,7 +82,7 @@ class MinGRUArbiter(Fusion):
     name: ClassVar[str] = "mingru"
 
     class Config(Options):
-        expansion: float = 1.5
+        expansion: Positive = Field(1.5, description="hidden channels over d_model")
         candidate: Literal["positive", "tanh"] = "positive"
 
     def build(self, config: Config) -> None:

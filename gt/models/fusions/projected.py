@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.init import linear_, norm_
-from gt.options import Count, Options
+from gt.options import Count, Deviation, Options, initial
 from gt.seeds import Streams
 
 
@@ -53,7 +54,7 @@ class ResidualProjection(Fusion):
     name: ClassVar[str] = "residual_projection"
 
     class Config(Options):
-        init_std: float = 0.01
+        init_std: Deviation = initial(0.01, "of W")
         bias: bool = False
 
     def build(self, config: Config) -> None:
@@ -133,7 +134,7 @@ class ChannelSplit(Fusion):
     name: ClassVar[str] = "channel_split"
 
     class Config(Options):
-        r_share: float = 0.5
+        r_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="of the channels")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
@@ -15,7 +16,7 @@ from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
 from gt.ops.ssd import ssd
-from gt.options import Count, CountOrNone, Options
+from gt.options import Count, CountOrNone, Options, initial
 from gt.seeds import Streams
 
 DT_RANGE = (1e-3, 0.1)
@@ -43,31 +44,24 @@ class Mamba2(Mixer):
     axes: ClassVar[tuple[str, ...]] = ("batch", "head", "value", "key")
 
     class Config(Options):
-        d_state: Count = 128
-        d_conv: Count = 4
-        expand: Count = 2
+        d_state: Count = Field(128, description="numbers of state for each channel of a head")
+        d_conv: Count = Field(4, description="taps of the convolution")
+        expand: Count = Field(2, description="inner channels over d_model")
         head_dim: Count = 64
-        n_groups: Count = 1
-        init: Literal["native", "fla", "normal02"] = "native"
-        dt_init: Literal["log_uniform", "medium"] = "log_uniform"
-        decay_init: Literal["own", "identity"] = "own"
-        state_norm: CountOrNone = 0
-        initial_state: Literal["zero", "learned"] = "zero"
+        n_groups: Count = Field(1, description="heads of one group share B and C")
+        init: Literal["native", "fla", "normal02"] = Field(
+            "native", description="of the matrices: mamba_ssm's, FLA's, or N(0, .02)"
+        )
+        dt_init: Literal["log_uniform", "medium"] = initial("log_uniform", "step sizes from [.001, .1], or all at .01")
+        decay_init: Literal["own", "identity"] = initial("own", "identity: every head keeps 0.9999 of its state a token")
+        state_norm: CountOrNone = Field(0, description="groups of a norm on the state after every token; 0: none")
+        initial_state: Literal["zero", "learned"] = Field("zero", description="where a sequence starts")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
-        self.d_inner, self.d_state, self.d_conv, self.head_dim = (
-            config.expand * d_model,
-            config.d_state,
-            config.d_conv,
-            config.head_dim,
-        )
-        self.n_groups, self.init, self.dt_init, self.decay_init = (
-            config.n_groups,
-            config.init,
-            config.dt_init,
-            config.decay_init,
-        )
+        self.d_inner, self.d_state, self.d_conv = config.expand * d_model, config.d_state, config.d_conv
+        self.head_dim, self.n_groups = config.head_dim, config.n_groups
+        self.init, self.dt_init, self.decay_init = config.init, config.dt_init, config.decay_init
         if self.d_inner % config.head_dim:
             raise ConfigError(f"mamba2.head_dim: {config.head_dim} does not divide expand * d_model = {self.d_inner}.")
         self.n_head = self.d_inner // config.head_dim
