@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from gt.catalogue import component, components
-from gt.data.episodes import TaskSpec
+from gt.episodes import TaskSpec
 from gt.errors import ConfigError, nearest
 from gt.explain import COMMIT, LAYERS, REPOSITORY
 from gt.options import Count, Fraction, Options, initial

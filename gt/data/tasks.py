@@ -27,7 +27,7 @@ from gt.errors import ConfigError, nearest
 from gt.seeds import numpy_stream
 
 if TYPE_CHECKING:
-    from gt.data.episodes import TaskSpec
+    from gt.episodes import TaskSpec
 
 # Episodes of the val and of the test split.
 HELD_OUT = 2_000

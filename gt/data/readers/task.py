@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gt.data.episodes import TaskSpec
 from gt.data.reader import Document, Reader
+from gt.episodes import TaskSpec
 from gt.options import Options
 
 
