@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from gt import project
-from gt.errors import ConfigError, nearest
+from gt.errors import ConfigError, entry, nearest
 from gt.options import Options
 from gt.shared import points
 
@@ -136,6 +136,12 @@ def component(kind: str, name: str) -> Component:
     if found is None:
         raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, own))
     return found
+
+
+def kind_called(name: str) -> str:
+    """The kind that is meant by its name or by that of several: `feed-forward`, `fusions`. ConfigError for none."""
+    called = {text.replace("_", "-"): kind for kind, several in KINDS.items() for text in (kind, several)}
+    return entry(name.replace("_", "-"), called, f"unknown kind of components {name!r}.")
 
 
 def used_in(model: dict[str, Any]) -> list[Component]:

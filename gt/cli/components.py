@@ -35,7 +35,7 @@ def list_(
     Components are gt's own, those of packages that are installed, and those of the project's package. `gt show` says more of
     one.
     """
-    from gt.catalogue import KINDS, MODEL_KINDS, components
+    from gt.catalogue import KINDS, MODEL_KINDS, components, kind_called
 
     if variants:
         print(f"Variants at {scale} and {context} tokens. Parameters are without embeddings.\n")
@@ -60,7 +60,7 @@ def show(
 ) -> None:
     """Say all about one component: formula, source, options."""
     from gt.allowed import keys
-    from gt.catalogue import MODEL_KINDS, component
+    from gt.catalogue import MODEL_KINDS, component, kind_called
 
     found = component(kind_called(kind), name)
     print(f"{found.kind.replace('_', '-')} {found.name}: {found.summary}\n")
@@ -132,14 +132,6 @@ def sample(
 
     report = sample(run, data, device, prompt, length, Sampler(temperature, top_k, seed), sys.stdout)
     print(f"\n{report}", file=sys.stderr)
-
-
-def kind_called(name: str) -> str:
-    """The kind that is meant by its name or by that of several: `feed-forward`, `fusions`. ConfigError for none."""
-    from gt.catalogue import KINDS
-
-    called = {text.replace("_", "-"): kind for kind, several in KINDS.items() for text in (kind, several)}
-    return entry(name.replace("_", "-"), called, f"unknown kind of components {name!r}.")
 
 
 def _component_rows(component: Component, context: int) -> Iterator[tuple[str, ...]]:
