@@ -228,8 +228,8 @@ class TokenizerSpec(Spec):
 class InitSpec(Spec):
     """Switches on a model's initial values; without them each module uses its own.
 
-    `blanket` is what the record did to every model (flaw F-33): N(0, .02) over every linear and embedding weight, biases
-    zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
+    `blanket` is what the earlier repository did to every model (flaw F-33): N(0, .02) over every linear and embedding weight,
+    biases zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
     """
 
     blanket: bool = initial(False, "N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
@@ -257,7 +257,7 @@ class ModelSpec(Spec):
     wraps: dict[Letter, Literal["residual", "identity", "identity_ffn"]] = Field(
         {},
         description="a branch that adds its own input: x + f(x); x + f(norm x); or that and a feed-forward layer of its own, "
-        "as the record's did",
+        "as the earlier repository's did",
     )
     feed_forward: FeedForward | None = Field(None, description="of each layer, or none")
     feed_forward_place: Literal["after", "beside"] = Field("after", description="beside: x + mix(norm x) + f(norm x)")
@@ -267,10 +267,11 @@ class ModelSpec(Spec):
         "pre", description="x + f(norm x); post: norm(x + f x), GPT-1's; output: x + norm(f x); both: x + norm(f(norm x))"
     )
     residual_gain: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="start of a learned gain a channel on what each sublayer adds (LayerScale); the record's V3 has 0.01"
+        None,
+        description="start of a learned gain a channel on what each sublayer adds (LayerScale); 0.01 in GroundThink V3",
     )
     logit_softcap: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="c tanh(logits / c); Gemma 2 and the record's V3 have 30"
+        None, description="c tanh(logits / c); Gemma 2 and GroundThink V3 have 30"
     )
     positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
     max_positions: Count = Field(1024, description="rows of the learned position table")
@@ -346,8 +347,8 @@ class PartTraining(Spec):
 class BranchDrop(Spec):
     """A branch's output zeroed at random while training, with a probability that goes linearly from start to end.
 
-    The record drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is drop-path
-    (Huang et al. 2016).
+    The earlier repository drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is
+    drop-path (Huang et al. 2016).
     """
 
     branch: Letter
@@ -368,7 +369,7 @@ class AuxiliaryLosses(Spec):
         0.0, description="for routers: 2 sum f_i p_i (Fedus et al. 2021)"
     )
     entropy_weight: float = Field(
-        0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it"
+        0.0, description="above 0 lowers the gates' entropy, as the earlier repository's code did; below 0 raises it"
     )
     balance_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on branch shares outside 0.3 to 3")
     usage_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on a layer's mean gate below 0.1 or above 0.9")
@@ -427,7 +428,9 @@ class TrainingSpec(Watch):
         TypeAdapter(Optimizer).validate_python("adamw"), description="its name, or a mapping of that and its options"
     )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
-    weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
+    weight_decay_policy: Literal["matrices", "all"] = Field(
+        "matrices", description="all is the earlier repository's (flaw F-37)"
+    )
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
     parts: dict[PartName, PartTraining] = {}

@@ -76,7 +76,7 @@ class MinGRUArbiter(Fusion):
     Source: Feng et al. 2024 (arXiv:2410.01201), equations of minGRU; repository notebooks/task_0_1b
     Parameters: 98,944 at d_model 128
 
-    candidate "positive": g(c) = c + 1/2 for c >= 0, sigmoid(c) below; "tanh": the record's sequential form (task 0.4).
+    candidate "positive": g(c) = c + 1/2 for c >= 0, sigmoid(c) below; "tanh": the sequential form of task 0.4.
     """
 
     name: ClassVar[str] = "mingru"

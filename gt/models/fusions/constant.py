@@ -71,7 +71,7 @@ class Residual(Fusion):
 
     Formula: y = r + a m
     Source: lines 146-162 of document 3 (RF)
-    Parameters: 1 at d_model 128 (the record's code has 16,384: residual_projection)
+    Parameters: 1 at d_model 128
     """
 
     name: ClassVar[str] = "residual"

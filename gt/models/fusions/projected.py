@@ -20,7 +20,7 @@ class Concatenated(Fusion):
 
     Formula: y = W [r; m]
     Source: lines 110-120 of document 3 (CP); lines 642-649 of document 4
-    Parameters: 32,768 at d_model 128 (the record's 32,896 counts a bias that its code does not have)
+    Parameters: 32,768 at d_model 128
 
     bias: as in option 1 of document 4.
     """
@@ -45,7 +45,7 @@ class ResidualProjection(Fusion):
     """The first branch as it is, plus a projection of the second.
 
     Formula: y = r + W m
-    Source: lines 665-671 of document 4 (option 4); init_std 0.02 is what the record's code ran
+    Source: lines 665-671 of document 4 (option 4); the earlier repository ran init_std 0.02
     Parameters: 16,384 at d_model 128
 
     bias: as document 4 writes it.

@@ -33,11 +33,10 @@ class Mamba2(Mixer):
     Parameters: 134,412 at d_model 128
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
-    default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did. dt_init
-    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (line 399 of
-    document 0). decay_init "identity" sets A so that every head keeps 0.9999 of its state a token (repository
-    V3_RESEARCH_NOTES.md 2.12). state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a
-    sequence starts (gt/models/mixers/state.py).
+    default), "fla" has N(0, .02) there, "normal02" also in out_proj. dt_init "medium" starts every head at dt = 0.01, the
+    geometric middle of the range that "log_uniform" draws from (line 399 of document 0). decay_init "identity" sets A so that
+    every head keeps 0.9999 of its state a token (repository V3_RESEARCH_NOTES.md 2.12). state_norm: groups of a norm on the
+    state after every token, 0 for none; initial_state: where a sequence starts (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "mamba2"
@@ -116,6 +115,7 @@ class Mamba2(Mixer):
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
+        """Matrices as `init` says, step sizes and decays as dt_init and decay_init; D one."""
         if self.init == "native":
             uniform_(self.in_proj.weight, self.d_model**-0.5, streams, "in_proj.weight")
             uniform_(self.conv1d.weight, self.d_conv**-0.5, streams, "conv1d.weight")
@@ -163,5 +163,6 @@ class GroupedRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width) -> the same shape."""
         grouped = x.unflatten(-1, (self.n_groups, -1))
         return F.rms_norm(grouped, grouped.shape[-1:], eps=1e-5).flatten(-2) * self.weight

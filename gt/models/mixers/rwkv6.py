@@ -112,6 +112,7 @@ class RWKV6(Mixer):
         return normed_wkv(r, k, v, log_w, self.bonus, zero if memory is None else memory, self.state_norm)
 
     def reset_parameters(self, streams: Streams) -> None:
+        """As `init` says, and then the decays as `decay_init` does."""
         if self.init == "official":
             self._reset_official(streams)
         else:
@@ -195,6 +196,7 @@ class Lerp(nn.Module):
         self.mu = nn.Parameter(torch.empty(d_in))
 
     def forward(self, x: Tensor, delta: Tensor) -> Tensor:
+        """x, delta: (batch, time, d_in) -> (batch, time, d_out)."""
         return self.linear(x + self.mu * delta)
 
 
@@ -214,5 +216,6 @@ class LowRank(nn.Module):
         self.lora: Any = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width) -> the same shape."""
         y: Tensor = self.lora(x)
         return y
