@@ -16,7 +16,7 @@ from gt.artefacts import Plan
 from gt.catalogue import components
 from gt.errors import ConfigError
 from gt.explain import branches
-from gt.spec import RunSpec, Watch
+from gt.spec import CorpusSpec, RunSpec, TaskSpec, Watch
 from gt.study import Study, shortest
 
 SIZES = {"d_model": 32, "n_layer": 2, "max_positions": 64}
@@ -31,6 +31,7 @@ POOL: dict[Any, list[Any]] = {
 # Whole parts, for which their own keys are tried as well.
 PARTS: dict[str, list[Any]] = {
     "corpus": [{"name": "embedded", "max_bytes": 900}],
+    "corpus.splits": [{"val": 0.1}],
     "corpus.task": [{"length": 16, "items": [2]}],
     "corpus.task.items": [[1, 3]],
     "tokenizer": [{"name": "bpe", "vocab_size": 300}],
@@ -50,11 +51,13 @@ PARTS: dict[str, list[Any]] = {
 # What else a study says where a path makes sense.
 BESIDE: dict[str, dict[str, Any]] = {
     "corpus.task": {"corpora": [{"name": "task:mqar", "task": {"length": 16, "items": [2]}}]},
+    "corpus.splits.salt": {"corpora": [{"name": "embedded", "splits": {"by": "document"}}]},
     "training.branch_drop.": {"training": {**TRAINING, "branch_drop": {"branch": "r"}}},
     "tokenizer.vocab_size": {"tokenizers": [{"name": "bpe", "vocab_size": 400}]},
 }
 # These say what a run is, in another place of the study.
-ELSEWHERE = {"seed": "seeds", "corpus.sha256": "sha256 is for a file: corpus"}
+ELSEWHERE = {"seed": "seeds", "tokenizer.path": "path belongs to file", "tokenizer.sha256": "sha256 belongs to file"}
+ELSEWHERE |= {"tokenizer.repo": "an owner and a name", "tokenizer.revision": "the 40 hex digits of a commit"}
 ELSEWHERE |= {f"training.{name}": "it only looks at a run" for name in Watch.model_fields}
 
 
@@ -72,7 +75,8 @@ def cases() -> Iterator[Any]:
         "fusion": {"name": "gated"},
         "feed_forward": {"name": "mlp"},
     }
-    for path, values in paths(RunSpec, ""):
+    corpora = [*paths(CorpusSpec, "corpus."), ("corpus.task", PARTS["corpus.task"]), *paths(TaskSpec, "corpus.task.")]
+    for path, values in [*paths(RunSpec, ""), *corpora]:
         yield (
             path,
             values,
@@ -128,7 +132,7 @@ def plan(folder: Path, model: Any, factors: Any, **changes: Any) -> Plan:
         "seeds": 1, "training": TRAINING, "factors": factors, **changes,
     }  # fmt: skip
     (folder / "s.yaml").write_text(yaml.safe_dump(study))
-    return Study(folder / "s.yaml", folder / "variants").plan()
+    return Study(folder / "s.yaml", folder).plan()
 
 
 def at(spec: Any, path: str) -> Any:

@@ -38,10 +38,10 @@ rule tokenize:
         "results/benchmarks/tokenize/{corpus}/{tokenizer}.jsonl"
     conda:
         "../envs/gt.yaml"
+    threads: 2
     params:
         splits="results/data/{corpus}",
         folder=folder_of_output,
-    threads: 2
     shell:
         "gt tokenize --plan {input.plan:q} --corpus {params.splits:q} --tokenizer {wildcards.tokenizer:q}"
         " --out {params.folder:q} --threads {threads} --note {output.note:q} > {log:q} 2>&1"
