@@ -8,7 +8,7 @@ model of its options (`gt.options.Options`). There is no list to edit. Component
 - in the project's own package (`gt.project`): in its module or subpackage of that kind's name, as `mylab/fusions.py`.
 
 Which components there are is read from their source, and so is `Config`: the statement of the class is executed with what it
-names, and not the module around it, which as a rule imports torch. That keeps the planning of a study quick, and possible where
+names, and not the module around it, which as a rule imports torch; and so are the `metrics` of an evaluation or probe. That keeps the planning of a study quick, and possible where
 torch is not installed.
 """
 
@@ -27,6 +27,7 @@ from typing import Any
 
 from gt import project
 from gt.errors import ConfigError, nearest
+from gt.metrics import Metric
 from gt.options import Options
 
 # By kind, what several are called: a group of entry points, and a module of a project's package. And where gt's own are.
@@ -74,7 +75,14 @@ class Component:
     @cached_property
     def config(self) -> type[Options]:
         """The model of its options. ConfigError where it has none."""
-        return _config(self.module, self.class_name)
+        found: type[Options] = _attribute(self.module, self.class_name, "Config", Options)
+        return found
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it measures, of an evaluation or a probe."""
+        found: tuple[Metric, ...] = _attribute(self.module, self.class_name, "metrics", ())
+        return found
 
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:
@@ -193,28 +201,28 @@ def _field(doc: str, label: str) -> str:
 
 
 @cache
-def _config(module: str, class_name: str) -> type[Options]:
-    """The `Config` of a class: its own, or that of a class which it is derived from."""
+def _attribute(module: str, class_name: str, name: str, default: Any) -> Any:
+    """What a class has under a name: what it defines itself, or a class that it is derived from."""
     own: Statements = {}
     for statement in _tree(dict(_files(module))[module]).body:
         own |= dict.fromkeys(_bound(statement), statement)
     node = own[class_name]
     assert isinstance(node, ast.ClassDef), "a component was read from a class"
-    if config := next((s for s in node.body if isinstance(s, ast.ClassDef) and s.name == "Config"), None):
+    if defines := next((statement for statement in node.body if name in _bound(statement)), None):
         namespace: dict[str, Any] = {"__name__": module}
         try:
-            _execute([*_needed(config, own), config], namespace)
+            _execute([*_needed(defines, own), defines], namespace)
         except Exception:  # it needs more than that: the module itself, if it can be imported, says what is wrong with it
-            return getattr(importlib.import_module(module), class_name).Config
-        return namespace["Config"]
+            return getattr(getattr(importlib.import_module(module), class_name), name)
+        return namespace[name]
     for base in node.bases:
         if isinstance(base, ast.Name) and isinstance(place := own.get(base.id), ast.ClassDef):
-            return _config(module, base.id)
+            return _attribute(module, base.id, name, default)
         if isinstance(base, ast.Name) and isinstance(place, ast.ImportFrom) and place.module and not place.level:
             alias = next(a for a in place.names if base.id in (a.asname, a.name))
             if dict(_files(place.module)).get(place.module):
-                return _config(place.module, alias.name)
-    return Options
+                return _attribute(place.module, alias.name, name, default)
+    return default
 
 
 def _needed(node: ast.stmt, own: Statements) -> list[ast.stmt]:

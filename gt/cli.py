@@ -296,9 +296,10 @@ def evaluate(options: argparse.Namespace) -> None:
     """Measure a trained run on held-out text; or fetch what a pack has measured."""
     from gt import stage
     from gt.artefacts import evaluation_file, read_run
+    from gt.asked import Asked
 
     names = options.evaluations or stage.evaluations(read_run(options.run)[0], [], [])
-    files = [evaluation_file(options.run, name) for name in names]
+    files = [evaluation_file(options.run, Asked.of(name, "--evaluations").label) for name in names]
     if not _fetched(options, files, lambda staged: stage.is_evaluated(staged, names)):
         device = _device(options)
         from gt.evals.evaluation import evaluate
@@ -362,7 +363,7 @@ def pack(options: argparse.Namespace) -> None:
         _entry(" or ".join(plan.study for plan in plans), "runs", dict.fromkeys(known), run)
     looks = {run: [plan.runs[run] for plan in plans if run in plan.runs] for run in options.run}
     specs = {run: own[0] for run, own in looks.items()}
-    further = {run: {name for plan in plans if run in plan.runs for name in plan.evaluations} for run in specs}
+    further = {run: {own.text for plan in plans if run in plan.runs for own in plan.asked} for run in specs}
     records = {run: options.staged / run for run in specs}
 
     def evaluations(run: str) -> list[str]:

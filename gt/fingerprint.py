@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gt.catalogue import Component, used_in
+from gt.catalogue import Component, component, components, used_in
 from gt.closure import Code, sha256
 
 if TYPE_CHECKING:
@@ -36,18 +36,8 @@ TRAINING = (
     *("gt.training.loop:train", "gt.training.loop:Job", "gt.training.loop:Settings"),
     *("gt.training.packs:train_pack", "gt.training.distributed:join"),
 )
-EVALUATIONS = {
-    "held_out": "gt.evals.language:held_out",
-    "recall": "gt.evals.recall:recall",
-    "long_context": "gt.evals.long_context:long_context",
-    "needle": "gt.evals.needle:needle",
-    "generation": "gt.evals.generation:generation",
-    "cost": "gt.evals.cost:cost",
-    "quantisation": "gt.evals.quantisation:quantisation",
-    "validation": "gt.evals.validation:validation",
-}
-# What evaluations are made of, and what becomes of their numbers.
-MEASURED = ("gt.evals.subject:Subject", "gt.numbers:finite")
+# What evaluations are made of, and how they are called.
+MEASURED = ("gt.evals.subject:Subject", "gt.evals.evaluation:measured")
 PROBING = ("gt.probes.probe:probe",)
 # Of the code of a training, what makes a function of the weights.
 NETWORK = ("gt.models.", "gt.ops.")
@@ -63,13 +53,13 @@ def code_of_training(spec: RunSpec) -> dict[str, str]:
 
 
 def code_of_evaluation(spec: RunSpec, name: str) -> dict[str, str]:
-    """The same of an evaluation of a run, whose name may end in a number. KeyError for one that is not there."""
-    return code_with((EVALUATIONS[name.partition("-")[0]], *MEASURED), used_in(spec.model.model_dump()))
+    """The same of an evaluation of a run, whose name may have options after it. ConfigError for one that is not there."""
+    return code_with(MEASURED, [component("evaluation", name.partition("-")[0]), *used_in(spec.model.model_dump())])
 
 
 def code_of_probes(spec: RunSpec) -> dict[str, str]:
-    """The same of what looks inside of a run's network."""
-    return code_with(PROBING, used_in(spec.model.model_dump()))
+    """The same of all that looks inside of a run's network."""
+    return code_with(PROBING, [*components("probe").values(), *used_in(spec.model.model_dump())])
 
 
 def code_with(roots: tuple[str, ...], used: Iterable[Component]) -> dict[str, str]:

@@ -26,8 +26,6 @@ CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb
 # `task:<name>`: generated episodes. gt/data/tasks.py says what each is.
 TASKS = ("mqar", "copying", "induction", "needle", "persistence", "correction")
 
-# Those of gt/evals that take longer than a held-out loss.
-Further = Literal["long_context", "needle", "generation", "cost", "quantisation"]
 # How a run that diverged counts in a claim: as the worst of all, not at all but with a caution, or as its variant's failure.
 Diverged = Literal["worst_rank", "excluded", "failure"]
 

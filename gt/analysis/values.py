@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 
 from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
-from gt.artefacts import Cell, read_plan
+from gt.artefacts import Cell, Plan, read_plan
 from gt.errors import ConfigError
-from gt.probes.metrics import metric as registered
+from gt.registry import metric as registered
 
 Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
@@ -46,6 +47,15 @@ def code(run: Json) -> dict[str, str]:
 def modified(run: Json) -> list[str] | None:
     """The files of the code that no commit holds as they were when a run was trained; None where it is not known."""
     return None if run.get("modified") is None else list(json.loads(run["modified"]))
+
+
+def mixers_of(plan: Plan, cells: Iterable[Cell]) -> dict[str, str]:
+    """By letter the names of the mixers that are the same in all of these cells' models."""
+    found: dict[str, set[str]] = {}
+    for cell in cells:
+        for letter, mixer in plan.spec(cell).model.mixers.items():
+            found.setdefault(letter, set()).add(mixer.name)
+    return {letter: next(iter(names)) for letter, names in found.items() if len(names) == 1}
 
 
 class Values:

@@ -11,12 +11,12 @@ from typing import Any
 
 from gt.analysis.aggregate import label
 from gt.analysis.claims import Claim, Place, cells_of
-from gt.analysis.phrases import phrase
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.artefacts import Cell
 from gt.errors import ConfigError, nearest
+from gt.registry import phrase
 from gt.report import text
 
 Json = dict[str, Any]
