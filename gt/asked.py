@@ -27,8 +27,9 @@ class Asked:
 
     @classmethod
     def of(cls, written: str | dict[str, Any], source: str = "evaluations") -> Asked:
-        """From a name, `validation-<bytes>`, or a mapping, also as JSON text. ConfigError, which names the source, for an unknown
-        evaluation and for options that it does not have.
+        """From a name, `validation-<bytes>`, or a mapping, also as JSON text.
+
+        ConfigError, which names the source, for an unknown evaluation and for options that it does not have.
         """
         if isinstance(written, str) and written.startswith("{"):
             try:

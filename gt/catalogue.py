@@ -8,8 +8,8 @@ model of its options (`gt.options.Options`). There is no list to edit. Component
 - in the project's own package (`gt.project`): in its module or subpackage of that kind's name, as `mylab/fusions.py`.
 
 Which components there are is read from their source, and so is `Config`: the statement of the class is executed with what it
-names, and not the module around it, which as a rule imports torch; and so are the `metrics` of an evaluation or probe. That keeps the planning of a study quick, and possible where
-torch is not installed.
+names, and not the module around it, which as a rule imports torch; and so are the `metrics` of an evaluation or probe. That
+keeps the planning of a study quick, and possible where torch is not installed.
 """
 
 from __future__ import annotations
@@ -83,6 +83,18 @@ class Component:
         """What it measures, of an evaluation or a probe."""
         found: tuple[Metric, ...] = _attribute(self.module, self.class_name, "metrics", ())
         return found
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is gt's."""
+        return self.module.split(".")[0] == "gt"
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Of an evaluation or a probe, whether its metrics are shown as they are: of another package, which does not say that
+        something else shows them.
+        """
+        return not self.is_own and bool(_attribute(self.module, self.class_name, "plain", True))
 
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:
@@ -252,4 +264,5 @@ def _bound(statement: ast.stmt) -> list[str]:
         if isinstance(statement, ast.AnnAssign) and statement.value is not None
         else []
     )
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    flat = [own for target in targets for own in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return [own.id for own in flat if isinstance(own, ast.Name)]

@@ -75,13 +75,13 @@ def code_of(*roots: str) -> dict[str, str]:
 
 
 @cache
-def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    code = _packages(frozenset(_package(place) for _, place in components) - {"gt"})
+def _code(roots: tuple[str, ...], places: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    code = _packages(frozenset(_package(place) for _, place in places) - {"gt"})
     common = code.closure(*roots)
     found = code.sums(common)
-    for component, place in components:
+    for named, place in places:
         own = code.sums(code.closure(place) - common)
-        found |= {f"{module} ({component})": text for module, text in own.items()}
+        found |= {f"{module} ({named})": text for module, text in own.items()}
     return dict(sorted(found.items()))
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_serializer
@@ -31,10 +32,12 @@ INITIAL = "initial/"
 
 @dataclass(frozen=True)
 class Axis:
-    """form: what its values look like in a name, a regular expression. words: a value in a sentence, by default as it is."""
+    """form: what its values look like in a name: a regular expression, or all values that there are. words: a value in a
+    sentence, by default as it is.
+    """
 
     name: str
-    form: str = r"[^/]+"
+    form: str | tuple[str, ...] = r"[^/]+"
     words: Words = lambda value, mixers: value
 
 
@@ -43,9 +46,9 @@ class Metric:
     """What a number is.
 
     name, phrase: with a place `<axis>` for each axis that stands in the name; the phrase is a noun phrase for sentences. axes:
-    those, and at most one more beside the name, which a measurement may leave out (and `layer`, of a probe's). better: which way
-    is better, where one is. source: of the definition. table: of the study; by default that of what measures it. initial: is
-    also measured on the initial network. ConfigError for a name, a phrase and axes that do not fit together.
+    those, and at most one more beside the name, which a measurement may leave out (and `layer`, of a probe's). better: which
+    way is better, where one is. source: of the definition. table: of the study; by default that of what measures it. initial:
+    is also measured on the initial network. ConfigError for a name, a phrase and axes that do not fit together.
     """
 
     name: str
@@ -61,7 +64,9 @@ class Metric:
     def __post_init__(self) -> None:
         places, known = PLACE.findall(self.name), [axis.name for axis in self.axes]
         if missing := [place for place in places if place not in known]:
-            raise ConfigError(f"metric {self.name!r}: <{missing[0]}> is none of its axes. There are: {', '.join(known) or 'none'}.")
+            raise ConfigError(
+                f"metric {self.name!r}: <{missing[0]}> is none of its axes. There are: {', '.join(known) or 'none'}."
+            )
         if sorted(places) != sorted(PLACE.findall(self.phrase)):
             raise ConfigError(f"metric {self.name!r}: its phrase {self.phrase!r} must have the places of its name, each once.")
         if len(beside := [name for name in known if name not in places and name != LAYER.name]) > 1:
@@ -75,9 +80,19 @@ class Metric:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        forms = {axis.name: f"(?P<{axis.name}>{axis.form})" for axis in self.axes}
+        forms = {axis.name: f"(?P<{axis.name}>{_expression(axis.form)})" for axis in self.axes}
         parts = PLACE.split(self.name)  # text, axis, text, ...
         return re.compile("".join(forms[part] if i % 2 else re.escape(part) for i, part in enumerate(parts)))
+
+    @property
+    def names(self) -> list[str]:
+        """Its name with each value of the axes of which all values are known; other axes stand as they are."""
+        known = {axis.name: axis.form for axis in self.axes if isinstance(axis.form, tuple)}
+        parts = PLACE.split(self.name)
+        return [
+            "".join(own)
+            for own in product(*(known.get(part, (f"<{part}>",)) if i % 2 else (part,) for i, part in enumerate(parts)))
+        ]
 
     def read(self, name: str) -> dict[str, str] | None:
         """The values of the axes in a name that was written of this metric; None for the name of another."""
@@ -92,6 +107,16 @@ class Metric:
     def initially(self) -> Metric:
         """The same of the initial network."""
         return replace(self, name=f"{INITIAL}{self.name}", phrase=f"initial {self.phrase}", initial=False)
+
+
+def _expression(form: str | tuple[str, ...]) -> str:
+    return form if isinstance(form, str) else "|".join(map(re.escape, form))
+
+
+def fits(name: str, template: str) -> bool:
+    """Whether a written name is that of a template, of which some axes may have values: `state/norm/<branch>/1`."""
+    parts = PLACE.split(template)
+    return bool(re.fullmatch("".join("[^/]+" if i % 2 else re.escape(part) for i, part in enumerate(parts)), name))
 
 
 def written(metric: str, axes: Mapping[str, Value]) -> str:
@@ -185,13 +210,11 @@ def _part(value: str, mixers: Mapping[str, str]) -> str:
 BRANCH = Axis("branch", "[a-z]", lambda value, mixers: mixers.get(value, value))
 PART = Axis("part", r"(?:mixers\.[a-z]|mixer_gain|fusion|feed_forward|feed_forward_gain|embedding|norm)", _part)
 LAYER = Axis("layer", r"\d+")
-SPLIT = Axis("split", "(?:val|test)", one_of(val="held-out"))
+SPLIT = Axis("split", ("val", "test"), one_of(val="held-out"))
 NATS = "nats/token"
 
 
-def over_layers(
-    metric: str, values: Mapping[int, float], value: float | None = None, **axes: Value
-) -> list[Measurement]:
+def over_layers(metric: str, values: Mapping[int, float], value: float | None = None, **axes: Value) -> list[Measurement]:
     """A measurement of a model, the mean of its layers' unless it is given, and those of the layers."""
     whole = sum(values.values()) / len(values) if value is None and values else value
     return [Measurement(metric, axes, whole), *(Measurement(metric, {**axes, "layer": i}, own) for i, own in values.items())]

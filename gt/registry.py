@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from gt.analysis.efficiency import DERIVED
-from gt.catalogue import components
+from gt.catalogue import Component, components
 from gt.errors import ConfigError, nearest
 from gt.metrics import Metric, Table
 from gt.training.logged import LOGGED
@@ -55,7 +55,27 @@ def named(name: str) -> Named:
     for metric in metrics().values():
         if (axes := metric.read(name)) is not None:
             return Named(metric, axes)
-    raise ConfigError(f"unknown metric {name!r}." + nearest(name, metrics()))
+    raise ConfigError(
+        f"unknown metric {name!r}." + nearest(name, [own for metric in metrics().values() for own in metric.names])
+    )
+
+
+def look_up(name: str) -> Named | None:
+    """The same, and nothing for a name that is of no metric: a column or a row of tables may be a word, a count or a detail."""
+    try:
+        return named(name)
+    except ConfigError:
+        return None
+
+
+def plain(kind: str) -> dict[str, Component]:
+    """By the names of their metrics the evaluations, or the probes, whose metrics are shown as they are."""
+    found: dict[str, Component] = {}
+    for component in components(kind).values():
+        if component.is_plain:
+            for own in component.metrics:
+                found |= dict.fromkeys([own.name, *([own.initially().name] if own.initial else [])], component)
+    return found
 
 
 def metric(name: str) -> Metric:

@@ -62,7 +62,10 @@ CONTRAST = (
     *("verdict", "decided"),
 )
 # The columns of a measure of an evaluation, also where no run was evaluated.
-EVALUATION = ("cell", "label", "variant", "corpus", "tokenizer", "factors", "seed", "run_id", "metric", "at", "value", "lower", "upper", "n")
+EVALUATION = (
+    *("cell", "label", "variant", "corpus", "tokenizer", "factors", "seed", "run_id"),
+    *("metric", "at", "value", "lower", "upper", "n"),
+)
 # The columns of a probe's measure, also where no run was looked into.
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
 # The n-gram models whose loss a network is set against, the weakest first.

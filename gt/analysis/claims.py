@@ -45,7 +45,7 @@ def _registered(name: str) -> str:
     return name
 
 
-Metric = Annotated[str, AfterValidator(_registered), Field(description="the name of a metric, with the values of the axes in it")]
+Metric = Annotated[str, AfterValidator(_registered), Field(description="a metric's name, with the values of its axes")]
 
 
 class Cell(Document):

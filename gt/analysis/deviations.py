@@ -53,7 +53,8 @@ def _lost(place: Place, values: Values) -> Iterator[str]:
     if lost := [seed for seed, status in statuses.items() if status in ("missing", "failed")]:
         yield f"{seeds_of(lost)} of {cell} {_was(lost)} planned and {'has' if len(lost) == 1 else 'have'} no result"
     if unmeasured := values.unmeasured(place):
-        yield f"{seeds_of(unmeasured)} of {cell} {_was(unmeasured)} not looked at for {phrase(place.metric, mixers_of(values.plan, [place.cell]))}"
+        said = phrase(place.metric, mixers_of(values.plan, [place.cell]))
+        yield f"{seeds_of(unmeasured)} of {cell} {_was(unmeasured)} not looked at for {said}"
 
 
 def _undeclared(cell: Cell, values: Values) -> Iterator[str]:

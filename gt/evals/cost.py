@@ -79,8 +79,8 @@ class Cost(Evaluation):
     )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        """For lengths T, 4 T, 16 T and batches of 1 and 8: tokens/s and, on a GPU, peak bytes of a forward pass and of a training
-        pass (forward and backward); and the counted FLOPs/token (forward) and floats of state at that length.
+        """For lengths T, 4 T, 16 T and batches of 1 and 8: tokens/s and, on a GPU, peak bytes of a forward pass and of a
+        training pass (forward and backward); and the counted FLOPs/token (forward) and floats of state at that length.
 
         Speeds are the best of three passes after one that is not counted. Nothing beyond the positions of a model.
         """

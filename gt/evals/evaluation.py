@@ -26,9 +26,9 @@ from gt.training.provenance import device_name
 def evaluate(run: Path, data: Path, device: torch.device, names: Iterable[str]) -> None:
     """Add evaluations to a run's record. Of a run that diverged, they have no measurements.
 
-    names: as `gt.asked.Asked` has them. What the record has already, measured by this version of the code on these very weights,
-    is not measured again. ConfigError where the record has no weights, is damaged, belongs to other data or other code, or a
-    name is not one.
+    names: as `gt.asked.Asked` has them. What the record has already, measured by this version of the code on these very
+    weights, is not measured again. ConfigError where the record has no weights, is damaged, belongs to other data or other code,
+    or a name is not one.
     """
     due = [Asked.of(name) for name in names]
     due = [asked for asked in due if not is_evaluated(run, [asked.text])]
@@ -62,6 +62,7 @@ def declared(component: Component, measurements: Iterable[Measurement]) -> Itera
     for own in measurements:
         if own.metric not in known:
             raise ConfigError(
-                f"{component.module}.{component.class_name}: {own.metric!r} is none of its metrics." + nearest(own.metric, known)
+                f"{component.module}.{component.class_name}: {own.metric!r} is none of its metrics."
+                + nearest(own.metric, known)
             )
         yield own

@@ -28,7 +28,7 @@ from gt.training.losses import token_losses
 WORDS = ("wikitext-2", "wikitext-103")
 
 
-ORDER = Axis("order", "(?:uniform|unigram|bigram|trigram)")
+ORDER = Axis("order", ("uniform", "unigram", "bigram", "trigram"))
 
 
 class HeldOut(Evaluation):

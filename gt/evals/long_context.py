@@ -118,7 +118,7 @@ class LongContext(Evaluation):
     )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        """For each context the loss (nats/token), the gain over the shortest with its standard error, and what follows from them.
+        """For each context the loss (nats/token), the gain over the shortest with its standard error, and what follows.
 
         `useful_window`: the least context (tokens) with 95 % of the gain of the best over the shortest; none where no gain is
         beyond chance (paired t over windows, one-sided, p < 0.05). Larger is better. `held_to`: the largest k such that no

@@ -28,7 +28,7 @@ TRIALS = 16  # for each depth and length
 KEY = VALUE = 8  # tokens
 
 
-DEPTH, LENGTH = Axis("depth", r"(?:0|0\.25|0\.5|0\.75|1)"), Axis("length", r"\d+")  # of the haystack, in tokens
+DEPTH, LENGTH = Axis("depth", ("0", "0.25", "0.5", "0.75", "1")), Axis("length", r"\d+")  # of the haystack, in tokens
 REPAIRED = "upstream flaw F-14"
 
 

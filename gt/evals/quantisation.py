@@ -42,10 +42,14 @@ Rounding = Callable[[Tensor], Tensor]
 def _rounding(name: str, _mixers: Mapping[str, str]) -> str:
     what, *mixer, kind = name.split("/")
     whose = {"mamba2": "Mamba-2's states", "rwkv6": "RWKV-6's states"}[mixer[0]] if mixer else what.replace("_", " ") + "s"
-    return f"{whose} {dict(int8='to 8 bits', fp16='to half precision')[kind]}"
+    return f"{whose} to {'8 bits' if kind == 'int8' else 'half precision'}"
 
 
-ROUNDING = Axis("rounding", "(?:state/(?:mamba2|rwkv6)/int8|(?:log_)?decay/(?:fp16|int8))", _rounding)
+ROUNDING = Axis(
+    "rounding",
+    ("state/mamba2/int8", "state/rwkv6/int8", "decay/fp16", "decay/int8", "log_decay/fp16", "log_decay/int8"),
+    _rounding,
+)
 
 
 class Quantisation(Evaluation):
@@ -83,7 +87,7 @@ class Quantisation(Evaluation):
     )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        """For each rounding that the model has a place for the difference of the loss (nats/token), with its standard error over
+        """For each rounding that the model has a place for: the difference of the loss (nats/token), its standard error over
         windows, and the ratio of perplexities.
         """
         n_targets = TARGETS[subject.device.type]

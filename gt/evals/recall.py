@@ -94,7 +94,7 @@ class Recall(Evaluation):
     )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        """Accuracy with its interval in all, without the source (`control`), by items, by distance and by length of the episode.
+        """Accuracy with its interval in all, without the source (`control`), by items, by distance and by length of episode.
 
         `chance`: of a guess among the values. `episodes`: the share of episodes whose every answer is right. `persistence` (of
         that task): 100 times the largest share of the distractors tested that at least half of the facts surely survive.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gt.artefacts import HELD_OUT, Plan, Usage, parsed
+from gt.artefacts import Plan, Usage, parsed
+from gt.asked import HELD_OUT
 from gt.errors import ConfigError
 from gt.explain import validated
 from gt.spec import RunSpec

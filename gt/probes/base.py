@@ -17,11 +17,12 @@ class Probe:
     A class with a `name`, a docstring, the `metrics` that it measures, and `measure`. All probes that are found run, on every
     trained network, and where a metric is also one of the `initial` network on that too: a new probe, or an edit of one, has
     every run probed again, which needs no training. Keep one within a twentieth of the time that training took. `metrics` is
-    read and executed apart from its module (`gt.catalogue`).
+    read and executed apart from its module (`gt.catalogue`). plain: as of an evaluation (`gt.evals.base`).
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]] = ()
+    plain: ClassVar[bool] = True
 
     def measure(self, network: Network) -> Iterator[Measurement]:
         """All measurements of a network, and with the axis `layer` of its layers; of what it does not have, none."""

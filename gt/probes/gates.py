@@ -35,12 +35,16 @@ COUNTED = 10_000_000
 KINDS = ("letters", "digits", "spaces", "punctuation")
 
 
-COLLAPSE, PER_LAYER, NOTEBOOK = "research document (gate collapse)", "V0.5_ROADMAP.md (task 0.3)", "repository notebooks/task_0_3"
+COLLAPSE, PER_LAYER, NOTEBOOK = (
+    "research document (gate collapse)",
+    "V0.5_ROADMAP.md (task 0.3)",
+    "repository notebooks/task_0_3",
+)
 # The tenth from bin / 10, and kinds of tokens.
 BIN = Axis("bin", r"\d", lambda digit, mixers: f"0.{digit} to {(int(digit) + 1) / 10:g}")
 CLASS = Axis(
     "class",
-    "(?:letters|digits|spaces|punctuation|frequent|rare|first|repeated)",
+    ("letters", "digits", "spaces", "punctuation", "frequent", "rare", "first", "repeated"),
     one_of(frequent="frequent tokens", rare="rare tokens", first="new tokens", repeated="repeated tokens"),
 )
 
@@ -101,7 +105,10 @@ class Gates(Probe):
             definition="share of gates in the tenth from bin / 10",
         ),
         Metric(
-            "gate/class/<class>", "mean gate weight at <class>", axes=(CLASS, LAYER), definition="mean gate at tokens of a class"
+            "gate/class/<class>",
+            "mean gate weight at <class>",
+            axes=(CLASS, LAYER),
+            definition="mean gate at tokens of a class",
         ),
         Metric(
             "gate/advantage_correlation",
@@ -109,7 +116,7 @@ class Gates(Probe):
             better="higher",
             definition="correlation over tokens of the last layer's gate with the loss of the second branch read out alone less"
             " the first's",
-            source=NOTEBOOK,
+            source="repository notebooks/task_0_3",
         ),
         Metric(
             "fusion/projection_ratio",

@@ -24,8 +24,8 @@ DIGITS = 6  # of a number that are written
 def probe(run: Path, data: Path, device: torch.device) -> None:
     """Write `probes.json` into a run record, with what all probes measure.
 
-    What a model does not have is not there, and what has no number is null. A run that diverged has no measurements. ConfigError
-    where the record has no weights, is damaged, or belongs to other data or code.
+    What a model does not have is not there, and what has no number is null. A run that diverged has no measurements.
+    ConfigError where the record has no weights, is damaged, or belongs to other data or code.
     """
     manifest = read_manifest(run)
     check(manifest, run / CURVES)

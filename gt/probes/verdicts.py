@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gt.probes.metrics import pattern
+from gt.metrics import fits
 from gt.probes.thresholds import Check, Table
 
 Verdict = Literal["pass", "warning", "fail", "not measured"]
@@ -25,7 +25,7 @@ class Outcome:
 
 
 def judge(tests: Iterable[Check], values: Mapping[str, float]) -> list[Outcome]:
-    """Every test on a network's values by name (`gt.probes.metrics`); one whose metric it does not have was not measured."""
+    """Every test on a network's values by name (`gt.metrics`); one whose metric it does not have was not measured."""
     outcomes = []
     for test in tests:
         own, control = _values(test.metric, values), _values(test.control, values) if test.control else {}
@@ -55,4 +55,4 @@ def _worst(table: Table, values: dict[str, float]) -> Verdict:
 
 def _values(template: str, values: Mapping[str, float]) -> dict[str, float]:
     """The values of a metric, by its whole name."""
-    return {name: value for name, value in values.items() if pattern(template).fullmatch(name)}
+    return {name: value for name, value in values.items() if fits(name, template)}

@@ -14,10 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gt.analysis.statistics import mean_interval
+from gt.catalogue import component
 from gt.numbers import exponential
 from gt.probes.thresholds import RED_FLAGS, TESTS, Check
 from gt.probes.thresholds import Table as Bounds
 from gt.probes.verdicts import Outcome, judge
+from gt.registry import look_up, phrase, plain
 from gt.report import text
 from gt.report.tables import Column, Table, naming
 
@@ -75,9 +77,9 @@ class Measured:
         return sum(values) / len(values) if values else None
 
     def branches(self, template: str) -> list[str]:
-        """The letters of the branches that have a measure, whose name ends with one: in the order of the network's."""
-        names = (name for values in self.seeds.values() for name in values)
-        return list(dict.fromkeys(name.rsplit("/", 1)[1] for name in names if name.rpartition("/")[0] == template))
+        """The letters of the branches that have a measure, in the order of the network's."""
+        names = dict.fromkeys(name for values in self.seeds.values() for name in values)
+        return [own.axes["branch"] for own in map(look_up, names) if own and own.metric.name == template]
 
     @cached_property
     def tests(self) -> Table:
@@ -139,7 +141,7 @@ def _means(values: Sequence[dict[str, float]]) -> str:
     shown = []
     for name in names:
         found = [own[name] for own in values if name in own]
-        letters = [part for part in name.split("/") if len(part) == 1 and part.isalpha()]
+        letters = [own.axes["branch"]] if (own := look_up(name)) and "branch" in own.axes else []
         shown.append(" ".join([*letters, text.significant(sum(found) / len(found))]))
     return ", ".join(shown)
 
@@ -158,7 +160,7 @@ def inside_tables(results: Results) -> dict[str, Table]:
     cells = results.inside
     made = (
         *(branches_table(cells), substitutes_table(cells), variance_table(cells)),
-        *(states_table(cells), softmax_table(cells), tests_table(cells)),
+        *(states_table(cells), softmax_table(cells), tests_table(cells), *plain_tables(cells)),
     )
     return {table.name: table for table in made if table.rows}
 
@@ -167,7 +169,7 @@ def branches_table(cells: list[Measured]) -> Table:
     """What the branches contribute, and what the record read as that."""
     rows = []
     for own in cells:
-        letters = own.branches("ablation/zero")
+        letters = own.branches("ablation/zero/<branch>")
         if len(letters) != 2:
             continue
         estimate = mean_interval(own.values(f"ablation/share/{letters[0]}"))
@@ -208,7 +210,7 @@ def substitutes_table(cells: list[Measured]) -> Table:
         pairs = [
             (values[f"ablation/share/{letters[0]}"], values[name])
             for own in cells
-            if len(letters := own.branches("ablation/zero")) == 2
+            if len(letters := own.branches("ablation/zero/<branch>")) == 2
             for values in own.seeds.values()
             if f"ablation/share/{letters[0]}" in values and name in values
         ]
@@ -272,7 +274,7 @@ def states_table(cells: list[Measured]) -> Table:
     rows = [
         {**own.cell, "branch": letter, **{name: own.mean(f"state/{name}/{letter}") for name in shown}}
         for own in cells
-        for letter in own.branches("state/rms")
+        for letter in own.branches("state/rms/<branch>")
     ]
     columns = (
         *naming(rows),
@@ -310,6 +312,22 @@ def tests_table(cells: list[Measured]) -> Table:
     rows = [{**own.cell, **row} for own in cells for row in own.judged]
     caption = f"The record's tests on every cell. {VALUES}"
     return Table("inside.tests", caption, (*naming(rows), *JUDGED), tuple(rows), formats=("csv",))
+
+
+def plain_tables(cells: list[Measured]) -> list[Table]:
+    """Of each probe of another package one table, with a column for each of its metrics."""
+    names = dict.fromkeys(name for own in cells for values in own.seeds.values() for name in values)
+    by: dict[str, list[str]] = {}
+    probes = plain("probe")
+    for name in names:
+        if (known := look_up(name)) and (probe := probes.get(known.metric.name)):
+            by.setdefault(probe.name, []).append(name)
+    tables = []
+    for probe_name, found in by.items():
+        rows = [{**own.cell, **{name: own.mean(name) for name in found}} for own in cells if any(map(own.values, found))]
+        columns = (*naming(rows), *(Column(name, text.capital(phrase(name)), shown=text.significant) for name in found))
+        tables.append(Table(f"inside.{probe_name}", component("probe", probe_name).summary, columns, tuple(rows)))
+    return tables
 
 
 def _exp(value: float | None) -> float | None:
