@@ -17,13 +17,13 @@ from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_serializer
+from pydantic import BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_serializer
 from pydantic.dataclasses import dataclass as checked
 
 from gt.errors import ConfigError
 
 Table = Literal["runs", "curves", "probes", "evaluations"]
-Value = int | float | str
+Value = StrictInt | StrictFloat | StrictStr
 # A value of an axis in a sentence. mixers: the names of a model's mixers by letter, as far as they are known.
 Words = Callable[[str, Mapping[str, str]], str]
 PLACE = re.compile("<([a-z_]+)>")
@@ -139,22 +139,22 @@ def _number(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
-Number = Annotated[float | None, BeforeValidator(_number)]
+Number = Annotated[StrictFloat | None, BeforeValidator(_number)]
 
 
-@checked(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+@checked(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Measurement:
     """A value of a metric. metric: its name, a template. axes: by name. value: none where it is no number or not finite.
 
     lower, upper: a 95 % interval of the value, where there is one. n: of how many it is the share or mean.
     """
 
-    metric: str
-    axes: dict[str, Value]
+    metric: StrictStr
+    axes: dict[StrictStr, Value]
     value: Number
     lower: Number = None
     upper: Number = None
-    n: Annotated[int, Field(ge=0)] | None = None
+    n: Annotated[StrictInt, Field(ge=0)] | None = None
 
     def __post_init__(self) -> None:
         places = PLACE.findall(self.metric)

@@ -393,7 +393,7 @@ def _final_points(record: Record, end: int) -> Iterator[tuple[str, float, int, i
 
 
 def _plain(record: Record) -> Iterator[tuple[str, float | None]]:
-    """What evaluations and probes of other packages measured of the whole network, with the value of an axis beside the name."""
+    """What evaluations and probes of other packages measured of the network, with the value of an axis beside the name."""
     shown = {**plain("evaluation"), **plain("probe")}
     measured = [own for evaluation in record.evaluations.values() for own in evaluation.measurements]
     for own in (*measured, *(record.probes.measurements if record.probes else ())):

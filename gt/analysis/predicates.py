@@ -174,13 +174,13 @@ class Judge:
             raise Undecidable(f"{of}; {len(seeds)} completed in all cells, and a verdict needs {self.claim.seeds}")
 
     @cached_property
-    def _mixers(self) -> dict[str, str]:
+    def mixers(self) -> dict[str, str]:
         """By letter the mixers that all of the claim's models have."""
         return mixers_of(self.values.plan, [place.cell for place in self.places_read()])
 
     def phrase(self, metric: str) -> str:
         """What a metric is called in a sentence about the claim's models."""
-        return phrase(metric, self._mixers)
+        return phrase(metric, self.mixers)
 
     def name(self, cell: Cell) -> str:
         place = self.place(cell, "val/loss")

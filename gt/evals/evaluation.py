@@ -27,7 +27,7 @@ def evaluate(run: Path, data: Path, device: torch.device, names: Iterable[str]) 
     """Add evaluations to a run's record. Of a run that diverged, they have no measurements.
 
     names: as `gt.asked.Asked` has them. What the record has already, measured by this version of the code on these very
-    weights, is not measured again. ConfigError where the record has no weights, is damaged, belongs to other data or other code,
+    weights, is not measured again. ConfigError where the record has no weights, is damaged, belongs to other data or code,
     or a name is not one.
     """
     due = [Asked.of(name) for name in names]

@@ -139,7 +139,7 @@ def _about(row: Row) -> Terms:
         cells = dict.fromkeys(title(cell) + on(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))
         seeds = f"at least {text.plural(claim.seeds, 'seed')} a cell"
         pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}."))
-        pairs.append(("Measured", f"{measures(claim)}."))
+        pairs.append(("Measured", f"{measures(claim, judged)}."))
     if claim.not_testable:
         pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
     elif judged:
