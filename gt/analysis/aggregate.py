@@ -222,7 +222,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
 
 def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: float) -> Json:
     """What training gave for its time, price and FLOPs; nothing of a run that has no perplexity."""
-    if perplexity is None:
+    if perplexity is None or perplexity <= 0:
         return dict.fromkeys(("tokens_per_dollar", "north_star", "compute_efficiency"))
     of_a_dollar = tokens_per_dollar(manifest["tokens"], manifest["usage"]["device_seconds"], dollars_per_hour)
     return {
@@ -233,7 +233,8 @@ def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: floa
 
 
 def _whole(count: float | None) -> int | None:
-    return None if count is None else int(count)
+    """A count as it stands in tables; None where it is none."""
+    return int(count) if count is not None and 0 <= count < 2**63 else None
 
 
 def _json(code: Json | None) -> str | None:

@@ -59,8 +59,8 @@ def tokens_per_dollar(tokens: float, device_seconds: float | None, dollars_per_h
 
 
 def north_star(tokens_per_dollar: float | None, perplexity: float) -> float | None:
-    """N* = tokens per dollar / perplexity."""
-    return None if tokens_per_dollar is None else tokens_per_dollar / perplexity
+    """N* = tokens per dollar / perplexity, where both are known and the perplexity is no nonsense."""
+    return tokens_per_dollar / perplexity if tokens_per_dollar is not None and perplexity > 0 else None
 
 
 def compute_efficiency(flops_per_token: float, perplexity: float) -> float:

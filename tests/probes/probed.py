@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from gt.data.batches import whole_windows
 from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
 from gt.fingerprint import code_of_training
+from gt.metrics import Measurement
 from gt.models.lm import LanguageModel, audit
+from gt.models.mixers.base import State
 from gt.records import file_sums, write_json
 from gt.seeds import Streams
 from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
@@ -42,12 +45,14 @@ def small_text(folder: Path) -> Path:
 class Constant(nn.Module):
     """A mixer that says the same at every position."""
 
+    axes = ("element",)
+
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.output = nn.Parameter(torch.linspace(-1, 1, d_model))
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return self.output.expand_as(x), torch.zeros(len(x), 1)
+        return self.output.expand_as(x), State(torch.zeros(len(x), 1))
 
     def state_size(self, context: int) -> int:
         return 1
@@ -65,6 +70,23 @@ def subject(data: Path, variant: str, **model: Any) -> Subject:
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=noise)
     return Subject(network.eval(), spec, tokens, data, torch.device("cpu"))
+
+
+def by_name(measured: Iterable[Measurement]) -> dict[str, dict[str, Any]]:
+    """By its written name the value of a network, and those of its layers."""
+    found: dict[str, dict[str, Any]] = {}
+    for own in measured:
+        place = found.setdefault(own.name, {"value": None, "layers": {}})
+        if own.layer is None:
+            place["value"] = own.value
+        else:
+            place["layers"][str(own.layer)] = own.value
+    return found
+
+
+def values(measured: Iterable[Measurement]) -> dict[str, float | None]:
+    """Those of a network, by their written names."""
+    return {own.name: own.value for own in measured if own.layer is None}
 
 
 def windows(looked_at: Subject, n: int = 12) -> Tensor:

@@ -7,25 +7,30 @@ from typing import Any
 
 import pytest
 import torch
-from probed import Constant, small_text, subject
+from probed import Constant, small_text, subject, values
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject
+from gt.models.mixers.base import State
+from gt.probes.record import of_states
 from gt.probes.sites import sites
-from gt.probes.states import before_training, effective_rank, entropy, held_out_texts, mean_cosine, read, states
+from gt.probes.states import effective_rank, entropy, mean_cosine, read, states
+from gt.probes.texts import held_out_texts
 
 
 class Geometric(nn.Module):
     """A mixer whose state is (1, 2) times rate^t, whatever it reads; it writes nothing."""
+
+    axes = ("element",)
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
         self.used = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        start = torch.tensor([1.0, 2.0]).expand(len(x), 2) if state is None else state
-        return 0 * x + self.used, start * self.rate ** x.shape[1]
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        start = torch.tensor([1.0, 2.0]).expand(len(x), 2) if state is None else state.memory
+        return 0 * x + self.used, State(start * self.rate ** x.shape[1])
 
     def state_size(self, context: int) -> int:
         return 2
@@ -37,9 +42,9 @@ class Geometric(nn.Module):
 class Counting(Geometric):
     """A mixer whose state is how often the first channel was above zero, which the text decides."""
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        before = torch.zeros(len(x), 1) if state is None else state
-        return 0 * x + self.used, before + (x[:, :, :1] > 0).sum(1)
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        before = torch.zeros(len(x), 1) if state is None else state.memory
+        return 0 * x + self.used, State(before + (x[:, :, :1] > 0).sum(1))
 
 
 @pytest.fixture(scope="module")
@@ -55,46 +60,45 @@ def with_mixers(data: Path, mixer: Any) -> Subject:
 
 
 def measured(looked_at: Subject) -> dict[str, Any]:
-    result = states(looked_at, looked_at.model, held_out_texts(looked_at))
-    return {name: measure["value"] for name, measure in result.items()}
+    return values(states(looked_at, held_out_texts(looked_at)))
 
 
 def recorded(looked_at: Subject) -> dict[str, Any]:
-    return before_training(looked_at, looked_at.model, held_out_texts(looked_at))[1]
+    return values(of_states(looked_at, held_out_texts(looked_at).shape[1] - 1))
 
 
 def test_a_state_that_doubles_grows_by_two(data: Path) -> None:
     """It doubles from T to 4 T."""
     length = 16
     rate = 2 ** (1 / (3 * length))
-    values = measured(with_mixers(data, lambda: Geometric(rate)))
-    assert values["state/growth/r"] == pytest.approx(2, rel=1e-4)
-    assert values["state/growth_8x/r"] == pytest.approx(rate ** (3.5 * length), rel=1e-4)
-    assert values["state/norm/r/1"] == pytest.approx(5**0.5 * rate**length, rel=1e-4)
-    assert values["state/rms/r"] == pytest.approx(2.5**0.5 * rate**length, rel=1e-4)
-    assert values["state/change/r"] == pytest.approx(5**0.5 * (rate**length - rate ** (length / 2)), rel=1e-3)
+    found = measured(with_mixers(data, lambda: Geometric(rate)))
+    assert found["state/growth/r"] == pytest.approx(2, rel=1e-4)
+    assert found["state/growth_8x/r"] == pytest.approx(rate ** (3.5 * length), rel=1e-4)
+    assert found["state/norm/r/1"] == pytest.approx(5**0.5 * rate**length, rel=1e-4)
+    assert found["state/rms/r"] == pytest.approx(2.5**0.5 * rate**length, rel=1e-4)
+    assert found["state/change/r"] == pytest.approx(5**0.5 * (rate**length - rate ** (length / 2)), rel=1e-3)
 
 
 def test_a_state_that_fades_by_a_tenth_keeps_nine(data: Path) -> None:
-    values = measured(with_mixers(data, lambda: Geometric(0.9)))
-    assert values["state/retention_1/r"] == pytest.approx(0.9, rel=1e-4)
-    assert values["state/retention/r"] == pytest.approx(0.9, rel=1e-4)
+    found = measured(with_mixers(data, lambda: Geometric(0.9)))
+    assert found["state/retention_1/r"] == pytest.approx(0.9, rel=1e-4)
+    assert found["state/retention/r"] == pytest.approx(0.9, rel=1e-4)
 
 
 def test_a_state_that_reads_nothing_is_the_same_for_all_inputs(data: Path) -> None:
-    values = measured(with_mixers(data, lambda: Geometric(1.0)))
-    assert values["state/input_variance/r"] == 0
-    assert values["state/saturation/r"] == 1
-    assert values["state/cosine/r"] == pytest.approx(1)
-    assert values["state/response/r"] == 0
-    assert values["state/variance/r"] == pytest.approx(0.25)  # of the elements 1 and 2
+    found = measured(with_mixers(data, lambda: Geometric(1.0)))
+    assert found["state/input_variance/r"] == 0
+    assert found["state/saturation/r"] == 1
+    assert found["state/cosine/r"] == pytest.approx(1)
+    assert found["state/response/r"] == 0
+    assert found["state/variance/r"] == pytest.approx(0.25)  # of the elements 1 and 2
 
 
 def test_a_state_that_counts_is_read_at_its_stops(data: Path) -> None:
     looked_at = with_mixers(data, lambda: Counting(1.0))
     tokens = held_out_texts(looked_at)[:, :-1]
     looked_at.model.norm = None
-    seen = read(looked_at.model, tokens, looked_at)
+    seen = read(looked_at, tokens)
     block = looked_at.model.blocks()[0]
     first = next(site for site in seen.memories if site.layer == 0)
     with torch.no_grad():
@@ -108,10 +112,10 @@ def test_the_record_s_rwkv_forgets_at_its_fixed_rate(data: Path) -> None:
     looked_at = subject(data, "GF-cuda")
     for block in looked_at.model.blocks():
         block.mixers["r"].mixer.time_decay.data.fill_(-5.0)
-    values = measured(looked_at)
+    found = measured(looked_at)
     kept = float(torch.tensor(-5.0).exp().neg().exp())
-    assert values["state/retention/r"] == pytest.approx(kept, rel=1e-4)
-    assert values["state/retention_1/r"] == pytest.approx(kept, rel=1e-4)
+    assert found["state/retention/r"] == pytest.approx(kept, rel=1e-4)
+    assert found["state/retention_1/r"] == pytest.approx(kept, rel=1e-4)
 
 
 def test_linear_attention_forgets_nothing(data: Path) -> None:
@@ -122,7 +126,7 @@ def test_linear_attention_forgets_nothing(data: Path) -> None:
 def test_reading_in_pieces_gives_what_the_whole_gives(variant: str, data: Path) -> None:
     looked_at = subject(data, variant)
     tokens = held_out_texts(looked_at)[:, :-1]
-    seen = read(looked_at.model, tokens, looked_at)
+    seen = read(looked_at, tokens)
     with torch.no_grad():
         logits, _ = looked_at.model(tokens)
     for stop, at in seen.logits.items():
@@ -133,9 +137,9 @@ def test_reading_in_pieces_gives_what_the_whole_gives(variant: str, data: Path) 
 
 
 def test_attention_has_no_state_but_an_early_token_reaches_its_output(data: Path) -> None:
-    values = measured(subject(data, "GPT-2"))
-    assert not [name for name in values if name.startswith("state/norm")]
-    assert values["response/logits"] > 0
+    found = measured(subject(data, "GPT-2"))
+    assert not [name for name in found if name.startswith("state/norm")]
+    assert found["response/logits"] > 0
 
 
 def test_effective_rank_of_matrices_with_known_singular_values() -> None:
@@ -156,19 +160,9 @@ def test_entropy_and_cosine_of_known_states() -> None:
 
 def test_the_record_s_forms(data: Path) -> None:
     looked_at = subject(data, "GF")
-    values = {name: measure["value"] for name, measure in recorded(looked_at).items()}
-    r, m = values["record/state_norm/r"], values["record/state_norm/m"]
-    assert values["record/state_norm_share"] == pytest.approx(m / (r + m), rel=1e-4)
-    assert recorded(subject(data, "RWKV-6")) == {}
-
-
-def test_one_reading_gives_both_the_initial_measures_and_the_record_s(data: Path) -> None:
-    looked_at = subject(data, "GF")
-    both = before_training(looked_at, looked_at.model, held_out_texts(looked_at))[0]
-    alone = states(looked_at, looked_at.model, held_out_texts(looked_at))
-    assert both.keys() == alone.keys()
-    for name in ("state/rms/r", "state/retention/m", "response/logits", "long_range/perplexity_ratio"):
-        assert both[name]["value"] == pytest.approx(alone[name]["value"], rel=1e-3)
+    found = recorded(looked_at)
+    r, m = found["record/state_norm/r"], found["record/state_norm/m"]
+    assert found["record/state_norm_share"] == pytest.approx(m / (r + m), rel=1e-4)
 
 
 def test_the_record_s_mamba_state_is_an_output_and_does_not_grow(data: Path) -> None:
@@ -176,9 +170,9 @@ def test_the_record_s_mamba_state_is_an_output_and_does_not_grow(data: Path) -> 
     looked_at = subject(data, "GF")
     for block in looked_at.model.blocks():
         block.mixers["m"] = Constant(32)
-    values = {name: measure["value"] for name, measure in recorded(looked_at).items()}
-    assert values["record/state_growth/m"] == pytest.approx(1)
-    assert values["record/input_variance/m"] == pytest.approx(0, abs=1e-12)
+    found = recorded(looked_at)
+    assert found["record/state_growth/m"] == pytest.approx(1)
+    assert found["record/input_variance/m"] == pytest.approx(0, abs=1e-12)
 
 
 def test_places_are_in_the_order_of_the_layers(data: Path) -> None:
