@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gt import attempts
+from gt import attempts, registry
 from gt.analysis.records import check_curves, read_curves
 from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, contradiction, parsed, write
 from gt.errors import ConfigError, nearest
@@ -292,6 +292,8 @@ def _artefacts(own: Document, content: Json, plan: Plan, source: str) -> Iterato
     if (type_ := KINDS[own.kind].type) is None:
         raise ConfigError(f"{source}: is of schema {content['schema_version']}, which has no {own.kind}.")
     artefact = parsed(type_, content, source)
+    if isinstance(artefact, Evaluation | Probes):
+        registry.check(artefact.measurements, source)
     if isinstance(artefact, Attempt):
         attempts.check(artefact, source)
     named = artefact.name if isinstance(artefact, Evaluation) else artefact.id if isinstance(artefact, Attempt) else ""

@@ -272,7 +272,7 @@ class Evaluation(Artefact):
     """
 
     what = "an evaluation"
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+(-[0-9a-f]+)?$", description="also of its file: gt.asked")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(-[0-9a-f]+)?$", description="also of its file: gt.asked")]
     run_id: RunId
     weights: Sum | None = Field(description="sha256 of the weights that it is of; null in the first schema")
     code: Code

@@ -44,6 +44,8 @@ class Asked:
             config = component("evaluation", name).config
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
+        if "-" in name:
+            raise ConfigError(f"{source}: {name!r} is no name of an evaluation. Allowed: letters, digits and _.")
         options = validated(config, document, f"{source}: {name}", briefly=True).model_dump(mode="json", exclude_defaults=True)
         return cls(name, json.dumps(options, sort_keys=True))
 

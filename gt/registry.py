@@ -5,7 +5,7 @@ Claims read metrics by their names, and prose has words for them. Imports no tor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gt.analysis.efficiency import DERIVED
 from gt.catalogue import Component, components
 from gt.errors import ConfigError, nearest
-from gt.metrics import Metric, Table
+from gt.metrics import Measurement, Metric, Table
 from gt.training.logged import LOGGED
 
 # What measures, and the table of a study that its metrics are in where they do not say another.
@@ -66,6 +66,14 @@ def look_up(name: str) -> Named | None:
         return named(name)
     except ConfigError:
         return None
+
+
+def check(measurements: Iterable[Measurement], source: object) -> None:
+    """ConfigError where a measurement of a metric that is known has values that its axes cannot have."""
+    known = metrics()
+    for own in measurements:
+        if own.metric in known and known[own.metric].read(own.name) is None:
+            raise ConfigError(f"{source}: {own.name!r} is no name of the metric {own.metric!r}.")
 
 
 def plain(kind: str) -> dict[str, Component]:

@@ -350,7 +350,8 @@ def edit_usage(run: Path, **changes: Any) -> None:
 def value(run: Path, metric: str, name: str = "held_out") -> float:
     """What an evaluation of a record measured, by its written name."""
     found = {own.name: own.value for own in read_evaluation(run, name).measurements if own.at is None}
-    return float(found[metric] or math.nan)
+    known = found[metric]
+    return math.nan if known is None else known
 
 
 def edit_value(run: Path, name: str = "held_out", **changes: float | None) -> None:
@@ -358,6 +359,13 @@ def edit_value(run: Path, name: str = "held_out", **changes: float | None) -> No
     evaluation = read_evaluation(run, name)
     edited = [replace(own, value=changes[own.name]) if own.name in changes else own for own in evaluation.measurements]
     write_artefact(evaluation_file(run, name), evaluation.model_copy(update={"measurements": edited}))
+
+
+def without(run: Path, metric: str, name: str = "held_out") -> None:
+    """Take the measurements of a metric out of an evaluation of a record."""
+    evaluation = read_evaluation(run, name)
+    kept = [own for own in evaluation.measurements if own.metric != metric]
+    write_artefact(evaluation_file(run, name), evaluation.model_copy(update={"measurements": kept}))
 
 
 def edit_val(run: Path, **changes: float | None) -> None:

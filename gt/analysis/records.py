@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from gt import registry
 from gt.artefacts import (
     Evaluation,
     Failure,
@@ -81,9 +82,10 @@ def _read(folder: Path, run_id: str) -> Record:
     # What was measured of weights that are there no more says nothing of these.
     found = {name: own for name, own in read_evaluations(folder).items() if _is_of(own, manifest)}
     for name, own in found.items():
-        _of_run(own, run_id, evaluation_file(folder, name))
+        registry.check(_of_run(own, run_id, file := evaluation_file(folder, name)).measurements, file)
     record = Record(run_id, "completed", "", manifest, found, read_curves(folder / CURVES))
     if (folder / PROBES).exists() and _is_of(probes := _of_run(read_probes(folder), run_id, folder / PROBES), manifest):
+        registry.check(probes.measurements, folder / PROBES)
         record = replace(record, probes=probes)
     if manifest.status == "diverged":
         return replace(record, status="diverged", reason=f"loss or gradient not finite at step {manifest.steps_completed}")

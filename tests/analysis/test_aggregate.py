@@ -161,6 +161,8 @@ def test_a_file_cut_short_is_a_missing_run_and_the_reason_names_the_file(
     assert capsys.readouterr().err == f"{run_id}: {row['reason']}\n"
 
 
+LOSS = {"metric": "<split>/loss", "axes": {"split": "val"}, "value": 2.0}
+GATE = {"metric": "gate/mean", "axes": {}, "value": 0.5}
 # A document with a value that analysis cannot use, and what the reason says beside the file.
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "seconds": ("manifest.json", {"seconds": "12"}, "seconds"),
@@ -170,18 +172,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "finished": ("manifest.json", {"finished": 7}, "finished"),
     "stacked": ("manifest.json", {"stacked": 0}, "stacked"),
     "files": ("manifest.json", {"files": []}, "files"),
-    "splits": (HELD_OUT, {"value": {"splits": [1]}}, "value.splits"),
-    "val": (HELD_OUT, {"value": {"splits": {"val": 2.0}}}, "value.splits.val"),
-    "bits_per_byte": (HELD_OUT, {"value": {"splits": {"val": {"bits_per_byte": "2.0"}}}}, "value.splits.val.bits_per_byte"),
-    "perplexity": (
-        HELD_OUT,
-        {"value": {"splits": {"val": {"bits_per_byte": 2.0, "perplexity": 0}}}},
-        "value.splits.val.perplexity",
-    ),
-    "ngram": (HELD_OUT, {"value": {"splits": {}, "ngram": {"bigram": 3.4}}}, "value.ngram.bigram"),
-    "generation": ("evaluations/generation.json", {"value": {"lengths": [3]}}, "an evaluation is not of its form"),
-    "measures": ("probes.json", {"measures": {"gate/mean": {"value": "a", "layers": {}}}}, "measures.gate/mean.value"),
-    "layers": ("probes.json", {"measures": {"gate/mean": {"value": 0.5, "layers": {"first": 1.0}}}}, "measures.gate/mean"),
+    "measurements": (HELD_OUT, {"measurements": {"val/loss": 2.0}}, "measurements"),
+    "value": (HELD_OUT, {"measurements": [{**LOSS, "value": "2.0"}]}, "measurements.0.value"),
+    "split": (HELD_OUT, {"measurements": [{**LOSS, "axes": {"split": "train"}}]}, "'train/loss' is no name of the metric"),
+    "axes": (HELD_OUT, {"measurements": [{**LOSS, "axes": {}}]}, "measurements.0: "),
+    "layer": ("probes.json", {"measurements": [{**GATE, "axes": {"layer": []}}]}, "measurements.0.axes.layer"),
 }
 
 
