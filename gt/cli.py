@@ -574,6 +574,7 @@ def schema(options: argparse.Namespace) -> None:
 def list_(options: argparse.Namespace) -> None:
     """List every component that a variant can be made of, or every variant, with what it has and costs."""
     from gt.catalogue import MODEL_KINDS, components
+    from gt.registry import TABLES, measured
 
     if options.variants:
         print(f"Variants at {options.scale} and {options.context} tokens. Parameters are without embeddings.\n")
@@ -589,6 +590,9 @@ def list_(options: argparse.Namespace) -> None:
                 rows.append(("", "", "", "", f"options: {values}", ""))
         print()
         _print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
+    for kind in TABLES:
+        print()
+        _print_table((kind, "unit", "what it is", "source"), measured(kind))
 
 
 def match(options: argparse.Namespace) -> None:

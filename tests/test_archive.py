@@ -21,7 +21,7 @@ import records
 from gt import artefacts
 from gt.analysis.aggregate import aggregate
 from gt.archive import BITS, BYTES, KINDS, LOSS, Document, pack, read_plan, trained, unpack
-from gt.artefacts import Plan, read_evaluations, read_manifest, read_probes, read_run
+from gt.artefacts import SCHEMA, Plan, read_evaluations, read_manifest, read_probes, read_run
 from gt.attempts import of_run
 from gt.cli import main
 from gt.errors import ConfigError

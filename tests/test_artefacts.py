@@ -278,7 +278,8 @@ SECOND: dict[str, tuple[Json, list[tuple[str, float | None, float]]]] = {
         [("cost/flops_per_token/batch_8", 64, 10)],
     ),
     "quantisation": (
-        {"loss": 1.0, "targets": 64, "cases": [{"case": "decay/fp16", "difference": 0.5, "se": 0.25, "perplexity_ratio": None}]},
+        {"loss": 1.0, "targets": 64,
+         "cases": [{"case": "decay/fp16", "difference": 0.5, "se": 0.25, "perplexity_ratio": None}]},
         [("quantisation/decay/fp16/difference", None, 0.5), ("quantisation/decay/fp16/se", None, 0.25)],
     ),
     "recall": (
