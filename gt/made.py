@@ -5,7 +5,7 @@ neither a file's time nor anything that is remembered elsewhere: a touch, a copy
 changed while the result was not made again, as where a call was interrupted, is seen by any later call, as is a damaged file.
 
 Run records need no note: they say themselves which specification, data and code they are of, and their measurements, of which
-manifest (`gt.stage`).
+manifest (`gt.stage`). What metrics are called (`gt.registry`) counts for all that reads them by name or says them in words.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gt.catalogue import used_in
 from gt.errors import ConfigError
 from gt.fingerprint import code_of, digest
 from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.registry import described
 from gt.tracking_store import database_file
 
 # What each stage runs.
@@ -100,12 +101,12 @@ def is_outdated_tokens(tokens: Path) -> bool:
 
 def of_tables(plan: Path, runs: Path) -> str:
     """The tables of a study."""
-    return _sum(_code(ANALYSIS), plan, *_records(plan, runs))
+    return _sum(_code(ANALYSIS), described(), plan, *_records(plan, runs))
 
 
 def of_verdicts(study: Path, claims: Path) -> str:
     """The verdicts of a study's claims."""
-    return _sum(_code(JUDGING), *_tables(study), *_files(claims))
+    return _sum(_code(JUDGING), described(), *_tables(study), *_files(claims))
 
 
 def of_figures(study: Path) -> str:
@@ -119,13 +120,14 @@ def of_report(study: Path, claims: Path, templates: Path) -> str:
     """
     plan = study / "plan.json"
     return _sum(
-        _code(REPORT), _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)
+        *(_code(REPORT), described(), _described(plan)),
+        *(*_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)),
     )
 
 
 def of_tracking(plan: Path, runs: Path, uri: str) -> str:
     """What MLflow holds of a study."""
-    return _sum(_code(TRACKING), uri, plan, *_records(plan, runs))
+    return _sum(_code(TRACKING), described(), uri, plan, *_records(plan, runs))
 
 
 def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, renewed: bool) -> set[str]:

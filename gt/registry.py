@@ -68,6 +68,15 @@ def look_up(name: str) -> Named | None:
         return None
 
 
+def described() -> str:
+    """All that is said of metrics, as text: what reads numbers by their names, or says them in words, depends on it."""
+    said = []
+    for own in metrics().values():
+        said.append(f"{own.name} {own.phrase} {own.unit} {own.better} {own.table} {[axis.form for axis in own.axes]}")
+        said += [f"{name} {phrase(name)}" for name in own.names if "<" not in name]
+    return "\n".join([*said, *(f"{name} {component}" for kind in TABLES for name, component in plain(kind).items())])
+
+
 def check(measurements: Iterable[Measurement], source: object) -> None:
     """ConfigError where a measurement of a metric that is known has values that its axes cannot have."""
     known = metrics()
