@@ -316,7 +316,7 @@ def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
     refuse_later(document, source)
     if isinstance(document, dict) and "schema_version" not in document:
         raise ConfigError(f"{source}: has no schema_version, so it is not {kind.what} of this version of gt.")
-    if isinstance(document, dict) and document["schema_version"] == second.VERSION:
+    if isinstance(document, dict) and repr(document["schema_version"]) == repr(second.VERSION):
         document = second.upgraded(document, source) | {"schema_version": SCHEMA}
     return validated(kind, document, source, briefly=True)
 

@@ -65,10 +65,11 @@ L-1:
   title: Gates echo less
   sentence: A gated fusion echoes less than none.
   source: this lab
-  group: echoes
+  family: echoes
   study: synthetic
   seeds: 3
-  predicate: {test: compare, metric: echo/near, a: {variant: GF, at: 8}, b: {variant: GPT-2, at: 8}, is: lower}
+  predicate:
+    - {test: compare, metric: echo/near, a: {variant: GF, at: 8}, b: {variant: GPT-2, at: 8}, is: lower}
 """
 
 
@@ -103,7 +104,7 @@ def test_they_are_this_short() -> None:
 
 
 def test_they_measure_a_trained_run(lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = small_text(tmp_path / "data")
+    data = small_text(lab)
     ngram.prepare(data)
     run = written(tmp_path, data, tiny("GF"))
     other = Asked.of({"name": "echo", "windows": 2})
@@ -151,7 +152,7 @@ def test_they_are_in_tables_report_prose_and_mlflow(lab: Path, tmp_path: Path) -
     assert sorted(probes[probes["name"] == "weights/norm"]["layer"].dropna().unique()) == [0, 1]
     (judged,) = judge(study, lab / "claims")
     assert judged.verdict == "supported"
-    assert judged.tests[0].words == "share of nearly echoes: GF at 8 < GPT-2 at 8"
+    assert judged.tests[0].words == "share of nearly echoes: GF at 8 − GPT-2 at 8 < 0"
     render([study], study, Path(catalogue.__file__).parents[1] / "report_templates", lab / "claims")
     said = (study / "report.md").read_text()
     assert "Share of nearly echoes" in said and "Norm of a layer's weights" in said
@@ -179,6 +180,6 @@ def test_a_study_names_them_with_options_and_a_wrong_name_has_the_nearest(lab: P
 def test_a_measurement_of_no_declared_metric_is_refused(lab: Path, tmp_path: Path) -> None:
     (lab / "outsiders/evaluations.py").write_text(EVALUATION.replace('Measurement("echo/', 'Measurement("ecko/'))
     forget()
-    data = small_text(tmp_path / "data")
+    data = small_text(lab)
     with pytest.raises(ConfigError, match=r"outsiders\.evaluations\.Echo: 'ecko/<kind>' is none of its metrics"):
         evaluate(written(tmp_path, data, tiny("GF")), data, CPU, ["echo"])
