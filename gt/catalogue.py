@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from gt import project
 from gt.errors import ConfigError, nearest
 from gt.metrics import Metric
 from gt.options import Options
+from gt.shared import points
 
 # By kind, what several are called: a group of entry points, and a module of a project's package. And where gt's own are.
 KINDS: dict[str, str] = {
@@ -51,7 +51,6 @@ OWN: dict[str, str] = {
 }
 # What models are made of.
 MODEL_KINDS = ("mixer", "fusion", "feed_forward")
-GROUP = "groundthink"
 Statements = dict[str, ast.stmt]
 
 
@@ -67,6 +66,15 @@ class Component:
     formula: str
     source: str
     parameters: int | None
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: `gt`, the project's package, or the distribution that is installed."""
+        top = self.module.split(".")[0]
+        if top == "gt" or top == project.package():
+            return top
+        by = (point.dist.name for point in points(KINDS[self.kind]) if point.dist and point.module.split(".")[0] == top)
+        return next(by, top)
 
     def load(self) -> Any:
         """The class itself (imports its module)."""
@@ -84,17 +92,12 @@ class Component:
         found: tuple[Metric, ...] = _attribute(self.module, self.class_name, "metrics", ())
         return found
 
-    @property
-    def is_own(self) -> bool:
-        """Whether it is gt's."""
-        return self.module.split(".")[0] == "gt"
-
     @cached_property
     def is_plain(self) -> bool:
         """Of an evaluation or a probe, whether its metrics are shown as they are: of another package, which does not say that
         something else shows them.
         """
-        return not self.is_own and bool(_attribute(self.module, self.class_name, "plain", True))
+        return self.origin != "gt" and bool(_attribute(self.module, self.class_name, "plain", True))
 
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:
@@ -147,7 +150,7 @@ def used_in(model: dict[str, Any]) -> list[Component]:
 def _places(kind: str) -> Iterator[tuple[str, str | None]]:
     """The modules that components of a kind are in, each with the one class that is meant, or none."""
     yield OWN[kind], None
-    for point in sorted(entry_points(group=f"{GROUP}.{KINDS[kind]}")):
+    for point in points(KINDS[kind]):
         if not _files(point.module):
             by = f" of {point.dist.name}" if point.dist else ""
             raise ConfigError(f"entry point {point.name!r} in {point.group}{by}: there is no module {point.module}.")

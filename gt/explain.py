@@ -102,7 +102,10 @@ def _strangers(candidates: Keys, document: Any, keys: Keys) -> Iterator[tuple[Ke
             if (inside := _inside(candidates, document, key)) or not closed:
                 yield from _strangers(inside, value, (*keys, key))
             else:
-                yield (*keys, key), _unknown(key, _allowed(candidates, document))
+                yield (*keys, key), _unknown(key, candidates, document)
+    elif isinstance(document, str) and names:  # of a component its name
+        if document not in names:
+            yield keys, f"unknown name {document!r}." + nearest(document, names)
     elif closed and len(closed) == len([own for own in found if own is not NoneType]):
         # A component may be set to null: it is then not there.
         if document is not None or not (names or NoneType in found):
@@ -112,9 +115,20 @@ def _strangers(candidates: Keys, document: Any, keys: Keys) -> Iterator[tuple[Ke
             yield from _strangers(_inside(candidates, document, i), item, (*keys, i))
 
 
-def _unknown(key: str, allowed: list[str] | str) -> str:
-    words = f" Allowed: {allowed}." if isinstance(allowed, str) else nearest(key, allowed)
-    return f"unknown key {key!r}.{words}"
+def _unknown(key: str, candidates: Keys, document: Any) -> str:
+    if isinstance(allowed := _allowed(candidates, document), str):
+        return f"unknown key {key!r}. Allowed: {allowed}."
+    for type_ in filter(_is_model, _fitting(candidates, document)):
+        for name, field in type_.model_fields.items():
+            if owners := [own for one in branches((field.annotation,)) if key in _options(one) for own in _names(one)]:
+                of = " or ".join(owners)
+                return f"unknown key {key!r}. It is an option of {of}: {name}: {{name: {owners[0]}, {key}: ...}}."
+    return f"unknown key {key!r}.{nearest(key, allowed)}"
+
+
+def _options(type_: Any) -> set[str]:
+    """Of a component, but for its name."""
+    return type_.model_fields.keys() - {"name"} if _names(type_) and "name" in type_.model_fields else set()
 
 
 def _allowed(candidates: Keys, document: Any) -> list[str] | str:
@@ -234,7 +248,7 @@ def _sentences(problems: list[Any], model: Any, document: Any, keys: Keys) -> It
             candidates: Keys = (model,)
             for key in keys[:-1]:
                 candidates, document = _inside(candidates, document, key), document[key]
-            yield _unknown(keys[-1], _allowed(candidates, document))
+            yield _unknown(keys[-1], candidates, document)
         elif problem not in kinds:
             yield _sentence(problem)
 

@@ -45,11 +45,16 @@ NETWORK = ("gt.models.", "gt.ops.")
 PLUGIN = "plugin:"
 
 
+def used_in_training(spec: RunSpec) -> list[Component]:
+    """The components that a run looks up by name while it is trained."""
+    return [*used_in(spec.model.model_dump()), component("optimizer", spec.training.optimizer.name)]
+
+
 def code_of_training(spec: RunSpec) -> dict[str, str]:
     """By module, 16 hex digits over what all trainings use of it, and over what each component of the run uses beyond that; by
     plug-in, its version.
     """
-    return code_with(TRAINING, used_in(spec.model.model_dump()))
+    return code_with(TRAINING, used_in_training(spec))
 
 
 def code_of_evaluation(spec: RunSpec, name: str) -> dict[str, str]:
@@ -133,12 +138,12 @@ def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def plugins(spec: RunSpec) -> dict[str, str]:
     """The versions of the packages, other than gt, whose components a specification names."""
-    return versions(component.module for component in used_in(spec.model.model_dump()))
+    return versions(component.module for component in used_in_training(spec))
 
 
 def packages_of(spec: RunSpec) -> list[Path]:
     """Where gt is, and the other packages whose components a specification names."""
-    names = {_package(component.module) for component in used_in(spec.model.model_dump())} - {"gt"}
+    names = {_package(component.module) for component in used_in_training(spec)} - {"gt"}
     return [PACKAGE, *_places(names).values()]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gt.artefacts import Plan
+from gt.options import numbers
 from gt.spec import RunSpec
 
 Json = dict[str, Any]
@@ -18,19 +19,20 @@ INITIAL = frozenset(
     | {"gate_init", "gate_weight_init", "hgf_init", "scale_init", "init_std", "r_gain", "m_gain"}
 )
 INITIAL_SWITCHES = frozenset({"blanket", "embedding", "zero_mixer_output", "zero_feed_forward_output", "orthogonal_head"})
-# What the optimizer and the learning rate take a value a run of.
+# What there is a value a run of, whatever the optimizer; of its own options these are its numbers.
 OWN_TRAINING = frozenset(
-    {"learning_rate", "min_learning_rate_ratio", "warmup_ratio", "parts"}
-    | {"weight_decay", "weight_decay_policy", "beta1", "beta2", "epsilon"}
+    {"learning_rate", "min_learning_rate_ratio", "warmup_ratio", "parts", "weight_decay", "weight_decay_policy"}
 )
 
 
 def cohort_key(spec: RunSpec) -> str:
     """What runs must have in common to be a cohort, as text: the data, and the computation of a step but for its numbers.
 
-    Runs of one key may differ in their seed, initial values, learning rates, decays and moments.
+    Runs of one key may differ in their seed, initial values, learning rates, weight decays, and in what their optimizer
+    takes a value a run of.
     """
-    document = spec.model_dump(mode="json", exclude={"seed": True, "training": set(OWN_TRAINING)})
+    own: Any = {"optimizer": set(numbers(type(spec.training.optimizer))), **dict.fromkeys(OWN_TRAINING, True)}
+    document = spec.model_dump(mode="json", exclude={"seed": True, "training": own})
     model = document["model"]
     model["residual_gain"] = model["residual_gain"] is not None
     for component in [*model["mixers"].values(), model["fusion"], model["feed_forward"]]:

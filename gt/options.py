@@ -10,6 +10,7 @@ Count = Annotated[int, Field(gt=0, le=10_000_000_000)]
 CountOrNone = Annotated[int, Field(ge=0, le=10_000_000_000)]  # 0: there is none
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]  # one that has a logit
+Decay = Annotated[float, Field(ge=0, lt=1)]  # what a running mean keeps of itself
 
 
 class Options(BaseModel):
@@ -20,3 +21,8 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def numbers(config: type[Options]) -> list[str]:
+    """The options that are floats. Of an optimizer, runs that are stacked may differ in them, and in no others."""
+    return [name for name, field in config.model_fields.items() if field.annotation is float]

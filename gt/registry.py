@@ -95,16 +95,6 @@ def plain(kind: str) -> dict[str, Component]:
     return found
 
 
-def measured(kind: str) -> list[tuple[str, ...]]:
-    """The evaluations, or the probes, each followed by its metrics: a name, a unit, what it is, and whence or its options."""
-    rows: list[tuple[str, ...]] = []
-    for component in components(kind).values():
-        options = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
-        rows.append((component.name, "", component.summary, f"options: {options}" if options else ""))
-        rows += [(f"  {own.name}", own.unit, own.definition or own.phrase, own.source) for own in component.metrics]
-    return rows
-
-
 def metric(name: str) -> Metric:
     """The metric that a written name is of. ConfigError with the nearest for one that is of none."""
     return named(name).metric

@@ -14,7 +14,16 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
 from gt.catalogue import components
 from gt.errors import nearest
@@ -36,11 +45,20 @@ class Spec(Options):
     """Frozen, strict about types, refuses unknown keys and values that are not finite."""
 
 
-def _component_union(kind: str) -> Any:
+class Word(Spec):
+    """A component that is written as its name alone where its options are the defaults, in what a run's identity is made of."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        document = handler(self)
+        return document["name"] if info.exclude_defaults and len(document) == 1 else document
+
+
+def _component_union(kind: str, base: type[Spec] = Spec) -> Any:
     """A discriminated union with one model for each component: its name and its options."""
     models = []
     for component in components(kind).values():
-        named = create_model("Named", __base__=Spec, name=(Literal[component.name], ...))  # type: ignore
+        named = create_model("Named", __base__=base, name=(Literal[component.name], ...))  # type: ignore
         own = create_model(component.class_name + "Spec", __base__=(component.config, named), __doc__=component.summary)
         models.append(own)
     return Annotated[reduce(or_, models), Field(discriminator="name")]
@@ -49,7 +67,14 @@ def _component_union(kind: str) -> Any:
 Mixer: Any = _component_union("mixer")
 Fusion: Any = _component_union("fusion")
 FeedForward: Any = _component_union("feed_forward")
-
+_Optimizer: Any = _component_union("optimizer", Word)
+Optimizer: Any = Annotated[
+    _Optimizer,
+    BeforeValidator(
+        lambda given: {"name": given} if isinstance(given, str) else given,
+        json_schema_input_type=Literal[*components("optimizer")] | _Optimizer,  # type: ignore[valid-type]
+    ),
+]
 
 Letter = Annotated[str, Field(pattern="^[a-z]$")]
 Token = Annotated[int, Field(ge=0, lt=1_000_000)]
@@ -324,12 +349,11 @@ class TrainingSpec(Watch):
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
     warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
-    optimizer: Literal["adamw", "sgd", "lion"] = "adamw"
+    optimizer: Optimizer = Field(
+        TypeAdapter(Optimizer).validate_python("adamw"), description="its name, or a mapping of that and its options"
+    )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
     weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
-    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of AdamW and Lion; SGD's momentum")
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
     parts: dict[Part, PartTraining] = {}

@@ -16,7 +16,7 @@ from variants import tiny
 
 import gt.training.packs
 from gt.asked import Asked
-from gt.catalogue import MODEL_KINDS, Component, components, used_in
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.closure import Code
 from gt.data import corpora, ngram, tokenizers
 from gt.evals.evaluation import measured
@@ -35,6 +35,7 @@ from gt.fingerprint import (
     differences,
     digest,
     plugins,
+    used_in_training,
 )
 from gt.probes.probe import probe
 from gt.spec import RunSpec, TokenizerSpec
@@ -53,7 +54,7 @@ def specification(variant: str, training: dict[str, Any] | None = None, task: bo
 
 def places(spec: RunSpec) -> list[str]:
     """The components that a run looks up by name."""
-    return [f"{component.module}:{component.class_name}" for component in used_in(spec.model.model_dump())]
+    return [f"{component.module}:{component.class_name}" for component in used_in_training(spec)]
 
 
 # What is executed
@@ -84,6 +85,7 @@ RUNS = {
         "GRU", {"auxiliary": {"balance_weight": 0.1, "diversity": "record"}}
     ),
     "a dropped branch, Lion": specification("HGF", {"branch_drop": {"branch": "r"}, "optimizer": "lion"}),
+    "Muon": specification("GF-MH", {"optimizer": "muon"}),
     "carried states": specification("GF", {"batch_order": "tracks", "carry_state": True}),
     "branches that are trained alone first": specification("CP", {"pretrain_steps": 1}),
     "a task": specification("GPT-2", task=True),
@@ -191,10 +193,11 @@ NOTHING = {
     "another variant's recurrence": lambda p: edit(p, "ops/selective.py", "min=-1e30", "min=-1e20"),
     "a comment": lambda p: edit(p, "training/cohort.py", "class Cohort", "# Of runs.\nclass Cohort"),
     "a docstring": lambda p: edit(p, "models/mixers/rwkv6.py", "    Source:", "    Sources:"),
-    "blank lines": lambda p: edit(p, "training/optimizer.py", "\n\n\n", "\n\n\n\n\n"),
+    "blank lines": lambda p: edit(p, "training/schedule.py", "\n\n\n", "\n\n\n\n\n"),
     "an unused helper": lambda p: edit(p, "training/losses.py", "\n\n\ndef ", "\n\n\ndef unused():\n    return 1\n\n\ndef "),
     "a report": lambda p: edit(p, "report/render.py", "def render", "print()\n\n\ndef render"),
     "a probe": lambda p: edit(p, "probes/ablation.py", "return ", "return 0 * "),
+    "another optimizer": lambda p: edit(p, "training/optimizers/lion.py", "rates * ", "2 * rates * "),
     "a reader of a corpus": lambda p: edit(p, "data/corpora.py", '"classics": local_files', '"classics": embedded'),
 }
 
@@ -223,6 +226,7 @@ CHANGES: dict[str, tuple[str, str, str, str, str]] = {
     "a fusion": ("models/fusions/gated.py", "g = torch.sigmoid", "g = torch.tanh", "gt.models.fusions.gated", "h"),
     "a decorator": ("training/cohort.py", "    @torch.no_grad()\n", "", "gt.training.cohort", "has"),
     "a statement of a module": ("training/cohort.py", '":4096:8"', '":16:8"', "gt.training.cohort", "has"),
+    "an optimizer": ("training/optimizers/adamw.py", "rates / first", "rates * first", "gt.training.optimizers.adamw", "has"),
     "an initialisation that some use": ("models/init.py", "q = gain * q", "q = 2 * gain * q", "gt.models.init", "has"),
 }
 

@@ -102,7 +102,8 @@ def test_the_start_of_a_residual_gain_decides_initial_values_alone() -> None:
     [
         run(seed=7),
         run(training={"learning_rate": 0.1, "warmup_ratio": 0.5, "min_learning_rate_ratio": 0.0}),
-        run(training={"weight_decay": 0.0, "weight_decay_policy": "all", "beta1": 0.5, "beta2": 0.99, "epsilon": 1e-6}),
+        run(training={"weight_decay": 0.0, "weight_decay_policy": "all"}),
+        run(training={"optimizer": {"name": "adamw", "beta1": 0.5, "beta2": 0.99, "epsilon": 1e-6}}),
         run(training={"parts": {"fusion": {"learning_rate": 2.0, "frozen_steps": 3, "gradient_scale": 5.0}}}),
         run(fusion={"gate_init": 0.3}),
         run(mixers={"r": {"decay_init": "record"}}),
@@ -120,6 +121,7 @@ def test_these_runs_are_one_cohort(other: RunSpec) -> None:
         run(training={"steps": 21}),
         run(training={"batch_size": 8}),
         run(training={"optimizer": "lion"}),
+        run(training={"optimizer": "muon"}),
         run(training={"clip_norm": None}),
         run(training={"precision": "bfloat16"}),
         run(training={"branch_drop": {"branch": "r"}}),
@@ -135,6 +137,15 @@ def test_these_runs_are_one_cohort(other: RunSpec) -> None:
 )
 def test_these_runs_are_two_cohorts(other: RunSpec) -> None:
     assert cohort_key(other) != cohort_key(run())
+
+
+def test_runs_of_muon_differ_in_its_numbers_and_not_in_what_it_computes() -> None:
+    def key(**options: Any) -> str:
+        return cohort_key(run(training={"optimizer": {"name": "muon", **options}}))
+
+    assert key() == key(momentum=0.5, beta1=0.1, beta2=0.5, epsilon=0.1, ns_epsilon=0.1, adamw_learning_rate=3.0)
+    others = [{"nesterov": False}, {"ns_steps": 3}, {"ns_coefficients": [2.0, -1.5, 0.5]}, {"scale": "original"}]
+    assert len({key(), key(ns_precision="float32"), *(key(**own) for own in others)}) == 6
 
 
 @pytest.mark.parametrize("study", ["v4_char", "tokenization"])

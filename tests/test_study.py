@@ -42,7 +42,7 @@ def plan(tmp_path: Path) -> Any:
     def make(**changes: Any) -> Plan:
         path = tmp_path / "s.yaml"
         path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
-        return Study(path, ROOT / "config/variants").plan()
+        return Study(path, ROOT / "config").plan()
 
     return make
 
@@ -96,7 +96,7 @@ def test_two_studies_share_the_runs_that_are_the_same(plan: Any) -> None:
 
 
 def test_identity_ignores_settings_written_out_at_their_default(plan: Any) -> None:
-    explicit = {**MINIMAL["training"], "clip_norm": 1.0, "beta2": 0.95}
+    explicit = {**MINIMAL["training"], "clip_norm": 1.0, "optimizer": {"name": "adamw", "beta2": 0.95}}
     assert set(plan().runs) == set(plan(training=explicit).runs)
 
 
@@ -162,12 +162,28 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         (with_model("GF", fusion={"name": "gatedd"}), r"'gatedd'\. Did you mean 'gated'"),
         (with_model("GF", layers="r+x"), r"layers names 'x', which mixers does not define"),
         ({"factors": {"training.stepz": [1]}}, r"training\.stepz: unknown key"),
+        ({"training": {"beta1": 0.5}}, r"training\.beta1: .* It is an option of adamw or lion or muon: optimizer"),
+        ({"factors": {"training.momentum": [0.5]}}, r"of muon or sgd: optimizer: \{name: muon, momentum: \.\.\.\}"),
+        ({"training": {"optimizer": "adam"}}, r"training\.optimizer: unknown name 'adam'\. Did you mean 'adamw'"),
+        ({"training": {"optimizer": {"name": "lion", "epsilon": 0.1}}}, r"optimizer\.epsilon: unknown key .*beta2, name"),
+        ({"training": {"optimizer": {"name": "muon", "momentum": 1.0}}}, r"optimizer\.momentum: 1\.0: .* less than 1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_with_its_key_value_and_what_is_allowed(plan: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         plan(**changes)
     assert "s.yaml" in str(caught.value)
+
+
+def test_an_optimizer_is_a_name_or_a_mapping_and_merged_as_either(plan: Any) -> None:
+    training, path = MINIMAL["training"], "training.optimizer.beta2"
+    for own in ("lion", {"name": "lion"}):
+        result = plan(variants=["GPT-2"], training={**training, "optimizer": own}, factors={path: [0.95, 0.99]}, seeds=1)
+        assert [spec.training.optimizer.beta2 for spec in result.runs.values()] == [0.95, 0.99]
+    mine = {"variant": "GPT-2", "training": {"optimizer": "lion"}, "label": "mine"}
+    for own, beta2 in (({"name": "lion", "beta2": 0.5}, 0.5), ({"name": "adamw", "beta2": 0.5}, 0.95)):
+        result = plan(variants=["GPT-2", mine], training={**training, "optimizer": own})
+        assert {spec.training.optimizer.beta2 for spec in specs(result, "mine.embedded.char")} == {beta2}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +202,7 @@ def test_yaml_is_read_strictly_and_safely(tmp_path: Path, content: str, message:
     path = tmp_path / "s.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError, match=message):
-        Study(path, ROOT / "config/variants")
+        Study(path, ROOT / "config")
 
 
 def test_an_exclusion_may_be_about_the_factors_of_one_block(plan: Any) -> None:
@@ -247,7 +263,7 @@ def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: 
     path.write_text(
         yaml.safe_dump({**MINIMAL, "variants": ["GPT-2"], "training": training, "factors": {"training.learning_rate": [0.1]}})
     )
-    study = Study(path, ROOT / "config/variants")
+    study = Study(path, ROOT / "config")
     study.plan()
     assert [line.split(": ")[1] for line in study.unread] == [
         *("model.mixers.mamba2.head_dim", "model.mixers.rwkv6.head_size", "training.learning_rate"),
@@ -262,15 +278,12 @@ def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: 
         ({"branch_drop": {"branch": "a"}}, "training.branch_drop.branch"),
         ({"parts": {"mixers.s": {"learning_rate": 0.5}}}, "training.parts.mixers.s.learning_rate"),
         ({"auxiliary": {"diversity_weight": 0.5}}, "training.auxiliary.diversity_weight"),
-        ({"optimizer": "sgd", "beta2": 0.5}, "training.beta2"),
-        ({"optimizer": "lion", "epsilon": 0.5}, "training.epsilon"),
-        ({"optimizer": "sgd", "factors": {"training.beta2": [0.5]}}, "factors.training.beta2"),
     ],
 )
 def test_a_setting_that_the_others_leave_without_effect_is_said(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
-    path, factors = tmp_path / "s.yaml", changes.pop("factors", {})
-    path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}, "factors": factors}))
-    study = Study(path, ROOT / "config/variants")
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}}))
+    study = Study(path, ROOT / "config")
     study.plan()
     assert [line.split(": ")[1] for line in study.unread] == [key]
 
@@ -313,7 +326,7 @@ def test_a_file_whose_name_cannot_be_a_folder_s_is_refused(tmp_path: Path) -> No
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(MINIMAL))
         with pytest.raises(ConfigError, match="is not a study's name. Allowed: a name of letters"):
-            Study(path, ROOT / "config/variants")
+            Study(path, ROOT / "config")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gt.catalogue import component
 from gt.data.batches import check_length, evaluation_windows
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
@@ -35,9 +36,10 @@ from gt.training.curves import Curves, GateWatch, mean_gate
 from gt.training.distributed import World
 from gt.training.flat import Flat
 from gt.training.losses import losses_and_state, token_losses
-from gt.training.optimizer import Optimizer, learning_rate
+from gt.training.optimizers.base import Optimizer
 from gt.training.plan import HORIZON, StepPlan
 from gt.training.regions import Applied, Regions, compile_static, divisible, mapped
+from gt.training.schedule import learning_rate
 
 # cuBLAS has one way of adding up products only if its workspace is fixed; it reads this when it is first used.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -94,7 +96,8 @@ class Cohort:
         self.weights, self.last_gradient = self.flat.zeros(), self.flat.zeros()
         self._initialise()
         self.views = self._leaves()
-        self.optimizer = Optimizer(self.flat, self.weights, [spec.training for spec in specs])
+        optimizer: type[Optimizer] = component("optimizer", self.training.optimizer.name).load()
+        self.optimizer = optimizer(self.flat, self.weights, [spec.training for spec in specs])
         self.alive = torch.ones(len(specs), dtype=torch.bool, device=device)
         drop = self.training.branch_drop
         self.dropper = BranchDropper(drop, self.model) if drop is not None else None

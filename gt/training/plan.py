@@ -16,7 +16,7 @@ from gt.data.tokens import Tokens
 from gt.spec import PartTraining, RunSpec
 from gt.training.auxiliary import BranchDropper
 from gt.training.flat import Group
-from gt.training.optimizer import EVERYWHERE_ALIKE, learning_rate
+from gt.training.schedule import EVERYWHERE_ALIKE, learning_rate
 
 # Steps that are put on the device at once, and that its log holds.
 HORIZON = 128

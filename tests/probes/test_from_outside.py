@@ -129,9 +129,11 @@ def test_they_measure_a_trained_run(lab: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_they_are_listed(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list"]) == 0
-    said = capsys.readouterr().out
-    assert "  echo/<kind>" in said and "options: windows=4" in said and "How large the weights of a layer are." in said
+    assert main(["list", "evaluations", "probes"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "measures: echo/<kind>" in said and "options: windows=4" in said and "measures: weights/norm" in said
+    assert main(["show", "evaluation", "echo"]) == 0
+    assert "share of <kind> echoes" in capsys.readouterr().out
 
 
 def test_they_are_in_tables_report_prose_and_mlflow(lab: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ OWN: dict[str, dict[str, Any]] = {
     "sgd-grad-scale-10": {"learning_rate": 0.3, "steps": 200},
     "GPT-1-BlinkDL": {"steps": 900, "learning_rate": 0.003},
     "GPT-1-record-BlinkDL": {"steps": 900, "learning_rate": 0.003},
-    "lion": {"learning_rate": 0.003, "beta2": 0.95},
+    "lion": {"learning_rate": 0.003, "optimizer": {"beta2": 0.95}},
     "curriculum": {"steps": 60, "curriculum": [{"steps": 15, "sequence_length": n} for n in (8, 16)]},
     "pretrain-fuse": {"pretrain_steps": 10},
 }
