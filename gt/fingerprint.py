@@ -3,7 +3,8 @@
 An edit makes again what it can change and nothing else: a touch, a fresh clone, another file, a comment, a docstring or the
 component of another variant changes no sum of a run, and each line that the run executes does. The definitions of a run are
 those that the trainer, or a measurement, reaches by names, and the components that the run's specification names, which are
-looked up by name only when it runs (`gt.catalogue`). A component of another package counts with the version of that package.
+looked up by name only when it runs (`gt.catalogue`). A component of another package counts by its code too, and with
+the version of that package where it is an installed distribution of its own, since that may bring more than source.
 
 The sums of two runs are alike where the code of what both have is alike, whatever else each of them has: `gt.models.init` is
 over what all runs use of that module, and `gt.models.init (mixer rwkv6)` over what a component uses of it beyond that.
@@ -24,7 +25,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gt.catalogue import Component, component, components, used_in
+from gt import project
+from gt.catalogue import MODEL_KINDS, Component, component, components, used_in
 from gt.closure import Code, sha256
 
 if TYPE_CHECKING:
@@ -109,7 +111,13 @@ def _package(module: str) -> str:
 
 def of_network(code: Mapping[str, str]) -> dict[str, str]:
     """Of the code of a training, that of the network itself: another makes another function of the same weights."""
-    return {part: own for part, own in code.items() if part.startswith((PLUGIN, *NETWORK))}
+    return {part: own for part, own in code.items() if part.startswith((PLUGIN, *NETWORK)) or _is_network_of_plugin(part)}
+
+
+def _is_network_of_plugin(part: str) -> bool:
+    """Whether a part is a module of another package that a mixer, fusion or feed-forward layer uses."""
+    module, _, used = part.partition(" (")
+    return not module.startswith("gt.") and used.startswith(tuple(f"{kind} " for kind in MODEL_KINDS))
 
 
 def digest(code: Mapping[str, str]) -> str:
@@ -148,6 +156,14 @@ def packages_of(spec: RunSpec) -> list[Path]:
 
 
 def versions(modules: Iterable[str]) -> dict[str, str]:
-    """The versions of the distributions that bring some modules, without that of gt, whose code counts."""
-    names = {_package(module) for module in modules} - {"gt"}
-    return {own: version(own) for name in sorted(names) for own in packages_distributions().get(name, [])}
+    """The versions of the distributions that bring some modules.
+
+    Not of the one that brings gt, nor of the project's own package, installed or not: they count by their code alone, so that
+    it is all one whether the project was installed where a run was made.
+    """
+    names = {_package(module) for module in modules} - {"gt", project.package()}
+    if not names:
+        return {}
+    distributions = packages_distributions()
+    brought = {own for name in names for own in distributions.get(name, [])} - set(distributions.get("gt", []))
+    return {own: version(own) for own in sorted(brought)}

@@ -7,18 +7,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import BaseModel
+
 from gt.artefacts import Plan
-from gt.options import numbers
+from gt.options import initial_of, numbers
 from gt.spec import RunSpec
 
 Json = dict[str, Any]
-# Options of mixers, fusions and feed-forward layers that decide initial values and nothing else, wherever they are found.
-# Not `init`: with FLA's initial values RWKV-6 has FLA's epsilon too.
-INITIAL = frozenset(
-    {"decay_init", "dt_init", "delta_init", "base_decay", "scale_residual"}
-    | {"gate_init", "gate_weight_init", "hgf_init", "scale_init", "init_std", "r_gain", "m_gain"}
-)
-INITIAL_SWITCHES = frozenset({"blanket", "embedding", "zero_mixer_output", "zero_feed_forward_output", "orthogonal_head"})
 # What there is a value a run of, whatever the optimizer; of its own options these are its numbers.
 OWN_TRAINING = frozenset(
     {"learning_rate", "min_learning_rate_ratio", "warmup_ratio", "parts", "weight_decay", "weight_decay_policy"}
@@ -35,9 +30,9 @@ def cohort_key(spec: RunSpec) -> str:
     document = spec.model_dump(mode="json", exclude={"seed": True, "training": own})
     model = document["model"]
     model["residual_gain"] = model["residual_gain"] is not None
-    for component in [*model["mixers"].values(), model["fusion"], model["feed_forward"]]:
-        _drop(component or {}, INITIAL)
-    _drop(model["init"], INITIAL_SWITCHES)
+    model["mixers"] = {letter: _computed(mixer) for letter, mixer in spec.model.mixers.items()}
+    for name in ("fusion", "feed_forward", "init"):
+        model[name] = _computed(getattr(spec.model, name))
     return json.dumps(document, sort_keys=True)
 
 
@@ -67,6 +62,6 @@ def packs(plans: Iterable[Plan], size: int) -> dict[str, list[str]]:
     return result
 
 
-def _drop(document: Json, names: frozenset[str]) -> None:
-    for name in names & set(document):
-        del document[name]
+def _computed(part: BaseModel | None) -> Json | None:
+    """A part of a model without the options that decide initial values alone (`gt.options.initial`)."""
+    return None if part is None else part.model_dump(mode="json", exclude=set(initial_of(type(part))))

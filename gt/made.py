@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gt.artefacts import evaluation_file, read_plan
 from gt.attempts import FOLDER
-from gt.catalogue import used_in
+from gt.catalogue import Component, components, used_in
 from gt.errors import ConfigError
-from gt.fingerprint import code_of, digest
+from gt.fingerprint import code_with, digest
 from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
 from gt.registry import described
 from gt.tracking_store import database_file
@@ -120,7 +120,7 @@ def of_report(study: Path, claims: Path, templates: Path) -> str:
     """
     plan = study / "plan.json"
     return _sum(
-        *(_code(REPORT), described(), _described(plan)),
+        *(_code(REPORT, components("check").values()), described(), _described(plan)),
         *(*_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)),
     )
 
@@ -161,9 +161,9 @@ def is_whole_database(file: Path) -> bool:
     return len(header) == 100 and file.stat().st_size == (page if page > 1 else 1 << 16) * pages
 
 
-def _code(roots: tuple[str, ...]) -> str:
-    """A sum of the code of a stage."""
-    return digest(code_of(*roots))
+def _code(roots: tuple[str, ...], used: Iterable[Component] = ()) -> str:
+    """A sum of the code of a stage, and of the components that it looks up by name."""
+    return digest(code_with(roots, used))
 
 
 def _described(plan: Path) -> str:

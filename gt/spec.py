@@ -12,6 +12,7 @@ import json
 import re
 from functools import reduce
 from operator import or_
+from string import ascii_lowercase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,7 +29,7 @@ from pydantic import (
 from gt.catalogue import components
 from gt.errors import nearest
 from gt.explain import LAYERS
-from gt.options import Count, Fraction, Options
+from gt.options import Count, Fraction, Options, initial
 
 # `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
 CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
@@ -145,16 +146,16 @@ class TokenizerSpec(Spec):
 class InitSpec(Spec):
     """Switches on a model's initial values; without them each module uses its own.
 
-    `blanket` is what the record did to every model (flaw F-33): N(0, .02) over every linear and embedding weight, biases
-    zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
+    `blanket` is what the earlier repository did to every model (flaw F-33): N(0, .02) over every linear and embedding weight,
+    biases zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
     """
 
-    blanket: bool = Field(False, description="N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
-    embedding: Literal["normal", "tiny"] = Field("normal", description="N(0, .02), or U(-1e-4, 1e-4)")
+    blanket: bool = initial(False, "N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
+    embedding: Literal["normal", "tiny"] = initial("normal", "N(0, .02), or U(-1e-4, 1e-4)")
     embedding_norm: bool = Field(False, description="a norm right after the embedding (ln0)")
-    zero_mixer_output: bool = Field(False, description="output projections of the mixers start at zero")
-    zero_feed_forward_output: bool = Field(False, description="output projections of the feed-forward layers start at zero")
-    orthogonal_head: bool = Field(False, description="gain 0.5 sqrt(vocab / d_model); needs an untied head")
+    zero_mixer_output: bool = initial(False, "output projections of the mixers start at zero")
+    zero_feed_forward_output: bool = initial(False, "output projections of the feed-forward layers start at zero")
+    orthogonal_head: bool = initial(False, "gain 0.5 sqrt(vocab / d_model); needs an untied head")
 
 
 class ModelSpec(Spec):
@@ -174,7 +175,7 @@ class ModelSpec(Spec):
     wraps: dict[Letter, Literal["residual", "identity", "identity_ffn"]] = Field(
         {},
         description="a branch that adds its own input: x + f(x); x + f(norm x); or that and a feed-forward layer of its own, "
-        "as the record's did",
+        "as the earlier repository's did",
     )
     feed_forward: FeedForward | None = Field(None, description="of each layer, or none")
     feed_forward_place: Literal["after", "beside"] = Field("after", description="beside: x + mix(norm x) + f(norm x)")
@@ -184,10 +185,11 @@ class ModelSpec(Spec):
         "pre", description="x + f(norm x); post: norm(x + f x), GPT-1's; output: x + norm(f x); both: x + norm(f(norm x))"
     )
     residual_gain: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="start of a learned gain a channel on what each sublayer adds (LayerScale); the record's V3 has 0.01"
+        None,
+        description="start of a learned gain a channel on what each sublayer adds (LayerScale); 0.01 in GroundThink V3",
     )
     logit_softcap: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="c tanh(logits / c); Gemma 2 and the record's V3 have 30"
+        None, description="c tanh(logits / c); Gemma 2 and GroundThink V3 have 30"
     )
     positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
     max_positions: Count = Field(1024, description="rows of the learned position table")
@@ -245,19 +247,8 @@ class ModelSpec(Spec):
         return ModelSpec.model_validate({**self.model_dump(), "wraps": {}, **own, **joint})
 
 
-Part = Literal[
-    "mixers.r",
-    "mixers.m",
-    "mixers.a",
-    "mixers.s",
-    "mixers.l",
-    "mixers.q",
-    "mixers.n",
-    "fusion",
-    "feed_forward",
-    "embedding",
-    "norm",
-]
+# What can be trained in its own way: the mixers of a letter, or another part of a model.
+PartName: Any = Literal[(*(f"mixers.{letter}" for letter in ascii_lowercase), "fusion", "feed_forward", "embedding", "norm")]
 
 
 class PartTraining(Spec):
@@ -274,8 +265,8 @@ class PartTraining(Spec):
 class BranchDrop(Spec):
     """A branch's output zeroed at random while training, with a probability that goes linearly from start to end.
 
-    The record drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is drop-path
-    (Huang et al. 2016).
+    The earlier repository drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is
+    drop-path (Huang et al. 2016).
     """
 
     branch: Letter
@@ -296,7 +287,7 @@ class AuxiliaryLosses(Spec):
         0.0, description="for routers: 2 sum f_i p_i (Fedus et al. 2021)"
     )
     entropy_weight: float = Field(
-        0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it"
+        0.0, description="above 0 lowers the gates' entropy, as the earlier repository's code did; below 0 raises it"
     )
     balance_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on branch shares outside 0.3 to 3")
     usage_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on a layer's mean gate below 0.1 or above 0.9")
@@ -309,7 +300,7 @@ class AuxiliaryLosses(Spec):
 Length = Annotated[int, Field(ge=2, le=1_000_000)]
 
 
-class Stage(Spec):
+class CurriculumStage(Spec):
     """A stretch of training at a sequence length of its own."""
 
     steps: Count
@@ -335,7 +326,9 @@ class TrainingSpec(Watch):
     steps: Count
     batch_size: Count
     sequence_length: Length = Field(description="tokens")
-    curriculum: list[Stage] = Field([], description="stages on shorter sequences that the first of the steps are taken in")
+    curriculum: list[CurriculumStage] = Field(
+        [], description="stages on shorter sequences that the first of the steps are taken in"
+    )
     batch_order: Literal["shuffled", "tracks"] = Field(
         "shuffled", description="tracks: the text is cut into batch_size tracks, and each step reads on in all of them"
     )
@@ -353,10 +346,12 @@ class TrainingSpec(Watch):
         TypeAdapter(Optimizer).validate_python("adamw"), description="its name, or a mapping of that and its options"
     )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
-    weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
+    weight_decay_policy: Literal["matrices", "all"] = Field(
+        "matrices", description="all is the earlier repository's (flaw F-37)"
+    )
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
-    parts: dict[Part, PartTraining] = {}
+    parts: dict[PartName, PartTraining] = {}
     branch_drop: BranchDrop | None = None
     auxiliary: AuxiliaryLosses | None = None
 
@@ -384,10 +379,10 @@ class TrainingSpec(Watch):
         return Watch(**{name: getattr(self, name) for name in Watch.model_fields})
 
     @property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[CurriculumStage]:
         """The curriculum, and the remaining steps at the run's own length."""
         remaining = self.steps - sum(stage.steps for stage in self.curriculum)
-        return [*self.curriculum, Stage(steps=remaining, sequence_length=self.sequence_length)]
+        return [*self.curriculum, CurriculumStage(steps=remaining, sequence_length=self.sequence_length)]
 
     def stage(self, step: int) -> tuple[int, int]:
         """The number of the stage that a step is in, both counted from 0, and its place there."""

@@ -181,11 +181,10 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
     single = [
-        section(own.id, own.title, picture(results, drawing, own.alt), Tabular(own.tests), Tabular(own.flags), folded=True)
+        section(own.id, own.title, picture(results, drawing, own.alt), *map(Tabular, own.checks), folded=True)
         for own, drawing in zip(known, inside_drawings(results), strict=True)
     ]
-    shown = ("inside.branches", "inside.substitutes", "inside.variance", "inside.states", "inside.softmax", "inside.tests")
-    others = [Tabular(table) for name, table in tables.items() if name not in shown]
+    others = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
     blocks = (about, *main, *others, everything, *(single if cells else []))
     return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)

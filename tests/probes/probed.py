@@ -45,13 +45,13 @@ def small_text(folder: Path) -> Path:
 class Constant(nn.Module):
     """A mixer that says the same at every position."""
 
-    axes = ("element",)
+    axes = ("batch", "channel")
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.output = nn.Parameter(torch.linspace(-1, 1, d_model))
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         return self.output.expand_as(x), State(torch.zeros(len(x), 1))
 
     def state_size(self, context: int) -> int:

@@ -18,7 +18,7 @@ from gt.cli import main
 from gt.errors import ConfigError
 from gt.fingerprint import code_of_probes
 from gt.probes.probe import probe
-from gt.probes.training import from_curves, utilisation
+from gt.probes.trajectory import from_curves, utilisation
 
 CPU = torch.device("cpu")
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from probed import Constant, small_text, subject, values
+from probed import small_text, subject, values
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject
 from gt.models.mixers.base import State
-from gt.probes.record import of_states
 from gt.probes.sites import sites
 from gt.probes.states import effective_rank, entropy, mean_cosine, read, states
 from gt.probes.texts import held_out_texts
@@ -21,7 +20,7 @@ from gt.probes.texts import held_out_texts
 class Geometric(nn.Module):
     """A mixer whose state is (1, 2) times rate^t, whatever it reads; it writes nothing."""
 
-    axes = ("element",)
+    axes = ("batch", "channel")
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -61,10 +60,6 @@ def with_mixers(data: Path, mixer: Any) -> Subject:
 
 def measured(looked_at: Subject) -> dict[str, Any]:
     return values(states(looked_at, held_out_texts(looked_at)))
-
-
-def recorded(looked_at: Subject) -> dict[str, Any]:
-    return values(of_states(looked_at, held_out_texts(looked_at).shape[1] - 1))
 
 
 def test_a_state_that_doubles_grows_by_two(data: Path) -> None:
@@ -156,23 +151,6 @@ def test_entropy_and_cosine_of_known_states() -> None:
     assert entropy(torch.eye(1, 8, dtype=torch.float64)) == 0
     assert entropy(torch.tensor([[1.0, -1.0, 0.0, 0.0]]).double()) == pytest.approx(0.5)
     assert mean_cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]).double()) == pytest.approx(-1 / 3)
-
-
-def test_the_record_s_forms(data: Path) -> None:
-    looked_at = subject(data, "GF")
-    found = recorded(looked_at)
-    r, m = found["record/state_norm/r"], found["record/state_norm/m"]
-    assert found["record/state_norm_share"] == pytest.approx(m / (r + m), rel=1e-4)
-
-
-def test_the_record_s_mamba_state_is_an_output_and_does_not_grow(data: Path) -> None:
-    """Its D1 reads an output of constant size (flaw F-08): here, of a mixer that says the same at every position."""
-    looked_at = subject(data, "GF")
-    for block in looked_at.model.blocks():
-        block.mixers["m"] = Constant(32)
-    found = recorded(looked_at)
-    assert found["record/state_growth/m"] == pytest.approx(1)
-    assert found["record/input_variance/m"] == pytest.approx(0, abs=1e-12)
 
 
 def test_places_are_in_the_order_of_the_layers(data: Path) -> None:

@@ -15,7 +15,7 @@ from gt.training.schedule import EVERYWHERE_ALIKE
 
 
 def decays(group: Group, spec: TrainingSpec) -> bool:
-    """weight_decay_policy `all` decays everything, as the record did (flaw F-37); `matrices` the matrices alone."""
+    """weight_decay_policy `all` decays everything, as the earlier repository did (flaw F-37); `matrices` the matrices alone."""
     return group.matrix or spec.weight_decay_policy == "all"
 
 

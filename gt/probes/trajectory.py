@@ -26,10 +26,10 @@ PEAK = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 RED_FLAGS = "lines 127-136 of document 1"
 
 
-class Training(Probe):
+class Trajectory(Probe):
     """What the curves and the manifest of a run say of its training."""
 
-    name = "training"
+    name = "trajectory"
     metrics = (
         Metric(
             "gate/drift",
