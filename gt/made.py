@@ -21,7 +21,7 @@ from gt.attempts import FOLDER
 from gt.catalogue import Component, components, used_in
 from gt.errors import ConfigError
 from gt.fingerprint import code_with, digest
-from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.records import FAILURE, LARGE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
 from gt.registry import described
 from gt.tracking_store import database_file
 
@@ -39,8 +39,6 @@ TABLES = (*(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves
 VERDICTS = ("claims.json", "verdicts.parquet")
 PAPER = ("report.*", "tables/**/*", "claims/**/*")
 CORPUS = "corpus.json"
-# Bytes above which a file is known by its size; its sum is checked where it is read.
-LARGE = 1 << 24
 # What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.
 OF_RUN = (MANIFEST, FAILURE, PROBES)
 

@@ -27,9 +27,9 @@ from gt.artefacts import (
 from gt.asked import HELD_OUT, RECALL, VALIDATION, Asked
 from gt.errors import ConfigError
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
-from gt.made import LARGE
 from gt.records import (
     HOST,
+    LARGE,
     MANIFEST,
     PROBES,
     RECORD,
