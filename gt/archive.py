@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gt import attempts, registry
-from gt.analysis.records import check_curves, read_curves
+from gt.analysis.reading import check_curves, read_curves
 from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, contradiction, parsed, write
 from gt.errors import ConfigError, nearest
 from gt.migration import first

@@ -86,20 +86,20 @@ def _asked(value: str | dict[str, Any]) -> str | dict[str, Any]:
     return value
 
 
-class Part(BaseModel):
+class Typed(BaseModel):
     """Frozen, strict about types, refuses unknown keys and numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Artefact(Part):
+class Artefact(Typed):
     """A file that a stage writes."""
 
     what: ClassVar[str]
     schema_version: Literal[3] = SCHEMA
 
 
-class Cell(Part):
+class Cell(Typed):
     """A variant on a corpus with a tokenizer, and its runs, one a seed."""
 
     id: FileName = Field(description="unique in the study")
@@ -174,7 +174,7 @@ class Plan(Artefact):
         return self.runs[next(iter(cell.runs.values()))]
 
 
-class Usage(Part):
+class Usage(Typed):
     """What a run took of a device, as its share: docs/accounting.md has the rule. What cannot be known is null."""
 
     device_seconds: Seconds | None = Field(description="seconds of the device")
@@ -221,7 +221,7 @@ class Attempt(Artefact):
     usage: Usage
 
 
-class File(Part):
+class File(Typed):
     """Of a record."""
 
     bytes: Count

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from gt.errors import ConfigError
 
-Table = Literal["runs", "curves", "probes", "evaluations"]
+TableName = Literal["runs", "curves", "probes", "evaluations"]
 Value = StrictInt | StrictFloat | StrictStr
 # A value of an axis in a sentence. mixers: the names of a model's mixers by letter, as far as they are known.
 Words = Callable[[str, Mapping[str, str]], str]
@@ -58,7 +58,7 @@ class Metric:
     better: Literal["lower", "higher"] | None = None
     definition: str = ""
     source: str = ""
-    table: Table | None = None
+    table: TableName | None = None
     initial: bool = False
 
     def __post_init__(self) -> None:

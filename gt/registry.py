@@ -13,11 +13,11 @@ from typing import NamedTuple
 from gt.analysis.efficiency import DERIVED
 from gt.catalogue import Component, components
 from gt.errors import ConfigError, nearest
-from gt.metrics import Measurement, Metric, Table
+from gt.metrics import Measurement, Metric, TableName
 from gt.training.logged import LOGGED
 
 # What measures, and the table of a study that its metrics are in where they do not say another.
-TABLES: dict[str, Table] = {"evaluation": "evaluations", "probe": "probes"}
+TABLES: dict[str, TableName] = {"evaluation": "evaluations", "probe": "probes"}
 NO_MIXERS: dict[str, str] = {}
 
 

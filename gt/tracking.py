@@ -28,7 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gt.analysis.records import Record, read_record
+from gt.analysis.reading import Record, read_record
 from gt.analysis.statistics import mean_interval
 from gt.artefacts import Cell, Plan, evaluation_file
 from gt.progress import progress

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.efficiency import compute_efficiency, north_star, north_stars, tokens_per_dollar
-from gt.analysis.records import DAMAGED, STATUSES, Record, read_record, totals
+from gt.analysis.reading import DAMAGED, STATUSES, Record, read_record, totals
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
 from gt.analysis.versions import versions
 from gt.artefacts import Cell, Plan

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, cautions, departure, measured, measures, reasons, surely, word
+from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, surely, word
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
-from gt.analysis.records import DAMAGED
+from gt.analysis.reading import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError

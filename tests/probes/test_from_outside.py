@@ -160,7 +160,7 @@ def test_they_are_in_tables_report_prose_and_mlflow(lab: Path, tmp_path: Path) -
     assert "Share of nearly echoes" in said and "Norm of a layer's weights" in said
     assert "Share of nearly echoes (`echo/near`)" in said
     cell = own.cells[0]
-    from gt.analysis.records import read_record
+    from gt.analysis.reading import read_record
 
     entry = child(cell, 0, read_record(runs / cell.runs[0], cell.runs[0]), own.spec(cell), [])
     points = {name: value for name, value, _, _ in entry.metrics}

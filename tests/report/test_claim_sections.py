@@ -12,7 +12,7 @@ from shared import COMMON, RATE, make, plan_of_rates, write_run
 
 from gt.analysis.verdicts import Row, judge, overview
 from gt.report.claim_sections import claim_sections, claims_table
-from gt.report.claims import attribution, cautions, measured, reasons, surely, why
+from gt.report.claim_words import attribution, cautions, measured, reasons, surely, why
 from gt.report.document import Terms, walk
 
 # Of the records' known answers in characters, bits per byte: GPT-2 2.30, GF 2.18, WS 2.35; the seeds' offsets are small.
