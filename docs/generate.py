@@ -10,9 +10,31 @@ from pydantic import BaseModel
 from gt.allowed import keys
 from gt.catalogue import KINDS, components
 from gt.cli.reference import reference
-from gt.spec import CorpusSpec, InitSpec, ModelSpec, PartTraining, RunSpec, TaskSpec, TokenizerSpec, TrainingSpec, Watch
+from gt.spec import (
+    CorpusSpec,
+    InitSpec,
+    ModelSpec,
+    PartTraining,
+    RunSpec,
+    SplitSpec,
+    TaskSpec,
+    TokenizerSpec,
+    TrainingSpec,
+    Watch,
+)
 
-SPECIFICATION = (RunSpec, CorpusSpec, TaskSpec, TokenizerSpec, ModelSpec, InitSpec, TrainingSpec, Watch, PartTraining)
+SPECIFICATION = (
+    RunSpec,
+    CorpusSpec,
+    SplitSpec,
+    TaskSpec,
+    TokenizerSpec,
+    ModelSpec,
+    InitSpec,
+    TrainingSpec,
+    Watch,
+    PartTraining,
+)
 TITLES = {
     "mixer": "Mixers",
     "fusion": "Fusions",

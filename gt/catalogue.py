@@ -71,6 +71,11 @@ class Component:
     parameters: int | None
 
     @property
+    def prefix(self) -> str | None:
+        """What the names begin with that it stands for, as `file:` of one called `file:<path>`; None of one with one name."""
+        return self.name.partition("<")[0] if "<" in self.name else None
+
+    @property
     def origin(self) -> str:
         """Where it comes from: `gt`, the project's package, or the distribution that is installed."""
         top = self.module.split(".")[0]
@@ -139,9 +144,11 @@ def components(kind: str) -> dict[str, Component]:
 
 
 def component(kind: str, name: str) -> Component:
-    """The one of this name. ConfigError with the nearest for one that is not there."""
-    if (found := components(kind).get(name)) is None:
-        raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, components(kind)))
+    """The one of this name, or that stands for it. ConfigError with the nearest for one that is not there."""
+    own = components(kind)
+    found = own.get(name) or next((c for c in own.values() if c.prefix and name.startswith(c.prefix)), None)
+    if found is None:
+        raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, own))
     return found
 
 

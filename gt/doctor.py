@@ -216,7 +216,9 @@ def _memory() -> int:
 
 
 def _driver() -> str:
-    try:
-        return Path("/sys/module/nvidia/version").read_text().strip()
-    except OSError:
+    """The version of NVIDIA's driver, of which torch says nothing."""
+    if shutil.which("nvidia-smi") is None:
         return "unknown"
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    said = subprocess.run(query, capture_output=True, text=True, check=False, timeout=SECONDS).stdout
+    return said.partition("\n")[0].strip() or "unknown"

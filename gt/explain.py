@@ -35,11 +35,16 @@ KINDS = {
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*$"
 # Layers of a model, from the bottom up.
 LAYERS = r"^[a-z](\+[a-z])?(\*[1-9]\d{0,2})?( [a-z](\+[a-z])?(\*[1-9]\d{0,2})?)*$"
+# Of the Hugging Face Hub: a repository, and a commit of one.
+REPOSITORY = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"
+COMMIT = "^[0-9a-f]{40}$"
 # What the patterns of models ask for.
 FORMS = {
     NAME_PATTERN: "a name of letters, digits, _, + and -, and single dots between them, without spaces",
     "^[a-z]$": "one letter, a to z, as a mixer has in layers",
     "^[0-9a-f]{64}$": "the 64 hex digits of a sha256",
+    REPOSITORY: "an owner and a name, as the Hugging Face Hub has them: owner/name",
+    COMMIT: "the 40 hex digits of a commit",
     LAYERS: "letters of mixers and pairs of them, with a space between and a number of times if it is not one: r m*2 r+m",
 }
 
@@ -95,7 +100,7 @@ def _strangers(candidates: Keys, document: Any, keys: Keys) -> Iterator[tuple[Ke
     closed = [own for own in found if _is_model(own) or (get_origin(own) is dict and _words(own))]
     names = [name for own in found for name in _names(own)]
     if isinstance(document, dict):
-        if names and "name" in document and document["name"] not in names:
+        if names and "name" in document and not any(_is_called(document["name"], name) for name in names):
             yield (*keys, "name"), f"unknown name {document['name']!r}." + nearest(document["name"], names)
             return
         for key, value in document.items():
@@ -182,13 +187,19 @@ def _fitting(candidates: Keys, document: Any) -> list[Any]:
     """Of the models in a union those that the document's `name` (or `test`) is of; all where it has none, or an unknown one."""
     found = list(branches(candidates))
     given = (document.get("name"), document.get("test")) if isinstance(document, dict) else ()
-    return [own for own in found if any(tag in given for tag in _names(own))] or found
+    return [own for own in found if any(_is_called(value, tag) for tag in _names(own) for value in given)] or found
 
 
 def _names(type_: Any) -> tuple[Any, ...]:
-    """What the model of a component, or of a predicate, is called in a document."""
+    """What the model of a component, or of a predicate, is called in a document; `file:<path>` for all that begin so."""
     fields = [type_.model_fields.get(key) for key in ("name", "test")] if _is_model(type_) else []
-    return tuple(name for field in fields if field for name in get_args(field.annotation))
+    return tuple(name for field in fields if field for name in (*get_args(field.annotation), *(field.examples or ())))
+
+
+def _is_called(value: Any, name: str) -> bool:
+    """Whether a document means a model by what it gives as its name."""
+    prefix, form, _ = name.partition("<")
+    return value == name or bool(form and isinstance(value, str) and value.startswith(prefix))
 
 
 def _is_model(type_: Any) -> bool:
@@ -262,7 +273,8 @@ def _sentence(problem: Any) -> str:
             allowed = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             return f"unknown name {context['tag']!r}." + nearest(context["tag"], allowed)
         case "union_tag_not_found":
-            return f"{_shown(value)} has no {context['discriminator'].strip(chr(39))!r}, which says what it is."
+            key = "name" if context["discriminator"].endswith("()") else context["discriminator"].strip("'")
+            return f"{_shown(value)} has no {key!r}, which says what it is."
         case "value_error":
             return str(context["error"])
         case "literal_error":

@@ -9,9 +9,8 @@ the version of that package where it is an installed distribution of its own, si
 The sums of two runs are alike where the code of what both have is alike, whatever else each of them has: `gt.models.init` is
 over what all runs use of that module, and `gt.models.init (mixer rwkv6)` over what a component uses of it beyond that.
 
-Of data, what prepares any corpus counts for all of them, since one table lists their readers; for the trained runs their own
-sum of the tokens stands. A name that is added to the lists of corpora in `gt.spec` is part of what checks a specification, and
-counts for all runs.
+Of data, what prepares any corpus counts for all of them, and of the readers a corpus's own; for the trained runs the sum of
+their tokens stands.
 
 Nothing here imports torch.
 """

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from gt.artefacts import evaluation_file, read_plan
 from gt.attempts import FOLDER
-from gt.catalogue import Component, components, used_in
+from gt.catalogue import Component, component, components, used_in
 from gt.errors import ConfigError
 from gt.fingerprint import code_with, digest
 from gt.records import FAILURE, LARGE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
 from gt.registry import described
+from gt.spec import CorpusSpec
 from gt.tracking_store import database_file
 
 # What each stage runs.
@@ -33,7 +34,7 @@ FIGURES, REPORT = ("gt.report.gallery:draw",), ("gt.report.render:render",)
 TRACKING = ("gt.tracking:sync",)
 NOTES = "made-of"
 # The files of each result.
-SPLITS = ("corpus.json", "*.txt", "*.answers")
+SPLITS = ("corpus.json", "*.txt", "*.ends", "*.answers")
 TOKENS = ("*.json", "*.npy", "*.bin")
 TABLES = (*(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes")), "coverage.json")
 VERDICTS = ("claims.json", "verdicts.parquet")
@@ -74,9 +75,9 @@ def is_whole(note: Path) -> bool:
         return False
 
 
-def of_corpus(corpus: str) -> str:
-    """The splits of a corpus, whose id has the sum of a user's own text."""
-    return _sum(_code(CUTTING), corpus)
+def of_corpus(corpus: CorpusSpec) -> str:
+    """The splits of a corpus, whose id has the sum of a user's own text. Of all readers the code of its own counts."""
+    return _sum(_code(CUTTING, [component("corpus", corpus.name)]), corpus.id)
 
 
 def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
@@ -84,17 +85,17 @@ def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
     return _sum(_code(TOKENIZING), tokenizer, corpus_dir / CORPUS)
 
 
-def is_outdated_corpus(splits: Path) -> bool:
-    """Whether splits are not there, or not those that would be made now."""
-    return not is_current(splits / NOTES, of_corpus(splits.name))
+def is_outdated_corpus(splits: Path, corpus: CorpusSpec) -> bool:
+    """Whether the splits of a corpus are not there, or not those that would be made now."""
+    return not is_current(splits / NOTES, of_corpus(corpus))
 
 
-def is_outdated_tokens(tokens: Path) -> bool:
+def is_outdated_tokens(tokens: Path, corpus: CorpusSpec) -> bool:
     """Whether tokens are not there, or not those of the splits. Splits that were removed since are no other ones."""
     splits = tokens.parent
     if not (splits / CORPUS).exists():
         return not is_whole(tokens / NOTES)
-    return is_outdated_corpus(splits) or not is_current(tokens / NOTES, of_tokens(splits, tokens.name))
+    return is_outdated_corpus(splits, corpus) or not is_current(tokens / NOTES, of_tokens(splits, tokens.name))
 
 
 def of_tables(plan: Path, runs: Path) -> str:

@@ -118,6 +118,7 @@ def test_an_interrupted_command_says_nothing_and_exits_as_shells_do() -> None:
         "from gt.cli import app, main\n"
         "@app.command\n"
         "def wait():\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    signal.pause()\n"
         "sys.exit(main(['wait']))"

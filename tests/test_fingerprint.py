@@ -40,6 +40,7 @@ from gt.fingerprint import (
     used_in_training,
     versions,
 )
+from gt.made import CUTTING
 from gt.probes.probe import probe
 from gt.spec import RunSpec, TokenizerSpec
 from gt.training.loop import Job, Settings, train
@@ -209,7 +210,7 @@ NOTHING = {
     "a report": lambda p: edit(p, "report/render.py", "def render", "print()\n\n\ndef render"),
     "a probe": lambda p: edit(p, "probes/ablation.py", "return ", "return 0 * "),
     "another optimizer": lambda p: edit(p, "training/optimizers/lion.py", "rates * ", "2 * rates * "),
-    "a reader of a corpus": lambda p: edit(p, "data/corpora.py", '"classics": local_files', '"classics": embedded'),
+    "a reader of a corpus": lambda p: edit(p, "data/readers/embedded.py", "% 20", "% 30"),
 }
 
 
@@ -217,6 +218,22 @@ NOTHING = {
 def test_an_edit_of_what_a_run_does_not_execute_leaves_its_code(copy: Path, change: Any) -> None:
     change(copy)
     assert sums(read(copy), HYBRID) == sums(UNEDITED, HYBRID)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "made_again"),
+    [
+        ("data/readers/embedded.py", "% 20", "% 30", True),
+        ("data/readers/embedded.py", "The built-in text", "A text", False),
+        ("data/readers/tinyshakespeare.py", "1_003_854", "1_003_855", False),
+        ("data/readers/hub.py", "return [str(split)", "return [split", False),
+        ("data/corpora.py", "BLOCK = 1 << 20", "BLOCK = 1 << 21", True),
+    ],
+)
+def test_of_readers_a_corpus_is_made_of_its_own(copy: Path, file: str, old: str, new: str, made_again: bool) -> None:
+    roots = (*CUTTING, "gt.data.readers.embedded:Embedded")
+    edit(copy, file, old, new)
+    assert (Code({"gt": copy}).of(*roots) != UNEDITED.of(*roots)) == made_again
 
 
 # What is edited, the module whose sum changes, and of the hybrid, attention and selective WKV those runs that are made again.

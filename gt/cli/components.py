@@ -153,7 +153,8 @@ def _component_rows(component: Component, context: int) -> Iterator[tuple[str, .
     counts = (component.parameters or 0, *component.costs(context)) if component.kind in MODEL_KINDS else ()
     what = component.formula or component.summary
     yield (component.name, *(f"{n:,}" for n in counts), component.origin, what, component.source)
-    if values := ", ".join(f"{name}={default}" for name, (_, default) in component.options.items()):
+    fields = component.config.model_fields.items()
+    if values := ", ".join(name if field.is_required() else f"{name}={field.default}" for name, field in fields):
         yield (*[""] * (2 + len(counts)), f"options: {values}", "")
     if component.metrics:
         yield (*[""] * (2 + len(counts)), f"measures: {', '.join(metric.name for metric in component.metrics)}", "")

@@ -65,7 +65,7 @@ def corpus(
     of = read_plan(plan)
     spec = entry(corpus, of.corpora, f"the plan of {of.study} has no {corpus!r} among its corpora.")
     path = of.corpus_files.get(corpus)
-    with made.noted(note, made.of_corpus(corpus), out, *made.SPLITS):
+    with made.noted(note, made.of_corpus(spec), out, *made.SPLITS):
         prepare(spec, out, Path(path) if path else None)
     print(f"{corpus}: {out}")
 
@@ -79,6 +79,7 @@ def tokenize(
     corpus: Annotated[Path, described("folder of the splits")],
     tokenizer: Annotated[str, described("a tokenizer of the plan", metavar="ID")],
     out: Out,
+    threads: Annotated[Count, described("processes; they change no token")] = 1,
     note: Note = None,
 ) -> None:
     """Fit a tokenizer, encode all splits, and measure the n-gram lines."""
@@ -92,7 +93,8 @@ def tokenize(
     spec = entry(tokenizer, of.tokenizers, f"the plan of {of.study} has no {tokenizer!r} among its tokenizers.")
     try:
         with made.noted(note, made.of_tokens(corpus, tokenizer), out, *made.TOKENS):
-            tokenizers.prepare(corpus, spec, out)
+            path = of.tokenizer_files.get(tokenizer)
+            tokenizers.prepare(corpus, spec, out, Path(path) if path else None, threads)
             check_tokens(of, out)
             ngram.prepare(out)
     except OSError as error:

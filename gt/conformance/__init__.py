@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-MODULES = tuple(f"gt.conformance.{name}" for name in ("texts", "options", "parts", "states"))
+MODULES = tuple(f"gt.conformance.{name}" for name in ("texts", "options", "parts", "states", "optimizers"))
 
 
 def __getattr__(name: str) -> Any:

@@ -46,10 +46,3 @@ def test_its_config_is_frozen_and_refuses_unknown_options(component: Whole) -> N
         component.fail("its Config is not derived from gt.options.Options, which is frozen and refuses unknown options.")
     if config.model_config.get("extra") != "forbid" or not config.model_config.get("frozen"):
         component.fail("its Config changes what gt.options.Options sets: leave it frozen, with unknown options forbidden.")
-
-
-def test_each_option_of_a_part_has_a_default(model_component: Whole) -> None:
-    """A run's name leaves out what has its default, so an option can be added later without renaming runs."""
-    fields = model_component.component.config.model_fields
-    if required := [name for name, own in fields.items() if own.is_required()]:
-        model_component.fail(f"its option {required[0]} has no default: a run's name leaves out what has its default.")

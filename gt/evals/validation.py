@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import evaluation_windows, targets_of_slice
 from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
 from gt.metrics import LAYER, NATS, Measurement, Metric
@@ -66,9 +66,10 @@ class Validation(Evaluation):
         """The loss (nats/token), the bits per byte and the mean gates of a trained model on the first bytes of val."""
         length, model = subject.length, subject.model
         part = subject.tokens.slice("val", self.config.bytes)
-        windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), part, length))
-        n_targets, counted = part.end - part.first, int((windows[:, 1:] >= 0).sum())
-        shares = (torch.arange(len(windows) * length) < n_targets).double().view(-1, length) / n_targets
+        place = (part, length, subject.tokens.borders("val"))
+        windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), *place))
+        of_slice = torch.from_numpy(targets_of_slice(*place)).double()
+        counted, shares = int((windows[:, 1:] >= 0).sum()), of_slice / of_slice.sum()
         layers = list(model.fusions())
         nats, gates = 0.0, torch.zeros(len(layers), dtype=torch.float64)
         size = subject.at_once(length)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gt.catalogue import component
-from gt.data.batches import check_length, evaluation_windows
+from gt.data.batches import check_length, evaluation_windows, targets_of_slice
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.fingerprint import code_of_training, digest
@@ -125,14 +125,15 @@ class Cohort:
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
         self.update = compile_static(self._update) if self.compiled else self._update
         part = tokens.slice("val", self.training.evaluation_tokens)
-        windows = evaluation_windows(tokens.marked("val"), part, self.training.sequence_length)
+        place = (part, self.training.sequence_length, tokens.borders("val"))
+        windows, of_slice = evaluation_windows(tokens.marked("val"), *place), targets_of_slice(*place)
         self.validation_targets, self.validation_bytes = int((windows[:, 1:] >= 0).sum()), part.n_bytes
-        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows), part.end - part.first)
+        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows), torch.from_numpy(of_slice))
 
-    def _in_pieces(self, windows: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+    def _in_pieces(self, windows: Tensor, of_slice: Tensor) -> tuple[Tensor, Tensor]:
         """Windows (n, time + 1) in pieces that are measured at once, (piece, rows, time + 1), and each position's share in a
-        mean over those of the slice's targets, the first of all, (piece, rows, time). Rows that fill up the last piece have no
-        target that counts, and no share.
+        mean over those of the slice's targets, (piece, rows, time). of_slice: (n, time) bool, which they are. Rows that fill up
+        the last piece have no target that counts, and no share.
 
         Compiled code is made for one shape: there a piece is as large as a piece of a batch.
         """
@@ -144,7 +145,7 @@ class Cohort:
             rows = -(-n // -(-n // max(1, min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // time)))
         filling = -n % rows
         windows = torch.cat([windows, windows.new_full((filling, time + 1), ~0)])
-        shares = (torch.arange(len(windows) * time) < targets).double() / targets
+        shares = torch.cat([of_slice, of_slice.new_zeros(filling, time)]).double() / of_slice.sum()
         return windows.view(-1, rows, time + 1).to(self.device), shares.view(-1, rows, time).to(self.device)
 
     def _scalars(self) -> list[str]:

@@ -26,7 +26,7 @@ from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.base import State
 from gt.records import file_sums, write_json
 from gt.seeds import Streams
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 
 TRAINING = {"steps": 10, "batch_size": 2, "sequence_length": 16}
 
@@ -37,7 +37,7 @@ def small_text(folder: Path) -> Path:
     vocabulary = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(20)] + ["12", "it's"]
     text = folder / "words.txt"
     text.write_text(" ".join(rng.choice(vocabulary, 1200)))
-    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
+    corpora.prepare(corpus_spec("file:words", sha256=corpora.file_sha256(text)), folder, text)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     return folder / "char"
 

@@ -13,7 +13,7 @@ from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
 from gt.grouping import cohort_key
 from gt.records import read_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.study import merge, resolve
 from gt.training.cohort import Cohort
 
@@ -42,7 +42,7 @@ OWN: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bible")
-    corpora.prepare(CorpusSpec(name="embedded", max_bytes=200_000), folder)
+    corpora.prepare(corpus_spec("embedded", max_bytes=200_000), folder)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     ngram.prepare(folder / "char")
     return folder / "char"

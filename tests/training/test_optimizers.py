@@ -332,7 +332,7 @@ assert len(set(map(cohort_key, specs))) == 1
 both = go_on(cohort(specs, Tokens.open(Path(sys.argv[1]))))
 first, second = (column(both, "train/loss", run) for run in (0, 1))
 assert first[-1] < first[1] and second[-1] < second[1] and first[-1] != second[-1]
-print(*(part for part in code_of_training(specs[0]) if "optimizers." in part), sep="\\n")
+print(*(part for part in code_of_training(specs[0]) if "optimizers" in part), sep="\\n")
 try:
     validated(TrainingSpec, {**specs[0].training.model_dump(), "optimizer": {"name": "signum", "gamma": 1}}, "s.yaml")
 except ConfigError as error:

@@ -392,11 +392,20 @@ def claims_of_study(wildcards):
 
 
 def own_text(wildcards):
-    """The file behind a `file:` corpus."""
+    """The file or folder behind a `file:` corpus."""
     return [
         plan.corpus_files[wildcards.corpus]
         for plan in PLANS.values()
         if wildcards.corpus in plan.corpus_files
+    ][:1]
+
+
+def own_tokenizer(wildcards):
+    """The tokenizer.json behind a tokenizer that is a file."""
+    return [
+        plan.tokenizer_files[wildcards.tokenizer]
+        for plan in PLANS.values()
+        if wildcards.tokenizer in plan.tokenizer_files
     ][:1]
 
 
