@@ -529,7 +529,7 @@ ROWS: dict[str, tuple[Callable[[Document], list[Any]], str]] = {
     ),
     "a kind that only the first schema had": (
         lambda own: [own._replace(kind="evaluation")],
-        "RUN/evaluation.json: is of schema 2, which has no evaluation",
+        "RUN/evaluation.json: is of schema 3, which has no evaluation",
     ),
     "a document in two places": (lambda own: [own, own], "/manifest.json: stands there twice"),
     "no text": (lambda own: [own._replace(text=None)], "column 'document' has gaps"),
@@ -648,7 +648,7 @@ def test_a_flipped_bit_is_found(copy: Path, tmp_path: Path, name: str) -> None:
 
 def test_a_changed_digit_of_a_kept_document_is_found(run: str, copy: Path, tmp_path: Path) -> None:
     text = next(own.text for own in rows(copy) if own[:3] == (run, "evaluations", "held_out"))
-    (digits,) = re.findall(r'"val": {\s*"loss": (\d\.\d+)', text)
+    digits = re.findall(r'"value": (\d\.\d+)', text)[0]
     changed = text.replace(digits, f"{float(digits) + 1e-9!r}", 1)
     write_rows(copy, [own._replace(text=changed) if own.text == text else own for own in rows(copy)])
     with pytest.raises(
