@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -124,6 +124,12 @@ def written(metric: str, axes: Mapping[str, Value]) -> str:
     return PLACE.sub(lambda place: _text(axes[place[1]]), metric)
 
 
+@cache
+def _places(metric: str) -> tuple[str, ...]:
+    """The axes that stand in the name of a metric: looked up for every measurement."""
+    return tuple(PLACE.findall(metric))
+
+
 def _text(value: Value) -> str:
     return value if isinstance(value, str) else f"{value:.15g}"
 
@@ -157,7 +163,7 @@ class Measurement:
     n: Annotated[StrictInt, Field(ge=0)] | None = None
 
     def __post_init__(self) -> None:
-        places = PLACE.findall(self.metric)
+        places = _places(self.metric)
         if missing := [name for name in places if name not in self.axes]:
             raise ValueError(f"a measurement of {self.metric!r} must say its {missing[0]}")
         if len(beside := self._beside(places)) > 1 or any(isinstance(value, str) for value in beside):
@@ -171,14 +177,14 @@ class Measurement:
     @property
     def layer(self) -> int | None:
         """That it is of; none where it is of the model."""
-        return None if LAYER.name in PLACE.findall(self.metric) else self.axes.get(LAYER.name)  # type: ignore[return-value]
+        return None if LAYER.name in _places(self.metric) else self.axes.get(LAYER.name)  # type: ignore[return-value]
 
     @property
     def at(self) -> int | float | None:
         """The value of the axis beside the name."""
-        return next(iter(self._beside(PLACE.findall(self.metric))), None)  # type: ignore[return-value]
+        return next(iter(self._beside(_places(self.metric))), None)  # type: ignore[return-value]
 
-    def _beside(self, places: list[str]) -> list[Value]:
+    def _beside(self, places: tuple[str, ...]) -> list[Value]:
         return [value for name, value in self.axes.items() if name not in places and name != LAYER.name]
 
     @model_serializer(mode="wrap")

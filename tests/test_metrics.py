@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gt.catalogue import components
 from gt.errors import ConfigError
 from gt.metrics import Axis, Measurement, Metric, fits, over_layers, written
-from gt.registry import look_up, metric, metrics, named, phrase
+from gt.registry import described, look_up, metric, metrics, named, phrase
 
 CLAIMS = Path(__file__).parents[1] / "config/claims"
 ALL = list(metrics().values())
@@ -170,3 +170,10 @@ def test_what_is_read_of_a_class_is_what_it_has_when_it_is_imported() -> None:
             there = component.load().metrics
             assert [own.name for own in component.metrics] == [own.name for own in there]
             assert [own.phrase for own in component.metrics] == [own.phrase for own in there]
+
+
+def test_all_that_is_said_of_metrics_is_told_to_what_depends_on_it() -> None:
+    said = described()
+    assert "loss saved by having seen the needle" in said
+    assert "share of gates from <bin>" in said
+    assert "mean gate weight at new tokens" in said  # the words of a value
