@@ -8,8 +8,8 @@ model of its options (`gt.options.Options`). There is no list to edit. Component
 - in the project's own package (`gt.project`): in its module or subpackage of that kind's name, as `mylab/fusions.py`.
 
 Which components there are is read from their source, and so is `Config`: the statement of the class is executed with what it
-names, and not the module around it, which as a rule imports torch. That keeps the planning of a study quick, and possible where
-torch is not installed.
+names, and not the module around it, which as a rule imports torch; and so are the `metrics` of an evaluation or probe. That
+keeps the planning of a study quick, and possible where torch is not installed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 
 from gt import project
 from gt.errors import ConfigError, entry, nearest
+from gt.metrics import Metric
 from gt.options import Options
 from gt.shared import points
 
@@ -94,6 +95,19 @@ class Component:
         if not (isinstance(found, type) and issubclass(found, Options)):
             raise ConfigError(f"{self.module}.{self.class_name}.Config must be derived from gt.options.Options.")
         return found
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it measures, of an evaluation or a probe."""
+        found: tuple[Metric, ...] = _attribute(self.module, self.class_name, "metrics", ())
+        return found
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Of an evaluation or a probe, whether its metrics are shown as they are: of another package, which does not say that
+        something else shows them.
+        """
+        return self.origin != "gt" and bool(_attribute(self.module, self.class_name, "plain", True))
 
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:

@@ -80,6 +80,10 @@ def show(
         print_table(("option", "default", "allowed", "what it is"), [(o.name, o.default, o.allowed, o.about) for o in options])
     else:
         print("It has no options.")
+    if found.metrics:
+        print()
+        metrics: list[tuple[str, ...]] = [(m.name, m.unit, m.definition or m.phrase, m.source) for m in found.metrics]
+        print_table(("metric", "unit", "what it is", "source"), metrics)
 
 
 @command(COMPONENTS, "gt match GF-MH GPT-2 --by parameters")
@@ -144,6 +148,8 @@ def _component_rows(component: Component, context: int) -> Iterator[tuple[str, .
     fields = component.config.model_fields.items()
     if values := ", ".join(name if field.is_required() else f"{name}={field.default}" for name, field in fields):
         yield (*[""] * (2 + len(counts)), f"options: {values}", "")
+    if component.metrics:
+        yield (*[""] * (2 + len(counts)), f"measures: {', '.join(metric.name for metric in component.metrics)}", "")
 
 
 def _variants(scale: str) -> dict[str, ModelSpec]:
