@@ -17,8 +17,8 @@ class Certainty(Evaluation):
     metrics = (Metric("certainty/above_<share>", "share of tokens with more than <share> on one", axes=(Axis("share"),)),)
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        windows = torch.from_numpy(whole_windows(subject.tokens.val, subject.length, 512))
+        windows = torch.from_numpy(whole_windows(subject.tokens.val, subject.length, 512)).to(subject.device)
         with torch.no_grad():
-            best = subject.model(windows[:, :-1]).softmax(-1).amax(-1)
+            best = subject.model(windows[:, :-1])[0].softmax(-1).amax(-1)
         for share in (0.25, 0.5):
             yield Measurement("certainty/above_<share>", {"share": share}, (best > share).double().mean().item())
