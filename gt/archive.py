@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gt import attempts, migration
-from gt.analysis import evaluations
-from gt.analysis.records import check_curves, read_curves
+from gt import attempts, registry
+from gt.analysis.reading import check_curves, read_curves
 from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, contradiction, parsed, write
 from gt.errors import ConfigError, nearest
+from gt.migration import first
 from gt.records import (
     CURVES,
     EVALUATIONS,
@@ -235,8 +235,8 @@ def read_plan(records: Path) -> tuple[Plan, dict[str, str]]:
         raise ConfigError(f"{path}: not compressed JSON ({error}).") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must be a JSON object.")
-    if migration.is_first(document):
-        return migration.plan(document, path)
+    if first.is_first(document):
+        return first.plan(document, path)
     plan = parsed(Plan, document, path)
     return plan, {run: run for run in plan.runs}
 
@@ -273,7 +273,7 @@ def _documents(path: Path, plan: Plan, names: dict[str, str]) -> list[tuple[Docu
             content = unsealed(parse_json(own.text.encode()), source)
         except ValueError as error:
             raise ConfigError(f"{source}: not JSON ({error}).") from None
-        called = own.run if migration.is_first(content) else names[own.run]
+        called = own.run if first.is_first(content) else names[own.run]
         if own.kind != "failure" and content.get("run_id") != called:
             raise ConfigError(f"{source}: is of run {content.get('run_id')!r}.")
         for document, artefact in _artefacts(own._replace(run=names[own.run]), content, plan, source):
@@ -285,15 +285,15 @@ def _documents(path: Path, plan: Plan, names: dict[str, str]) -> list[tuple[Docu
 
 def _artefacts(own: Document, content: Json, plan: Plan, source: str) -> Iterator[tuple[Document, Artefact]]:
     """What a document says, in the present schema. One of the first, which had all evaluations in one, gives several."""
-    if migration.is_first(content):
-        for kind, name, migrated in migration.documents(own.kind, content, plan.runs[own.run], source):
+    if first.is_first(content):
+        for kind, name, migrated in first.documents(own.kind, content, plan.runs[own.run], source):
             yield from _artefacts(own._replace(kind=kind, name=name), migrated, plan, f"{source}: {name}" if name else source)
         return
     if (type_ := KINDS[own.kind].type) is None:
         raise ConfigError(f"{source}: is of schema {content['schema_version']}, which has no {own.kind}.")
     artefact = parsed(type_, content, source)
-    if isinstance(artefact, Evaluation):
-        evaluations.check(artefact, source)
+    if isinstance(artefact, Evaluation | Probes):
+        registry.check(artefact.measurements, source)
     if isinstance(artefact, Attempt):
         attempts.check(artefact, source)
     named = artefact.name if isinstance(artefact, Evaluation) else artefact.id if isinstance(artefact, Attempt) else ""

@@ -7,8 +7,8 @@
     Probes      results/runs/<run_id>/probes.json                  what was measured inside of it
     Failure     results/runs/<run_id>/failure.json                 why the last attempt ended without a record
 
-Their JSON schemas are in `workflow/schemas/`, generated from here. What is unknown is null, and says why. Documents of an
-earlier schema are read through `gt.migration`; those of a later one are refused.
+Their JSON schemas are in `workflow/schemas/`, generated from here. What is unknown is null, and says why. Documents of the
+second schema are read as those of this one, and those of the first in archives alone (`gt.migration`); later ones are refused.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
+from gt.asked import HELD_OUT, RECALL, VALIDATION, Asked
 from gt.errors import ConfigError
 from gt.explain import NAME_PATTERN, validated
+from gt.metrics import Measurement
+from gt.migration import second
 from gt.records import EVALUATIONS, MANIFEST, PROBES, SPEC, check_file, read_json, read_sealed, write_sealed
-from gt.spec import Corpus, Diverged, Further, RunSpec, TokenizerSpec, Watch
+from gt.spec import Corpus, Diverged, RunSpec, TokenizerSpec, Watch
 
-SCHEMA: Literal[2] = 2
-
-# The evaluation that every run has, and, with a number of bytes, the one of a slice that its curves did not follow.
-HELD_OUT, VALIDATION = "held_out", "validation"
+SCHEMA: Literal[3] = 3
 
 Kind = TypeVar("Kind", bound="Artefact")
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -81,20 +79,27 @@ Number = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
 Time = Annotated[AwareDatetime, BeforeValidator(_time), AfterValidator(_to_the_second)]
 
 
-class Part(BaseModel):
+def _asked(value: str | dict[str, Any]) -> str | dict[str, Any]:
+    """An evaluation that is asked for."""
+    if isinstance(value, dict) and not (isinstance(value.get("name"), str) and re.fullmatch(NAME_PATTERN, value["name"])):
+        raise ValueError("must have the name of an evaluation")
+    return value
+
+
+class Typed(BaseModel):
     """Frozen, strict about types, refuses unknown keys and numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Artefact(Part):
+class Artefact(Typed):
     """A file that a stage writes."""
 
     what: ClassVar[str]
-    schema_version: Literal[2] = SCHEMA
+    schema_version: Literal[3] = SCHEMA
 
 
-class Cell(Part):
+class Cell(Typed):
     """A variant on a corpus with a tokenizer, and its runs, one a seed."""
 
     id: FileName = Field(description="unique in the study")
@@ -113,7 +118,9 @@ class Plan(Artefact):
     title: str
     description: str
     baseline: Name = Field(description="the variant that the others are compared with")
-    evaluations: list[Further] = Field(description="what is measured of every run beside its held-out losses")
+    evaluations: list[Annotated[Name | dict[str, Any], AfterValidator(_asked)]] = Field(
+        description="what is measured of every run beside its held-out losses: names, and mappings of a name and options"
+    )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(description="price of the device")
     diverged: Diverged | None = Field(None, description="how a diverged run counts where a claim does not say")
     tokens: Count = Field(description="that all runs train on")
@@ -152,18 +159,23 @@ class Plan(Artefact):
         return self
 
     def asked_of(self, run_id: str) -> set[str]:
-        """The evaluations that tables may have of a run, by their names: recall is of tasks, and a slice is measured where the
-        curves follow another.
+        """The evaluations that tables may have of a run, by what their files are called: recall is of tasks, and a slice is
+        measured where the curves follow another.
         """
         followed = self.runs[run_id].training.evaluation_tokens
-        return {HELD_OUT, "recall", *self.evaluations, f"{VALIDATION}-{followed}"}
+        return {HELD_OUT, RECALL, *(own.label for own in self.asked), f"{VALIDATION}-{followed}"}
+
+    @property
+    def asked(self) -> list[Asked]:
+        """The evaluations, with their options."""
+        return [Asked.read(own) for own in self.evaluations]
 
     def spec(self, cell: Cell) -> RunSpec:
         """The specification of a cell's first run; those of the others differ from it in the seed alone."""
         return self.runs[next(iter(cell.runs.values()))]
 
 
-class Usage(Part):
+class Usage(Typed):
     """What a run took of a device, as its share: docs/accounting.md has the rule. What cannot be known is null."""
 
     device_seconds: Seconds | None = Field(description="seconds of the device")
@@ -210,7 +222,7 @@ class Attempt(Artefact):
     usage: Usage
 
 
-class File(Part):
+class File(Typed):
     """Of a record."""
 
     bytes: Count
@@ -255,63 +267,24 @@ class Manifest(Artefact):
     files: dict[str, File] = Field(description="of the others that training wrote; {} in the first schema")
 
 
-class Split(Part):
-    """Held-out losses of a split; what is not finite, or cannot be counted, is null."""
-
-    model_config = ConfigDict(extra="allow")
-    loss: float | None = Field(None, description="nats a token")
-    bits_per_byte: float | None = None
-    perplexity: Annotated[float, Field(gt=0)] | None = Field(None, description="of a token")
-    tokens: Count | None = None
-    bytes: Count | None = None
-
-
-class Line(Part):
-    """The loss of an n-gram model."""
-
-    model_config = ConfigDict(extra="allow")
-    bits_per_byte: float
-
-
 class Evaluation(Artefact):
-    """One thing that was measured of a trained network. The value is null of a run that diverged, and where the corpus
-    has nothing to measure it on.
+    """One thing that was measured of a trained network: nothing of a run that diverged, nor where the corpus has nothing to
+    measure it on.
     """
 
     what = "an evaluation"
-    name: Annotated[str, Field(pattern=r"^[a-z_]+(-\d+)?$", description="also of its file")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(-[0-9a-f]+)?$", description="also of its file: gt.asked")]
     run_id: RunId
     weights: Sum | None = Field(description="sha256 of the weights that it is of; null in the first schema")
     code: Code
-    settings: dict[str, int | float | str | list[int] | None] = Field(description="what was chosen for it")
+    settings: dict[str, Any] = Field(description="its options")
     measured: Time | None
     device: str | None
-    value: dict[str, Any] | None
-
-    @field_validator("value", mode="after")
-    @classmethod
-    def _held_out(cls, value: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-        if info.data.get("name") == HELD_OUT and value is not None:
-            HeldOut.model_validate(value)
-        return value
-
-
-class HeldOut(Part):
-    """The value of the evaluation that every run has."""
-
-    splits: dict[Literal["val", "test"], Split]
-    ngram: dict[str, Line] = Field({}, description="of n-gram models on the same text")
-
-
-class Measure(Part):
-    """A number of a network, or null where it has none, and of its layers."""
-
-    value: float | None
-    layers: dict[Number, float | None]
+    measurements: list[Measurement]
 
 
 class Probes(Artefact):
-    """What was measured inside a trained network, by the names of `gt.probes.metrics`; nothing of a run that diverged."""
+    """What was measured inside a trained network; nothing of a run that diverged."""
 
     what = "probes"
     run_id: RunId
@@ -319,7 +292,7 @@ class Probes(Artefact):
     code: Code
     measured: Time | None
     device: str | None
-    measures: dict[str, Measure]
+    measurements: list[Measurement] = Field(description="of the network, and with the axis layer of its layers")
 
 
 class Failure(Artefact):
@@ -344,6 +317,8 @@ def parsed(kind: type[Kind], document: Any, source: object) -> Kind:
     refuse_later(document, source)
     if isinstance(document, dict) and "schema_version" not in document:
         raise ConfigError(f"{source}: has no schema_version, so it is not {kind.what} of this version of gt.")
+    if isinstance(document, dict) and repr(document["schema_version"]) == repr(second.VERSION):
+        document = second.upgraded(document, source) | {"schema_version": SCHEMA}
     return validated(kind, document, source, briefly=True)
 
 

@@ -8,8 +8,8 @@ model of its options (`gt.options.Options`). There is no list to edit. Component
 - in the project's own package (`gt.project`): in its module or subpackage of that kind's name, as `mylab/fusions.py`.
 
 Which components there are is read from their source, and so is `Config`: the statement of the class is executed with what it
-names, and not the module around it, which as a rule imports torch. That keeps the planning of a study quick, and possible where
-torch is not installed.
+names, and not the module around it, which as a rule imports torch; and so are the `metrics` of an evaluation or probe. That
+keeps the planning of a study quick, and possible where torch is not installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from gt import project
-from gt.errors import ConfigError, nearest
+from gt.errors import ConfigError, entry, nearest
+from gt.metrics import Metric
 from gt.options import Options
 from gt.shared import points
 
@@ -95,6 +96,19 @@ class Component:
             raise ConfigError(f"{self.module}.{self.class_name}.Config must be derived from gt.options.Options.")
         return found
 
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it measures, of an evaluation or a probe."""
+        found: tuple[Metric, ...] = _attribute(self.module, self.class_name, "metrics", ())
+        return found
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Of an evaluation or a probe, whether its metrics are shown as they are: of another package, which does not say that
+        something else shows them.
+        """
+        return self.origin != "gt" and bool(_attribute(self.module, self.class_name, "plain", True))
+
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:
         """By the name of an option its type and default."""
@@ -136,6 +150,12 @@ def component(kind: str, name: str) -> Component:
     if found is None:
         raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, own))
     return found
+
+
+def kind_called(name: str) -> str:
+    """The kind that is meant by its name or by that of several: `feed-forward`, `fusions`. ConfigError for none."""
+    called = {text.replace("_", "-"): kind for kind, several in KINDS.items() for text in (kind, several)}
+    return entry(name.replace("_", "-"), called, f"unknown kind of components {name!r}.")
 
 
 def used_in(model: dict[str, Any]) -> list[Component]:

@@ -5,8 +5,9 @@ definition mentions are followed, through imports at the top of a module or insi
 stand for. A module that is reached, or imported by one that is, also counts with its statements that do something when it is
 imported, as where they register an operator. So what a run executes is in its closure, and an unused neighbour is not.
 
-What is left out executes nothing: comments, docstrings, positions and formatting; what stands under `if TYPE_CHECKING`; and a
-class that `isinstance` asks about, which counts where its objects are made. Annotations are followed: they name the classes of
+What is left out makes no number: comments, docstrings, positions and formatting; what stands under `if TYPE_CHECKING`; the
+`metrics` of a class, which say what its numbers are called; and a class that `isinstance` asks about, which counts where its
+objects are made. Annotations are followed: they name the classes of
 what is handed in. Where a name cannot be followed precisely, as of a module that is handed on, `getattr` of a module,
 `import *`, `globals` or `eval`, all that it could stand for counts. What is looked up by a text that is computed, as a
 component is by its name, has to be given as a root.
@@ -57,6 +58,8 @@ class Module:
             for own in statement.orelse:
                 self._read(own)
         elif isinstance(statement, Definition):
+            if isinstance(statement, ast.ClassDef):
+                statement.body = [own for own in statement.body if not _is_said(own)]
             self._define([statement.name], statement)
             if not all(map(self._is_pure, statement.decorator_list)):
                 self.effects.append(statement)
@@ -285,6 +288,11 @@ def sha256(text: str) -> str:
 def _is_idle(node: Any) -> bool:
     """Whether a statement does nothing, as a docstring."""
     return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _is_said(node: ast.stmt) -> bool:
+    """Whether a statement of a class says what its numbers are called: the `metrics` of an evaluation or a probe."""
+    return isinstance(node, ast.Assign) and _assigned(node) == ["metrics"]
 
 
 def _is_for_types(node: ast.stmt) -> TypeGuard[ast.If]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gt import project
-from gt.catalogue import MODEL_KINDS, Component, component, used_in
+from gt.catalogue import MODEL_KINDS, Component, component, components, used_in
 from gt.closure import Code, sha256
 
 if TYPE_CHECKING:
@@ -37,18 +37,8 @@ TRAINING = (
     *("gt.training.loop:train", "gt.training.loop:Job", "gt.training.loop:Settings"),
     *("gt.training.packs:train_pack", "gt.training.distributed:join"),
 )
-EVALUATIONS = {
-    "held_out": "gt.evals.language:held_out",
-    "recall": "gt.evals.recall:recall",
-    "long_context": "gt.evals.long_context:long_context",
-    "needle": "gt.evals.needle:needle",
-    "generation": "gt.evals.generation:generation",
-    "cost": "gt.evals.cost:cost",
-    "quantisation": "gt.evals.quantisation:quantisation",
-    "validation": "gt.evals.validation:validation",
-}
-# What evaluations are made of, and what becomes of their numbers.
-MEASURED = ("gt.evals.subject:Subject", "gt.numbers:finite")
+# What evaluations are made of, and how they are called.
+MEASURED = ("gt.evals.subject:Subject", "gt.evals.evaluation:measured")
 PROBING = ("gt.probes.probe:probe",)
 # Of the code of a training, what makes a function of the weights.
 NETWORK = ("gt.models.", "gt.ops.")
@@ -69,13 +59,13 @@ def code_of_training(spec: RunSpec) -> dict[str, str]:
 
 
 def code_of_evaluation(spec: RunSpec, name: str) -> dict[str, str]:
-    """The same of an evaluation of a run, whose name may end in a number. KeyError for one that is not there."""
-    return code_with((EVALUATIONS[name.partition("-")[0]], *MEASURED), used_in(spec.model.model_dump()))
+    """The same of an evaluation of a run, whose name may have options after it. ConfigError for one that is not there."""
+    return code_with(MEASURED, [component("evaluation", name.partition("-")[0]), *used_in(spec.model.model_dump())])
 
 
 def code_of_probes(spec: RunSpec) -> dict[str, str]:
-    """The same of what looks inside of a run's network."""
-    return code_with(PROBING, used_in(spec.model.model_dump()))
+    """The same of all that looks inside of a run's network."""
+    return code_with(PROBING, [*components("probe").values(), *used_in(spec.model.model_dump())])
 
 
 def code_with(roots: tuple[str, ...], used: Iterable[Component]) -> dict[str, str]:
@@ -91,13 +81,13 @@ def code_of(*roots: str) -> dict[str, str]:
 
 
 @cache
-def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    code = _packages(frozenset(_package(place) for _, place in components) - {"gt"})
+def _code(roots: tuple[str, ...], places: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    code = _packages(frozenset(_package(place) for _, place in places) - {"gt"})
     common = code.closure(*roots)
     found = code.sums(common)
-    for name, place in components:
+    for named, place in places:
         own = code.sums(code.closure(place) - common)
-        found |= {f"{module} ({name})": text for module, text in own.items()}
+        found |= {f"{module} ({named})": text for module, text in own.items()}
     return dict(sorted(found.items()))
 
 

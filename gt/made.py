@@ -5,7 +5,7 @@ neither a file's time nor anything that is remembered elsewhere: a touch, a copy
 changed while the result was not made again, as where a call was interrupted, is seen by any later call, as is a damaged file.
 
 Run records need no note: they say themselves which specification, data and code they are of, and their measurements, of which
-manifest (`gt.stage`).
+manifest (`gt.stage`). What metrics are called (`gt.registry`) counts for all that reads them by name or says them in words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from gt.attempts import FOLDER
 from gt.catalogue import Component, component, components, used_in
 from gt.errors import ConfigError
 from gt.fingerprint import code_with, digest
-from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.records import FAILURE, LARGE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.registry import described
 from gt.spec import CorpusSpec
 from gt.tracking_store import database_file
 
@@ -39,8 +40,6 @@ TABLES = (*(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves
 VERDICTS = ("claims.json", "verdicts.parquet")
 PAPER = ("report.*", "tables/**/*", "claims/**/*")
 CORPUS = "corpus.json"
-# Bytes above which a file is known by its size; its sum is checked where it is read.
-LARGE = 1 << 24
 # What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.
 OF_RUN = (MANIFEST, FAILURE, PROBES)
 
@@ -101,12 +100,12 @@ def is_outdated_tokens(tokens: Path, corpus: CorpusSpec) -> bool:
 
 def of_tables(plan: Path, runs: Path) -> str:
     """The tables of a study."""
-    return _sum(_code(ANALYSIS), plan, *_records(plan, runs))
+    return _sum(_code(ANALYSIS), described(), plan, *_records(plan, runs))
 
 
 def of_verdicts(study: Path, claims: Path) -> str:
     """The verdicts of a study's claims."""
-    return _sum(_code(JUDGING), *_tables(study), *_files(claims))
+    return _sum(_code(JUDGING), described(), *_tables(study), *_files(claims))
 
 
 def of_figures(study: Path) -> str:
@@ -119,13 +118,15 @@ def of_report(study: Path, claims: Path, templates: Path) -> str:
     the docstrings of their components do.
     """
     plan = study / "plan.json"
-    code = _code(REPORT, components("check").values())
-    return _sum(code, _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates))
+    return _sum(
+        *(_code(REPORT, components("check").values()), described(), _described(plan)),
+        *(*_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)),
+    )
 
 
 def of_tracking(plan: Path, runs: Path, uri: str) -> str:
     """What MLflow holds of a study."""
-    return _sum(_code(TRACKING), uri, plan, *_records(plan, runs))
+    return _sum(_code(TRACKING), described(), uri, plan, *_records(plan, runs))
 
 
 def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, renewed: bool) -> set[str]:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Protocol
 import torch
 from pydantic import ValidationError
 
-from gt.artefacts import Part, Time, Usage, now
+from gt.artefacts import Time, Typed, Usage, now
 from gt.records import HOST
 
 # Seconds between two lines of a process that trains.
@@ -35,7 +35,7 @@ SECONDS, JOULES = "device_seconds", "energy_joules"
 NO_COUNTER = "no energy counter"
 
 
-class Event(Part):
+class Event(Typed):
     """A line of a device's log."""
 
     time: Time

@@ -1,9 +1,8 @@
-"""Numbers that a float or a document has no room for."""
+"""Numbers that a float has no room for."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 
 def exponential(x: float) -> float:
@@ -12,12 +11,3 @@ def exponential(x: float) -> float:
         return math.exp(x)
     except OverflowError:
         return math.inf
-
-
-def finite(value: Any) -> Any:
-    """A document whose numbers that are not finite, as of a model that breaks down in a long context, are null."""
-    if isinstance(value, dict):
-        return {key: finite(own) for key, own in value.items()}
-    if isinstance(value, list):
-        return [finite(own) for own in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

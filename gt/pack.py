@@ -33,7 +33,7 @@ class Pack:
         self.data = data
         self.looks = {run: [plan.runs[run] for plan in plans if run in plan.runs] for run in runs}
         self.specs = {run: own[0] for run, own in self.looks.items()}
-        self.further = {run: {name for plan in plans if run in plan.runs for name in plan.evaluations} for run in runs}
+        self.further = {run: {own.text for plan in plans if run in plan.runs for own in plan.asked} for run in runs}
         self.staged = {run: staged / run for run in runs}
         self.became: dict[str, str] = {}
         self.seconds = dict.fromkeys(("train", "evaluate", "probe"), 0.0)

@@ -29,6 +29,8 @@ RECORD = (SPEC, CURVES, WEIGHTS, MANIFEST)
 # The folder has a file for each thing that was measured.
 EVALUATIONS, PROBES = "evaluations", "probes.json"
 FAILURE = "failure.json"
+# Bytes above which a file is known by its size; its sum is checked where it is read.
+LARGE = 1 << 24
 # The keys of a sealed document that its sum stands under, and of the manifest that those of the other files do.
 SUM, FILES = "sha256", "files"
 

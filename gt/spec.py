@@ -34,8 +34,6 @@ from gt.errors import ConfigError, nearest
 from gt.explain import COMMIT, LAYERS, REPOSITORY
 from gt.options import Count, Fraction, Options, initial
 
-# Those of gt/evals that take longer than a held-out loss.
-Further = Literal["long_context", "needle", "generation", "cost", "quantisation"]
 # How a run that diverged counts in a claim: as the worst of all, not at all but with a caution, or as its variant's failure.
 Diverged = Literal["worst_rank", "excluded", "failure"]
 

@@ -19,18 +19,17 @@ from pathlib import Path
 
 from gt import artefacts
 from gt.artefacts import (
-    HELD_OUT,
-    VALIDATION,
     evaluation_file,
     read_evaluation,
     read_probes,
     read_run,
 )
+from gt.asked import HELD_OUT, RECALL, VALIDATION, Asked
 from gt.errors import ConfigError
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
-from gt.made import LARGE
 from gt.records import (
     HOST,
+    LARGE,
     MANIFEST,
     PROBES,
     RECORD,
@@ -72,23 +71,23 @@ def tokens_sum(data: Path) -> str | None:
 def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[str]) -> list[str]:
     """All that is to be evaluated of a run: its held-out losses, the recall of a task, and what studies ask for beside.
 
-    trained: as its curves were followed. looks: as each study follows it; where that is on another slice, the end of the curve
-    is measured.
+    As commands take them (`Asked.text`). trained: as its curves were followed. looks: as each study follows it; where that is
+    on another slice, the end of the curve is measured.
     """
     slices = sorted({own.training.evaluation_tokens for own in looks} - {trained.training.evaluation_tokens})
-    task = ["recall"] if trained.corpus.task is not None else []
-    return [HELD_OUT, *task, *sorted(set(further)), *(f"{VALIDATION}-{n}" for n in slices)]
+    task = [RECALL] if trained.corpus.task is not None else []
+    return list(dict.fromkeys([HELD_OUT, *task, *sorted(set(further)), *(f"{VALIDATION}-{n}" for n in slices)]))
 
 
 def is_evaluated(record: Path, names: Iterable[str]) -> bool:
-    """Whether a trained record has all of these evaluations, by this version of the code."""
-    names = list(names)
-    if not all(evaluation_file(record, name).exists() for name in names):
+    """Whether a trained record has all of these evaluations, by this version of the code. ConfigError for one that is none."""
+    labels = [Asked.of(name).label for name in names]
+    if not all(evaluation_file(record, label).exists() for label in labels):
         return False
     spec, manifest = read_run(record)
-    for name in names:
-        found = read_evaluation(record, name)
-        if found.weights != manifest.files[WEIGHTS].sha256 or found.code != code_of_evaluation(spec, name):
+    for label in labels:
+        found = read_evaluation(record, label)
+        if found.weights != manifest.files[WEIGHTS].sha256 or found.code != code_of_evaluation(spec, label):
             return False
     return True
 

@@ -22,11 +22,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
 from gt.artefacts import Cell, Name, Plan
+from gt.asked import Asked
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
 from gt.shared import configurations
-from gt.spec import Corpus, CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
+from gt.spec import Corpus, CorpusSpec, Diverged, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A part of a specification, as it was written.
@@ -95,7 +96,9 @@ class StudyFile(Block):
     title: str
     description: str = ""
     baseline: Annotated[Name, Field(description="the variant that the others are compared with")]
-    evaluations: list[Further] = Field([], description="what is measured of every run beside its held-out losses")
+    evaluations: list[str | dict[str, Any]] = Field(
+        [], description="what is measured of every run beside its held-out losses: names, or mappings of a name and options"
+    )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
     model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
@@ -174,7 +177,7 @@ class Study:
             title=self.file.title,
             description=self.file.description,
             baseline=self.file.baseline,
-            evaluations=self.file.evaluations,
+            evaluations=self._evaluations(),
             dollars_per_hour=self.file.dollars_per_hour,
             diverged=self.file.diverged,
             tokens=sum(spec.tokens for spec in runs.values()),
@@ -185,6 +188,18 @@ class Study:
             corpus_files=self.corpus_files,
             tokenizer_files=self.tokenizer_files,
         )
+
+    def _evaluations(self) -> list[str | dict[str, Any]]:
+        """Those that are asked for, each once, with the options that are not at their defaults."""
+        found: dict[str, Asked] = {}
+        for i, written in enumerate(self.file.evaluations):
+            try:
+                own = Asked.of(written)
+            except ConfigError as error:
+                raise self._refusal(("evaluations", i), str(error).removeprefix("evaluations: ")) from None
+            if found.setdefault(own.name, own) is not own:
+                raise self._refusal(("evaluations", i), f"{own.name!r} stands there twice.")
+        return [own.document for own in found.values()]
 
     def _refusal(self, keys: Keys, sentence: str, about: str = "") -> ConfigError:
         """An error at a place of the study file."""

@@ -28,12 +28,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gt.analysis.records import Record, read_record
+from gt.analysis.reading import Record, read_record
 from gt.analysis.statistics import mean_interval
-from gt.artefacts import Cell, Plan, Split, evaluation_file
+from gt.artefacts import Cell, Plan, evaluation_file
 from gt.progress import progress
 from gt.records import CURVES as CURVES_FILE
 from gt.records import EVALUATIONS, FAILURE, MANIFEST, PROBES, SPEC
+from gt.registry import plain
 from gt.spec import RunSpec
 from gt.tracking_store import (
     ATTEMPTS,
@@ -55,7 +56,8 @@ if TYPE_CHECKING:
 
 # Weights are not imported: they are large, and the record has them.
 FILES = (SPEC, MANIFEST, CURVES_FILE, PROBES, FAILURE)
-# The UI draws one chart a key and slows down with many. With the three of a parent run these are 15.
+# The UI draws one chart a key and slows down with many. With the three of a parent run these are 15, and those that are
+# measured by other packages.
 CURVES = ("train/loss", "val/loss", "val/bits_per_byte", "learning_rate", "grad_norm", "gate/mean")
 FINAL = (
     "final/bits_per_byte",
@@ -382,13 +384,22 @@ def _curve_points(record: Record) -> Iterator[tuple[str, float, int, int]]:
 def _final_points(record: Record, end: int) -> Iterator[tuple[str, float, int, int]]:
     if (manifest := record.manifest) is None:
         return
-    val, test = record.splits.get("val", Split()), record.splits.get("test", Split())
-    measures = record.probes.measures if record.probes else {}
-    share = next((measure.value for name, measure in measures.items() if name.startswith("ablation/share/")), None)
-    measured = (val.bits_per_byte, val.loss, share, test.bits_per_byte, manifest.tokens_per_second)
-    for name, value in zip(FINAL, (*measured, manifest.usage.peak_memory_bytes), strict=True):
+    found, probes = record.held_out, record.probes.measurements if record.probes else []
+    share = next((own.value for own in probes if own.metric == "ablation/share/<branch>"), None)
+    val, test = (found.get(f"{split}/bits_per_byte") for split in ("val", "test"))
+    measured = (val, found.get("val/loss"), share, test, manifest.tokens_per_second, manifest.usage.peak_memory_bytes)
+    for name, value in (*zip(FINAL, measured, strict=True), *_plain(record)):
         if value is not None and math.isfinite(value):
             yield name, float(value), end, manifest.steps_completed
+
+
+def _plain(record: Record) -> Iterator[tuple[str, float | None]]:
+    """What evaluations and probes of other packages measured of the network, with the value of an axis beside the name."""
+    shown = {**plain("evaluation"), **plain("probe")}
+    measured = [own for evaluation in record.evaluations.values() for own in evaluation.measurements]
+    for own in (*measured, *(record.probes.measurements if record.probes else ())):
+        if own.metric in shown and own.layer is None:
+            yield own.name if own.at is None else f"{own.name}/at_{own.at:g}", own.value
 
 
 def _cell_params(cell: Cell) -> dict[str, str]:

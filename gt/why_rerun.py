@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gt import stage
 from gt.artefacts import Evaluation, Plan, Probes, evaluation_file, read_evaluation, read_probes, read_run
+from gt.asked import Asked
 from gt.errors import ConfigError, nearest
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training, differences
 from gt.records import EVALUATIONS, MANIFEST, PROBES, RECORD, WEIGHTS, within
@@ -25,7 +26,8 @@ def why_rerun(run: str, runs: Path, plan: Plan | None = None) -> str:
         raise ConfigError(f"unknown run {run!r}." + (nearest(run, known) if known else f" There is none in {runs}."))
     spec = planned[run] if run in planned else read_run(record)[0]
     data = runs.parent / "data" / spec.corpus.id / spec.tokenizer.id
-    return "\n".join(_line(what, why) for what, why in reasons(record, spec, data, plan.evaluations if plan else []).items())
+    further = [own.text for own in plan.asked] if plan else []
+    return "\n".join(_line(what, why) for what, why in reasons(record, spec, data, further).items())
 
 
 def reasons(record: Path, spec: RunSpec, data: Path, further: Iterable[str]) -> dict[str, list[str]]:
@@ -33,7 +35,7 @@ def reasons(record: Path, spec: RunSpec, data: Path, further: Iterable[str]) -> 
     training = _of_training(record, spec, data)
     there = [file.stem for file in (record / EVALUATIONS).glob("*.json")]
     trained = spec if training else read_run(record)[0]
-    names = sorted({*stage.evaluations(trained, [spec], further), *there})
+    names = sorted({*(Asked.of(own).label for own in stage.evaluations(trained, [spec], further)), *there})
     if training:
         again = ["the training is made again"]
         return {"training": training, **dict.fromkeys((*names, "probes"), again)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gt.artefacts import Attempt, Evaluation, Failure, Manifest, Measure, Plan, Probes, Usage, evaluation_file
+from gt.artefacts import Attempt, Evaluation, Failure, Manifest, Plan, Probes, Usage, evaluation_file, read_evaluation
 from gt.artefacts import write as write_artefact
 from gt.attempts import FOLDER, new_id
+from gt.metrics import Measurement, Value
 from gt.records import CURVES, FAILURE, MANIFEST, PROBES, SPEC, WEIGHTS, file_sha256, file_sums, write_json, write_sealed
+from gt.registry import named as read_name
 from gt.spec import RunSpec
 
 Json = dict[str, Any]
@@ -75,7 +78,7 @@ def assembled(study: str, cells: Iterable[tuple[Json, Json, Iterable[int]]]) -> 
             runs[run] = spec
         own_cells.append({**cell, "runs": ids})
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "study": study,
         "title": study,
         "description": "",
@@ -193,16 +196,17 @@ def write_run(folder: Path, run_id: str, cell: Json, seed: int, spec: Json, stat
     )
     write_artefact(folder / MANIFEST, about)
     values = {"loss": final * to_loss, "bits_per_byte": final, "perplexity": math.exp(final * to_loss)}
-    positions = [{"context": 2**i, "to": 2 ** (i + 1) - 1, "loss": final * to_loss + 2.0**-i} for i in range(7)]
     measured = {"tokens": round(8192 / BYTES_PER_TOKEN[tokenizer]), "bytes": 8192, "from_byte": 3, "unknown": 0}
-    split = {**values, **measured, "by_position": positions}
+    held_out = [
+        *(of(f"<split>/{name}", value, split="val") for name, value in (*values.items(), *measured.items())),
+        *(of("<split>/by_position", final * to_loss + 2.0**-i, split="val", context=2**i) for i in range(7)),
+        *(of(f"<split>/{name}", v, split="test") for name, v in {**values, **measured, "bits_per_byte": final + 0.02}.items()),
+        *(of("<split>/by_position", final * to_loss + 2.0**-i, split="test", context=2**i) for i in range(7)),
+    ]
     lines = {"uniform": 6.6, "unigram": 4.4, "bigram": 3.4, "trigram": 2.8}
-    held_out = {
-        "splits": {"val": split, "test": {**split, "bits_per_byte": final + 0.02}},
-        "ngram": {name: {"loss": bits * to_loss, "bits_per_byte": bits} for name, bits in lines.items()},
-    }
-    for name, value in {"held_out": held_out, **further(final * to_loss, variant)}.items():
-        write_evaluation(folder, name, value if status == "completed" else None)
+    held_out += [of("ngram/<order>", bits, order=order) for order, bits in lines.items()]
+    for name, measurements in {"held_out": held_out, **further(final * to_loss, variant)}.items():
+        write_evaluation(folder, name, measurements if status == "completed" else [])
 
 
 def manifest(spec: RunSpec, **known: Any) -> Manifest:
@@ -244,81 +248,84 @@ def manifest(spec: RunSpec, **known: Any) -> Manifest:
     return Manifest.model_validate({**document, **known})
 
 
-def evaluation(name: str, run_id: str, value: Json | None, weights: str | None = None) -> Evaluation:
+def of(metric: str, value: float | None, **axes: Value) -> Measurement:
+    """A measurement, by the name of its metric."""
+    return Measurement(metric, axes, value)
+
+
+def evaluation(name: str, run_id: str, measurements: list[Measurement], weights: str | None = None) -> Evaluation:
     """Of some weights, or nobody knows which."""
     about = {"run_id": run_id, "weights": weights, "device": "cpu (Test CPU)", "code": {"evals": "e" * 16}, "settings": {}}
-    return Evaluation(name=name, **about, measured=MEASURED, value=value)
+    return Evaluation(name=name, **about, measured=MEASURED, measurements=measurements)
 
 
-def write_evaluation(folder: Path, name: str, value: Json | None) -> None:
+def write_evaluation(folder: Path, name: str, measurements: list[Measurement]) -> None:
     """Of the weights in a record."""
-    write_artefact(evaluation_file(folder, name), evaluation(name, folder.name, value, file_sha256(folder / WEIGHTS)))
+    write_artefact(evaluation_file(folder, name), evaluation(name, folder.name, measurements, file_sha256(folder / WEIGHTS)))
 
 
 def write_probes(folder: Path, measures: dict[str, Json]) -> None:
-    """Of the weights in a record."""
+    """Of the weights in a record. measures: by its written name the value of a network, and those of its layers."""
     about = {"run_id": folder.name, "weights": file_sha256(folder / WEIGHTS), "device": "cpu (Test CPU)"}
-    typed = {name: Measure.model_validate(own) for name, own in measures.items()}
-    write_artefact(folder / PROBES, Probes(**about, code={"probes": "p" * 16}, measured=MEASURED, measures=typed))
+    found = []
+    for name, own in measures.items():
+        metric, axes = read_name(name)
+        found.append(of(metric.name, own["value"], **axes))
+        found += [of(metric.name, value, **axes, layer=int(layer)) for layer, value in own["layers"].items()]
+    write_artefact(folder / PROBES, Probes(**about, code={"probes": "p" * 16}, measured=MEASURED, measurements=found))
 
 
-def further(loss: float, variant: str) -> Json:
+def further(loss: float, variant: str) -> dict[str, list[Measurement]]:
     """What is measured beside the held-out losses: each doubling of the context halves a loss's distance to its end."""
-    contexts = [
-        {"context": 8 * 2**i, "loss": loss + 0.5**i, "shuffled_loss": loss + 1.0, "gain": 1 - 0.5**i, "gain_se": 0.01}
-        for i in range(8)
-    ]
-    contexts[-1] |= dict.fromkeys(("loss", "shuffled_loss", "gain", "gain_se")) if variant == "GPT-2" else {}
     grows = variant == "GPT-2"
-    lengths = [
-        {
-            "length": n,
-            "tokens_per_second": 1e5 / n if grows else 900.0,
-            "state_bytes": 512 * n if grows else 40_000,
-            "peak_bytes": None,
-        }
-        for n in (64, 256, 1024)
-    ]
-    costs = [
-        {
-            "length": n,
-            "batch": batch,
-            "flops_per_token": 250_000,
-            "state_size": 4096,
-            "forward_tokens_per_second": 3000.0 * batch,
-            "forward_peak_bytes": 2**20 * n * batch,
-            "training_tokens_per_second": 1000.0 * batch,
-            "training_peak_bytes": 2**22 * n * batch,
-        }
-        for n in (64, 256)
-        for batch in (1, 8)
-    ]
-    case = {"case": "state/mamba2/int8", "difference": 0.002, "se": 0.001, "perplexity_ratio": math.exp(0.002)}
+    contexts = []
+    for i in range(7 if grows else 8):
+        values = {"loss": loss + 0.5**i, "shuffled_loss": loss + 1.0, "gain": 1 - 0.5**i, "gain_se": 0.01}
+        values["perplexity_ratio"] = math.exp(0.5**i - 0.5**3)
+        contexts += [of(f"context/{name}", value, context=8 * 2**i) for name, value in values.items()]
+    contexts += [of("context/useful_window", 256), of("context/held_to", 16.0), of("context/slope", -0.29)]
+    lengths = []
+    for n in (64, 256, 1024):
+        lengths.append(of("generation/tokens_per_second", 1e5 / n if grows else 900.0, length=n))
+        lengths.append(of("generation/state_bytes", 512 * n if grows else 40_000, length=n))
+    costs = []
+    for n in (64, 256):
+        for batch in (1, 8):
+            cell = {
+                "flops_per_token": 250_000,
+                "state_size": 4096,
+                "forward_tokens_per_second": 3000.0 * batch,
+                "forward_peak_bytes": 2**20 * n * batch,
+                "training_tokens_per_second": 1000.0 * batch,
+                "training_peak_bytes": 2**22 * n * batch,
+            }
+            costs += [of(f"cost/{name}/batch_<batch>", value, batch=batch, length=n) for name, value in cell.items()]
+    rounded = {"difference": 0.002, "se": 0.001, "perplexity_ratio": math.exp(0.002)}
+    cases = [of(f"quantisation/<rounding>/{name}", value, rounding="state/mamba2/int8") for name, value in rounded.items()]
     return {
-        "long_context": {"trained_length": 64, "targets": 512, "contexts": contexts, "useful_window": 256, "held_to": 16.0},
+        "long_context": contexts,
         "recall": recalled(),
-        "generation": {"lengths": lengths},
-        "cost": {"cells": costs},
-        "quantisation": {"loss": loss, "targets": 2048, "cases": [case] if variant == "GF" else []},
+        "generation": lengths,
+        "cost": costs,
+        "quantisation": cases if variant == "GF" else [],
     }
 
 
-def recalled(task: str = "mqar") -> Json:
+def recalled(task: str = "mqar") -> list[Measurement]:
     """The recall of a model that answers three of four questions, and fewer the more pairs there are."""
-    share = {"accuracy": 0.75, "lower": 0.7, "upper": 0.8, "n": 400}
-    by_items = [
-        {"items": n, "accuracy": 1 - n / 16, "lower": 0.95 - n / 16, "upper": 1.05 - n / 16, "n": 100} for n in (2, 4, 8)
+
+    def share(what: str, value: float, lower: float = 0.7, upper: float = 0.8, n: int = 400, **axes: Value) -> Measurement:
+        return Measurement(f"recall/<task>/{what}", {"task": task, **axes}, value, lower, upper, n)
+
+    return [
+        share("accuracy", 0.75),
+        share("episodes", 0.5),
+        share("control", 0.02, 0.01, 0.04),
+        of("recall/<task>/chance", 1 / 64, task=task),
+        *(share("by_items", 1 - n / 16, 0.95 - n / 16, 1.05 - n / 16, 100, items=n) for n in (2, 4, 8)),
+        *(share("by_distance", 0.75, distance=n) for n in (4, 8, 16)),
+        *(share("by_length", 0.75, length=n) for n in (64,)),
     ]
-    return {
-        "task": task,
-        "chance": 1 / 64,
-        **share,
-        "episodes": {**share, "accuracy": 0.5},
-        "control": {"accuracy": 0.02, "lower": 0.01, "upper": 0.04, "n": 400},
-        "by_items": by_items,
-        "by_distance": [{**share, "distance": n, "to": 2 * n - 1} for n in (4, 8, 16)],
-        "by_length": [{**share, "length": 64}, {"length": 128, **dict.fromkeys(("accuracy", "lower", "upper", "n"))}],
-    }
 
 
 def write(path: Path, value: Any) -> None:
@@ -340,25 +347,35 @@ def edit_usage(run: Path, **changes: Any) -> None:
     edit(run / MANIFEST, usage={**usage, "unknown": unknown})
 
 
-def value(run: Path, name: str = "held_out") -> Json:
-    """What an evaluation of a record measured."""
-    return dict(json.loads(evaluation_file(run, name).read_text())["value"])
+def value(run: Path, metric: str, name: str = "held_out") -> float:
+    """What an evaluation of a record measured, by its written name."""
+    found = {own.name: own.value for own in read_evaluation(run, name).measurements if own.at is None}
+    known = found[metric]
+    return math.nan if known is None else known
 
 
-def edit_value(run: Path, name: str = "held_out", **changes: Any) -> None:
-    """Change keys of what an evaluation of a record measured."""
-    edit(evaluation_file(run, name), value={**value(run, name), **changes})
+def edit_value(run: Path, name: str = "held_out", **changes: float | None) -> None:
+    """Change, by written names, what an evaluation of a record measured."""
+    evaluation = read_evaluation(run, name)
+    edited = [replace(own, value=changes[own.name]) if own.name in changes else own for own in evaluation.measurements]
+    write_artefact(evaluation_file(run, name), evaluation.model_copy(update={"measurements": edited}))
 
 
-def edit_val(run: Path, **changes: Any) -> None:
+def without(run: Path, metric: str, name: str = "held_out") -> None:
+    """Take the measurements of a metric out of an evaluation of a record."""
+    evaluation = read_evaluation(run, name)
+    kept = [own for own in evaluation.measurements if own.metric != metric]
+    write_artefact(evaluation_file(run, name), evaluation.model_copy(update={"measurements": kept}))
+
+
+def edit_val(run: Path, **changes: float | None) -> None:
     """Change numbers of the validation split."""
-    splits = value(run)["splits"]
-    edit_value(run, splits={**splits, "val": {**splits["val"], **changes}})
+    edit_value(run, **{f"val/{name}": own for name, own in changes.items()})
 
 
 def shift(run: Path, by: float) -> None:
     """Add to the bits per byte of the validation split."""
-    edit_val(run, bits_per_byte=value(run)["splits"]["val"]["bits_per_byte"] + by)
+    edit_val(run, bits_per_byte=value(run, "val/bits_per_byte") + by)
 
 
 def _curves(variant: str, final: float, to_loss: float, last: int, seed: int, status: str) -> pa.Table:

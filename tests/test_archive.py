@@ -21,7 +21,7 @@ import records
 from gt import artefacts
 from gt.analysis.aggregate import aggregate
 from gt.archive import BITS, BYTES, KINDS, LOSS, Document, pack, read_plan, trained, unpack
-from gt.artefacts import Plan, read_evaluations, read_manifest, read_probes, read_run
+from gt.artefacts import SCHEMA, Plan, read_evaluations, read_manifest, read_probes, read_run
 from gt.attempts import of_run
 from gt.cli import main
 from gt.errors import ConfigError
@@ -161,7 +161,9 @@ def test_every_kind_of_document_is_kept(study: dict[str, Any], runs: Path, tmp_p
         shutil.copytree(runs.parent / name, tmp_path / "one" / name)
     own = tmp_path / "one/runs"
     evaluations = [own / run / f"evaluations/{name}.json" for name in ("recall", "validation-65536")]
-    records.write_evaluation(own / run, "validation-65536", {"loss": 1.5, "bits_per_byte": 2.0, "note": "\u00e9"})
+    records.write_evaluation(
+        own / run, "validation-65536", [records.of("validation/loss", 1.5), records.of("\u00e9/loss", 2.0)]
+    )
     for file in evaluations:
         turned = dict(reversed(read_json(file).items()))
         file.write_bytes(json.dumps(turned, indent=3, ensure_ascii=file.stem == "recall").replace("\n", "\r\n").encode())
@@ -264,9 +266,13 @@ def test_records_of_the_first_schema_are_read_as_those_of_the_second(tmp_path: P
             assert getattr(manifest, name) == documents["manifest"][name]
         (held_out,) = read_evaluations(tmp_path / "runs" / run).values()
         assert held_out.run_id == run
-        assert held_out.value == {name: documents["evaluation"][name] for name in ("splits", "ngram")}
-        probes = read_probes(tmp_path / "runs" / run).model_dump(mode="json")
-        assert (probes["run_id"], probes["measures"]) == (run, documents["probes"]["measures"])
+        losses = {own.name: own.value for own in held_out.measurements}
+        for split, then in documents["evaluation"]["splits"].items():
+            assert losses[f"{split}/bits_per_byte"] == then["bits_per_byte"]
+        probes = read_probes(tmp_path / "runs" / run)
+        measures = {name: own["value"] for name, own in documents["probes"]["measures"].items()}
+        assert probes.run_id == run
+        assert {own.name: own.value for own in probes.measurements if own.layer is None} == measures
         again = pd.read_parquet(tmp_path / "runs" / run / CURVES)
         assert again["val/loss"].tolist() == pytest.approx(curves[curves.run_id == was]["val/loss"].tolist(), nan_ok=True)
         assert not again["val/loss"].isna().all()
@@ -276,7 +282,7 @@ def test_records_of_the_first_schema_are_kept_again_in_the_second(tmp_path: Path
     plan = unpack(FIRST, tmp_path / "runs")
     pack(plan, tmp_path / "runs", tmp_path / "records")
     assert read_plan(tmp_path / "records") == (plan, {run: run for run in plan.runs})
-    assert {json.loads(own.text)["schema_version"] for own in rows(tmp_path / "records")} == {2}
+    assert {json.loads(own.text)["schema_version"] for own in rows(tmp_path / "records")} == {SCHEMA}
     assert unpack(tmp_path / "records", tmp_path / "again") == plan
     documents = [
         {name: own for name, own in files(tmp_path / folder).items() if CURVES not in name} for folder in ("runs", "again")
@@ -289,7 +295,7 @@ CASE = {"case": "a", "difference": [1], "perplexity_ratio": 1.0}
 Change = Callable[[Any, str], Any]
 
 
-def put(*path: str, value: Any) -> Change:
+def put(*path: str | int, value: Any) -> Change:
     """A change of a document."""
 
     def change(document: Any, run: str) -> Any:
@@ -315,7 +321,7 @@ def nested(levels: int) -> Any:
     return json.loads("[" * levels + "]" * levels)
 
 
-LATER, IS_LATER = put("schema_version", value=3), "is of schema 3, and this version of gt reads those up to 2."
+LATER, IS_LATER = put("schema_version", value=4), "is of schema 4, and this version of gt reads those up to 3."
 CONTRADICTS = "contradicts the specification of its run in plan.json"
 # Of both schemas.
 HOSTILE_PLANS: dict[str, tuple[str, Change, str]] = {
@@ -366,31 +372,36 @@ HOSTILE: dict[str, tuple[str, Change, str]] = {
     ),
     "a loss that is a word": (
         "held_out",
-        put("value", "splits", "val", "loss", value="low"),
-        "RUN/evaluations/held_out.json: value.splits.val.loss",
+        put("measurements", 0, "value", value="low"),
+        "RUN/evaluations/held_out.json: measurements.0.value",
     ),
     "a split that is unknown": (
         "held_out",
-        put("value", "splits", "../val", value={}),
-        "RUN/evaluations/held_out.json: value.splits.../val",
+        put("measurements", 0, "axes", "split", value="../val"),
+        "RUN/evaluations/held_out.json: '../val/loss' is no name of the metric '<split>/loss'",
     ),
     "an evaluation of another form": (
         "long_context",
-        put("value", value={"contexts": [3]}),
-        "RUN/evaluations/long_context.json: an evaluation",
+        put("measurements", value=[3]),
+        "RUN/evaluations/long_context.json: measurements.0",
     ),
     "a number that is a list": (
         "quantisation",
-        put("value", "cases", value=[CASE]),
-        "RUN/evaluations/quantisation.json: quantisation/a/difference",
+        put("measurements", 0, "value", value=[1]),
+        "RUN/evaluations/quantisation.json: measurements.0.value",
     ),
     "a value that is nested too deeply": (
         "held_out",
-        put("value", "splits", "val", "more", value=nested(300)),
+        put("measurements", 0, "value", value=nested(300)),
         "RUN/evaluations/held_out.json: not JSON (it is nested too deeply)",
     ),
+    "an evaluation of the second schema of another form": (
+        "long_context",
+        lambda document, run: {**document, "schema_version": 2, "value": {"contexts": [3]}},
+        "RUN/evaluations/long_context.json: what was measured is not of its form",
+    ),
     "weights that lead out": ("held_out", put("weights", value="../x"), "RUN/evaluations/held_out.json: weights"),
-    "probes of another form": ("probes", put("measures", "gate/mean", value=0.5), "RUN/probes.json: measures.gate/mean"),
+    "probes of another form": ("probes", put("measurements", 0, value=0.5), "RUN/probes.json: measurements.0"),
     "an attempt at another run": ("attempts", put("run_id", value="another"), "is of run 'another'"),
     "an attempt of another name": (
         "attempts",
@@ -431,27 +442,27 @@ HOSTILE_FIRST: dict[str, tuple[str, Change, str]] = {
     "a loss that is a word": (
         "evaluation",
         put("splits", "val", "loss", value="low"),
-        "RUN/evaluation.json: held_out: value.splits.val.loss",
+        "RUN/evaluation.json: held_out: measurements.0.value",
     ),
     "a split that is unknown": (
         "evaluation",
-        put("splits", "../val", value={}),
-        "RUN/evaluation.json: held_out: value.splits.../val",
+        put("splits", "../val", value={"loss": 1.0}),
+        "RUN/evaluation.json: held_out: '../val/loss' is no name",
     ),
     "an evaluation of another form": (
         "evaluation",
         put("long_context", value={"contexts": [3]}),
-        "RUN/evaluation.json: long_context: an evaluation",
+        "RUN/evaluation.json: long_context: what was measured",
     ),
     "a number that is a list": (
         "evaluation",
         put("quantisation", value={"cases": [CASE]}),
-        "RUN/evaluation.json: quantisation: quantisation/a/difference",
+        "RUN/evaluation.json: quantisation: measurements.0.value",
     ),
     "evaluations that are a number": ("evaluation", put("evaluations", value=3), "RUN/evaluation.json: evaluations: must be"),
     "evaluations that are lists": ("evaluation", put("evaluations", value=[[1]]), "RUN/evaluation.json: evaluations: must be"),
     "an evaluation that leads out": ("evaluation", put("evaluations", value=["../../x"]), "RUN/evaluation.json: ../../x: name"),
-    "probes of another form": ("probes", put("measures", "gate/mean", value=0.5), "RUN/probes.json: measures.gate/mean"),
+    "probes of another form": ("probes", put("measures", "gate/mean", value=0.5), "RUN/probes.json: what was measured"),
 }
 
 
@@ -518,7 +529,7 @@ ROWS: dict[str, tuple[Callable[[Document], list[Any]], str]] = {
     ),
     "a kind that only the first schema had": (
         lambda own: [own._replace(kind="evaluation")],
-        "RUN/evaluation.json: is of schema 2, which has no evaluation",
+        "RUN/evaluation.json: is of schema 3, which has no evaluation",
     ),
     "a document in two places": (lambda own: [own, own], "/manifest.json: stands there twice"),
     "no text": (lambda own: [own._replace(text=None)], "column 'document' has gaps"),
@@ -637,7 +648,7 @@ def test_a_flipped_bit_is_found(copy: Path, tmp_path: Path, name: str) -> None:
 
 def test_a_changed_digit_of_a_kept_document_is_found(run: str, copy: Path, tmp_path: Path) -> None:
     text = next(own.text for own in rows(copy) if own[:3] == (run, "evaluations", "held_out"))
-    (digits,) = re.findall(r'"val": {\s*"loss": (\d\.\d+)', text)
+    digits = re.findall(r'"value": (\d\.\d+)', text)[0]
     changed = text.replace(digits, f"{float(digits) + 1e-9!r}", 1)
     write_rows(copy, [own._replace(text=changed) if own.text == text else own for own in rows(copy)])
     with pytest.raises(

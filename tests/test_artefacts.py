@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import records
@@ -18,7 +19,6 @@ from gt.artefacts import (
     Evaluation,
     Failure,
     Manifest,
-    Plan,
     Probes,
     Usage,
     parsed,
@@ -28,9 +28,9 @@ from gt.artefacts import (
     write,
 )
 from gt.errors import ConfigError
-from gt.evals.evaluation import FURTHER
+from gt.registry import check, metrics
 from gt.schemas import schemas
-from gt.spec import Further, RunSpec
+from gt.spec import RunSpec
 from gt.study import dumps
 
 Json = dict[str, Any]
@@ -46,13 +46,13 @@ ATTEMPT: Json = {
 def one_of_each() -> dict[type[Artefact], Artefact]:
     plan = records.planned(records.plan(seeds=2))
     spec = next(iter(plan.runs.values()))
-    measures = {"gate/mean": {"value": 0.5, "layers": {0: 0.25, 1: None}}}
-    probes = {"run_id": RUN, "weights": None, "code": {}, "measured": None, "device": None, "measures": measures}
+    measured = [records.of("gate/mean", 0.5), records.of("gate/mean", 0.25, layer=0), records.of("gate/mean", None, layer=1)]
+    probes = {"run_id": RUN, "weights": None, "code": {}, "measured": None, "device": None, "measurements": measured}
     found: list[Artefact] = [
         plan.model_copy(update={"started": {next(iter(plan.runs)): records.MEASURED}}),
         Attempt.model_validate(ATTEMPT),
         records.manifest(spec, files={"spec.json": {"bytes": 3, "sha256": "0" * 64}}),
-        records.evaluation("held_out", RUN, {"splits": {"val": {"loss": 1.5, "from_byte": 3}}, "ngram": {}}),
+        records.evaluation("held_out", RUN, [records.of("<split>/loss", 1.5, split="val")]),
         Probes.model_validate(probes),
         Failure(error="it is broken"),
     ]
@@ -80,7 +80,7 @@ def test_it_is_read_as_it_was_written(kind: type[Artefact], tmp_path: Path) -> N
 
 
 @of_each_kind
-@pytest.mark.parametrize("version", [3, 12])
+@pytest.mark.parametrize("version", [SCHEMA + 1, 12])
 def test_a_later_schema_is_refused_by_name(kind: type[Artefact], version: int) -> None:
     # Whatever else is in it: it may be of any form.
     for document in ({**EACH[kind].model_dump(mode="json"), "schema_version": version}, {"schema_version": version, "x": 1}):
@@ -91,7 +91,7 @@ def test_a_later_schema_is_refused_by_name(kind: type[Artefact], version: int) -
 
 
 @of_each_kind
-@pytest.mark.parametrize("version", [1, 0, "2", 2.5, None, True])
+@pytest.mark.parametrize("version", [1, 0, "2", 2.0, 2.5, None, True])
 def test_no_other_version_is_taken_for_this_one(kind: type[Artefact], version: Any) -> None:
     with pytest.raises(ConfigError, match=r"some/file\.json: schema_version: "):
         parsed(kind, {**EACH[kind].model_dump(mode="json"), "schema_version": version}, "some/file.json")
@@ -156,11 +156,15 @@ STRICT: list[tuple[type[Artefact], Json, str]] = [
     (Evaluation, {"name": "Held out"}, "name"),
     (Evaluation, {"name": "../held_out"}, "name"),
     (Evaluation, {"weights": "0"}, "weights"),
-    (Evaluation, {"value": {"splits": {"train": {}}}}, "value.splits"),
-    (Evaluation, {"value": {"splits": {"val": {"loss": "1"}}}}, "value.splits.val.loss"),
-    (Evaluation, {"value": {"splits": {}, "cost": {}}}, "value.cost"),
-    (Probes, {"measures": {"gate/mean": {"value": "0.5", "layers": {}}}}, "measures.gate/mean.value"),
-    (Probes, {"measures": {"gate/mean": {"value": 0.5, "layers": {"01": 0.5}}}}, "measures.gate/mean.layers"),
+    (Evaluation, {"measurements": {}}, "measurements"),
+    (
+        Evaluation,
+        {"measurements": [{"metric": "<split>/loss", "axes": {"split": "val"}, "value": "1"}]},
+        "measurements.0.value",
+    ),
+    (Evaluation, {"measurements": [{"metric": "<split>/loss", "axes": {}, "value": 1}]}, "measurements.0: "),
+    (Probes, {"measurements": [{"metric": "gate/mean", "axes": {"layer": None}, "value": 1}]}, "measurements.0.axes.layer"),
+    (Probes, {"measurements": [{"metric": "gate/mean", "axes": {}, "value": 1, "more": 2}]}, "measurements.0.more"),
     (Attempt, {"outcome": "killed"}, "outcome"),
     (Attempt, {"id": "1"}, "id"),
     (Failure, {"error": None}, "error"),
@@ -245,6 +249,103 @@ def test_a_document_that_was_changed_or_is_another_is_refused(tmp_path: Path) ->
         read_evaluation(run, "cost")
 
 
-def test_what_a_study_may_ask_for_is_what_can_be_measured() -> None:
-    assert set(get_args(Further)) == set(FURTHER)
-    assert set(EACH[Plan].model_dump()["evaluations"]) <= set(FURTHER)
+# What an evaluation was in the second schema, and its measurements.
+SECOND: dict[str, tuple[Json, list[tuple[str, float | None, float]]]] = {
+    "held_out": (
+        {"splits": {"val": {"loss": 1.5, "from_byte": 3, "by_position": [{"context": 2, "to": 3, "loss": 1.25}]}},
+         "ngram": {"bigram": {"loss": 9.0, "bits_per_byte": 2.5}}},
+        [("val/loss", None, 1.5), ("val/from_byte", None, 3), ("val/by_position", 2, 1.25), ("ngram/bigram", None, 2.5)],
+    ),
+    "validation-2048": (
+        {"val/loss": 1.5, "gate/mean": 0.5, "gate/layer_1": 0.25},
+        [("validation/loss", None, 1.5), ("validation/gate/mean", None, 0.5), ("validation/gate/layer_1", None, 0.25)],
+    ),
+    "needle": (
+        {"cells": [
+            {"length": 64, "depth": 0.5, "found": {"accuracy": 0.25, "lower": 0.2, "upper": 0.3, "n": 128},
+             "exact": {"accuracy": 0.0, "lower": 0.0, "upper": 0.1, "n": 16}, "gain": 1.0},
+            {"length": 256, "depth": 0.5, "found": None, "exact": None, "gain": None},
+        ]},
+        [("needle/found/depth_0.5", 64, 0.25), ("needle/exact/depth_0.5", 64, 0.0), ("needle/gain/depth_0.5", 64, 1.0),
+         ("needle/found", None, 0.25), ("needle/exact", None, 0.0), ("needle/gain", None, 1.0)],
+    ),
+    "generation": (
+        {"lengths": [{"length": 64, "tokens_per_second": 10.0, "state_bytes": 512, "peak_bytes": None}]},
+        [("generation/tokens_per_second", 64, 10.0), ("generation/state_bytes", 64, 512)],
+    ),
+    "cost": (
+        {"cells": [{"length": 64, "batch": 8, "flops_per_token": 10, "forward_peak_bytes": None}]},
+        [("cost/flops_per_token/batch_8", 64, 10)],
+    ),
+    "quantisation": (
+        {"loss": 1.0, "targets": 64,
+         "cases": [{"case": "decay/fp16", "difference": 0.5, "se": 0.25, "perplexity_ratio": None}]},
+        [("quantisation/decay/fp16/difference", None, 0.5), ("quantisation/decay/fp16/se", None, 0.25)],
+    ),
+    "recall": (
+        {"task": "mqar", "chance": 0.25, "accuracy": 0.5, "lower": 0.4, "upper": 0.6, "n": 10,
+         "episodes": {"accuracy": 0.2, "lower": 0.1, "upper": 0.3, "n": 5}, "control": {"accuracy": 0.1},
+         "by_items": [{"items": 2, "accuracy": 0.75}], "by_distance": [{"distance": 4, "to": 7, "accuracy": 0.7}],
+         "by_length": [{"length": 128, "accuracy": None, "lower": None, "upper": None, "n": None}]},
+        [("recall/mqar/accuracy", None, 0.5), ("recall/mqar/episodes", None, 0.2), ("recall/mqar/control", None, 0.1),
+         ("recall/mqar/chance", None, 0.25), ("recall/mqar/by_items", 2, 0.75), ("recall/mqar/by_distance", 4, 0.7)],
+    ),
+    "long_context": (
+        # Losses are 1 + 2^-i at contexts 8 * 2^i, and the trained length is 16.
+        {"trained_length": 16, "targets": 512, "useful_window": None, "held_to": 2.0, "contexts": [
+            {"context": 8, "loss": 2.0, "shuffled_loss": None, "gain": 0.0, "gain_se": 0.0},
+            {"context": 16, "loss": 1.5, "shuffled_loss": None, "gain": 0.5, "gain_se": 0.125},
+        ]},
+        [("context/loss", 8, 2.0), ("context/gain", 8, 0.0), ("context/gain_se", 8, 0.0), ("context/loss", 16, 1.5),
+         ("context/gain", 16, 0.5), ("context/gain_se", 16, 0.125), ("context/held_to", None, 2.0),
+         ("context/perplexity_ratio", 8, math.exp(0.5)), ("context/perplexity_ratio", 16, 1.0), ("context/slope", None, -0.5)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_an_evaluation_of_the_second_schema_is_read_as_its_measurements(name: str, tmp_path: Path) -> None:
+    value, measured = SECOND[name]
+    old = {**records.evaluation(name, RUN, []).model_dump(mode="json"), "schema_version": 2, "value": value}
+    del old["measurements"]
+    records.write(tmp_path / f"evaluations/{name}.json", old)
+    found = read_evaluation(tmp_path, name)
+    assert [(own.name, own.at, own.value) for own in found.measurements] == measured
+    check(found.measurements, name)  # each is of a metric, along its axes
+    assert {own.metric for own in found.measurements} <= set(metrics())
+    assert found.schema_version == SCHEMA
+
+
+def test_probes_of_the_second_schema_are_read_as_their_measurements() -> None:
+    names = [
+        "gate/mean",
+        "initial/gate/mean",
+        "state/norm/r/0.25",
+        "ablation/zero/m",
+        "parameters/mixers.r",
+        "gate/histogram/3",
+    ]
+    measures = {name: {"value": 0.5, "layers": {"0": 0.25, "1": None}} for name in names}
+    old = {**EACH[Probes].model_dump(mode="json"), "schema_version": 2, "measures": measures}
+    del old["measurements"]
+    found = parsed(Probes, old, "probes.json").measurements
+    assert [(own.name, own.layer, own.value) for own in found] == [
+        own for name in names for own in ((name, None, 0.5), (name, 0, 0.25), (name, 1, None))
+    ]
+    assert {own.metric for own in found} <= set(metrics())
+
+
+def test_every_metric_of_probes_that_the_second_schema_had_is_read_by_its_name() -> None:
+    """Whose names are those of now."""
+    names = [own.names[0] for own in metrics().values() if own.table == "probes"]
+    for place, value in {"branch": "r", "part": "fusion", "bin": "0", "layer": "0"}.items():
+        names = [name.replace(f"<{place}>", value) for name in names]
+    old = {
+        **EACH[Probes].model_dump(mode="json"),
+        "schema_version": 2,
+        "measures": {n: {"value": 1, "layers": {}} for n in names},
+    }
+    del old["measurements"]
+    found = parsed(Probes, old, "probes.json").measurements
+    assert [own.name for own in found] == names
+    assert [own.metric for own in found] == [own.name for own in metrics().values() if own.table == "probes"]

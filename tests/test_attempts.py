@@ -87,7 +87,7 @@ def belong(file: Path) -> None:
 
 
 def outdate(file: Path) -> None:
-    write_sealed(file, json.loads(file.read_text()) | {"schema_version": 3})
+    write_sealed(file, json.loads(file.read_text()) | {"schema_version": 4})
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def outdate(file: Path) -> None:
         (edit, "damaged: the sha256 of its content"),
         (predate, "started: 2026-04-01T12:00:00+00:00 is another time than that of its name"),
         (belong, "at GF-char-s1-0123456789"),
-        (outdate, "is of schema 3, and this version of gt reads those up to 2"),
+        (outdate, "is of schema 4, and this version of gt reads those up to 3"),
     ],
 )
 def test_an_attempt_that_is_damaged_or_anothers_is_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:

@@ -16,16 +16,13 @@ from variants import tiny
 
 import gt.training.packs
 from gt import project
+from gt.asked import Asked
 from gt.catalogue import MODEL_KINDS, Component, components
 from gt.closure import Code
 from gt.data import corpora, ngram, tokenizers
-from gt.evals.evaluation import FURTHER
-from gt.evals.language import held_out
-from gt.evals.recall import recall
+from gt.evals.evaluation import measured
 from gt.evals.subject import Subject
-from gt.evals.validation import validation
 from gt.fingerprint import (
-    EVALUATIONS,
     MEASURED,
     PACKAGE,
     PROBING,
@@ -99,6 +96,16 @@ RUNS = {
 }
 
 
+def own_place(kind: str, name: str) -> str:
+    """Where a component of gt's own is."""
+    component = components(kind)[name]
+    return f"{component.module}:{component.class_name}"
+
+
+def probing() -> list[str]:
+    return [*PROBING, *(own_place("probe", name) for name in components("probe"))]
+
+
 @pytest.mark.parametrize("spec", RUNS.values(), ids=RUNS)
 def test_all_that_a_run_executes_is_in_its_code(spec: RunSpec, text: Path, episodes: Path, tmp_path: Path) -> None:
     data, run = episodes if spec.corpus.task else text, tmp_path / "run"
@@ -109,7 +116,7 @@ def test_all_that_a_run_executes_is_in_its_code(spec: RunSpec, text: Path, episo
     assert len(called) > 90
     with executed() as called:
         probe(run, data, CPU)
-    assert outside(called, UNEDITED, UNEDITED.closure(*PROBING, *places(spec))) == []
+    assert outside(called, UNEDITED, UNEDITED.closure(*probing(), *places(spec))) == []
     assert len(called) > 90
 
 
@@ -126,7 +133,7 @@ def test_so_it_is_in_a_pack_that_goes_on_from_a_checkpoint(text: Path, tmp_path:
     assert outside(called, UNEDITED, UNEDITED.closure(*TRAINING, *places(specs[0]))) == []
 
 
-@pytest.mark.parametrize("name", EVALUATIONS)
+@pytest.mark.parametrize("name", components("evaluation"))
 def test_all_that_an_evaluation_executes_is_in_its_code(
     name: str, text: Path, episodes: Path, trained: dict[str, Path]
 ) -> None:
@@ -134,11 +141,10 @@ def test_all_that_an_evaluation_executes_is_in_its_code(
     data, run, spec = (
         (episodes, trained["task"], RUNS["a task"]) if is_task else (text, trained["text"], RUNS["parallel branches"])
     )
-    own = {"held_out": lambda subject: held_out(subject, "val"), "validation": lambda subject: validation(subject, 2048)}
-    measure: Any = {**own, "recall": recall, **FURTHER}[name]
+    asked = Asked.of("validation-2048" if name == "validation" else name)
     with executed() as called:
-        measure(Subject.load(run, data, CPU))
-    assert outside(called, UNEDITED, UNEDITED.closure(EVALUATIONS[name], *MEASURED, *places(spec))) == []
+        list(measured(asked, Subject.load(run, data, CPU)))
+    assert outside(called, UNEDITED, UNEDITED.closure(own_place("evaluation", name), *MEASURED, *places(spec))) == []
     assert len(called) > 40
 
 
@@ -149,10 +155,6 @@ def trained(text: Path, episodes: Path, tmp_path_factory: pytest.TempPathFactory
     for name, spec, data in (("text", RUNS["parallel branches"], text), ("task", RUNS["a task"], episodes)):
         train(Job(spec, data, folder / name), folder / "checkpoints", Settings(CPU, 1e9))
     return {name: folder / name for name in ("text", "task")}
-
-
-def test_every_evaluation_that_a_study_may_ask_for_has_a_code() -> None:
-    assert EVALUATIONS.keys() == {"held_out", "recall", "validation", *FURTHER}
 
 
 # Edits
@@ -277,12 +279,21 @@ def test_an_edit_of_what_runs_execute_changes_the_code_of_those_runs_alone(
 
 
 def test_measurements_do_not_count_for_each_other(copy: Path) -> None:
-    roots = {name: (root, *MEASURED) for name, root in EVALUATIONS.items()} | {"probes": PROBING}
+    roots = {name: (own_place("evaluation", name), *MEASURED) for name in components("evaluation")} | {"probes": probing()}
     edit(copy, "evals/needle.py", "return ", "return 0 * ")
     edit(copy, "probes/variance.py", "return ", "return 0 * ")
     edited = read(copy)
     before, after = ({name: code.of(*own, *places(HYBRID)) for name, own in roots.items()} for code in (UNEDITED, edited))
     assert [name for name in roots if before[name] != after[name]] == ["needle", "probes"]
+
+
+def test_what_metrics_are_called_is_no_part_of_what_measures_them(copy: Path) -> None:
+    """An edited phrase, or an axis that only they mention, has nothing measured again."""
+    edit(copy, "evals/needle.py", "loss saved by having seen the needle", "gain")
+    edit(copy, "probes/gates.py", "new tokens", "tokens that are new")
+    edited = Code({"gt": copy})
+    for roots in ((own_place("evaluation", "needle"), *MEASURED), probing()):
+        assert UNEDITED.of(*roots, *places(HYBRID)) == edited.of(*roots, *places(HYBRID))
 
 
 # What is said
@@ -305,7 +316,11 @@ def test_every_component_is_found_by_its_code() -> None:
 
 
 def test_no_code_is_that_of_another_purpose() -> None:
-    own = [code_of_training(HYBRID), code_of_probes(HYBRID), *(code_of_evaluation(HYBRID, name) for name in EVALUATIONS)]
+    own = [
+        code_of_training(HYBRID),
+        code_of_probes(HYBRID),
+        *(code_of_evaluation(HYBRID, name) for name in components("evaluation")),
+    ]
     assert len({digest(code) for code in own}) == len(own)
     assert all(len(value) == 16 and part.startswith("gt") for code in own for part, value in code.items())
     assert digest(own[0]) == digest(dict(reversed(own[0].items())))

@@ -19,7 +19,7 @@ from test_factors import plan
 
 from gt import stage
 from gt.analysis.aggregate import followed
-from gt.analysis.records import read_record
+from gt.analysis.reading import read_record
 from gt.artefacts import Evaluation, read_evaluations, read_manifest
 from gt.data import ngram
 from gt.errors import ConfigError

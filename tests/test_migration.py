@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import records
 
-from gt import migration
-from gt.artefacts import HELD_OUT, Evaluation, Failure, Manifest, Plan, Probes, parsed
+from gt.artefacts import Evaluation, Failure, Manifest, Plan, Probes, parsed
+from gt.asked import HELD_OUT
 from gt.errors import ConfigError
+from gt.migration import first as migration
 from gt.records import unsealed
 from gt.spec import RunSpec, Watch
 
@@ -66,17 +67,24 @@ def check(kind: str, old: Json, plan: Plan, run: str) -> None:
         case "evaluation":
             made = {name: parsed(Evaluation, own, run) for name, own in migration.evaluations(old, run).items()}
             assert all((name, run) == (own.name, own.run_id) for name, own in made.items())
-            held_out = made[HELD_OUT].value
-            assert held_out == ({"splits": old["splits"], "ngram": old["ngram"]} if old["splits"] else None)
+            measured = {own.name: own.value for own in made[HELD_OUT].measurements if own.at is None}
+            losses = {f"{split}/{name}": value for split, own in old["splits"].items() for name, value in own.items()}
+            losses |= {f"ngram/{order}": line["bits_per_byte"] for order, line in old["ngram"].items() if old["splits"]}
+            assert measured == {name: own for name, own in losses.items() if isinstance(own, (int, float))}
             others = {"recall", "long_context", "needle", "generation", "cost", "quantisation"} & old.keys()
-            assert {name: made[name].value for name in others} == {name: old[name] for name in others}
             assert set(made) == {HELD_OUT, *others, *old.get("evaluations", [])}
         case "probes":
             probes = parsed(Probes, migration.probes(old, run), run)
             assert probes.run_id == run
-            assert probes.model_dump(mode="json")["measures"] == old["measures"]
+            values = [(name, layer, own) for name, of in old["measures"].items() for layer, own in layers_of(of)]
+            assert [(own.name, own.layer, own.value) for own in probes.measurements] == values
         case "failure":
             assert parsed(Failure, migration.failure(old), run).error == old["error"]
+
+
+def layers_of(measure: Json) -> list[tuple[int | None, float | None]]:
+    """The value of the network, and those of its layers."""
+    return [(None, measure["value"]), *((int(layer), value) for layer, value in measure["layers"].items())]
 
 
 def first_plan() -> Json:
@@ -173,7 +181,7 @@ def test_what_a_shared_device_was_said_to_have_taken_is_not_known(spec: RunSpec)
 def test_what_was_not_measured_of_a_diverged_run_is_null(spec: RunSpec) -> None:
     old = {"run_id": "was", "status": "diverged", "splits": {}, "ngram": {}, "evaluations": ["generation"], "code": "e" * 16}
     found = {name: parsed(Evaluation, own, name) for name, own in migration.evaluations(old, spec.run_id).items()}
-    assert {name: own.value for name, own in found.items()} == {HELD_OUT: None, "generation": None}
+    assert {name: own.measurements for name, own in found.items()} == {HELD_OUT: [], "generation": []}
 
 
 @pytest.mark.parametrize(
@@ -183,10 +191,10 @@ def test_what_was_not_measured_of_a_diverged_run_is_null(spec: RunSpec) -> None:
         (Manifest, without(MANIFEST, "tokens"), "tokens"),
         (Manifest, {**MANIFEST, "surprise": 1}, "unknown key 'surprise'"),
         (Manifest, {**MANIFEST, "status": "failed"}, "status"),
-        (Evaluation, {"splits": {"val": {"bits_per_byte": "2"}}}, "bits_per_byte"),
-        (Evaluation, {"splits": {"train": {}}}, "train"),
-        (Probes, {"measures": {"gate/mean": {"value": "a", "layers": {}}}}, "measures.gate/mean.value"),
-        (Probes, {}, "measures"),
+        (Evaluation, {"splits": {"val": {"bits_per_byte": "2"}}}, "measurements.0.value"),
+        (Evaluation, {"splits": {"val": 3}}, "not of its form"),
+        (Probes, {"measures": {"gate/mean": {"value": "a", "layers": {}}}}, "measurements.0.value"),
+        (Probes, {}, "not of its form"),
         (Failure, {"step": 3}, "error"),
     ],
 )

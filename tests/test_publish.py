@@ -147,7 +147,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
         lambda file: file.write_text(file.read_text().replace("0.01", "0.02", 1)),
         "evaluations/long_context.json: damaged",
     ),
-    "of a later schema": ("held_out.json", lambda file: records.edit(file, schema_version=3), "held_out.json: is of schema 3"),
+    "of a later schema": ("held_out.json", lambda file: records.edit(file, schema_version=4), "held_out.json: is of schema 4"),
 }
 
 
@@ -362,9 +362,9 @@ def test_a_damaged_study_beside_is_named_and_nothing_is_published(
 ) -> None:
     """Since it may know of earlier starts."""
     other = Path(shutil.copytree(begun_twice, tmp_path / "published/other"))
-    later = {**json.loads(dumps(records.planned(small))), "schema_version": 3}
+    later = {**json.loads(dumps(records.planned(small))), "schema_version": 4}
     (other / "records/plan.json.xz").write_bytes(lzma.compress(json.dumps(later).encode()))
     runs, before = train_later(small, tmp_path), files(tmp_path / "published")
-    with pytest.raises(ConfigError, match=r"other/records/plan\.json\.xz: is of schema 3"):
+    with pytest.raises(ConfigError, match=r"other/records/plan\.json\.xz: is of schema 4"):
         publish(records.planned(small), runs, tmp_path / "published/synthetic", TEMPLATES)
     assert files(tmp_path / "published") == before

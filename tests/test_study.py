@@ -115,6 +115,10 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"evaluations": ["nedle"]}, r"s.yaml, line \d+: evaluations.0: unknown evaluation 'nedle'. Did you mean 'needle'"),
+        ({"evaluations": ["needle", {"name": "needle"}]}, "evaluations.1: 'needle' stands there twice"),
+        ({"evaluations": [{"name": "needle", "depth": 1}]}, "evaluations.0: needle: depth: unknown key 'depth'"),
+        ({"evaluations": ["validation"]}, "evaluations.0: validation: bytes"),
         ({"variants": ["GFF", "GPT-2"]}, r"unknown variant 'GFF'\. Did you mean 'GF'\?.* and \d+ others"),
         ({"corpora": ["shakespeare"]}, r"unknown name 'shakespeare'\. Did you mean 'tinyshakespeare'\?.* file:<path>"),
         ({"varients": ["GF"]}, r"varients: unknown key"),

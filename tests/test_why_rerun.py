@@ -94,9 +94,9 @@ def test_the_part_of_the_code_that_changed_is_named(said: Said, results: Path) -
 
 def test_one_evaluation_may_be_made_again_without_the_others(said: Said, results: Path) -> None:
     file = results / "runs" / SPEC.run_id / "evaluations/generation.json"
-    edit(file, code={**read_sealed(file)["code"], "gt.evals.generation": "0" * 16})
+    edit(file, code={**read_sealed(file)["code"], "gt.evals.generation (evaluation generation)": "0" * 16})
     found = said()
-    assert found["generation"] == "would be made again: gt.evals.generation changed"
+    assert found["generation"] == "would be made again: gt.evals.generation (evaluation generation) changed"
     assert {found[name] for name in ("training", "held_out", "probes")} == {"is current"}
     assert due(results) == {"evaluate"}
 

@@ -15,14 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gt.analysis import evaluations
-from gt.analysis.efficiency import compute_efficiency, north_star, tokens_per_dollar
-from gt.analysis.records import DAMAGED, STATUSES, Record, read_record
+from gt.analysis.efficiency import compute_efficiency, north_star, north_stars, tokens_per_dollar
+from gt.analysis.reading import DAMAGED, STATUSES, Record, read_record, totals
 from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
 from gt.analysis.versions import versions
-from gt.artefacts import HELD_OUT, VALIDATION, Cell, Plan
+from gt.artefacts import Cell, Plan
+from gt.asked import HELD_OUT, VALIDATION
 from gt.attempts import first_starts
 from gt.records import atomic_write, write_json
+from gt.registry import metrics
 from gt.study import by_short_name
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ CONTRAST = (
     *("verdict", "decided"),
 )
 # The columns of a measure of an evaluation, also where no run was evaluated.
-EVALUATION = ("cell", "label", "variant", "corpus", "tokenizer", "factors", "seed", "run_id", *evaluations.COLUMNS)
+EVALUATION = (
+    *("cell", "label", "variant", "corpus", "tokenizer", "factors", "seed", "run_id"),
+    *("metric", "at", "value", "lower", "upper", "n"),
+)
 # The columns of a probe's measure, also where no run was looked into.
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
 # The n-gram models whose loss a network is set against, the weakest first.
@@ -99,11 +103,11 @@ def followed(record: Record, n_bytes: int) -> pa.Table | None:
         return curves
     import pyarrow as pa
 
-    measured = record.evaluations.get(f"{VALIDATION}-{n_bytes}")
-    end = (measured.value if measured else None) or {}
+    end = totals(record.evaluations.get(f"{VALIDATION}-{n_bytes}"))
     for i, name in enumerate(curves.column_names):
         if name.startswith(("val/", "gate/")):
-            values = [*[math.nan] * (curves.num_rows - 1), float(end.get(name, math.nan))]
+            last = end.get(f"{VALIDATION}/{name.removeprefix('val/')}")
+            values = [*[math.nan] * (curves.num_rows - 1), math.nan if last is None else last]
             curves = curves.set_column(i, name, pa.array(values[-curves.num_rows :] if curves.num_rows else [], pa.float64()))
     return curves
 
@@ -134,7 +138,7 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
     measured = [
         {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, **row}
         for run in runs
-        for row in evaluations.rows(run.record.evaluations, price)
+        for row in _evaluated(run.record, price)
     ]
     write_table(out / "evaluations.parquet", as_table(measured, EVALUATION))
     write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
@@ -142,15 +146,25 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
     write_json(out / "coverage.json", {"study": plan.study, "planned": len(rows), **counts, "warnings": warnings})
 
 
+def _evaluated(record: Record, dollars_per_hour: float) -> Iterator[Json]:
+    """Every measurement of a run's evaluations that is a number, but what other tables have."""
+    known = metrics()
+    found = [own for evaluation in record.evaluations.values() for own in evaluation.measurements]
+    for own in (*found, *north_stars(found, dollars_per_hour)):
+        table = known[own.metric].table if own.metric in known else "evaluations"
+        if own.value is not None and table == "evaluations":
+            bounds = {"lower": own.lower, "upper": own.upper, "n": own.n}
+            yield {"metric": own.name, "at": own.at, "value": own.value, **bounds}
+
+
 def _probes(runs: list[Run]) -> Iterator[Json]:
-    """Every measure of `probes.json` that is a number: of the model, where layer is null, and of each layer."""
+    """Every measurement of `probes.json` that is a number: of the model, where layer is null, and of each layer."""
     for run in runs:
         place = {"corpus": run.cell.corpus, "tokenizer": run.cell.tokenizer}
         about = {"cell": run.cell.id, "label": label(run.cell), **place, "seed": run.seed}
-        for name, measure in run.record.probes.measures.items() if run.record.probes else ():
-            for layer, value in ((None, measure.value), *measure.layers.items()):
-                if value is not None:
-                    yield {**about, "name": name, "layer": layer, "value": float(value)}
+        for own in run.record.probes.measurements if run.record.probes else ():
+            if own.value is not None:
+                yield {**about, "name": own.name, "layer": own.layer, "value": own.value}
 
 
 def label(cell: Cell) -> str:
@@ -176,24 +190,25 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
     """Everything that is one number or word about a run."""
     record = run.record
     manifest = record.manifest.model_dump(mode="json") if record.manifest else {}
-    splits = {name: split.model_dump() for name, split in record.splits.items()}
-    lines = {name: line.bits_per_byte for name, line in record.ngram.items()}
-    held_out = record.evaluations.get(HELD_OUT)
+    found, held_out = record.held_out, record.evaluations.get(HELD_OUT)
     usage = manifest.get("usage", {})
-    measured = ("loss", "bits_per_byte", "perplexity", "tokens", "bytes", "from_byte", "unknown")
+    losses, counts = ("loss", "bits_per_byte", "perplexity"), ("tokens", "bytes", "from_byte", "unknown")
     return {
         **_identity(run.cell),
         "seed": run.seed,
         "run_id": record.run_id,
         "status": record.status,
         "reason": record.reason,
-        **{f"{split}/{name}": splits.get(split, {}).get(name) for split in ("val", "test") for name in measured},
-        **{f"ngram/{order}": lines.get(order) for order in ("uniform", *ORDERS)},
+        **{
+            name: _whole(found.get(name)) if name.endswith(counts) else found.get(name)
+            for name in (f"{split}/{own}" for split in ("val", "test") for own in (*losses, *counts))
+        },
+        **{name: found.get(name) for name in (f"ngram/{order}" for order in ("uniform", *ORDERS))},
         "gate/final": _last(run.curves, "gate/mean"),
         **{name: manifest.get(name) for name in (*SIZES, "steps_completed", "tokens", "tokens_per_second", "seconds")},
         **{name: usage.get(name) for name in ("device_seconds", "energy_joules", "peak_memory_bytes")},
         "unknown": "; ".join(dict.fromkeys(usage.get("unknown", {}).values())) or None,
-        **_efficiency(manifest, splits.get("val", {}).get("perplexity"), dollars_per_hour),
+        **_efficiency(manifest, found.get("val/perplexity"), dollars_per_hour),
         "resumed": len(manifest.get("resumed_from", [])),
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
@@ -207,7 +222,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
 
 def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: float) -> Json:
     """What training gave for its time, price and FLOPs; nothing of a run that has no perplexity."""
-    if perplexity is None:
+    if perplexity is None or perplexity <= 0:
         return dict.fromkeys(("tokens_per_dollar", "north_star", "compute_efficiency"))
     of_a_dollar = tokens_per_dollar(manifest["tokens"], manifest["usage"]["device_seconds"], dollars_per_hour)
     return {
@@ -215,6 +230,11 @@ def _efficiency(manifest: Json, perplexity: float | None, dollars_per_hour: floa
         "north_star": north_star(of_a_dollar, perplexity),
         "compute_efficiency": compute_efficiency(manifest["flops_per_token"], perplexity),
     }
+
+
+def _whole(count: float | None) -> int | None:
+    """A count as it stands in tables; None where it is none."""
+    return int(count) if count is not None and 0 <= count < 2**63 else None
 
 
 def _json(code: Json | None) -> str | None:

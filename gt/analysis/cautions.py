@@ -16,7 +16,7 @@ from gt.analysis.aggregate import MAIN, ORDERS, label
 from gt.analysis.claims import Place
 from gt.analysis.values import PARTS, SHARE, Values, code, is_count, modified
 from gt.artefacts import Cell
-from gt.probes.metrics import metric
+from gt.registry import metric
 from gt.study import shortest
 
 # Units of what is the slower the more a device has to do beside.

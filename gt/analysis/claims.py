@@ -22,7 +22,7 @@ from gt.artefacts import Name, Plan
 from gt.documents import Mapping, mark_of, read_yaml
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, place, validated
-from gt.probes.metrics import metric as registered
+from gt.registry import metric as registered
 from gt.spec import Diverged
 from gt.study import Document, by_short_name
 
@@ -45,7 +45,7 @@ def _registered(name: str) -> str:
     return name
 
 
-Metric = Annotated[str, AfterValidator(_registered), Field(description="a name of gt.probes.metrics")]
+Metric = Annotated[str, AfterValidator(_registered), Field(description="a metric's name, with the values of its axes")]
 
 
 class Cell(Document):

@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gt.analysis.claims import Place
-from gt.analysis.phrases import phrase
 from gt.analysis.predicates import seeds_of
-from gt.analysis.values import PARTS, Values, code, is_count, modified
+from gt.analysis.values import PARTS, Values, code, is_count, mixers_of, modified
 from gt.artefacts import Cell
+from gt.registry import phrase
 
 # So many modules or files are named, and the others counted.
 MOST = 4
@@ -53,7 +53,8 @@ def _lost(place: Place, values: Values) -> Iterator[str]:
     if lost := [seed for seed, status in statuses.items() if status in ("missing", "failed")]:
         yield f"{seeds_of(lost)} of {cell} {_was(lost)} planned and {'has' if len(lost) == 1 else 'have'} no result"
     if unmeasured := values.unmeasured(place):
-        yield f"{seeds_of(unmeasured)} of {cell} {_was(unmeasured)} not looked at for {phrase(place.metric)}"
+        said = phrase(place.metric, mixers_of(values.plan, [place.cell]))
+        yield f"{seeds_of(unmeasured)} of {cell} {_was(unmeasured)} not looked at for {said}"
 
 
 def _undeclared(cell: Cell, values: Values) -> Iterator[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import median
 from typing import Any, Literal
 
@@ -42,7 +43,6 @@ from gt.analysis.claims import (
     on,
     title,
 )
-from gt.analysis.phrases import phrase
 from gt.analysis.statistics import (
     EXACT_SEEDS,
     Estimate,
@@ -57,9 +57,10 @@ from gt.analysis.statistics import (
     trend,
     within,
 )
-from gt.analysis.values import Values, is_count
+from gt.analysis.values import Values, is_count, mixers_of
 from gt.numbers import exponential
-from gt.probes.metrics import metric as registered
+from gt.registry import metric as registered
+from gt.registry import phrase
 from gt.spec import Diverged
 
 # What runs that diverged are in the words of a test.
@@ -124,7 +125,7 @@ class Judge:
         lost = [] if is_count(place.metric) else self.values.diverged(place.cell)
         self._survivors(place)
         if not found and (not lost or self.values.completed(place.cell.id)):
-            raise NotMeasured(f"{place.cell.id} has no {phrase(place.metric)}")
+            raise NotMeasured(f"{place.cell.id} has no {self.phrase(place.metric)}")
         if len(found) == 1 and is_count(place.metric):  # the same in every seed
             return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         if not lost or self.diverged == "excluded":
@@ -141,7 +142,7 @@ class Judge:
             case "higher":
                 return -math.inf
             case _:
-                raise self._uncounted([place], f"{phrase(place.metric)} has no worst value")
+                raise self._uncounted([place], f"{self.phrase(place.metric)} has no worst value")
 
     def _uncounted(self, places: Sequence[Place | None], why: str) -> Uncounted:
         lost = {place.cell.id: seeds for place in places if place and (seeds := self.values.diverged(place.cell))}
@@ -171,6 +172,15 @@ class Judge:
         if diverged and len(seeds) < self.claim.seeds:
             of = f"seeds of {', '.join(diverged)} diverged"
             raise Undecidable(f"{of}; {len(seeds)} completed in all cells, and a verdict needs {self.claim.seeds}")
+
+    @cached_property
+    def mixers(self) -> dict[str, str]:
+        """By letter the mixers that all of the claim's models have."""
+        return mixers_of(self.values.plan, [place.cell for place in self.places_read()])
+
+    def phrase(self, metric: str) -> str:
+        """What a metric is called in a sentence about the claim's models."""
+        return phrase(metric, self.mixers)
 
     def name(self, cell: Cell) -> str:
         place = self.place(cell, "val/loss")
@@ -216,7 +226,7 @@ class Judge:
             if done < self.claim.seeds:
                 found.append(f"{place.cell.id}: {done} of {self.claim.seeds} seeds")
             elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and self.values.unmeasured(place):
-                found.append(f"{place.cell.id}: {have} of {self.claim.seeds} seeds with {phrase(place.metric)}")
+                found.append(f"{place.cell.id}: {have} of {self.claim.seeds} seeds with {self.phrase(place.metric)}")
         return list(dict.fromkeys(found))
 
     def test(self, predicate: Predicate) -> Test:
@@ -254,12 +264,12 @@ class Judge:
         left = self.read(a, metric)
         first, second = a.metric or metric, (b.metric or metric) if b else ""
         if b is None:
-            return f"{phrase(first)}: {self.name(a)}", left, False
+            return f"{self.phrase(first)}: {self.name(a)}", left, False
         right = self.read(b, metric)
         seeds = sorted(set(left) & set(right))
         self._together(seeds, [self.place(a, first), self.place(b, second)])
         sign = "/" if scale == "ratio" else "−"
-        joined = _side_by_side((first, self.name(a)), sign, (second, self.name(b)))
+        joined = _side_by_side((self.phrase(first), self.name(a)), sign, (self.phrase(second), self.name(b)))
         if self.diverged == "failure" and all(map(math.isinf, [*left.values(), *right.values()])):
             raise Undecidable(f"{joined}: runs of both diverged")
         finite = [seed for seed in seeds if math.isfinite(left[seed]) and math.isfinite(right[seed])]
@@ -390,7 +400,7 @@ class Judge:
         slopes = {seed: float(np.polynomial.polynomial.polyfit(x, row, 1)[1]) for seed, row in whole}
         lost = self._counted([self.place(predicate.cells[i], predicate.metric) for i in there])
         test = _test(
-            f"{phrase(predicate.metric)}: {predicate.is_} over {names}"
+            f"{self.phrase(predicate.metric)}: {predicate.is_} over {names}"
             + (f", slopes of the other seeds ({lost})" if lost else ""),
             slopes,
             False,
@@ -407,7 +417,7 @@ class Judge:
             others, other, shared = self.rows(predicate, predicate.with_)
             keep = sorted(set(seeds) & set(shared))
             if others != there or len(keep) < 2:
-                raise Undecidable(f"{phrase(predicate.with_)} is not there for all cells")
+                raise Undecidable(f"{self.phrase(predicate.with_)} is not there for all cells")
             table, other = table[[seeds.index(s) for s in keep]], other[[shared.index(s) for s in keep]]
             seeds = keep
         else:
@@ -420,8 +430,8 @@ class Judge:
             raise Undecidable(str(error)) from None
         p, sd = _p(found.p), found.sd or 0.0
         holds = found.mean > bound if above else found.mean < bound
-        partner = phrase(predicate.with_) if isinstance(predicate.with_, str) else "the order given"
-        words = f"{predicate.kind.title()}'s rank correlation of {phrase(predicate.metric)} with {partner}"
+        partner = self.phrase(predicate.with_) if isinstance(predicate.with_, str) else "the order given"
+        words = f"{predicate.kind.title()}'s rank correlation of {self.phrase(predicate.metric)} with {partner}"
         lost = self._counted([self.place(predicate.cells[i], predicate.metric) for i in there])
         return Test(
             f"{words}: over {len(there)} cells {'>' if above else '<'} {_bound(bound)}" + (f" ({lost})" if lost else ""),
@@ -458,13 +468,13 @@ def _p(value: float | None) -> float:
 
 
 def _side_by_side(left: tuple[str, str], sign: str, right: tuple[str, str]) -> str:
-    """Two metrics, each of a cell, in words: what is the same in both stands once."""
+    """Two metrics in words, each of a cell: what is the same in both stands once."""
     (first, a), (second, b) = left, right
     if first == second:
-        return f"{phrase(first)}: {a} {sign} {b}"
+        return f"{first}: {a} {sign} {b}"
     if a == b:
-        return f"{phrase(first)} {sign} {phrase(second)}: {a}"
-    return f"{phrase(first)} ({a}) {sign} {phrase(second)} ({b})"
+        return f"{first} {sign} {second}: {a}"
+    return f"{first} ({a}) {sign} {second} ({b})"
 
 
 def _bound(value: float) -> str:

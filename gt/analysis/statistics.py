@@ -61,7 +61,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Equivalence:
+class EquivalenceTest:
     """Two one-sided tests on the paired log ratio of a to b, for a margin m: is a / b between 1 - m and 1 + m?
 
     ratio: geometric mean of a / b, with the (1 - 2 alpha) interval whose lying inside the margin is the test.
@@ -142,7 +142,7 @@ def smallest_sign_flip_p(n: int) -> float:
     return 2.0 ** (1 - n)
 
 
-def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, alpha: float = 0.05) -> Equivalence:
+def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, alpha: float = 0.05) -> EquivalenceTest:
     """TOST over the seeds that both have (Schuirmann 1987; Berger and Hsu 1996). Values must be above zero."""
     if not 0 < margin < 1:
         raise ValueError(f"margin {margin} must be between 0 and 1")
@@ -151,13 +151,13 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
     e, p = mean_interval(log_ratio, 1 - 2 * alpha), within(log_ratio, low, high)
     ratio = exponential(e.mean) if e.mean is not None else None
     if e.mean is None or e.lower is None or e.upper is None:
-        return Equivalence(e.n, margin, ratio, None, None, None, "inconclusive")
+        return EquivalenceTest(e.n, margin, ratio, None, None, None, "inconclusive")
     if low < e.lower and e.upper < high:
         seen = _t_test(_finite(log_ratio)) < alpha
         verdict = ("lower" if e.mean < 0 else "higher") + " within margin" if seen else "equivalent"
     else:
         verdict = "different" if e.upper < low or e.lower > high else "inconclusive"
-    return Equivalence(e.n, margin, ratio, exponential(e.lower), exponential(e.upper), p, verdict)
+    return EquivalenceTest(e.n, margin, ratio, exponential(e.lower), exponential(e.upper), p, verdict)
 
 
 def beyond(values: Sequence[float], bound: float, side: Literal["above", "below"]) -> float | None:
@@ -188,7 +188,7 @@ def bootstrap_interval(values: Sequence[float], confidence: float = 0.95) -> tup
 
 
 @dataclass(frozen=True)
-class RankCorrelation:
+class CorrelationTest:
     """A rank correlation over cells, one a seed: mean, sd and 95 % interval over seeds, and the seeds' own.
 
     p: two-sided, of `against` as the mean; exact where that is 0 and the cells are few. None below two seeds.
@@ -208,7 +208,7 @@ def rank_correlation(
     kind: Literal["kendall", "spearman"],
     against: float = 0.0,
     confidence: float = 0.95,
-) -> RankCorrelation:
+) -> CorrelationTest:
     """Kendall's tau-b or Spearman's rho of x and y over cells, within each seed. x, y: (seeds, cells), at least 3 cells.
 
     The cells are given and the seeds are the sample: an interval over seeds says how well the order of these cells is known,
@@ -228,7 +228,7 @@ def rank_correlation(
     by_seed = [float(correlate(own, other).statistic) for own, other in zip(a, b, strict=True)]
     mean = float(np.mean(by_seed))
     if n < 2:
-        return RankCorrelation(by_seed, mean, None, None, None, None)
+        return CorrelationTest(by_seed, mean, None, None, None, None)
     sd = max(float(np.std(by_seed, ddof=1)), swap)
     error = sd / math.sqrt(n)
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
@@ -236,7 +236,7 @@ def rank_correlation(
         p = _exact_p(by_seed, tuple((_ranks(own), _ranks(other)) for own, other in zip(a, b, strict=True)), kind)
     else:
         p = 2 * float(special.stdtr(n - 1, -abs(mean - against) / error))
-    return RankCorrelation(by_seed, mean, sd, max(-1.0, mean - half), min(1.0, mean + half), p)
+    return CorrelationTest(by_seed, mean, sd, max(-1.0, mean - half), min(1.0, mean + half), p)
 
 
 # The ranks of cells, from the lowest on: all that the orders of them depend on.
@@ -288,7 +288,7 @@ def _exact_p(by_seed: Sequence[float], ranks: tuple[tuple[Ranks, Ranks], ...], k
 
 
 @dataclass(frozen=True)
-class Trend:
+class TrendTest:
     """How a number goes over ordered cells.
 
     p_rising, p_falling: Page's L. slope: least squares on x, one a seed, with its 95 % t interval.
@@ -300,7 +300,7 @@ class Trend:
     slope: Estimate
 
 
-def trend(x: Sequence[float], y: Sequence[Sequence[float]]) -> Trend:
+def trend(x: Sequence[float], y: Sequence[Sequence[float]]) -> TrendTest:
     """Whether y goes one way over cells in the order of x. x: (cells), rising; y: (seeds, cells), at least 3 cells, 2 seeds.
 
     Page's (1963) test for ordered alternatives in blocks: cells are ranked within each seed, and under the null every order
@@ -313,7 +313,7 @@ def trend(x: Sequence[float], y: Sequence[Sequence[float]]) -> Trend:
         raise ValueError(f"y {b.shape} must be (seeds, cells), at least (2, 3), and x {a.shape} rising")
     rising, falling = (float(stats.page_trend_test(table).pvalue) for table in (b, -b))
     slope = mean_interval([float(np.polynomial.polynomial.polyfit(a, row, 1)[1]) for row in b])
-    return Trend(len(b), rising, falling, slope)
+    return TrendTest(len(b), rising, falling, slope)
 
 
 def power(difference: float, sd: float, n: int, alpha: float = 0.05) -> float:

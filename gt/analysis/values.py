@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 
 from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
-from gt.artefacts import Cell, read_plan
+from gt.artefacts import Cell, Plan, read_plan
 from gt.errors import ConfigError
-from gt.probes.metrics import metric as registered
+from gt.registry import look_up
+from gt.registry import metric as registered
 
 Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
@@ -23,14 +25,6 @@ TABLES = ("runs", "curves", "probes", "evaluations")
 SHARE = "ablation/share/"
 # What records of the first schema have a sum of each of, in place of modules.
 PARTS = ("seeds", "spec", "data", "ops", "models", "training")
-
-
-def is_registered(name: str) -> bool:
-    """Whether a column or a row of the tables is a metric; some are words, counts or details."""
-    try:
-        return bool(registered(name))
-    except ConfigError:
-        return False
 
 
 def is_count(name: str) -> bool:
@@ -46,6 +40,15 @@ def code(run: Json) -> dict[str, str]:
 def modified(run: Json) -> list[str] | None:
     """The files of the code that no commit holds as they were when a run was trained; None where it is not known."""
     return None if run.get("modified") is None else list(json.loads(run["modified"]))
+
+
+def mixers_of(plan: Plan, cells: Iterable[Cell]) -> dict[str, str]:
+    """By letter the names of the mixers that are the same in all of these cells' models."""
+    found: dict[str, set[str]] = {}
+    for cell in cells:
+        for letter, mixer in plan.spec(cell).model.mixers.items():
+            found.setdefault(letter, set()).add(mixer.name)
+    return {letter: next(iter(names)) for letter, names in found.items() if len(names) == 1}
 
 
 class Values:
@@ -115,7 +118,7 @@ class Values:
         """The completed runs of a cell that the table with the metric does not have, neither with a value of it nor without; of
         an evaluation that others of the cell have, those without any of its metrics.
         """
-        table = registered(place.metric).table
+        table = str(registered(place.metric).table)
         rows = self._rows.get(table, {}).get(place.cell.id)
         if table == "evaluations" and rows is not None:
             own = rows[rows["metric"].str.startswith(place.metric.partition("/")[0] + "/")]
@@ -124,7 +127,7 @@ class Values:
         return sorted(completed - (set() if rows is None else set(rows["seed"])))
 
     def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
-        kind, column = registered(metric).table, "value"
+        kind, column = str(registered(metric).table), "value"
         rows = self._rows.get(kind, {}).get(cell)
         if rows is None:
             return {}
@@ -153,7 +156,7 @@ class Values:
         if (evaluations := self.tables.get("evaluations")) is not None:
             places = evaluations[["metric", "at"]].drop_duplicates().itertuples(index=False)
             found += [(name, None if at is None or math.isnan(at) else float(at)) for name, at in places]
-        return [(name, at) for name, at in found if is_registered(name)]
+        return [(name, at) for name, at in found if look_up(name)]
 
     def best(self, cells: list[Cell], tuning: list[Cell]) -> list[Cell]:
         """The one of the cells whose factors are those of the tuning cell with the lowest mean loss; any, if none has run.

@@ -34,7 +34,7 @@ Word = Literal["supported", "refuted", "equivalent", "inconclusive", "deviated",
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "cautions", "tests", "missing", "deviations")
+NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations")
 DECIDED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
 TESTED: tuple[Word, ...] = (*DECIDED, "deviated")
 VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
@@ -45,7 +45,8 @@ class Judgement:
     """A claim under one arm.
 
     has_margin: whether it can be found equivalent. cells: the ids of those that it reads. budgets: the steps, and the tokens
-    in each, that their runs had. missing: cells without seeds enough. exploratory: why it is, None if it was registered.
+    in each, that their runs had. mixers: by letter those that all their models have. missing: cells without seeds enough.
+    exploratory: why it is, None if it was registered.
     planned: whether it was, as it stands, before the first of its runs. deviations: why its plan was not followed; otherwise:
     what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
     p_equivalent: unadjusted, None where there is no test; leaning: what p speaks for.
@@ -59,6 +60,7 @@ class Judgement:
     has_margin: bool
     cells: list[str]
     budgets: list[tuple[int, int]]
+    mixers: dict[str, str]
     cautions: Cautions
     tests: list[Test]
     missing: list[str]
@@ -118,6 +120,7 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         has_margin=len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None,
         cells=cells,
         budgets=values.budgets(cells),
+        mixers=judge.mixers,
         cautions=cautions(compared, judge.pairs(), tuned, edited, values),
         tests=[],
         missing=missing,
@@ -210,8 +213,8 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
 
 
 def _of_today(judged: Json) -> Json:
-    """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it."""
-    plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None}
+    """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it, nor of mixers."""
+    plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
     return {**plan, **judged, "cautions": {"unheld": [], "edited": [], **judged["cautions"]}}
 
 

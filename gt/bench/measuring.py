@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gt.artefacts import HELD_OUT
+from gt.asked import HELD_OUT
 from gt.bench.candidates import Candidate
 from gt.bench.measure import in_a_line
 from gt.data import ngram, tokenizers

@@ -58,9 +58,9 @@ def kinds(_: CompletionContext) -> list[str]:
 def components(context: CompletionContext) -> dict[str, str]:
     """The components of the kind that the command line names already, each with what it is."""
     from gt import catalogue
-    from gt.cli.components import kind_called
 
-    return {own.name: own.summary for own in catalogue.components(kind_called(context["kind"].raw or "")).values()}
+    kind = catalogue.kind_called(context["kind"].raw or "")
+    return {own.name: own.summary for own in catalogue.components(kind).values()}
 
 
 def comparisons(_: CompletionContext) -> list[str]:

@@ -35,7 +35,7 @@ def list_(
     Components are gt's own, those of packages that are installed, and those of the project's package. `gt show` says more of
     one.
     """
-    from gt.catalogue import KINDS, MODEL_KINDS, components
+    from gt.catalogue import KINDS, MODEL_KINDS, components, kind_called
 
     if variants:
         print(f"Variants at {scale} and {context} tokens. Parameters are without embeddings.\n")
@@ -60,7 +60,7 @@ def show(
 ) -> None:
     """Say all about one component: formula, source, options."""
     from gt.allowed import keys
-    from gt.catalogue import MODEL_KINDS, component
+    from gt.catalogue import MODEL_KINDS, component, kind_called
 
     found = component(kind_called(kind), name)
     print(f"{found.kind.replace('_', '-')} {found.name}: {found.summary}\n")
@@ -80,6 +80,10 @@ def show(
         print_table(("option", "default", "allowed", "what it is"), [(o.name, o.default, o.allowed, o.about) for o in options])
     else:
         print("It has no options.")
+    if found.metrics:
+        print()
+        metrics: list[tuple[str, ...]] = [(m.name, m.unit, m.definition or m.phrase, m.source) for m in found.metrics]
+        print_table(("metric", "unit", "what it is", "source"), metrics)
 
 
 @command(COMPONENTS, "gt match GF-MH GPT-2 --by parameters")
@@ -134,14 +138,6 @@ def sample(
     print(f"\n{report}", file=sys.stderr)
 
 
-def kind_called(name: str) -> str:
-    """The kind that is meant by its name or by that of several: `feed-forward`, `fusions`. ConfigError for none."""
-    from gt.catalogue import KINDS
-
-    called = {text.replace("_", "-"): kind for kind, several in KINDS.items() for text in (kind, several)}
-    return entry(name.replace("_", "-"), called, f"unknown kind of components {name!r}.")
-
-
 def _component_rows(component: Component, context: int) -> Iterator[tuple[str, ...]]:
     """What it computes and costs, and under it its options."""
     from gt.catalogue import MODEL_KINDS
@@ -152,6 +148,8 @@ def _component_rows(component: Component, context: int) -> Iterator[tuple[str, .
     fields = component.config.model_fields.items()
     if values := ", ".join(name if field.is_required() else f"{name}={field.default}" for name, field in fields):
         yield (*[""] * (2 + len(counts)), f"options: {values}", "")
+    if component.metrics:
+        yield (*[""] * (2 + len(counts)), f"measures: {', '.join(metric.name for metric in component.metrics)}", "")
 
 
 def _variants(scale: str) -> dict[str, ModelSpec]:

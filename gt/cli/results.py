@@ -44,7 +44,7 @@ def claims(
     """
     if action == "list":
         from gt.analysis.verdicts import overview
-        from gt.report.claims import table
+        from gt.report.claim_words import table
 
         print(table(overview(claims, study or _judged())))
     elif action == "judge":
@@ -66,7 +66,7 @@ def why(
     The record, what was run, the numbers, the verdict, and what explains it.
     """
     from gt.analysis.verdicts import overview
-    from gt.report.claims import why
+    from gt.report.claim_words import why
 
     rows = {row.id: row for row in overview(claims, study or _judged())}
     print(why(entry(claim, rows, f"unknown claim {claim!r}.")))
@@ -85,7 +85,7 @@ def compare(
     They are paired by seed. The study may be a published one.
     """
     from gt.analysis.values import Values
-    from gt.report.claims import compare
+    from gt.report.claim_words import compare
 
     with tempfile.TemporaryDirectory() as folder:
         place = study

@@ -172,9 +172,10 @@ def evaluate(
     """Measure a trained run on held-out text, or fetch it from a pack."""
     from gt import stage
     from gt.artefacts import evaluation_file, read_run
+    from gt.asked import Asked
 
     names = evaluations or stage.evaluations(read_run(run)[0], [], [])
-    files = [evaluation_file(run, name) for name in names]
+    files = [evaluation_file(run, Asked.of(name, "--evaluations").label) for name in names]
     if not stage.fetched(staged, run, files, lambda folder: stage.is_evaluated(folder, names)):
         device = compute.chosen()
         from gt.evals.evaluation import evaluate

@@ -9,6 +9,7 @@ import torch
 
 from gt.conformance.subjects import Subject, Whole, builds, call, is_choice, make, named, others, smallest, tensors, types_of
 from gt.errors import ConfigError
+from gt.options import initial_of
 
 # Numbers that make no sense for most options: they are refused in a sentence, or do no harm.
 NONSENSE: dict[type, tuple[Any, ...]] = {int: (0, -1, 7), float: (-1.0, 0.0)}
@@ -41,6 +42,30 @@ def test_each_option_changes_something(model_component: Whole) -> None:
                 f"its option {option} changes nothing: with {' or '.join(map(repr, values))} it has the same parameters, "
                 "initial values, output and state. Is it read in build()?"
             )
+
+
+@torch.no_grad()
+def test_an_initial_option_decides_initial_values_alone(model_component: Whole) -> None:
+    """The same weights compute the same with each of its values: runs that differ in no other option are trained as one."""
+    component = model_component.component
+    plain = smallest(component)
+    usual = plain.moved()
+    expected, _ = call(usual, plain.inputs(2, 11))
+    for option in sorted(initial_of(component.config)):
+        for value in others(component, option):
+            if not builds(component, plain.d_model, {**plain.sizes, option: value}):
+                continue
+            other = Subject(component, plain.d_model, plain.sizes, {option: value}).made().double()
+            try:
+                other.load_state_dict(usual.state_dict())
+                found, _ = call(other, plain.inputs(2, 11))
+            except RuntimeError:  # of other names or shapes
+                found = None
+            if found is None or not torch.equal(found, expected):
+                model_component.fail(
+                    f"its option {option} is said to be initial, and with {value!r} it has other parameters or computes "
+                    "something else from the same ones: give it its default without initial()."
+                )
 
 
 def test_nonsense_is_refused_in_a_sentence(model_component: Whole) -> None:

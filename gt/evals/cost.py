@@ -7,45 +7,99 @@ fast runs are trained stands in their manifests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 
+from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
+from gt.metrics import Axis, Measurement, Metric
 from gt.models.lm import audit
 from gt.training.losses import mean_loss, token_losses
 
-Json = dict[str, Any]
 MULTIPLES = (1, 4, 16)
 BATCHES = (1, 8)
 ROUNDS = 3
-MEASURED = (
-    *("flops_per_token", "state_size", "forward_tokens_per_second", "forward_peak_bytes"),
-    *("training_tokens_per_second", "training_peak_bytes"),
-)
+AXES = (Axis("batch", r"\d+"), Axis("length", r"\d+"))
 
 
-def cost(subject: Subject) -> Json:
-    """For lengths T, 4 T, 16 T and batches of 1 and 8: tokens/s and, on a GPU, peak bytes of a forward pass and of a training
-    pass (forward and backward); and the counted FLOPs/token (forward) and floats of state at that length.
+class Cost(Evaluation):
+    """Speed, memory, state and FLOPs of a forward and of a training pass, by length and batch."""
 
-    Speeds are the best of three passes after one that is not counted. Null beyond the positions of a model.
-    """
-    return {"cells": [_cell(subject, m * subject.length, batch) for m in MULTIPLES for batch in BATCHES]}
+    name = "cost"
+    metrics = (
+        Metric(
+            "cost/flops_per_token/batch_<batch>",
+            "forward FLOPs per token in batches of <batch>",
+            "FLOPs",
+            AXES,
+            "lower",
+            "forward, in windows of so many tokens",
+        ),
+        Metric(
+            "cost/state_size/batch_<batch>",
+            "floats carried from token to token in batches of <batch>",
+            "floats",
+            AXES,
+            "lower",
+            "carried after a window of so many tokens",
+        ),
+        Metric(
+            "cost/forward_tokens_per_second/batch_<batch>",
+            "forward tokens per second in batches of <batch>",
+            "tokens/s",
+            AXES,
+            "higher",
+            "of a forward pass",
+        ),
+        Metric(
+            "cost/forward_peak_bytes/batch_<batch>",
+            "peak memory of a forward pass in bytes in batches of <batch>",
+            "bytes",
+            AXES,
+            "lower",
+            "peak GPU memory of a forward pass",
+        ),
+        Metric(
+            "cost/training_tokens_per_second/batch_<batch>",
+            "training tokens per second in batches of <batch>",
+            "tokens/s",
+            AXES,
+            "higher",
+            "forward and backward",
+        ),
+        Metric(
+            "cost/training_peak_bytes/batch_<batch>",
+            "peak memory of a training step in bytes in batches of <batch>",
+            "bytes",
+            AXES,
+            "lower",
+            "peak GPU memory of forward and backward",
+        ),
+    )
+
+    def measure(self, subject: Subject) -> Iterator[Measurement]:
+        """For lengths T, 4 T, 16 T and batches of 1 and 8: tokens/s and, on a GPU, peak bytes of a forward pass and of a
+        training pass (forward and backward); and the counted FLOPs/token (forward) and floats of state at that length.
+
+        Speeds are the best of three passes after one that is not counted. Nothing beyond the positions of a model.
+        """
+        for length in (multiple * subject.length for multiple in MULTIPLES):
+            if subject.fits(length) and len(subject.tokens.train) > length:
+                for batch in BATCHES:
+                    yield from _in_batches(subject, length, batch)
 
 
-def _cell(subject: Subject, length: int, batch: int) -> Json:
-    cell: Json = {"length": length, "batch": batch}
-    if not subject.fits(length) or len(subject.tokens.train) <= length:
-        return {**cell, **dict.fromkeys(MEASURED)}
-    counted = audit(subject.model, length)
+def _in_batches(subject: Subject, length: int, batch: int) -> Iterator[Measurement]:
+    counted, place = audit(subject.model, length), {"batch": batch, "length": length}
+    yield Measurement("cost/flops_per_token/batch_<batch>", {**place}, counted.flops_per_token)
+    yield Measurement("cost/state_size/batch_<batch>", {**place}, counted.state_size)
     tokens = torch.from_numpy(subject.tokens.train[: length + 1].astype("int64")).expand(batch, -1).to(subject.device)
-    measured: list[float | int | None] = [counted.flops_per_token, counted.state_size]
-    for one_pass in (_forward, _training):
+    for name, one_pass in (("forward", _forward), ("training", _training)):
         seconds, peak = _best(subject, one_pass, tokens)
-        measured += [batch * length / seconds, peak]
-    return {**cell, **dict(zip(MEASURED, measured, strict=True))}
+        yield Measurement(f"cost/{name}_tokens_per_second/batch_<batch>", {**place}, batch * length / seconds)
+        if peak is not None:
+            yield Measurement(f"cost/{name}_peak_bytes/batch_<batch>", {**place}, peak)
 
 
 def _forward(subject: Subject, tokens: torch.Tensor) -> None:

@@ -16,12 +16,13 @@ from torch.utils._pytree import tree_leaves
 from gt.data.codecs import REPLACEMENT
 from gt.data.tokenizers import load_tokenizer
 from gt.errors import ConfigError
+from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
+from gt.metrics import Axis, Measurement, Metric
 from gt.models.lm import LanguageModel
 from gt.seeds import torch_stream
 from gt.training.losses import autocast
 
-Json = dict[str, Any]
 Chooser = Callable[[Tensor], Tensor]  # logits (batch, vocab) -> tokens (batch, 1)
 # Of the trained length: where speed and memory are measured, over so many tokens.
 MULTIPLES = (1, 4, 16)
@@ -116,17 +117,51 @@ def state_tensors(state: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
-def generation(subject: Subject) -> Json:
-    """Greedy generation of one sequence up to T, 4 T and 16 T tokens: the tokens/s of the last 32 of them, the state in bytes,
-    and on a GPU the peak of memory meanwhile, beyond the weights. Null beyond the positions of a model.
-    """
-    return {"lengths": [_at_length(subject, m * subject.length) for m in MULTIPLES]}
+LENGTH = Axis("length", r"\d+")
 
 
-def _at_length(subject: Subject, length: int) -> Json:
+class Generation(Evaluation):
+    """Speed and memory of generating one sequence, by its length."""
+
+    name = "generation"
+    metrics = (
+        Metric(
+            "generation/tokens_per_second",
+            "generated tokens per second",
+            "tokens/s",
+            (LENGTH,),
+            "higher",
+            "greedy, one sequence, up to so many tokens",
+        ),
+        Metric(
+            "generation/state_bytes",
+            "bytes carried from token to token",
+            "bytes",
+            (LENGTH,),
+            "lower",
+            "carried to the next token after so many",
+        ),
+        Metric(
+            "generation/peak_bytes",
+            "peak memory of generation in bytes",
+            "bytes",
+            (LENGTH,),
+            "lower",
+            "peak GPU memory of generation beyond what was there",
+        ),
+    )
+
+    def measure(self, subject: Subject) -> Iterator[Measurement]:
+        """Greedy generation of one sequence up to T, 4 T and 16 T tokens: the tokens/s of the last 32 of them, the state in
+        bytes, and on a GPU the peak of memory meanwhile, beyond the weights. Nothing beyond the positions of a model.
+        """
+        for length in (multiple * subject.length for multiple in MULTIPLES):
+            if subject.fits(length):
+                yield from _up_to(subject, length)
+
+
+def _up_to(subject: Subject, length: int) -> Iterator[Measurement]:
     """All but the last tokens are read at once; one more and what is new to it are not timed, the last n are."""
-    if not subject.fits(length):
-        return {"length": length, **dict.fromkeys(("tokens_per_second", "state_bytes", "peak_bytes"))}
     on_gpu, n = subject.device.type == "cuda", min(TIMED, length // 2)
     read = np.resize(subject.tokens.train, length - n - 1).astype(np.int64)
     before = torch.cuda.memory_allocated(subject.device) if on_gpu else 0
@@ -140,12 +175,11 @@ def _at_length(subject: Subject, length: int) -> Json:
     for _, now in pieces:
         state = now
     seconds = _clock(subject.device) - start
-    return {
-        "length": length,
-        "tokens_per_second": n / seconds,
-        "state_bytes": state_bytes(state),
-        "peak_bytes": torch.cuda.max_memory_allocated(subject.device) - before if on_gpu else None,
-    }
+    yield Measurement("generation/tokens_per_second", {"length": length}, n / seconds)
+    yield Measurement("generation/state_bytes", {"length": length}, state_bytes(state))
+    if on_gpu:
+        peak = torch.cuda.max_memory_allocated(subject.device) - before
+        yield Measurement("generation/peak_bytes", {"length": length}, peak)
 
 
 def _clock(device: torch.device) -> float:

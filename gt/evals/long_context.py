@@ -10,17 +10,20 @@ other tokens at each length, on an untrained model, or counted the first tokens 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from statistics import linear_regression
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gt.errors import ConfigError
+from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
+from gt.metrics import NATS, Axis, Measurement, Metric
+from gt.numbers import exponential
 from gt.seeds import numpy_stream
 
-Json = dict[str, Any]
 # Targets in all: what a context costs grows with its length.
 TARGETS = {"cpu": 512, "cuda": 1024}
 # They lie among so many tokens.
@@ -31,32 +34,131 @@ ENOUGH = 0.95
 HELD = 1.05
 
 
-def long_context(subject: Subject) -> Json:
-    """For each context the loss (nats/token), the gain over the shortest with its standard error, and what follows from them.
+CONTEXT = Axis("context", r"\d+")
+OTHER_TOKENS, SHORT_WINDOWS = "upstream flaw F-13", "upstream flaw F-40"
 
-    `useful_window`: the least context (tokens) with 95 % of the gain of the best over the shortest; null where no gain is
-    beyond chance (paired t over windows, one-sided, p < 0.05). Larger is better. `held_to`: the largest k such that no context
-    from T to k T has more than 1.05 times the perplexity of context T. A context for which the model has no positions, or the
-    val split no room, has null losses.
-    """
-    length, text = subject.length, np.asarray(subject.tokens.val)
-    shortest, n = max(2, length // 8), max(1, length // 16)
-    contexts = [shortest * 2**i for i in range(8)]
-    possible = [c for c in contexts if c + 2 * n < len(text)]
-    if not possible:
-        raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
-    # The same for every model, also where one has no positions for the longest.
-    last = min(len(text), max(possible) + AMONG) - n
-    targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
-    both = {c: _losses(subject, text, targets, n, c, shortest) for c in possible if subject.fits(c)}
-    losses, shuffled = ({c: pair[i] for c, pair in both.items()} for i in (0, 1))
-    return {
-        "trained_length": length,
-        "targets": len(targets) * n,
-        "contexts": [_row(c, losses.get(c), shuffled.get(c), losses[shortest]) for c in contexts],
-        "useful_window": useful_window({c: loss for c, loss in losses.items() if bool(loss.isfinite().all())}),
-        "held_to": held_to({c: float(loss.mean()) for c, loss in losses.items()}, length),
-    }
+
+class LongContext(Evaluation):
+    """The loss of the same tokens in contexts from an eighth of the trained length to 16 times it."""
+
+    name = "long_context"
+    on = "texts"
+    metrics = (
+        Metric(
+            "context/loss",
+            "loss in windows of a length",
+            NATS,
+            (CONTEXT,),
+            "lower",
+            "of the same tokens, read in windows of so many",
+            f"{OTHER_TOKENS}, F-40",
+        ),
+        Metric(
+            "context/shuffled_loss",
+            "loss in windows of a length whose context is shuffled",
+            NATS,
+            (CONTEXT,),
+            None,
+            "the same, all but the last T/8 in random order: the control",
+            OTHER_TOKENS,
+        ),
+        Metric(
+            "context/gain",
+            "loss less in windows of a length than in the shortest",
+            NATS,
+            (CONTEXT,),
+            "higher",
+            "context/loss at the shortest window less that at this one",
+            SHORT_WINDOWS,
+        ),
+        Metric(
+            "context/gain_se",
+            "standard error of the loss less in windows of a length than in the shortest",
+            NATS,
+            (CONTEXT,),
+            "lower",
+            "of context/gain, over windows",
+        ),
+        Metric(
+            "context/perplexity_ratio",
+            "perplexity in windows of a length over that at the trained length",
+            "",
+            (CONTEXT,),
+            "lower",
+            "perplexity at this window over that at T",
+            "C-D-03",
+        ),
+        Metric(
+            "context/slope",
+            "slope of the loss per octave of window length",
+            f"{NATS} an octave",
+            (),
+            "lower",
+            "of context/loss from T/8 to T",
+            "C-LRD",
+        ),
+        Metric(
+            "context/useful_window",
+            "useful context in tokens",
+            "tokens",
+            (),
+            "higher",
+            "UCW: the least window with 95 % of the gain of the best over the shortest; none where there is no gain",
+            "V5_GATING.md (UCW)",
+        ),
+        Metric(
+            "context/held_to",
+            "longest window that holds the perplexity of the trained length",
+            "T",
+            (),
+            "higher",
+            "the largest k with perplexity(k' T) <= 1.05 perplexity(T), k' <= k",
+            "C-D-03",
+        ),
+    )
+
+    def measure(self, subject: Subject) -> Iterator[Measurement]:
+        """For each context the loss (nats/token), the gain over the shortest with its standard error, and what follows.
+
+        `useful_window`: the least context (tokens) with 95 % of the gain of the best over the shortest; none where no gain is
+        beyond chance (paired t over windows, one-sided, p < 0.05). Larger is better. `held_to`: the largest k such that no
+        context from T to k T has more than 1.05 times the perplexity of context T. A context for which the model has no
+        positions, or the val split no room, has no losses.
+        """
+        length, text = subject.length, np.asarray(subject.tokens.val)
+        shortest, n = max(2, length // 8), max(1, length // 16)
+        possible = [c for i in range(8) if (c := shortest * 2**i) + 2 * n < len(text)]
+        if not possible:
+            raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
+        # The same for every model, also where one has no positions for the longest.
+        last = min(len(text), max(possible) + AMONG) - n
+        targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
+        both = {c: _losses(subject, text, targets, n, c, shortest) for c in possible if subject.fits(c)}
+        losses, shuffled = ({c: pair[i] for c, pair in both.items()} for i in (0, 1))
+        means = {context: float(loss.mean()) for context, loss in losses.items()}
+        for context, mean in means.items():
+            gain = losses[shortest] - losses[context]
+            yield Measurement("context/loss", {"context": context}, mean)
+            yield Measurement("context/shuffled_loss", {"context": context}, float(shuffled[context].mean()))
+            yield Measurement("context/gain", {"context": context}, float(gain.mean()))
+            error = float(gain.std(correction=0) / math.sqrt(len(gain)))
+            yield Measurement("context/gain_se", {"context": context}, error)
+        finite = {c: loss for c, loss in losses.items() if bool(loss.isfinite().all())}
+        yield Measurement("context/useful_window", {}, useful_window(finite))
+        yield Measurement("context/held_to", {}, held_to(means, length))
+        known = {context: means[context] for context in finite}
+        if length in known:
+            for context, mean in known.items():
+                yield Measurement("context/perplexity_ratio", {"context": context}, exponential(mean - known[length]))
+        if (own := slope({context: mean for context, mean in known.items() if context <= length})) is not None:
+            yield Measurement("context/slope", {}, own)
+
+
+def slope(losses: dict[int, float]) -> float | None:
+    """losses: context -> mean loss. Nats a token for each doubling of the context; None of fewer than two."""
+    if len(losses) < 2:
+        return None
+    return float(linear_regression([math.log2(context) for context in losses], list(losses.values())).slope)
 
 
 def useful_window(losses: dict[int, Tensor]) -> int | None:
@@ -101,16 +203,3 @@ def _losses(subject: Subject, text: np.ndarray, targets: np.ndarray, n: int, con
     shuffled = windows.copy()
     shuffled[:, : context - in_order] = np.take_along_axis(windows, order, axis=1)
     return subject.last_losses(torch.from_numpy(np.concatenate([windows, shuffled])), n).mean(1).view(2, -1)
-
-
-def _row(context: int, losses: Tensor | None, shuffled: Tensor | None, shortest: Tensor) -> Json:
-    if losses is None or shuffled is None:
-        return {"context": context, **dict.fromkeys(("loss", "shuffled_loss", "gain", "gain_se"))}
-    gain = shortest - losses
-    return {
-        "context": context,
-        "loss": float(losses.mean()),
-        "shuffled_loss": float(shuffled.mean()),
-        "gain": float(gain.mean()),
-        "gain_se": float(gain.std(correction=0) / math.sqrt(len(gain))),
-    }

@@ -12,7 +12,7 @@ model is compared with itself, over whole windows of as many tokens under any to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gt.data.batches import whole_windows
+from gt.evals.base import Evaluation
 from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject, hooked
+from gt.metrics import NATS, Axis, Measurement, Metric
 from gt.models.lm import audit
 from gt.models.mixers.mamba2 import Mamba2
 from gt.models.mixers.rwkv6 import RWKV6
@@ -31,39 +33,82 @@ from gt.numbers import exponential
 from gt.training.engine import Engine
 from gt.training.losses import autocast, cross_entropies
 
-Json = dict[str, Any]
 # Of the val split. A state that is rounded after every token is read token by token.
 TARGETS = {"cpu": 2048, "cuda": 32_768}
 STATES: dict[str, type[nn.Module]] = {"mamba2": Mamba2, "rwkv6": RWKV6}
 Rounding = Callable[[Tensor], Tensor]
 
 
-def quantisation(subject: Subject) -> Json:
-    """The loss (nats/token) as it is, and for each rounding that the model has a place for the difference to it, with its
-    standard error over windows, and the ratio of perplexities.
-    """
-    n_targets = TARGETS[subject.device.type]
-    windows = torch.from_numpy(whole_windows(subject.tokens.val, subject.length, n_targets))
-    plain = _whole(subject, windows)
-    groups = {
-        f"state/{name}/int8": mixers
-        for name, kind in STATES.items()
-        if (mixers := [m for m in subject.model.modules() if type(m) is kind])
-    }
-    cases: dict[str, Tensor] = {}
-    if groups:
-        with rounded_states(list(groups.values()), int8):
-            side_by_side = _token_by_token(subject, windows.repeat(len(groups), 1))
-        cases |= zip(groups, side_by_side.chunk(len(groups)), strict=True)
-    if layers := [m for m in subject.model.modules() if type(m) is RWKV6]:
-        for name, rounding in DECAYS.items():
-            with rounded_decays(layers, rounding):
-                cases[name] = _whole(subject, windows)
-    return {
-        "loss": float(plain.mean()),
-        "targets": windows[:, 1:].numel(),
-        "cases": [_row(n, c, plain) for n, c in cases.items()],
-    }
+def _rounding(name: str, _mixers: Mapping[str, str]) -> str:
+    what, *mixer, kind = name.split("/")
+    whose = {"mamba2": "Mamba-2's states", "rwkv6": "RWKV-6's states"}[mixer[0]] if mixer else what.replace("_", " ") + "s"
+    return f"{whose} to {'8 bits' if kind == 'int8' else 'half precision'}"
+
+
+ROUNDING = Axis(
+    "rounding",
+    ("state/mamba2/int8", "state/rwkv6/int8", "decay/fp16", "decay/int8", "log_decay/fp16", "log_decay/int8"),
+    _rounding,
+)
+
+
+class Quantisation(Evaluation):
+    """What rounding the states and decays of a trained model costs in loss."""
+
+    name = "quantisation"
+    on = "texts"
+    metrics = (
+        Metric(
+            "quantisation/<rounding>/difference",
+            "loss added by rounding <rounding>",
+            NATS,
+            (ROUNDING,),
+            "lower",
+            "loss with rounded states or decays less that without",
+            "C-D-15",
+        ),
+        Metric(
+            "quantisation/<rounding>/se",
+            "standard error of the loss added by rounding <rounding>",
+            NATS,
+            (ROUNDING,),
+            "lower",
+            "of the difference, over windows",
+        ),
+        Metric(
+            "quantisation/<rounding>/perplexity_ratio",
+            "perplexity with rounding <rounding> over that without",
+            "",
+            (ROUNDING,),
+            "lower",
+            "the ratio of perplexities",
+            "C-D-15",
+        ),
+    )
+
+    def measure(self, subject: Subject) -> Iterator[Measurement]:
+        """For each rounding that the model has a place for: the difference of the loss (nats/token), its standard error over
+        windows, and the ratio of perplexities.
+        """
+        n_targets = TARGETS[subject.device.type]
+        windows = torch.from_numpy(whole_windows(subject.tokens.val, subject.length, n_targets))
+        plain = _whole(subject, windows)
+        groups = {
+            f"state/{name}/int8": mixers
+            for name, kind in STATES.items()
+            if (mixers := [m for m in subject.model.modules() if type(m) is kind])
+        }
+        cases: dict[str, Tensor] = {}
+        if groups:
+            with rounded_states(list(groups.values()), int8):
+                side_by_side = _token_by_token(subject, windows.repeat(len(groups), 1))
+            cases |= zip(groups, side_by_side.chunk(len(groups)), strict=True)
+        if layers := [m for m in subject.model.modules() if type(m) is RWKV6]:
+            for name, rounding in DECAYS.items():
+                with rounded_decays(layers, rounding):
+                    cases[name] = _whole(subject, windows)
+        for name, losses in cases.items():
+            yield from _compared(name, (losses - plain).numpy())
 
 
 def int8(x: Tensor) -> Tensor:
@@ -150,13 +195,10 @@ def _token_by_token(subject: Subject, windows: Tensor) -> Tensor:
         return (total / (windows.shape[1] - 1)).cpu()
 
 
-def _row(name: str, losses: Tensor, plain: Tensor) -> Json:
-    d = (losses - plain).numpy()
-    finite = bool(np.isfinite(d).all())
-    difference = float(d.mean()) if finite else None
-    return {
-        "case": name,
-        "difference": difference,
-        "se": float(d.std() / math.sqrt(len(d))) if finite else None,
-        "perplexity_ratio": exponential(difference) if difference is not None else None,
-    }
+def _compared(name: str, d: np.ndarray) -> Iterator[Measurement]:
+    """d: the differences of windows, (n,)."""
+    if np.isfinite(d).all():
+        difference = float(d.mean())
+        yield Measurement("quantisation/<rounding>/difference", {"rounding": name}, difference)
+        yield Measurement("quantisation/<rounding>/se", {"rounding": name}, float(d.std() / math.sqrt(len(d))))
+        yield Measurement("quantisation/<rounding>/perplexity_ratio", {"rounding": name}, exponential(difference))

@@ -6,21 +6,91 @@ the rows of the ablations that it is a part of.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject, hooked
-from gt.probes.measures import Measures, by_layer, one, ratio
+from gt.metrics import BRANCH, LAYER, NATS, Measurement, Metric, over_layers
+from gt.probes.base import Probe
+from gt.probes.measures import ratio
 from gt.probes.sites import branches, sites, whole
 from gt.training.losses import inputs, token_losses
+
+if TYPE_CHECKING:
+    from gt.probes.network import Network
 
 KINDS = ("zero", "mean", "shuffle")
 # Over all layers an ablation is measured on a slice of held-out text, layer by layer on a quarter of it: as many targets as
 # a 128th of what the run was trained on, but within these bounds.
 SLICE = (4096, 16_384)
 PART = 4
+
+
+CONTRIBUTION = "upstream flaw F-25"
+
+
+class Ablation(Probe):
+    """What a network loses without a branch, in all layers and in each one."""
+
+    name = "ablation"
+    metrics = (
+        Metric(
+            "ablation/intact",
+            "loss of the intact model on the ablation slice",
+            NATS,
+            better="lower",
+            definition="loss on the slice that the ablations are measured on",
+        ),
+        Metric(
+            "ablation/zero/<branch>",
+            "loss added by zeroing the <branch> branch",
+            NATS,
+            (BRANCH, LAYER),
+            None,
+            "abl_X: held-out loss with the branch's output zero in all layers (by layer: in that one) less the intact loss",
+            CONTRIBUTION,
+        ),
+        Metric(
+            "ablation/mean/<branch>",
+            "loss added by replacing the <branch> branch with its mean",
+            NATS,
+            (BRANCH, LAYER),
+            None,
+            "the same, with its mean over the slice in place of the branch's output",
+            CONTRIBUTION,
+        ),
+        Metric(
+            "ablation/shuffle/<branch>",
+            "loss added by giving the <branch> branch's output for another text",
+            NATS,
+            (BRANCH, LAYER),
+            None,
+            "the same, with the branch's output for another window of the slice",
+            CONTRIBUTION,
+        ),
+        Metric(
+            "ablation/share/<branch>",
+            "share of the <branch> branch in the loss added by zeroing either",
+            "",
+            (BRANCH,),
+            None,
+            "abl_X over the sum of both branches': the branch's contribution",
+            CONTRIBUTION,
+        ),
+        Metric(
+            "ablation/ratio",
+            "loss added by zeroing the first branch over that of the second",
+            definition="abl_X of the first branch over that of the second",
+            source="VALIDATION_ROADMAP.md L160-187 (D3)",
+        ),
+    )
+
+    def measure(self, network: Network) -> Iterator[Measurement]:
+        yield from ablation(network.subject, network.windows)
 
 
 @dataclass(frozen=True)
@@ -31,7 +101,7 @@ class Case:
     modules: frozenset[nn.Module]
 
 
-def ablation(subject: Subject, windows: Tensor) -> Measures:
+def ablation(subject: Subject, windows: Tensor) -> Iterator[Measurement]:
     """Each branch by zero, by its mean over the slice, and by its output for another window: in all layers, and in each one.
 
     windows: (n, time + 1) tokens of held-out text, all of them but an odd one; a layer alone is ablated on the first quarter.
@@ -44,15 +114,15 @@ def ablation(subject: Subject, windows: Tensor) -> Measures:
     places = [(kind, site) for kind in KINDS for site in sites(model)]
     alone = [Case(kind, frozenset([site.module])) for kind, site in places]
     _, losses = increases(subject, windows[: max(2, len(windows) // PART)], alone, means)
-    result: Measures = {"ablation/intact": one(intact)}
+    yield Measurement("ablation/intact", {}, intact)
     for kind, letter in keys:
         here = {site.layer: loss for (k, site), loss in zip(places, losses, strict=True) if (k, site.branch) == (kind, letter)}
-        result[f"ablation/{kind}/{letter}"] = by_layer(here, everywhere[kind, letter])
+        yield from over_layers(f"ablation/{kind}/<branch>", here, everywhere[kind, letter], branch=letter)
     if len(letters) == 2:
         first, second = (everywhere["zero", letter] for letter in letters)
-        result["ablation/ratio"] = one(ratio(first, second))
-        result |= {f"ablation/share/{b}": one(ratio(everywhere["zero", b], first + second)) for b in letters}
-    return result
+        yield Measurement("ablation/ratio", {}, ratio(first, second))
+        for letter in letters:
+            yield Measurement("ablation/share/<branch>", {"branch": letter}, ratio(everywhere["zero", letter], first + second))
 
 
 def slice_size(trained_on: int) -> int:

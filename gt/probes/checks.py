@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from gt.metrics import fits
 from gt.options import Options
-from gt.probes.metrics import pattern
 
 Interval = tuple[float, float]
 Verdict = Literal["pass", "warning", "fail", "not measured"]
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def judge(checks: Iterable[Check], values: Mapping[str, float]) -> list[Outcome]:
-    """Every check on a network's values by name (`gt.probes.metrics`); one whose metric it does not have was not measured."""
+    """Every check on a network's values by name (`gt.metrics`); one whose metric it does not have was not measured."""
     outcomes = []
     for check in checks:
         own, control = _values(check.metric, values), _values(check.control, values) if check.control else {}
@@ -100,4 +100,4 @@ def _worst(bounds: Bounds, values: dict[str, float]) -> Verdict:
 
 def _values(template: str, values: Mapping[str, float]) -> dict[str, float]:
     """The values of a metric, by its whole name."""
-    return {name: value for name, value in values.items() if pattern(template).fullmatch(name)}
+    return {name: value for name, value in values.items() if fits(name, template)}

@@ -11,29 +11,221 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from gt.evals.generation import state_tensors
 from gt.evals.subject import Subject, hooked
-from gt.models.lm import LanguageModel, audit
+from gt.metrics import BRANCH, LAYER, Axis, Measurement, Metric, Value, over_layers
+from gt.models.lm import audit
 from gt.models.mixers.base import State
 from gt.models.mixers.wrap import unwrapped
-from gt.probes.measures import Measures, by_layer, fetched, one, ratio
+from gt.probes.base import Probe
+from gt.probes.measures import fetched, ratio
 from gt.probes.sites import Site, sites
-from gt.seeds import torch_stream
 from gt.training.losses import autocast, cross_entropies
 
-# Where states are looked at, in trained lengths T, and how many texts are read so far.
+if TYPE_CHECKING:
+    from gt.probes.network import Network
+
+# Where states are looked at, in trained lengths T.
 STOPS = (0.25, 0.5, 1, 2, 4)
-SEQUENCES = 10
 UNVARYING = 0.01  # an element that varies less over inputs, as a share of its mean square, is saturated
 # A number that is still on its device, or the two of which it is the fraction.
 Scalar = Tensor | tuple[Tensor, Tensor]
+# A metric of a branch, and the values of its axes but the branch.
+Key = tuple[str, tuple[tuple[str, Value], ...]]
+
+
+LENGTH = Axis("length", ("0.25", "0.5", "1", "2", "4"), lambda times, mixers: f"{times} times the trained length")
+STATES = "upstream flaw F-08"
+
+
+class States(Probe):
+    """The recurrent states of a network: their size, growth, variety and memory."""
+
+    name = "states"
+    metrics = (
+        Metric(
+            "state/size_ratio",
+            "floats in the returned states over those counted",
+            definition="floats in the states that the network returns over those of its audit (S0)",
+        ),
+        Metric(
+            "state/norm/<branch>/<length>",
+            "norm of the <branch> state after <length>",
+            axes=(BRANCH, LENGTH, LAYER),
+            definition="L2 norm of the recurrent state of a layer after so many times the trained length",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/rms/<branch>",
+            "root mean square of the <branch> state",
+            axes=(BRANCH, LAYER),
+            definition="root mean square of the state's elements at the trained length (T)",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/rms_ratio",
+            "root mean square of the first branch's state over the second's",
+            axes=(LAYER,),
+            definition="state/rms of the first branch over the second's",
+            source="lines 527-567 of document 3",
+            initial=True,
+        ),
+        Metric(
+            "state/growth/<branch>",
+            "growth of the <branch> state's norm from 1 to 4 trained lengths",
+            axes=(BRANCH, LAYER),
+            definition="norm at 4 T over that at T",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/growth_8x/<branch>",
+            "growth of the <branch> state's norm from half a trained length to 4",
+            axes=(BRANCH, LAYER),
+            definition="norm at 4 T over that at T/2: the record's D1",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/change/<branch>",
+            "norm of the <branch> state's change over the second half of the trained length",
+            axes=(BRANCH, LAYER),
+            definition="norm of the state at T less that at T/2 (S2)",
+            source="CANARY_TESTS.md",
+            initial=True,
+        ),
+        Metric(
+            "state/repeat_difference",
+            "largest difference of states when a text is read again",
+            definition="largest difference of states when the same text is read again (S3)",
+        ),
+        Metric(
+            "state/variance/<branch>",
+            "variance of the <branch> state",
+            axes=(BRANCH, LAYER),
+            definition="variance of the state's elements, over elements and inputs (S4)",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/variance_ratio",
+            "variance of the first branch's state over the second's",
+            axes=(LAYER,),
+            definition="state/variance of the first branch over the second's (S4)",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/input_variance/<branch>",
+            "variance of the <branch> state over inputs",
+            axes=(BRANCH, LAYER),
+            definition="variance over inputs, averaged over elements (D2)",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/input_share/<branch>",
+            "share of the <branch> state that depends on the input",
+            axes=(BRANCH, LAYER),
+            definition="state/input_variance over the mean square",
+            initial=True,
+        ),
+        Metric(
+            "state/repeated_token_variance/<branch>",
+            "variance of the <branch> state after one token repeated",
+            axes=(BRANCH, LAYER),
+            definition="state/variance after one token repeated T times (Task 59)",
+            initial=True,
+        ),
+        Metric(
+            "state/effective_rank/<branch>",
+            "effective rank of the <branch> state",
+            axes=(BRANCH, LAYER),
+            definition="(sum s^2)^2 / sum s^4 of a head's singular values s",
+            initial=True,
+        ),
+        Metric(
+            "state/rank_share/<branch>",
+            "effective rank of the <branch> state over the largest possible",
+            axes=(BRANCH, LAYER),
+            definition="the same over the largest rank possible (G3.5)",
+            initial=True,
+        ),
+        Metric(
+            "state/entropy/<branch>",
+            "entropy of the <branch> state over the largest possible",
+            axes=(BRANCH, LAYER),
+            definition="entropy of the squared elements' shares over that of equal ones",
+            initial=True,
+        ),
+        Metric(
+            "state/saturation/<branch>",
+            "share of the <branch> state's elements that hardly vary over inputs",
+            axes=(BRANCH, LAYER),
+            definition="share of elements that vary over inputs by under 1 % of their mean square (G3.5)",
+        ),
+        Metric(
+            "state/cosine/<branch>",
+            "cosine of the <branch> states of two inputs",
+            axes=(BRANCH, LAYER),
+            definition="mean cosine of the states of two inputs (G3.5)",
+            initial=True,
+        ),
+        Metric(
+            "state/retention/<branch>",
+            "share of the <branch> state that survives each of many tokens",
+            axes=(BRANCH, LAYER),
+            definition="share of a state's difference to an empty one that each of T tokens leaves, geometric mean",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/retention_1/<branch>",
+            "share of the <branch> state that survives one token",
+            axes=(BRANCH, LAYER),
+            definition="share of a state's difference to an empty one that one token leaves",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "state/response/<branch>",
+            "relative change of the <branch> state when the first token is another",
+            axes=(BRANCH, LAYER),
+            definition="relative L2 change of the state at T when the first token is another",
+            initial=True,
+        ),
+        Metric(
+            "response/logits",
+            "relative change of the logits when the first token is another",
+            definition="relative L2 change of the logits at T when the first token is another (D4)",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "response/logits_4x",
+            "relative change of the logits after 4 trained lengths when the first token is another",
+            definition="the same at 4 T",
+            source=STATES,
+            initial=True,
+        ),
+        Metric(
+            "long_range/perplexity_ratio",
+            "perplexity of the last of 4 trained lengths over that of the first",
+            better="lower",
+            definition="perplexity of the last T of 4 T tokens over that of the first T",
+        ),
+    )
+
+    def measure(self, network: Network) -> Iterator[Measurement]:
+        yield from states(network.subject, network.texts)
 
 
 @dataclass
@@ -54,109 +246,63 @@ class Reading:
     floats: float = 0.0
 
 
-def states(subject: Subject, model: LanguageModel, texts: Tensor) -> Measures:
-    """Everything about the states of a network of the subject's on held-out texts (n, time + 1)."""
-    return _measures(subject, model, texts, read(model, _side_by_side(subject, texts), subject))
-
-
-def before_training(subject: Subject, initial: LanguageModel, texts: Tensor) -> tuple[Measures, Measures]:
-    """The same of the initial network; and S1, S4, D1, D2, D3 and D4 as the record computed them, from one reading."""
-    tokens = torch.cat([_side_by_side(subject, texts), _random(subject, texts.shape[1] - 1)])
-    seen = read(initial, tokens, subject)
-    recorded = slice(4 * len(texts), None)
-    return _measures(subject, initial, texts, seen), _as_recorded(initial, seen, recorded) if initial.fusions() else {}
+def states(subject: Subject, texts: Tensor) -> Iterator[Measurement]:
+    """Everything about the states of a network on held-out texts (n, time + 1)."""
+    return _measured(subject, texts, read(subject, _side_by_side(subject, texts)))
 
 
 def _side_by_side(subject: Subject, texts: Tensor) -> Tensor:
     """Each text, the same with another first token, its first token alone, and the text again: (4 n, time)."""
     tokens = texts[:, :-1]
-    return torch.cat([tokens, _with_another_start(subject, tokens), tokens[:, :1].expand_as(tokens), tokens])
+    return torch.cat([tokens, with_another_start(subject, tokens), tokens[:, :1].expand_as(tokens), tokens])
 
 
-def _random(subject: Subject, time: int) -> Tensor:
-    """The record's inputs: random tokens, and the same with another first one."""
-    generator = torch_stream(subject.spec.seed, "record_states")
-    tokens = torch.randint(subject.tokens.vocab_size, (SEQUENCES, time), generator=generator).to(subject.device)
-    return torch.cat([tokens, _with_another_start(subject, tokens)])
-
-
-def _with_another_start(subject: Subject, tokens: Tensor) -> Tensor:
+def with_another_start(subject: Subject, tokens: Tensor) -> Tensor:
+    """The same texts (n, time) with another first token."""
     vocab, changed = subject.tokens.vocab_size, tokens.clone()
     changed[:, 0] = (tokens[:, 0] + vocab // 2) % vocab
     return changed
 
 
-def _measures(subject: Subject, model: LanguageModel, texts: Tensor, seen: Reading) -> Measures:
-    n, length = len(texts), subject.length
+def _measured(subject: Subject, texts: Tensor, seen: Reading) -> Iterator[Measurement]:
+    model, n, length = subject.model, len(texts), subject.length
     text, other, same, again = ({s: _rows(at, slice(i * n, (i + 1) * n)) for s, at in seen.memories.items()} for i in range(4))
-    of_sites: dict[str, dict[Site, Scalar]] = {}
+    of_sites: dict[Key, dict[Site, Scalar]] = {}
     for site in seen.memories:
         for name, value in (
-            *_of_state(text[site]),
-            ("response", _distance(text[site][1], other[site][1])),
-            ("repeated_token_variance", same[site][1].var()),
-            *_retention(site, seen, n, subject.spec.training.precision),
+            *((f"state/{name}/<branch>", own) for name, own in _of_state(text[site])),
+            ("state/response/<branch>", distance(text[site][1], other[site][1])),
+            ("state/repeated_token_variance/<branch>", same[site][1].var()),
+            *((f"state/{name}/<branch>", own) for name, own in _retention(site, seen, n, subject.spec.training.precision)),
         ):
-            of_sites.setdefault(name, {})[site] = value
+            of_sites.setdefault((name, ()), {})[site] = value
+        for stop, state in text[site].items():
+            of_sites.setdefault(("state/norm/<branch>/<length>", (("length", stop),)), {})[site] = norm(state)
     of_model: dict[str, Scalar] = {}
     for name, stop in (("response/logits", 1), ("response/logits_4x", 4)):
         if stop in seen.logits:
             logits = seen.logits[stop]
-            of_model[name] = _distance(logits[:n], logits[n : 2 * n])
-    of_model |= _long_range(subject, model, seen.stream[:n], texts)
+            of_model[name] = distance(logits[:n], logits[n : 2 * n])
+    of_model |= _long_range(subject, seen.stream[:n], texts)
     differences = [(text[s][1] - again[s][1]).abs().max() for s in text]
     by_site, by_name, apart = fetched((of_sites, of_model, differences))
 
-    result = _by_branch({name: {s: _number(v) for s, v in values.items()} for name, values in by_site.items()})
+    for (metric, axes), values in by_site.items():
+        for letter, layers in _by_branch(values).items():
+            yield from over_layers(metric, layers, branch=letter, **dict(axes))
     declared = audit(model, length).state_size
-    result["state/repeat_difference"] = one(max(apart, default=None))
-    result["state/size_ratio"] = one(seen.floats / declared if declared else None)
-    for measure in ("rms", "variance"):
-        if ratio_ := _branch_ratio(result, f"state/{measure}"):
-            result[f"state/{measure}_ratio"] = ratio_
-    return result | {name: one(_number(value)) for name, value in by_name.items()}
-
-
-def _as_recorded(initial: LanguageModel, seen: Reading, recorded: slice) -> Measures:
-    """Untrained, on random tokens (the rows `recorded`), in the last layer: the first branch's state and, for the second, the
-    last output of its mixer in place of one. (The record's first branch was a second network with other weights, an error
-    that is not repeated here.)
-    """
-    letters = initial.spec.layer_list()[-1]
-    last = {site.branch: site for site in seen.memories}  # the sites are in the order of the layers
-    if set(last) < set(letters):
-        return {}
-    first, second = _rows(seen.memories[last[letters[0]]], recorded), _rows(seen.outputs[last[letters[1]]], recorded)
-    first, second = (_rows(at, slice(SEQUENCES)) for at in (first, second))
-    norms = [_norm(first[1]), _norm(second[1])]
-    result: dict[str, Scalar] = {"record/state_norm_share": (norms[1], norms[0] + norms[1])}
-    for letter, at, norm in ((letters[0], first, norms[0]), (letters[1], second, norms[1])):
-        result[f"record/state_norm/{letter}"] = norm
-        result[f"record/input_variance/{letter}"] = at[1].var(0).mean()
-        if 4 in at and 0.5 in at:
-            result[f"record/state_growth/{letter}"] = (_norm(at[4]), _norm(at[0.5]))
-    logits = seen.logits[1][recorded]
-    result["record/state_variance_ratio"] = (first[1].var(), second[1].var())
-    result["record/response"] = _distance(logits[:SEQUENCES], logits[SEQUENCES:])
-    return {name: one(_number(value)) for name, value in fetched(result).items()}
-
-
-def held_out_texts(subject: Subject) -> Tensor:
-    """Held-out texts of 4 T tokens, or of as many as there are and fit: (n, time + 1)."""
-    tokens = subject.tokens.marked("val")
-    length = subject.length
-    time = length * max(m for m in (1, 2, 4) if m == 1 or (subject.fits(m * length) and len(tokens) > 2 * m * length))
-    n = max(1, min(SEQUENCES, (len(tokens) - 1) // time))
-    rows = np.stack([tokens[i * time : (i + 1) * time + 1] for i in range(n)]).astype(np.int64)
-    texts = torch.from_numpy(rows).to(subject.device)
-    # As inputs, tokens that no loss counts are what they are; as targets of the last measure they all count.
-    return torch.where(texts < 0, ~texts, texts)
+    yield Measurement("state/repeat_difference", {}, max(apart, default=None))
+    yield Measurement("state/size_ratio", {}, seen.floats / declared if declared else None)
+    for name in ("rms", "variance"):
+        yield from _between(f"state/{name}_ratio", list(_by_branch(by_site.get((f"state/{name}/<branch>", ()), {})).values()))
+    for name, value in by_name.items():
+        yield Measurement(name, {}, number(value))
 
 
 @torch.inference_mode()
-def read(model: LanguageModel, tokens: Tensor, subject: Subject) -> Reading:
+def read(subject: Subject, tokens: Tensor) -> Reading:
     """Let a network read texts (n, time) from their beginning, in pieces that end at the stops."""
-    length, precision = subject.length, subject.spec.training.precision
+    model, length, precision = subject.model, subject.length, subject.spec.training.precision
     places = [site for site in sites(model) if unwrapped(site.module).axes]
     seen = Reading({site: {} for site in places}, {site: {} for site in places})
     stop = 0.0
@@ -204,17 +350,15 @@ def _emptied(state: State) -> State:
 def _of_state(at: dict[float, Tensor]) -> Iterator[tuple[str, Scalar]]:
     """Name and value of what a state (n, ...) at each stop says."""
     s = at[1]
-    for stop, state in at.items():
-        yield f"norm/{stop:g}", _norm(state)
     mean_square = s.square().mean()
     yield "rms", mean_square.sqrt()
     yield "variance", s.var(unbiased=False)
     if 0.5 in at:
-        yield "change", _norm(s - at[0.5])
+        yield "change", norm(s - at[0.5])
     if 4 in at:
-        yield "growth", (_norm(at[4]), _norm(s))
+        yield "growth", (norm(at[4]), norm(s))
     if 4 in at and 0.5 in at:
-        yield "growth_8x", (_norm(at[4]), _norm(at[0.5]))
+        yield "growth_8x", (norm(at[4]), norm(at[0.5]))
     yield "entropy", entropy(s)
     if s.ndim > 2:
         rank, size = effective_rank(s), min(s.shape[-2:])
@@ -239,13 +383,13 @@ def _retention(site: Site, seen: Reading, n: int, precision: str) -> Iterator[tu
         full_1, empty_1, empty_T = (
             memory(mixer(x, state)[1]).double() for x, state in ((taken[:, :1], whole), (taken[:, :1], empty), (taken, empty))
         )
-    norm = _norm(start.double())
-    yield "retention_1", (_norm(full_1 - empty_1), norm)
+    whole_norm = norm(start.double())
+    yield "retention_1", (norm(full_1 - empty_1), whole_norm)
     root = 1 / taken.shape[1]
-    yield "retention", (_norm(seen.memories[site][2][:n] - empty_T) ** root, norm**root)
+    yield "retention", (norm(seen.memories[site][2][:n] - empty_T) ** root, whole_norm**root)
 
 
-def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: Tensor) -> dict[str, Scalar]:
+def _long_range(subject: Subject, stream: Tensor, texts: Tensor) -> dict[str, Scalar]:
     """Perplexity of the last T of 4 T tokens over that of the first T."""
     length = subject.length
     if stream.shape[1] < 4 * length:
@@ -255,29 +399,28 @@ def _long_range(subject: Subject, model: LanguageModel, stream: Tensor, texts: T
     with torch.inference_mode(), autocast(stream.device, subject.spec.training.precision):
         for piece in (slice(length), slice(-length, None)):
             rows = zip(stream[:, piece].split(at_once), targets[:, piece].split(at_once), strict=True)
-            losses.append(torch.cat([cross_entropies(model.read_out(x), y) for x, y in rows]).double().mean())
+            losses.append(torch.cat([cross_entropies(subject.model.read_out(x), y) for x, y in rows]).double().mean())
     return {"long_range/perplexity_ratio": (losses[1] - losses[0]).exp()}
 
 
-def _by_branch(values: dict[str, dict[Site, float | None]]) -> Measures:
-    """Values of sites as measures a branch: state/<name>/<branch>; a name's further part comes after the branch."""
-    result: Measures = {}
-    for name, found in values.items():
-        what, _, rest = name.partition("/")
-        for letter in dict.fromkeys(site.branch for site in found):
-            layers = {site.layer: value for site, value in found.items() if site.branch == letter and value is not None}
-            result["/".join(filter(None, ("state", what, letter, rest)))] = by_layer(layers)
-    return result
+def _by_branch(values: dict[Site, float | tuple[float, float]]) -> dict[str, dict[int, float]]:
+    """Values of sites by branch and layer, those that are numbers."""
+    found: dict[str, dict[int, float]] = {}
+    for site, value in values.items():
+        layers = found.setdefault(site.branch, {})
+        if (own := number(value)) is not None:
+            layers[site.layer] = own
+    return found
 
 
-def _branch_ratio(result: Measures, name: str) -> dict[str, Any] | None:
-    """A measure of the first branch over that of the second, where there are two with states."""
-    letters = [key.rsplit("/", 1)[1] for key in result if key.rsplit("/", 1)[0] == name]
-    if len(letters) != 2:
-        return None
-    first, second = (result[f"{name}/{letter}"] for letter in letters)
-    layers = {int(i): r for i in first["layers"] if (r := ratio(first["layers"][i], second["layers"].get(i))) is not None}
-    return by_layer(layers, ratio(first["value"], second["value"]))
+def _between(metric: str, branches: list[dict[int, float]]) -> list[Measurement]:
+    """A measure of the first branch over that of the second, where there are two with states: by layer, and of their means."""
+    if len(branches) != 2:
+        return []
+    first, second = branches
+    layers = {layer: own for layer in first if (own := ratio(first[layer], second.get(layer))) is not None}
+    means = (sum(own.values()) / len(own) if own else None for own in branches)
+    return over_layers(metric, layers, ratio(*means))
 
 
 def _first(state: State, n: int) -> State:
@@ -289,19 +432,19 @@ def _rows(at: dict[float, Tensor], rows: slice) -> dict[float, Tensor]:
     return {stop: tensor[rows] for stop, tensor in at.items()}
 
 
-def _number(value: float | tuple[float, float]) -> float | None:
+def number(value: float | tuple[float, float]) -> float | None:
     """What a scalar that was fetched is; nothing where it divides by zero."""
     return ratio(*value) if isinstance(value, tuple) else value
 
 
-def _norm(s: Tensor) -> Tensor:
+def norm(s: Tensor) -> Tensor:
     """The L2 norm of (n, ...), averaged over n."""
     return s.flatten(1).norm(dim=1).mean()
 
 
-def _distance(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def distance(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """|a - b| / |a| over everything but the first dimension, averaged over it."""
-    return _norm(a.double() - b.double()), _norm(a.double())
+    return norm(a.double() - b.double()), norm(a.double())
 
 
 def effective_rank(s: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from gt.analysis.aggregate import NO_BASELINE
-from gt.analysis.records import STATUSES
+from gt.analysis.reading import STATUSES
 from gt.analysis.verdicts import Row as Claim
 from gt.report import text
 

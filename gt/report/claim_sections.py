@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.report import text
-from gt.report.claims import attribution, cautions, departure, measured, measures, reasons, surely, word
+from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, surely, word
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -139,7 +139,7 @@ def _about(row: Row) -> Terms:
         cells = dict.fromkeys(title(cell) + on(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))
         seeds = f"at least {text.plural(claim.seeds, 'seed')} a cell"
         pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}."))
-        pairs.append(("Measured", f"{measures(claim)}."))
+        pairs.append(("Measured", f"{measures(claim, judged)}."))
     if claim.not_testable:
         pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
     elif judged:

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.statistics import mean_interval
+from gt.registry import look_up, phrase, plain
 from gt.report import text
 from gt.report.tables import Column, Table, naming
 
@@ -19,6 +20,7 @@ def evaluation_tables(results: Results) -> list[Table]:
     """What the trained models can do: the tables for which the study has measurements."""
     made = [_context_table(results), *(table for task in results.recall_tasks for table in _recall_tables(results, task))]
     made += [_needle_table(results), _generation_table(results), *_cost_tables(results), _quantisation_table(results)]
+    made += _plain_tables(results)
     return [table for table in made if table.rows]
 
 
@@ -182,6 +184,18 @@ def _quantisation_table(results: Results) -> Table:
         "or their logarithms are rounded."
     )
     return Table("quantisation", caption, (*naming(rows), *columns), tuple(rows))
+
+
+def _plain_tables(results: Results) -> list[Table]:
+    """Of each evaluation of another package one table, with a column for each of its metrics and for each place of it."""
+    by: dict[str, tuple[str, list[Measure]]] = {}
+    evaluations = plain("evaluation")
+    for name in results.measured:
+        if (found := look_up(name)) and (own := evaluations.get(found.metric.name)):
+            header = text.capital(phrase(name)) + (f", {found.metric.beside.name}" if found.metric.beside else "")
+            places = results.places(name) or (None,)
+            by.setdefault(own.name, (own.summary, []))[1].append(Measure(name, header, text.significant, places))
+    return [_evaluation_table(results, name, summary, measures) for name, (summary, measures) in by.items()]
 
 
 def _ten_thousandths(values: list[float]) -> str:

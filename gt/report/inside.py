@@ -14,9 +14,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gt.analysis.statistics import mean_interval
-from gt.catalogue import components
+from gt.catalogue import component, components
 from gt.numbers import exponential
 from gt.probes.checks import Bounds, Check, Checks, Outcome, judge
+from gt.registry import look_up, phrase, plain
 from gt.report import text
 from gt.report.tables import Column, Table, naming
 
@@ -65,9 +66,9 @@ class Measured:
         return sum(values) / len(values) if values else None
 
     def branches(self, template: str) -> list[str]:
-        """The letters of the branches that have a measure, whose name ends with one: in the order of the network's."""
-        names = (name for values in self.seeds.values() for name in values)
-        return list(dict.fromkeys(name.rsplit("/", 1)[1] for name in names if name.rpartition("/")[0] == template))
+        """The letters of the branches that have a measure, in the order of the network's."""
+        names = dict.fromkeys(name for values in self.seeds.values() for name in values)
+        return [own.axes["branch"] for own in map(look_up, names) if own and own.metric.name == template]
 
     @cached_property
     def checks(self) -> list[Table]:
@@ -138,7 +139,7 @@ def _means(values: Sequence[dict[str, float]]) -> str:
     shown = []
     for name in names:
         found = [own[name] for own in values if name in own]
-        letters = [part for part in name.split("/") if len(part) == 1 and part.isalpha()]
+        letters = [own.axes["branch"]] if (own := look_up(name)) and "branch" in own.axes else []
         shown.append(" ".join([*letters, text.significant(sum(found) / len(found))]))
     return ", ".join(shown)
 
@@ -159,7 +160,7 @@ def inside_tables(results: Results) -> dict[str, Table]:
     cells = results.inside
     made = (
         *(branches_table(cells), substitutes_table(cells), variance_table(cells)),
-        *(states_table(cells), softmax_table(cells), *checks_tables(cells)),
+        *(states_table(cells), softmax_table(cells), *checks_tables(cells), *plain_tables(cells)),
     )
     return {table.name: table for table in made if table.rows}
 
@@ -168,7 +169,7 @@ def branches_table(cells: list[Measured]) -> Table:
     """What the branches contribute, and what the record read as that."""
     rows = []
     for own in cells:
-        letters = own.branches("ablation/zero")
+        letters = own.branches("ablation/zero/<branch>")
         if len(letters) != 2:
             continue
         estimate = mean_interval(own.values(f"ablation/share/{letters[0]}"))
@@ -209,7 +210,7 @@ def substitutes_table(cells: list[Measured]) -> Table:
         pairs = [
             (values[f"ablation/share/{letters[0]}"], values[name])
             for own in cells
-            if len(letters := own.branches("ablation/zero")) == 2
+            if len(letters := own.branches("ablation/zero/<branch>")) == 2
             for values in own.seeds.values()
             if f"ablation/share/{letters[0]}" in values and name in values
         ]
@@ -273,7 +274,7 @@ def states_table(cells: list[Measured]) -> Table:
     rows = [
         {**own.cell, "branch": letter, **{name: own.mean(f"state/{name}/{letter}") for name in shown}}
         for own in cells
-        for letter in own.branches("state/rms")
+        for letter in own.branches("state/rms/<branch>")
     ]
     columns = (
         *naming(rows),
@@ -314,6 +315,22 @@ def checks_tables(cells: list[Measured]) -> list[Table]:
         caption = f"{checks.title}, on every cell. {VALUES}"
         found.append(Table(f"inside.{checks.name}", caption, (*naming(rows), *_columns(checks)), tuple(rows), formats=("csv",)))
     return found
+
+
+def plain_tables(cells: list[Measured]) -> list[Table]:
+    """Of each probe of another package one table, with a column for each of its metrics."""
+    names = dict.fromkeys(name for own in cells for values in own.seeds.values() for name in values)
+    by: dict[str, list[str]] = {}
+    probes = plain("probe")
+    for name in names:
+        if (known := look_up(name)) and (probe := probes.get(known.metric.name)):
+            by.setdefault(probe.name, []).append(name)
+    tables = []
+    for probe_name, found in by.items():
+        rows = [{**own.cell, **{name: own.mean(name) for name in found}} for own in cells if any(map(own.values, found))]
+        columns = (*naming(rows), *(Column(name, text.capital(phrase(name)), shown=text.significant) for name in found))
+        tables.append(Table(f"probe.{probe_name}", component("probe", probe_name).summary, columns, tuple(rows)))
+    return tables
 
 
 def _exp(value: float | None) -> float | None:

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from gt.registry import look_up
 from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, Drawing
 from gt.report.numbers import Results
 
@@ -68,26 +69,27 @@ def _panels(rows: pd.DataFrame) -> list[tuple[str, Kinds, Callable[[Axes, Kinds]
     def layers(**measures: str) -> Kinds:
         return {kind: layered.loc[[name]].droplevel("name") for kind, name in measures.items() if name in layered.index}
 
-    def ending(prefix: str) -> dict[str, str]:
-        return {name.removeprefix(prefix): name for name in dict.fromkeys(rows["name"]) if name.startswith(prefix)}
+    names = [(name, found) for name in dict.fromkeys(rows["name"]) if (found := look_up(name))]
 
-    classes = {kind: model.loc[[name]] for kind, name in ending("gate/class/").items() if name in model.index}
+    def along(axis: str, metric: str) -> dict[str, str]:
+        return {found.axes[axis]: name for name, found in names if found.metric.name == metric}
+
+    classes = {kind: model.loc[[name]] for kind, name in along("class", "gate/class/<class>").items() if name in model.index}
     norms: dict[str, dict[float, str]] = {}
-    for what, name in ending("state/norm/").items():
-        branch, at = what.split("/")
-        if name in model.index:
-            norms.setdefault(branch, {})[float(at)] = name
+    for name, found in names:
+        if found.metric.name == "state/norm/<branch>/<length>" and name in model.index:
+            norms.setdefault(found.axes["branch"], {})[float(found.axes["length"])] = name
     states = {branch: model.loc[list(own.values())].set_axis(list(own)).sort_index() for branch, own in norms.items()}
     return [
         ("Gate", layers(trained="gate/mean", initial="initial/gate/mean"), _gate),
         ("Gate by kind of token", classes, _classes),
-        ("Loss without a branch", layers(**ending("ablation/zero/")), _losses),
+        ("Loss without a branch", layers(**along("branch", "ablation/zero/<branch>")), _losses),
         (
             "Variance of the residual stream",
             layers(trained="variance/residual", initial="initial/variance/residual"),
             partial(_variance, xlabel="after layer"),
         ),
-        ("Variance of the branches", layers(**ending("variance/branch/")), partial(_variance, xlabel="layer")),
+        ("Variance of the branches", layers(**along("branch", "variance/branch/<branch>")), partial(_variance, xlabel="layer")),
         ("Norm of the state", states, _growth),
     ]
 

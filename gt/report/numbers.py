@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
-from gt.analysis.records import DAMAGED
+from gt.analysis.reading import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
 from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError
 from gt.records import read_json
+from gt.registry import look_up
 from gt.report import text
 from gt.report.inside import Measured, measured
 from gt.study import by_short_name
@@ -270,7 +271,7 @@ class Results:
 
     @cached_property
     def measured(self) -> dict[str, dict[str, pd.DataFrame]]:
-        """The evaluations: metric -> cell -> its rows of all seeds (`gt.analysis.evaluations` has the columns)."""
+        """The evaluations: metric -> cell -> its rows of all seeds (metric, at, value, lower, upper, n)."""
         by_metric = self.evaluations.groupby("metric", sort=False)
         return {str(m): {str(c): rows for c, rows in frame.groupby("cell", sort=False)} for m, frame in by_metric}
 
@@ -299,7 +300,8 @@ class Results:
     @property
     def recall_tasks(self) -> list[str]:
         """The recall tasks that models of this study were trained on."""
-        return [m.split("/")[1] for m in self.measured if m.startswith("recall/") and m.endswith("/accuracy")]
+        known = map(look_up, self.measured)
+        return [own.axes["task"] for own in known if own and own.metric.name == "recall/<task>/accuracy"]
 
 
 def load(study_dir: Path) -> Results:

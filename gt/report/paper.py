@@ -184,8 +184,9 @@ def inside(results: Results, cells: bool = False) -> Section | None:
         section(own.id, own.title, picture(results, drawing, own.alt), *map(Tabular, own.checks), folded=True)
         for own, drawing in zip(known, inside_drawings(results), strict=True)
     ]
+    others = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
-    blocks = (about, *main, everything, *(single if cells else []))
+    blocks = (about, *main, *others, everything, *(single if cells else []))
     return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)
 
 

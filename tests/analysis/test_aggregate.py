@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import records
 from scipy import stats
 
-from gt.analysis.aggregate import aggregate
+from gt.analysis.aggregate import aggregate, followed
+from gt.analysis.reading import Record
 from gt.analysis.versions import versions
 from gt.artefacts import read_plan
 from gt.errors import ConfigError
@@ -161,6 +164,8 @@ def test_a_file_cut_short_is_a_missing_run_and_the_reason_names_the_file(
     assert capsys.readouterr().err == f"{run_id}: {row['reason']}\n"
 
 
+LOSS = {"metric": "<split>/loss", "axes": {"split": "val"}, "value": 2.0}
+GATE = {"metric": "gate/mean", "axes": {}, "value": 0.5}
 # A document with a value that analysis cannot use, and what the reason says beside the file.
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "seconds": ("manifest.json", {"seconds": "12"}, "seconds"),
@@ -170,18 +175,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "finished": ("manifest.json", {"finished": 7}, "finished"),
     "stacked": ("manifest.json", {"stacked": 0}, "stacked"),
     "files": ("manifest.json", {"files": []}, "files"),
-    "splits": (HELD_OUT, {"value": {"splits": [1]}}, "value.splits"),
-    "val": (HELD_OUT, {"value": {"splits": {"val": 2.0}}}, "value.splits.val"),
-    "bits_per_byte": (HELD_OUT, {"value": {"splits": {"val": {"bits_per_byte": "2.0"}}}}, "value.splits.val.bits_per_byte"),
-    "perplexity": (
-        HELD_OUT,
-        {"value": {"splits": {"val": {"bits_per_byte": 2.0, "perplexity": 0}}}},
-        "value.splits.val.perplexity",
-    ),
-    "ngram": (HELD_OUT, {"value": {"splits": {}, "ngram": {"bigram": 3.4}}}, "value.ngram.bigram"),
-    "generation": ("evaluations/generation.json", {"value": {"lengths": [3]}}, "an evaluation is not of its form"),
-    "measures": ("probes.json", {"measures": {"gate/mean": {"value": "a", "layers": {}}}}, "measures.gate/mean.value"),
-    "layers": ("probes.json", {"measures": {"gate/mean": {"value": 0.5, "layers": {"first": 1.0}}}}, "measures.gate/mean"),
+    "measurements": (HELD_OUT, {"measurements": {"val/loss": 2.0}}, "measurements"),
+    "value": (HELD_OUT, {"measurements": [{**LOSS, "value": "2.0"}]}, "measurements.0.value"),
+    "split": (HELD_OUT, {"measurements": [{**LOSS, "axes": {"split": "train"}}]}, "'train/loss' is no name of the metric"),
+    "axes": (HELD_OUT, {"measurements": [{**LOSS, "axes": {}}]}, "measurements.0: "),
+    "layer": ("probes.json", {"measurements": [{**GATE, "axes": {"layer": []}}]}, "measurements.0.axes.layer"),
 }
 
 
@@ -280,3 +278,27 @@ def test_runs_of_different_components_are_of_one_version_where_what_they_share_i
     assert len(set(found.values())) == 4, "another trainer, what is not known, and what was counted by other parts"
     changed = json.dumps({**first, "gt.b (mixer r)": "2"})
     assert len(set(versions([codes[0], changed]).values())) == 2
+
+
+def test_curves_on_another_slice_have_what_was_measured_on_it_at_their_end() -> None:
+    spec = next(iter(records.planned(records.plan(1)).runs.values()))
+    curves = {
+        "step": [0, 10],
+        "val/loss": [3.0, 2.0],
+        "gate/mean": [0.5, 0.6],
+        "gate/layer_1": [0.5, 0.7],
+        "grad_norm": [2.0, 1.0],
+    }
+    measured = [
+        records.of("validation/loss", 1.5),
+        records.of("validation/gate/mean", 0.3),
+        records.of("validation/gate/layer_<layer>", 0.25, layer=1),
+    ]
+    evaluation = records.evaluation("validation-64", spec.run_id, measured)
+    record = Record(spec.run_id, "completed", "", records.manifest(spec), {"validation-64": evaluation}, pa.table(curves))
+    found = followed(record, 64)
+    assert found is not None
+    ends = {name: column for name, column in found.to_pydict().items() if name.startswith(("val/", "gate/"))}
+    assert {name: column[-1] for name, column in ends.items()} == {"val/loss": 1.5, "gate/mean": 0.3, "gate/layer_1": 0.25}
+    assert all(math.isnan(column[0]) for column in ends.values())
+    assert found["grad_norm"].to_pylist() == [2.0, 1.0]

@@ -123,7 +123,7 @@ def test_seeds_that_were_not_looked_at_are_a_deviation(tmp_path: Path) -> None:
     probes[probes["seed"] != 2].to_parquet(study / "probes.parquet")
     own = one(tmp_path, study, {"test": "threshold", "metric": "ablation/zero/r", "a": "GF", "above": 0}, seeds=4)
     assert (own.verdict, own.otherwise) == ("deviated", "supported")
-    assert own.deviations == ["seed 2 of GF.c.char was not looked at for loss added by zeroing the RWKV branch"]
+    assert own.deviations == ["seed 2 of GF.c.char was not looked at for loss added by zeroing the rwkv6 branch"]
 
 
 def test_seeds_without_the_evaluation_that_others_of_the_cell_have_are_a_deviation(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_trend_and_ranks_of_cells_take_what_diverged_as_the_worst(tmp_path: Pa
         (compare("WS", "GF", margin=0.5), "no rank lies within a margin"),
         (
             {**compare("WS", "GF"), "metric": "ablation/share/r"},
-            "share of the RWKV branch in the loss added by zeroing either has no worst value",
+            "share of the rwkv6 branch in the loss added by zeroing either has no worst value",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from gt import artefacts
 from gt.analysis.claims import Cell, Places, cells_of, load_arms, load_claims
 from gt.analysis.verdicts import judge, overview
 from gt.artefacts import Plan
-from gt.probes.metrics import metric as registered
+from gt.registry import metric as registered
 from gt.study import load_study
 
 ROOT = Path(__file__).parents[2]

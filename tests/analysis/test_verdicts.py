@@ -221,11 +221,11 @@ def test_two_metrics_of_a_cell_can_be_set_against_each_other(tmp_path: Path) -> 
         ),
         (
             compare("GF", "x", metric="ablation/zero/r") | {"b": {"variant": "GF", "metric": "ablation/zero/m"}},
-            "loss added by zeroing the RWKV branch − loss added by zeroing the Mamba branch: GF < 0",
+            "loss added by zeroing the rwkv6 branch − loss added by zeroing the m branch: GF < 0",
         ),
         (
             compare("GF", "x", metric="ablation/zero/r") | {"b": {"variant": "HY", "metric": "ablation/zero/m"}},
-            "loss added by zeroing the RWKV branch (GF) − loss added by zeroing the Mamba branch (HY) < 0",
+            "loss added by zeroing the rwkv6 branch (GF) − loss added by zeroing the m branch (HY) < 0",
         ),
         (
             {"test": "trend", "metric": "val/loss", "cells": ["GF", "HY", "WS"], "is": "rising"},
@@ -239,7 +239,7 @@ def test_two_metrics_of_a_cell_can_be_set_against_each_other(tmp_path: Path) -> 
                 "cells": ["GF", "HY", "WS"],
                 "above": 0.5,
             },
-            "Spearman's rank correlation of loss added by zeroing the RWKV branch with held-out loss in nats per token: "
+            "Spearman's rank correlation of loss added by zeroing the rwkv6 branch with held-out loss in nats per token: "
             "over 3 cells > 0.5",
         ),
     ],

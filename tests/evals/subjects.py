@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gt.asked import Asked
 from gt.data.tokens import Tokens
+from gt.evals.evaluation import measured
 from gt.evals.subject import Subject
+from gt.metrics import Measurement
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
 from gt.spec import RunSpec
@@ -19,6 +23,21 @@ MIXERS: dict[str, Any] = {
     "m": {"name": "mamba2", "head_dim": 8, "d_state": 8},
     "a": {"name": "attention", "n_head": 2},
 }
+
+
+def measure(name: str, here: Subject) -> list[Measurement]:
+    """All that an evaluation measures of a model."""
+    return list(measured(Asked.of(name), here))
+
+
+def values(found: Iterable[Measurement]) -> dict[str, float | None]:
+    """By their written names the measurements without an axis beside it."""
+    return {own.name: own.value for own in found if own.at is None}
+
+
+def along(found: Iterable[Measurement], name: str) -> dict[float, float | None]:
+    """The values of one written name along the axis beside it."""
+    return {own.at: own.value for own in found if own.name == name and own.at is not None}
 
 
 def specification(layers: str = "r+m", length: int = 16, **model: Any) -> RunSpec:

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from subjects import CPU, specification, subject
+from subjects import CPU, along, measure, specification, subject
 
 from gt.cli import main
 from gt.data.tokenizers import load_tokenizer
 from gt.errors import ConfigError
-from gt.evals.cost import cost
-from gt.evals.generation import Sampler, generate, generation, greedy, sample, state_bytes
+from gt.evals.generation import Sampler, generate, greedy, sample, state_bytes
 from gt.models.lm import audit
 
 
@@ -71,9 +70,8 @@ def test_a_recurrent_state_stays_as_large_as_it_is_and_a_cache_grows(text: Path)
 
 
 def test_generation_is_measured_where_a_model_has_positions(text: Path) -> None:
-    rows = generation(subject(text, specification("a", length=16, positions="learned", max_positions=64)))["lengths"]
-    assert [row["length"] for row in rows] == [16, 64, 256]
-    assert [row["state_bytes"] for row in rows] == [2 * 2 * 16 * 4 * 16, 2 * 2 * 16 * 4 * 64, None]
+    found = measure("generation", subject(text, specification("a", length=16, positions="learned", max_positions=64)))
+    assert along(found, "generation/state_bytes") == {16: 2 * 2 * 16 * 4 * 16, 64: 2 * 2 * 16 * 4 * 64}
 
 
 def test_a_text_longer_than_the_positions_is_refused(text: Path) -> None:
@@ -85,11 +83,11 @@ def test_a_text_longer_than_the_positions_is_refused(text: Path) -> None:
 
 def test_costs_are_counted_and_measured_at_every_length_and_batch(text: Path) -> None:
     here = subject(text, specification("a", length=16, positions="learned", max_positions=64))
-    cells = cost(here)["cells"]
-    assert [(cell["length"], cell["batch"]) for cell in cells] == [(n, b) for n in (16, 64, 256) for b in (1, 8)]
-    assert [cell["flops_per_token"] for cell in cells[:4:2]] == [audit(here.model, n).flops_per_token for n in (16, 64)]
-    assert all(cell["training_tokens_per_second"] > 0 for cell in cells[:4])
-    assert all(cell["training_tokens_per_second"] is None for cell in cells[4:])
+    found, flops = measure("cost", here), {n: audit(here.model, n).flops_per_token for n in (16, 64)}
+    for batch in (1, 8):
+        assert along(found, f"cost/flops_per_token/batch_{batch}") == flops
+        speeds = along(found, f"cost/training_tokens_per_second/batch_{batch}")
+        assert list(speeds) == [16, 64] and all((speed or 0) > 0 for speed in speeds.values())
 
 
 def test_a_sample_is_the_prompt_and_so_many_tokens(record: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:

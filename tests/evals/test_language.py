@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from subjects import CPU, Known, specification, subject, uniform
+from subjects import CPU, Known, along, specification, subject, uniform, values
 
 from gt.artefacts import read_evaluations, read_manifest
 from gt.cli import main
@@ -31,13 +31,15 @@ from gt.verify import verify
 
 def test_a_uniform_model_has_a_loss_of_log_v(text: Path) -> None:
     vocab_size = Tokens.open(text).vocab_size
-    measured = held_out(subject(text, specification(), Known(vocab_size, uniform)), "val")
-    assert measured["loss"] == pytest.approx(math.log(vocab_size), rel=1e-6)
-    assert measured["bits_per_byte"] == pytest.approx(math.log2(vocab_size), rel=1e-6)
-    assert measured["perplexity"] == pytest.approx(vocab_size, rel=1e-5)
-    assert measured["tokens"] == measured["bytes"]
-    assert [entry["context"] for entry in measured["by_position"]] == [1, 2, 4, 8, 16]
-    assert all(entry["loss"] == pytest.approx(math.log(vocab_size), rel=1e-6) for entry in measured["by_position"])
+    found = held_out(subject(text, specification(), Known(vocab_size, uniform)), "val")
+    measured = values(found)
+    assert measured["val/loss"] == pytest.approx(math.log(vocab_size), rel=1e-6)
+    assert measured["val/bits_per_byte"] == pytest.approx(math.log2(vocab_size), rel=1e-6)
+    assert measured["val/perplexity"] == pytest.approx(vocab_size, rel=1e-5)
+    assert measured["val/tokens"] == measured["val/bytes"]
+    by_place = along(found, "val/by_position")
+    assert list(by_place) == [1, 2, 4, 8, 16]
+    assert all(loss == pytest.approx(math.log(vocab_size), rel=1e-6) for loss in by_place.values())
 
 
 def test_the_loss_is_that_of_windows_end_to_end(text: Path) -> None:
@@ -50,18 +52,14 @@ def test_the_loss_is_that_of_windows_end_to_end(text: Path) -> None:
     with torch.inference_mode():
         logits = torch.cat([here.model(read)[0].flatten(0, 1) for read in (val[:whole].view(-1, 64), val[None, whole:-1])])
     expected = torch.nn.functional.cross_entropy(logits.double(), val[1:])
-    assert held_out(here, "val")["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert values(held_out(here, "val"))["val/loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_positions_are_counted_in_octaves_of_context() -> None:
     losses = np.tile(np.arange(1.0, 7.0), (2, 1))
     counted = np.ones((2, 6), dtype=bool)
     counted[1, 5] = False
-    assert by_position(losses * counted, counted) == [
-        {"context": 1, "to": 1, "loss": 1.0},
-        {"context": 2, "to": 3, "loss": 2.5},
-        {"context": 4, "to": 6, "loss": pytest.approx((4 + 4 + 5 + 5 + 6) / 5)},
-    ]
+    assert by_position(losses * counted, counted) == {1: 1.0, 2: 2.5, 4: pytest.approx((4 + 4 + 5 + 5 + 6) / 5)}
 
 
 def test_words_are_those_of_word_level_models() -> None:
@@ -73,11 +71,15 @@ def test_word_perplexity_spreads_the_nats_over_the_words(text: Path) -> None:
     spec = specification()
     renamed = spec.model_copy(update={"corpus": corpus_spec("wikitext-2")})
     vocab_size = Tokens.open(text).vocab_size
-    measured = held_out(subject(text, renamed, Known(vocab_size, uniform)), "val")
-    characters = (text.parent / "val.txt").read_bytes()[measured["from_byte"] :][: measured["bytes"]].decode()
-    assert measured["words"] == len(characters.split()) + characters.count("\n")
-    assert math.log(measured["word_perplexity"]) * measured["words"] == pytest.approx(measured["tokens"] * math.log(vocab_size))
-    assert "words" not in held_out(subject(text, spec, Known(vocab_size, uniform)), "val")
+    measured = {
+        name: own or 0.0 for name, own in values(held_out(subject(text, renamed, Known(vocab_size, uniform)), "val")).items()
+    }
+    start, n_bytes, n_words = (int(measured[f"val/{name}"]) for name in ("from_byte", "bytes", "words"))
+    characters = (text.parent / "val.txt").read_bytes()[start:][:n_bytes].decode()
+    assert n_words == len(characters.split()) + characters.count("\n")
+    nats = measured["val/tokens"] * math.log(vocab_size)
+    assert math.log(measured["val/word_perplexity"]) * n_words == pytest.approx(nats)
+    assert "val/words" not in values(held_out(subject(text, spec, Known(vocab_size, uniform)), "val"))
 
 
 def test_a_target_that_does_not_count_is_read_but_costs_nothing() -> None:
@@ -97,10 +99,10 @@ def test_the_loss_of_a_task_is_over_its_answers(tmp_path: Path) -> None:
     ngram.prepare(tmp_path / "char")
     spec = RunSpec.model_validate({**specification().model_dump(), "corpus": corpus.model_dump()})
     vocab_size = Tokens.open(tmp_path / "char").vocab_size
-    measured = held_out(subject(tmp_path / "char", spec, Known(vocab_size, uniform)), "val")
+    measured = values(held_out(subject(tmp_path / "char", spec, Known(vocab_size, uniform)), "val"))
     assert corpus.task is not None
-    assert measured["tokens"] == draw("mqar", corpus.task, "val", 2000).answers.sum()
-    assert measured["loss"] == pytest.approx(math.log(vocab_size), rel=1e-6)
+    assert measured["val/tokens"] == draw("mqar", corpus.task, "val", 2000).answers.sum()
+    assert measured["val/loss"] == pytest.approx(math.log(vocab_size), rel=1e-6)
 
 
 def test_a_record_has_the_evaluations_that_were_asked_for(record: Path, text: Path, tmp_path: Path) -> None:
@@ -110,8 +112,8 @@ def test_a_record_has_the_evaluations_that_were_asked_for(record: Path, text: Pa
     evaluate(other, text, CPU, ["quantisation", "generation"])
     found = read_evaluations(other)
     assert set(found) == {"held_out", "quantisation", "generation"}
-    assert found["held_out"].value is not None and set(found["held_out"].value) == {"splits", "ngram"}
-    assert set(found["held_out"].value["splits"]) == {"val", "test"}
+    names = values(found["held_out"].measurements)
+    assert {"val/loss", "test/loss", "ngram/bigram"} <= set(names)
     weights = read_manifest(other).files["model.safetensors"].sha256
     assert {own.weights for own in found.values()} == {weights}
     assert {own.run_id for own in found.values()} == {read_manifest(other).run_id}

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from subjects import Known, lookup, specification, subject, uniform
+from subjects import Known, along, lookup, measure, specification, subject, uniform, values
 
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
-from gt.evals.evaluation import finite
-from gt.evals.long_context import held_to, long_context, useful_window
+from gt.evals.long_context import held_to, slope, useful_window
 from gt.evals.subject import Subject
 
 PERIOD = 40
@@ -28,28 +27,32 @@ def periodic(text: Path, model: object) -> Subject:
 
 
 def test_a_model_that_looks_back_gains_from_the_first_window_that_holds_what_it_looks_for(text: Path) -> None:
-    measured = long_context(periodic(text, Known(PERIOD, lookup(1))))
-    losses = {row["context"]: row["loss"] for row in measured["contexts"]}
+    measured = measure("long_context", periodic(text, Known(PERIOD, lookup(1))))
+    losses = {context: loss or 0.0 for context, loss in along(measured, "context/loss").items()}
     assert list(losses) == [8, 16, 32, 64, 128, 256, 512, 1024]
     assert all(losses[c] == pytest.approx(math.log(PERIOD)) for c in (8, 16, 32))
     assert all(losses[c] < 1e-6 for c in (64, 128, 256, 512, 1024))
-    assert measured["useful_window"] == 64
-    assert measured["held_to"] == 16
+    assert values(measured)["context/useful_window"] == 64
+    assert values(measured)["context/held_to"] == 16
+    # The perplexity is 40 where nothing is known, and 1 at the trained length and beyond.
+    assert along(measured, "context/perplexity_ratio")[8] == pytest.approx(PERIOD)
+    assert along(measured, "context/perplexity_ratio")[512] == pytest.approx(1)
 
 
 def test_a_context_in_random_order_gives_it_nothing(text: Path) -> None:
-    measured = long_context(periodic(text, Known(PERIOD, lookup(1))))
-    rows = {row["context"]: row for row in measured["contexts"]}
-    assert rows[8]["shuffled_loss"] == rows[8]["loss"]
+    measured = measure("long_context", periodic(text, Known(PERIOD, lookup(1))))
+    plain, shuffled = along(measured, "context/loss"), along(measured, "context/shuffled_loss")
+    assert shuffled[8] == plain[8]
     # What it then believes is nearly always wrong.
-    assert all(rows[c]["shuffled_loss"] > rows[8]["loss"] for c in (64, 256, 1024))
+    assert all((shuffled[c] or 0) > (plain[8] or 0) for c in (64, 256, 1024))
 
 
 def test_a_model_that_ignores_its_context_has_no_window(text: Path) -> None:
-    measured = long_context(subject(text, specification(length=64), Known(Tokens.open(text).vocab_size, uniform)))
-    assert {row["gain"] for row in measured["contexts"]} == {0.0}
-    assert measured["useful_window"] is None
-    assert measured["held_to"] == 16
+    here = subject(text, specification(length=64), Known(Tokens.open(text).vocab_size, uniform))
+    measured = measure("long_context", here)
+    assert set(along(measured, "context/gain").values()) == {0.0}
+    assert values(measured)["context/useful_window"] is None
+    assert values(measured)["context/held_to"] == 16
 
 
 def test_a_window_is_where_nearly_all_of_the_gain_is_had() -> None:
@@ -73,19 +76,22 @@ def test_a_model_that_breaks_down_has_no_losses_there_and_holds_no_further(text:
         known = lookup(1)(tokens, vocab_size)
         return known if tokens.shape[1] <= 256 else known + torch.nan
 
-    measured = finite(long_context(periodic(text, Known(PERIOD, broken))))
-    assert [row["loss"] is None for row in measured["contexts"]] == [False] * 6 + [True] * 2
-    assert measured["useful_window"] == 64
-    assert measured["held_to"] == 4
+    measured = measure("long_context", periodic(text, Known(PERIOD, broken)))
+    assert [loss is None for loss in along(measured, "context/loss").values()] == [False] * 6 + [True] * 2
+    assert values(measured)["context/useful_window"] == 64
+    assert values(measured)["context/held_to"] == 4
+
+
+def test_the_slope_is_that_of_a_line_through_the_losses_over_octaves() -> None:
+    assert slope({8: 2.0, 16: 1.5, 64: 0.5}) == pytest.approx(-0.5)
+    assert slope({8: 2.0}) is None
 
 
 def test_learned_positions_end_at_their_table(text: Path) -> None:
     table = subject(text, specification("a", length=16, positions="learned", max_positions=32))
     free = subject(text, specification("a", length=16))
-    ended, going = long_context(table), long_context(free)
-    assert [row["loss"] is None for row in ended["contexts"]] == [False] * 5 + [True] * 3
-    assert not any(row["loss"] is None for row in going["contexts"])
-    assert ended["targets"] == going["targets"]
+    ended, going = (list(along(measure("long_context", here), "context/loss")) for here in (table, free))
+    assert ended == going[:5] and len(going) == 8
 
 
 def test_a_window_of_the_trained_length_is_read_as_in_training(text: Path) -> None:
@@ -102,4 +108,4 @@ def test_a_text_that_is_too_short_is_refused(text: Path) -> None:
     here = subject(text, specification(length=64))
     short = dataclasses.replace(here, tokens=dataclasses.replace(here.tokens, val=here.tokens.val[:12]))
     with pytest.raises(ConfigError, match="val split has 12 tokens"):
-        long_context(short)
+        measure("long_context", short)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from subjects import specification, subject
+from subjects import measure, specification, subject, values
 
 from gt.evals import quantisation as q
 from gt.models.mixers.mamba2 import Mamba2
@@ -32,9 +32,10 @@ def test_eight_bits_are_255_even_steps_to_the_largest(values: list[float]) -> No
         assert (rounded / step).round().abs().max() <= 127
 
 
-def test_a_difference_beyond_all_floats_has_an_infinite_ratio() -> None:
-    found = q._row("decay/int8", torch.full((3,), 1000.0), torch.ones(3))
-    assert (found["difference"], found["perplexity_ratio"]) == (999.0, math.inf)
+def test_a_difference_beyond_all_floats_has_no_ratio() -> None:
+    found = values(q._compared("decay/int8", np.full(3, 999.0)))
+    assert found["quantisation/decay/int8/difference"] == 999.0
+    assert found["quantisation/decay/int8/perplexity_ratio"] is None
 
 
 def test_each_sequence_has_a_scale_of_its_own() -> None:
@@ -81,9 +82,9 @@ def test_a_state_that_is_rounded_to_nothing_is_no_state(text: Path) -> None:
 def test_hooks_are_gone_afterwards(text: Path) -> None:
     here = subject(text, specification())
     before = q._whole(here, windows(here))
-    measured = q.quantisation(here)
+    found = measure("quantisation", here)
     assert torch.equal(q._whole(here, windows(here)), before)
-    assert [case["case"] for case in measured["cases"]] == [
+    assert list(dict.fromkeys(own.axes["rounding"] for own in found)) == [
         "state/mamba2/int8", "state/rwkv6/int8", "decay/fp16", "decay/int8", "log_decay/fp16", "log_decay/int8",
     ]  # fmt: skip
 
@@ -98,4 +99,4 @@ def test_half_precision_is_nearer_than_eight_bits() -> None:
 
 
 def test_attention_has_nothing_to_round(text: Path) -> None:
-    assert q.quantisation(subject(text, specification("a")))["cases"] == []
+    assert measure("quantisation", subject(text, specification("a"))) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 from statsmodels.stats.proportion import proportion_confint
-from subjects import CPU, Known, lookup, specification, subject, uniform
+from subjects import CPU, Known, along, lookup, measure, specification, subject, uniform, values
 
 from gt import stage
-from gt.analysis import evaluations
 from gt.artefacts import read_evaluations
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
 from gt.evals.evaluation import evaluate
-from gt.evals.needle import KEY, TRIALS, VALUE, needle, prompts
-from gt.evals.recall import by_distance, recall, share
+from gt.evals.needle import KEY, TRIALS, VALUE, prompts
+from gt.evals.recall import by_distance, share
 from gt.evals.subject import Subject
 from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.training.cohort import Cohort
@@ -47,39 +47,40 @@ def known(name: str, folder: Path, logits: Any, items: tuple[int, ...] = (2, 4))
 
 @pytest.mark.parametrize("name", ["mqar", "induction", "persistence", "correction"])
 def test_a_model_that_looks_back_is_always_right_and_never_without_what_it_looks_for(name: str, tmp_path: Path) -> None:
-    measured = recall(known(name, tmp_path, lookup(1)))
-    assert measured["accuracy"] == measured["episodes"]["accuracy"] == 1.0
-    assert measured["upper"] == 1.0
-    assert measured["control"]["accuracy"] < 0.1
-    assert measured["chance"] == 1 / SYMBOLS
-    assert [row["items"] for row in measured["by_items"]] == [2, 4]
-    assert [row["length"] for row in measured["by_length"]] == [24, 48, 96]
-    assert all(row["accuracy"] == 1.0 for what in ("by_items", "by_distance", "by_length") for row in measured[what])
-    assert measured.get("persistence") == (100.0 if name == "persistence" else None)
+    measured = measure("recall", known(name, tmp_path, lookup(1)))
+    of_all = values(measured)
+    assert of_all[f"recall/{name}/accuracy"] == of_all[f"recall/{name}/episodes"] == 1.0
+    assert next(own.upper for own in measured if own.metric == "recall/<task>/accuracy") == 1.0
+    assert (of_all[f"recall/{name}/control"] or 0) < 0.1
+    assert of_all[f"recall/{name}/chance"] == 1 / SYMBOLS
+    parts = {what: along(measured, f"recall/{name}/by_{what}") for what in ("items", "distance", "length")}
+    assert list(parts["items"]) == [2, 4]
+    assert list(parts["length"]) == [24, 48, 96]
+    assert all(set(own.values()) == {1.0} for own in parts.values())
+    assert of_all.get(f"recall/{name}/persistence") == (100.0 if name == "persistence" else None)
 
 
 def test_the_first_value_of_a_needle_is_found_by_its_key_and_the_rest_by_what_is_before_them(tmp_path: Path) -> None:
-    assert recall(known("needle", tmp_path, lookup(2), items=(2, 3)))["accuracy"] > 0.7
+    found = values(measure("recall", known("needle", tmp_path, lookup(2), items=(2, 3))))
+    assert (found["recall/needle/accuracy"] or 0) > 0.7
 
 
 def test_a_model_that_knows_nothing_recalls_nothing(tmp_path: Path) -> None:
-    measured = recall(known("mqar", tmp_path, uniform))
-    assert measured["accuracy"] == measured["control"]["accuracy"] == 0.0
+    found = values(measure("recall", known("mqar", tmp_path, uniform)))
+    assert found["recall/mqar/accuracy"] == found["recall/mqar/control"] == 0.0
 
 
 def test_intervals_are_wilsons() -> None:
     right = np.arange(50) < 37
     lower, upper = proportion_confint(37, 50, alpha=0.05, method="wilson")
-    assert share(right) == {"accuracy": 0.74, "lower": pytest.approx(lower), "upper": pytest.approx(upper), "n": 50}
+    found = share("needle/found", right)
+    assert (found.value, found.n) == (0.74, 50)
+    assert (found.lower, found.upper) == (pytest.approx(lower), pytest.approx(upper))
 
 
 def test_distances_are_put_into_octaves() -> None:
-    rows = by_distance(np.array([True, False, True, True, False]), np.array([1, 2, 3, 8, 15]))
-    assert [(row["distance"], row["to"], row["accuracy"], row["n"]) for row in rows] == [
-        (1, 1, 1.0, 1),
-        (2, 3, 0.5, 2),
-        (8, 15, 0.5, 2),
-    ]
+    rows = by_distance(np.array([True, False, True, True, False]), np.array([1, 2, 3, 8, 15]), "mqar")
+    assert [(row.at, row.value, row.n) for row in rows] == [(1, 1.0, 1), (2, 0.5, 2), (8, 0.5, 2)]
 
 
 def test_attention_learns_mqar_and_is_at_chance_without_the_pairs(tmp_path: Path) -> None:
@@ -94,10 +95,11 @@ def test_attention_learns_mqar_and_is_at_chance_without_the_pairs(tmp_path: Path
     while not cohort.done:
         cohort.advance()
         cohort.collect()
-    measured = recall(Subject(cohort.model.eval(), spec, Tokens.open(data), data, CPU))
-    assert measured["lower"] > 0.95
-    control = measured["control"]
-    assert control["lower"] - 0.02 < 1 / SYMBOLS < control["upper"] + 0.02
+    measured = measure("recall", Subject(cohort.model.eval(), spec, Tokens.open(data), data, CPU))
+    found = {own.metric: (own.lower or 0, own.upper or 0) for own in measured if own.at is None}
+    assert found["recall/<task>/accuracy"][0] > 0.95
+    lower, upper = found["recall/<task>/control"]
+    assert lower - 0.02 < 1 / SYMBOLS < upper + 0.02
 
 
 def test_a_needle_is_in_its_prompt_and_another_one_in_the_control(text: Path) -> None:
@@ -112,15 +114,17 @@ def test_a_needle_is_in_its_prompt_and_another_one_in_the_control(text: Path) ->
 def test_needles_are_found_by_a_model_that_looks_back_and_no_other(text: Path) -> None:
     vocab_size = Tokens.open(text).vocab_size
     spec = specification(length=64)
-    found, blind = (needle(subject(text, spec, Known(vocab_size, logits)))["cells"] for logits in (lookup(4), uniform))
-    assert len(found) == len(blind) == 10
-    assert all(cell["found"]["accuracy"] > 0.95 and cell["gain"] > 5 for cell in found)
-    assert all(cell["found"]["accuracy"] < 0.1 and cell["gain"] == 0 for cell in blind)
+    found, blind = (measure("needle", subject(text, spec, Known(vocab_size, logits))) for logits in (lookup(4), uniform))
+    for measured, shares, gains in ((found, (0.95, 1.0), (5, math.inf)), (blind, (0.0, 0.1), (0, 0))):
+        for name, (low, high) in (("found", shares), ("gain", gains)):
+            cells = [own.value or 0.0 for own in measured if own.metric == f"needle/{name}/depth_<depth>"]
+            assert len(cells) == 10 and all(low <= value <= high for value in cells)
+            assert values(measured)[f"needle/{name}"] == pytest.approx(sum(cells) / 10)
 
 
-def test_a_haystack_that_does_not_fit_is_null(text: Path) -> None:
-    cells = needle(subject(text, specification("a", length=16, positions="learned", max_positions=64)))["cells"]
-    assert [cell["gain"] is None for cell in cells] == [False] * 5 + [True] * 5
+def test_a_haystack_that_does_not_fit_is_not_searched(text: Path) -> None:
+    measured = measure("needle", subject(text, specification("a", length=16, positions="learned", max_positions=64)))
+    assert {own.at for own in measured if own.metric == "needle/gain/depth_<depth>"} == {16}
 
 
 def test_training_reads_whole_episodes_and_counts_their_answers(tmp_path: Path) -> None:
@@ -166,7 +170,7 @@ def test_regions_take_the_same_losses_over_answers(tmp_path: Path) -> None:
     assert (expected == 0).sum() == (batch[:, 1:] < 0).sum()
 
 
-def test_what_is_for_texts_is_null_of_a_task(tmp_path: Path) -> None:
+def test_what_is_for_texts_has_nothing_of_a_task(tmp_path: Path) -> None:
     spec, data = task("mqar", tmp_path)
     training = {"steps": 1, "batch_size": 2, "sequence_length": 24, "evaluation_tokens": 48}
     spec = RunSpec.model_validate({**spec.model_dump(), "training": training})
@@ -174,7 +178,5 @@ def test_what_is_for_texts_is_null_of_a_task(tmp_path: Path) -> None:
     asked = stage.evaluations(spec, [spec], ["long_context", "needle", "generation", "quantisation"])
     evaluate(tmp_path / "run", data, CPU, asked)
     found = read_evaluations(tmp_path / "run")
-    assert [found[name].value for name in ("long_context", "needle", "quantisation")] == [None] * 3
-    assert (found["recall"].value or {})["task"] == "mqar"
-    names = {row["metric"].split("/")[0] for row in evaluations.rows(found, 1.0)}
-    assert names == {"val", "test", "recall", "generation"}
+    assert {name for name, own in found.items() if own.measurements} == {"held_out", "recall", "generation"}
+    assert {own.axes["task"] for own in found["recall"].measurements} == {"mqar"}

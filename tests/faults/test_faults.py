@@ -89,7 +89,7 @@ def a_bit_of_the_curves(study: Study) -> str:
 def a_number_of_an_evaluation(study: Study) -> str:
     file = min(study.results.glob("runs/*/evaluations/held_out.json"))
     value = read_json(file)
-    value["value"]["splits"]["val"]["loss"] += 1e-12
+    value["measurements"][0]["value"] += 1e-12
     write_json(file, value)
     return str(file.relative_to(study.folder))
 

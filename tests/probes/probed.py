@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gt.data.batches import whole_windows
 from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
 from gt.fingerprint import code_of_training
+from gt.metrics import Measurement
 from gt.models.lm import LanguageModel, audit
 from gt.models.mixers.base import State
 from gt.records import file_sums, write_json
@@ -68,6 +70,23 @@ def subject(data: Path, variant: str, **model: Any) -> Subject:
     for parameter in network.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=noise)
     return Subject(network.eval(), spec, tokens, data, torch.device("cpu"))
+
+
+def by_name(measured: Iterable[Measurement]) -> dict[str, dict[str, Any]]:
+    """By its written name the value of a network, and those of its layers."""
+    found: dict[str, dict[str, Any]] = {}
+    for own in measured:
+        place = found.setdefault(own.name, {"value": None, "layers": {}})
+        if own.layer is None:
+            place["value"] = own.value
+        else:
+            place["layers"][str(own.layer)] = own.value
+    return found
+
+
+def values(measured: Iterable[Measurement]) -> dict[str, float | None]:
+    """Those of a network, by their written names."""
+    return {own.name: own.value for own in measured if own.layer is None}
 
 
 def windows(looked_at: Subject, n: int = 12) -> Tensor:

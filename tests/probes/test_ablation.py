@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from probed import Constant, small_text, subject, windows
+from probed import Constant, by_name, small_text, subject, windows
 
 from gt.evals.subject import TOKENS_AT_ONCE
 from gt.models.lm import output_projection
@@ -21,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_branch_that_is_multiplied_by_zero_has_no_share(data: Path) -> None:
     looked_at = subject(data, "Sum", fusion={"name": "sum", "m_multiplier": 0.0})
-    measures = ablation(looked_at, windows(looked_at))
+    measures = by_name(ablation(looked_at, windows(looked_at)))
     for kind in ("zero", "mean", "shuffle"):
         assert measures[f"ablation/{kind}/m"] == {"value": 0.0, "layers": {"0": 0.0, "1": 0.0}}
     assert measures["ablation/share/m"]["value"] == 0
@@ -34,7 +34,7 @@ def test_zeroing_is_the_loss_of_a_network_whose_branch_writes_nothing(data: Path
         output_projection(block.mixers["m"]).weight.data.zero_()
     slice_ = windows(looked_at)
     without, _ = increases(silenced, slice_, [], {})
-    measures = ablation(looked_at, slice_)
+    measures = by_name(ablation(looked_at, slice_))
     assert measures["ablation/intact"]["value"] + measures["ablation/zero/m"]["value"] == pytest.approx(without, abs=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_a_branch_that_always_says_the_same_is_missed_only_when_it_is_silent(dat
     looked_at = subject(data, "Sum")
     for block in looked_at.model.blocks():
         block.mixers["m"] = Constant(32)
-    measures = ablation(looked_at, windows(looked_at))
+    measures = by_name(ablation(looked_at, windows(looked_at)))
     assert measures["ablation/mean/m"]["value"] == pytest.approx(0, abs=1e-6)
     assert measures["ablation/shuffle/m"]["value"] == 0
     assert abs(measures["ablation/zero/m"]["value"]) > 1e-3
@@ -70,14 +70,14 @@ def test_ablations_side_by_side_are_those_one_after_the_other(data: Path) -> Non
 def test_a_tower_is_ablated_as_a_whole(data: Path) -> None:
     looked_at = subject(data, "Towers-weighted")
     looked_at.model.body.fusion.weight.data.fill_(1.0)  # the second tower has no weight
-    measures = ablation(looked_at, windows(looked_at))
+    measures = by_name(ablation(looked_at, windows(looked_at)))
     assert measures["ablation/zero/m"]["value"] == 0
     assert measures["ablation/zero/r"]["value"] != 0
 
 
 def test_hooks_are_gone_afterwards(data: Path) -> None:
     looked_at = subject(data, "GF")
-    ablation(looked_at, windows(looked_at))
+    list(ablation(looked_at, windows(looked_at)))
     assert not any(module._forward_hooks for module in looked_at.model.modules())
 
 
@@ -99,8 +99,8 @@ def test_shuffling_exchanges_windows_half_the_slice_apart(data: Path) -> None:
 
 def test_an_ablation_does_not_depend_on_how_much_goes_through_at_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = subject(data, "GF")
-    whole_slice = ablation(looked_at, windows(looked_at))
+    whole_slice = by_name(ablation(looked_at, windows(looked_at)))
     monkeypatch.setitem(TOKENS_AT_ONCE, "cpu", 3 * looked_at.length)
-    pieces = ablation(looked_at, windows(looked_at))
+    pieces = by_name(ablation(looked_at, windows(looked_at)))
     for name, measure in whole_slice.items():
         assert pieces[name]["value"] == pytest.approx(measure["value"], abs=1e-5, rel=1e-3), name

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import records
 import torch
-from probed import small_text, written
+from probed import by_name, small_text, written
 from records import edit
 from variants import tiny
 
@@ -17,9 +17,8 @@ from gt.artefacts import read_manifest, read_probes, read_run
 from gt.cli import main
 from gt.errors import ConfigError
 from gt.fingerprint import code_of_probes
-from gt.probes.curves import from_curves, utilisation
-from gt.probes.metrics import METRICS, metric
 from gt.probes.probe import probe
+from gt.probes.trajectory import from_curves, utilisation
 
 CPU = torch.device("cpu")
 
@@ -40,8 +39,9 @@ def test_a_record_says_whose_it_is_and_what_code_made_it(run: Path, data: Path) 
     assert found["run_id"] == run.name
     assert found["code"] == code_of_probes(read_run(run)[0])
     assert found["weights"] == json.loads((run / "manifest.json").read_text())["files"]["model.safetensors"]["sha256"]
-    assert found["measures"]["initial/gate/mean"]["value"] == pytest.approx(0.3, abs=1e-6)
-    assert found["measures"]["gradient/curve_ratio"]["value"] == 1
+    measures = by_name(read_probes(run).measurements)
+    assert measures["initial/gate/mean"]["value"] == pytest.approx(0.3, abs=1e-6)
+    assert measures["gradient/curve_ratio"]["value"] == 1
 
 
 def test_probing_twice_gives_the_same_but_for_the_time(run: Path, data: Path) -> None:
@@ -56,7 +56,7 @@ def test_probing_twice_gives_the_same_but_for_the_time(run: Path, data: Path) ->
 def test_a_run_in_bfloat16_is_probed_in_it(model: dict[str, str], data: Path, tmp_path: Path) -> None:
     run = written(tmp_path, data, tiny("GF-MH", **model), precision="bfloat16")
     probe(run, data, CPU)
-    measures = json.loads((run / "probes.json").read_text())["measures"]
+    measures = by_name(read_probes(run).measurements)
     assert measures["forward/finite"]["value"] == 1
     assert measures["initial/gate/mean"]["value"] == pytest.approx(0.3, abs=2e-3)  # bfloat16 has 8 digits of two
 
@@ -64,7 +64,7 @@ def test_a_run_in_bfloat16_is_probed_in_it(model: dict[str, str], data: Path, tm
 def test_a_run_that_diverged_has_no_measures(run: Path, data: Path) -> None:
     edit(run / "manifest.json", status="diverged")
     probe(run, data, CPU)
-    assert json.loads((run / "probes.json").read_text())["measures"] == {}
+    assert read_probes(run).measurements == []
 
 
 def test_a_run_without_weights_is_refused(run: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +102,7 @@ def test_curves_are_read_by_their_branches(tmp_path: Path) -> None:
         "val/loss": [4.0, nothing, 2.5, 2.0],
     }
     pd.DataFrame(curves).to_parquet(tmp_path / "curves.parquet")
-    measures = from_curves(tmp_path, ["r", "m"])
+    measures = by_name(from_curves(tmp_path, ["r", "m"]))
     values = {name: measure["value"] for name, measure in measures.items()}
     assert values["gradient/curve_ratio"] == 0.5
     assert values["gradient/curve_odds_corrected_ratio"] == pytest.approx(1, rel=1e-5)
@@ -120,20 +120,5 @@ def test_utilisation_is_of_a_known_card(tmp_path: Path) -> None:
     records.write_runs(plan, tmp_path)
     manifest = read_manifest(tmp_path / next(iter(plan["runs"])))
     fast = {"device": "cuda (NVIDIA H100 80GB HBM3)", "flops_per_token": 10**9, "tokens_per_second": 98_900.0}
-    assert utilisation(manifest.model_copy(update=fast))["flag/utilisation"]["value"] == pytest.approx(0.3)
-    assert utilisation(manifest) == {}
-
-
-def test_every_registered_name_is_one_metric_s() -> None:
-    for registered in METRICS:
-        name = registered.name
-        filled = {"<branch>": "r", "<part>": "mixers.r", "<layer>": "0", "<class>": "letters", "<bin>": "0", "<length>": "4"}
-        for place, value in filled.items():
-            name = name.replace(place, value)
-        if "<" not in name:
-            assert metric(name) is registered
-
-
-def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"Did you mean 'gate/mean'\?"):
-        metric("gate/meen")
+    assert [own.value for own in utilisation(manifest.model_copy(update=fast))] == [pytest.approx(0.3)]
+    assert list(utilisation(manifest)) == []

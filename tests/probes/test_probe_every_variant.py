@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from probed import small_text, written
+from probed import by_name, small_text, written
 from variants import VARIANTS, tiny
 
-from gt.probes.metrics import metric
+from gt.artefacts import read_probes
 from gt.probes.probe import probe
+from gt.registry import metric
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ MODELS = {json.dumps(tiny(name), sort_keys=True): name for name in sorted(VARIAN
 def test_a_variant_is_probed(name: str, data: Path, tmp_path: Path) -> None:
     run = written(tmp_path, data, tiny(name))
     probe(run, data, torch.device("cpu"))
-    measures = json.loads((run / "probes.json").read_text())["measures"]
+    measures = by_name(read_probes(run).measurements)
     assert {"ablation/intact", "variance/residual", "softmax/entropy", "initial/softmax/entropy"} <= set(measures)
     for key, measure in measures.items():
         metric(key)

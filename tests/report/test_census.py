@@ -16,7 +16,7 @@ from gt.analysis.claims import load_claims
 from gt.analysis.verdicts import judge, overview
 from gt.report import checklist
 from gt.report.census import census, trained_twice
-from gt.report.claims import cautions
+from gt.report.claim_words import cautions
 from gt.report.limitations import limitations, weakened
 from gt.report.numbers import Results, load
 from gt.report.paper import contrasts

@@ -12,7 +12,7 @@ from shared import COMMON, RATE, make, plan_of_rates, write_run
 
 from gt.analysis.verdicts import Row, judge, overview
 from gt.report.claim_sections import claim_sections, claims_table
-from gt.report.claims import attribution, cautions, measured, reasons, surely, why
+from gt.report.claim_words import attribution, cautions, measured, reasons, surely, why
 from gt.report.document import Terms, walk
 
 # Of the records' known answers in characters, bits per byte: GPT-2 2.30, GF 2.18, WS 2.35; the seeds' offsets are small.
@@ -24,9 +24,8 @@ def plan(tmp_path: Path) -> dict[str, Any]:
     plan = records.plan(seeds=3, variants={"GPT-2": 0.0, "GF": 0.0, "WS": 0.0}, tokenizers=("char",))
     records.write_runs(plan, tmp_path / "runs", troubled=False)
     for run in plan["runs"]:
-        bits = {"unigram": 4.4, "bigram": 2.33, "trigram": 2.25}
-        lines = {order: {"loss": 1.0, "bits_per_byte": value} for order, value in bits.items()}
-        records.edit_value(tmp_path / "runs" / run, ngram=lines)
+        lines = {"ngram/unigram": 4.4, "ngram/bigram": 2.33, "ngram/trigram": 2.25}
+        records.edit_value(tmp_path / "runs" / run, **lines)
     return plan
 
 
@@ -108,7 +107,7 @@ def test_a_difference_that_would_not_matter_is_said_to_be_one(tmp_path: Path, pl
     """GF is made 0.4 % worse than GPT-2 in every seed: that is decided, and less than contrasts call a difference."""
     other, cell = plan["cells"][0], plan["cells"][1]
     for seed, run in cell["runs"].items():
-        theirs = records.value(tmp_path / "runs" / other["runs"][seed])["splits"]["val"]["loss"]
+        theirs = records.value(tmp_path / "runs" / other["runs"][seed], "val/loss")
         records.edit_val(tmp_path / "runs" / run, loss=theirs * (1.004 + 1e-5 * int(seed)))
     row = judged(tmp_path, plan, {**LOSS, "b": "GPT-2", "is": "higher"})
     assert row.verdict == "supported"
@@ -154,7 +153,7 @@ def test_a_form_explains_a_failure_only_where_it_was_trained_as_long(tmp_path: P
     other = records.identified({**plan, "study": "other", "runs": longer})
     records.write_runs(other, tmp_path / "other/runs", troubled=False)
     for run in other["runs"]:
-        records.edit_value(tmp_path / "other/runs" / run, ngram={"trigram": {"loss": 1.0, "bits_per_byte": 2.25}})
+        records.edit_value(tmp_path / "other/runs" / run, **{"ngram/trigram": 2.25})
     claims = tmp_path / "claims"
     claims.mkdir()
     claim = {

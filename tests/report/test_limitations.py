@@ -44,7 +44,7 @@ def test_claims_that_share_runs_are_counted_by_the_runs_whatever_their_names(tmp
 def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -> None:
     plan = written(tmp_path, "synthetic", tokenizers=("bpe1024",))
     for run in plan["cells"][0]["runs"].values():  # GPT-2, which all three claims read
-        records.edit_value(tmp_path / "runs" / run, ngram={"trigram": {"loss": 1.0, "bits_per_byte": 1.0}})
+        records.edit_value(tmp_path / "runs" / run, **{"ngram/trigram": 1.0})
     folder, claims = make(tmp_path, plan), write_claims(tmp_path / "claims", seeds=2)
     judge(folder, claims)
     rows = overview(claims, [folder])

@@ -14,6 +14,7 @@ from gt.report.numbers import load
 from gt.report.opening import reading
 
 Json = dict[str, Any]
+COUNTS = ("tokens", "bytes", "from_byte", "unknown")
 
 
 def said(root: Path, tokenizers: tuple[str, ...], change: Callable[[str, Json], Json] = lambda _, split: split) -> str:
@@ -21,10 +22,10 @@ def said(root: Path, tokenizers: tuple[str, ...], change: Callable[[str, Json], 
     plan = written(root, tokenizers=tokenizers)
     for cell in plan["cells"]:
         for run in cell["runs"].values():
-            splits = records.value(root / "runs" / run)["splits"]
-            records.edit_value(
-                root / "runs" / run, splits={name: change(cell["tokenizer"], split) for name, split in splits.items()}
-            )
+            for split in ("val", "test"):
+                of = {name: records.value(root / "runs" / run, f"{split}/{name}") for name in COUNTS}
+                changed = change(cell["tokenizer"], of)
+                records.edit_value(root / "runs" / run, **{f"{split}/{name}": changed.get(name) for name in COUNTS})
     return measured_text([load(make(root, plan))])
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gt.probes.checks import Bounds, Check, judge, verdict
-from gt.probes.metrics import METRICS
+from gt.registry import metrics
 from gt_upstream.checks import RED_FLAGS, TESTS
 
 TABLES = [(test, table) for test in (*TESTS, *RED_FLAGS) for table in (*test.bounds, *test.control_bounds)]
@@ -37,8 +37,7 @@ def test_a_value_at_a_bound_passes_and_beyond_it_does_not(test: Check, table: Bo
 
 
 def test_every_test_judges_a_registered_metric() -> None:
-    names = {name for m in METRICS for name in (m.name, *([f"initial/{m.name}"] if m.initial else []))}
-    names |= {"state/norm/<branch>/1"}
+    names = {*metrics(), "state/norm/<branch>/1"}
     for test in (*TESTS, *RED_FLAGS):
         assert test.metric in names
         assert test.control is None or test.control in names

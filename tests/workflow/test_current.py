@@ -160,7 +160,7 @@ def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Ch
     for run in runs:
         assert set(read_evaluations(run)) == {"held_out", "long_context", "quantisation"}
     assert {file: file.read_bytes() for file in before} == before
-    values = [{name: own.value for name, own in read_evaluations(run).items()} for run in runs]
+    values = [{name: own.measurements for name, own in read_evaluations(run).items()} for run in runs]
     assert "evaluate" not in checkout.planned() | checkout.planned(study="other")
 
     # One that fails takes nothing with it.
@@ -168,7 +168,7 @@ def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Ch
     with open(checkout.folder / "gt/evals/needle.py", "a") as module:
         module.write("\n\ndef needle(subject):\n    raise RuntimeError('broken on purpose')\n")
     assert checkout.snakemake("--until", "evaluate", study="other").returncode == 1
-    assert [{name: own.value for name, own in read_evaluations(run).items()} for run in runs] == values
+    assert [{name: own.measurements for name, own in read_evaluations(run).items()} for run in runs] == values
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from gt.records import read_json, write_sealed
 @pytest.mark.parametrize("file", ["manifest.json", "probes.json", "evaluations/held_out.json"])
 def test_a_record_of_a_later_version_is_refused_by_name_and_left_alone(checkout: Checkout, file: str) -> None:
     path = min(checkout.folder.glob("results/runs/*")) / file
-    write_sealed(path, {**read_json(path), "schema_version": 3, "new": "unknown here"})
+    write_sealed(path, {**read_json(path), "schema_version": 4, "new": "unknown here"})
     before = {own: own.read_bytes() for own in path.parent.rglob("*") if own.is_file()}
     result = checkout.snakemake()
     assert result.returncode == 2
-    assert f"{path.relative_to(checkout.folder)}: is of schema 3, and this version of gt reads those up to 2." in result.stderr
+    assert f"{path.relative_to(checkout.folder)}: is of schema 4, and this version of gt reads those up to 3." in result.stderr
     assert "Traceback" not in result.stderr
     assert {own: own.read_bytes() for own in path.parent.rglob("*") if own.is_file()} == before
 

@@ -14,7 +14,7 @@ import pytest
 import records
 from checkouts import ROOT, TINY, Checkout
 
-from gt.analysis.records import read_record
+from gt.analysis.reading import read_record
 from gt.artefacts import read_manifest
 from gt.attempts import first_start, of_run
 from gt.cli import main

@@ -290,7 +290,7 @@ def evaluations_of_run(wildcards):
 
 def further_asked_of(run):
     """What the studies ask for beside a run's held-out losses."""
-    return {name for plan in PLANS_OF_RUN[run] for name in plan.evaluations}
+    return {own.text for plan in PLANS_OF_RUN[run] for own in plan.asked}
 
 
 def looks_of_run(run):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.init import constant_
+from gt.options import Options, initial
 from gt.seeds import Streams
 
 
@@ -67,3 +68,23 @@ class Stateful(Share):
         y, gate, _ = super().forward(r, m, x)
         sums = x.cumsum(1) if state is None else state.unsqueeze(1) + x.cumsum(1)
         return Fused(y + 0.1 * sums, gate, sums[:, -1])
+
+
+class Mislabelled(Share):
+    """What it says to be where its weights start is read in its forward pass.
+
+    Formula: y = share * start
+    Source: an example
+    Parameters: 128 at d_model 128
+    """
+
+    name = "mislabelled"
+    breaks = "test_an_initial_option_decides_initial_values_alone"
+    says = "its option start is said to be initial, and with 0.25 it has other parameters or computes something else"
+
+    class Config(Options):
+        start: float = initial(0.5)
+
+    def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Any = None) -> Fused:
+        y, gate, _ = super().forward(r, m, x)
+        return Fused(self.config.start * y, gate)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import torch
-from gt.evals.base import Evaluation
-from gt.metrics import Axis, Measurement, Metric
 
 from gt.data.batches import whole_windows
+from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
+from gt.metrics import Axis, Measurement, Metric
 
 
 class Certainty(Evaluation):

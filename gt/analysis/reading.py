@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gt.analysis import evaluations
+from gt import registry
 from gt.artefacts import (
-    HELD_OUT,
     Evaluation,
     Failure,
-    HeldOut,
-    Line,
     Manifest,
     Probes,
-    Split,
     check,
     evaluation_file,
     parsed,
@@ -24,6 +19,7 @@ from gt.artefacts import (
     read_probes,
     read_run,
 )
+from gt.asked import HELD_OUT
 from gt.errors import ConfigError
 from gt.records import CURVES, FAILURE, MANIFEST, PROBES, WEIGHTS, read_sealed, within
 
@@ -55,19 +51,14 @@ class Record:
     probes: Probes | None = None
 
     @property
-    def splits(self) -> dict[str, Split]:
-        """Its held-out losses."""
-        return {str(name): split for name, split in self._held_out.splits.items()}
+    def held_out(self) -> dict[str, float | None]:
+        """Its held-out losses, and those of n-gram models on the same text, by the names of their metrics."""
+        return totals(self.evaluations.get(HELD_OUT))
 
-    @property
-    def ngram(self) -> dict[str, Line]:
-        """The losses of n-gram models on the same text."""
-        return self._held_out.ngram
 
-    @property
-    def _held_out(self) -> HeldOut:
-        found = self.evaluations.get(HELD_OUT)
-        return HeldOut.model_validate(found.value) if found and found.value else HeldOut(splits={})
+def totals(evaluation: Evaluation | None) -> dict[str, float | None]:
+    """The measurements of an evaluation that have no axis beside the name."""
+    return {own.name: own.value for own in evaluation.measurements if own.at is None} if evaluation else {}
 
 
 def read_record(folder: Path, run_id: str) -> Record:
@@ -91,16 +82,16 @@ def _read(folder: Path, run_id: str) -> Record:
     # What was measured of weights that are there no more says nothing of these.
     found = {name: own for name, own in read_evaluations(folder).items() if _is_of(own, manifest)}
     for name, own in found.items():
-        evaluations.check(_of_run(own, run_id, file := evaluation_file(folder, name)), str(file))
+        registry.check(_of_run(own, run_id, file := evaluation_file(folder, name)).measurements, file)
     record = Record(run_id, "completed", "", manifest, found, read_curves(folder / CURVES))
     if (folder / PROBES).exists() and _is_of(probes := _of_run(read_probes(folder), run_id, folder / PROBES), manifest):
+        registry.check(probes.measurements, folder / PROBES)
         record = replace(record, probes=probes)
     if manifest.status == "diverged":
         return replace(record, status="diverged", reason=f"loss or gradient not finite at step {manifest.steps_completed}")
     if HELD_OUT not in found:
         return replace(record, status="missing", reason="trained, not evaluated")
-    val = record.splits.get("val")
-    if val is None or val.bits_per_byte is None or not math.isfinite(val.bits_per_byte):
+    if record.held_out.get("val/bits_per_byte") is None:
         return replace(record, status="diverged", reason="held-out loss not finite")
     return record
 

@@ -8,15 +8,18 @@ none of it can be told now.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
-from gt.artefacts import HELD_OUT, SCHEMA, Plan, Usage, parsed
+from gt.artefacts import Plan, Usage, parsed
+from gt.asked import HELD_OUT
 from gt.errors import ConfigError
 from gt.explain import validated
-from gt.spec import Further, RunSpec
+from gt.spec import RunSpec
 
 Json = dict[str, Any]
-VERSION = {"schema_version": SCHEMA}
+VERSION = {"schema_version": 2}
+# The evaluations that there were, beside the held-out losses.
+EVALUATIONS = ("recall", "long_context", "needle", "generation", "cost", "quantisation")
 UNMEASURED = "the first schema divided it within a process alone"
 # What a manifest of the second schema has, and the first may lack.
 ABSENT: Json = {
@@ -116,7 +119,7 @@ def evaluations(old: Json, run_id: str) -> dict[str, Json]:
     about = {**VERSION, "run_id": run_id, "weights": None, "code": code, "settings": {}, "measured": None, "device": None}
     splits = old.get("splits")
     values: Json = {HELD_OUT: {"splits": splits, "ngram": old.get("ngram", {})} if splits else None}
-    values |= {name: old[name] for name in ("recall", *get_args(Further)) if name in old}
+    values |= {name: old[name] for name in EVALUATIONS if name in old}
     values |= {name: None for name in old.get("evaluations", []) if name not in values}
     return {name: {**about, "name": name, "value": value} for name, value in values.items()}
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from gt.analysis.aggregate import label
 from gt.analysis.claims import Claim, Place, cells_of
-from gt.analysis.phrases import phrase
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
 from gt.analysis.verdicts import VERDICTS, Row
 from gt.artefacts import Cell
 from gt.errors import ConfigError, nearest
+from gt.registry import phrase
 from gt.report import text
 
 Json = dict[str, Any]
@@ -55,10 +55,11 @@ def finding(test: Json) -> str:
     return f"{text.capital(test['words'])}; measured {measured(test)}{side}{among}"
 
 
-def measures(claim: Claim) -> str:
+def measures(claim: Claim, judgement: Json | None) -> str:
     """What a claim is about: its metrics as sentences have them, each with the name that tables and files have."""
+    mixers = judgement["mixers"] if judgement else {}
     metrics = dict.fromkeys(metric for predicate in claim.predicate for _, metric in cells_of(predicate))
-    return text.capital(text.listed([f"{phrase(metric)} (`{metric}`)" for metric in metrics]))
+    return text.capital(text.listed([f"{phrase(metric, mixers)} (`{metric}`)" for metric in metrics]))
 
 
 def reasons(judgement: Json) -> list[str]:
@@ -234,7 +235,7 @@ def why(row: Row) -> str:
         blocks.append(f"Verdict: not yet run. `snakemake --config study={claim.study}` runs it.")
     else:
         blocks.append(f"Study: {row.judgement['study']}; at least {text.plural(claim.seeds, 'seed')} a cell.")
-        blocks.append(f"Measured: {measures(claim)}.")
+        blocks.append(f"Measured: {measures(claim, row.judgement)}.")
         blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
         blocks += [f"Read with care: {words}" for words in cautions(row.judgement)]
     for arm, judged in row.arms.items():

@@ -1,0 +1,1 @@
+"""Documents of earlier schemas as those of later ones."""
