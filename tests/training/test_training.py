@@ -438,8 +438,8 @@ def test_a_validation_in_pieces_is_one_of_the_whole_slice(data: Path, variant: s
         torch.testing.assert_close(whole[run], expected, rtol=1e-9, atol=0, equal_nan=True)
     cohort.regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
     cohort.compiled = True
-    n, targets = int((shares > 0).any(1).sum()), int((shares > 0).sum())
-    cohort.pieces, cohort.shares = cohort._in_pieces(windows[:n], targets)
+    n = int((shares > 0).any(1).sum())
+    cohort.pieces, cohort.shares = cohort._in_pieces(windows[:n], shares[:n] > 0)
     assert cohort.pieces.shape[1] == 5
     assert n % 5  # so that the last piece is filled up
     cohort._validate()
