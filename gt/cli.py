@@ -105,6 +105,14 @@ def parser() -> argparse.ArgumentParser:
     sample_.add_argument("--seed", type=_from(0), default=0, help="of the draws")
     for sub in (train_, evaluate_, probe_):
         sub.add_argument("--staged", type=Path, metavar="PATH", help="where a pack may have left this run")
+    export_ = command(export)
+    export_.add_argument("run", nargs="?", type=Path, help="results/runs/<run_id>, or the run_id of a record there")
+    export_.add_argument("--to", default="transformers", metavar="LIBRARY", help="transformers, or fla (flash-linear-attention)")
+    export_.add_argument("--out", type=Path, metavar="PATH", help="the folder; by default results/exports/<run_id>")
+    export_.add_argument("--data", type=Path, metavar="PATH", help="folder of tokens, for its tokenizer; results/data/...")
+    export_.add_argument("--list", action="store_true", help="say of every variant what it is equal to, or how it differs")
+    import__ = command(import_)
+    import__.add_argument("folder", type=Path, help="of `gt export`, or of a GPT-2 of transformers")
     pack_ = command(
         pack,
         data="folder of tokens",
@@ -326,22 +334,43 @@ def probe(options: argparse.Namespace) -> None:
 
 def sample(options: argparse.Namespace) -> None:
     """Let a trained run go on with a prompt."""
-    from gt.artefacts import read_run
-
-    run: Path = options.run
-    if not run.is_dir():
-        known = [folder.name for folder in Path("results/runs").glob("*") if folder.is_dir()]
-        if run.name not in known:
-            raise ConfigError(f"{run}: there is no such record." + (nearest(run.name, known) if known else ""))
-        run = Path("results/runs") / run.name
-    spec, _ = read_run(run)
-    data = options.data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
+    run, data = _record(options)
     device = _device(options)
     from gt.evals.generation import Sampler, sample
 
     sampler = Sampler(options.temperature, options.top_k, options.seed)
     report = sample(run, data, device, options.prompt, options.length, sampler, sys.stdout)
     print(f"\n{report}", file=sys.stderr)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a trained run as a folder that transformers, or FLA, loads: weights, tokenizer, model card, and code if need be."""
+    if options.list:
+        from gt.export.published import standing
+
+        variants = _variants("8M")
+        for name, spec in variants.items():
+            print(f"{name:{max(map(len, variants))}}  {standing(spec)}")
+        return
+    if options.run is None:
+        raise ConfigError("export: which run? `gt export RUN`, or `gt export --list`.")
+    run, data = _record(options)
+    from gt.export.folder import export
+
+    out = options.out or Path("results/exports") / run.name
+    exported = export(run, data, options.to, out)
+    equal = exported.architecture
+    print(f"{out}: " + (f"{equal.class_name} of {equal.library}" if equal else "with its own code, for transformers"))
+
+
+def import_(options: argparse.Namespace) -> None:
+    """Keep the weights of an exported folder, or of a GPT-2 of transformers, as what a run may start from."""
+    from gt.export.importing import bring
+    from gt.starts import STARTS
+
+    start = bring(options.folder)
+    print(f"{STARTS / start.sha256}\nA study starts from it with\n\ntraining: {{start: {start.sha256}}}\n\nand this model:\n")
+    print(json.dumps(start.model.model_dump(mode="json", exclude_defaults=True)))
 
 
 def pack(options: argparse.Namespace) -> None:
@@ -716,6 +745,20 @@ def _judged(options: argparse.Namespace) -> list[Path]:
         return list(options.study)
     places = (Path("results/published"), Path("results/studies"))
     return list({file.parent.name: file.parent for place in places for file in sorted(place.glob("*/claims.json"))}.values())
+
+
+def _record(options: argparse.Namespace) -> tuple[Path, Path]:
+    """The folder of a run's record, which may be named by its id, and that of its tokens."""
+    from gt.artefacts import read_run
+
+    run: Path = options.run
+    if not run.is_dir():
+        known = [folder.name for folder in Path("results/runs").glob("*") if folder.is_dir()]
+        if run.name not in known:
+            raise ConfigError(f"{run}: there is no such record." + (nearest(run.name, known) if known else ""))
+        run = Path("results/runs") / run.name
+    spec, _ = read_run(run)
+    return run, options.data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
 
 
 def _entry(study: str, kind: str, entries: dict[str, Entry], name: str) -> Entry:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gt.artefacts import Plan
-from gt.spec import RunSpec
+from gt.spec import ModelSpec, RunSpec
 
 Json = dict[str, Any]
 # Options of mixers, fusions and feed-forward layers that decide initial values and nothing else, wherever they are found.
@@ -31,12 +31,17 @@ def cohort_key(spec: RunSpec) -> str:
     Runs of one key may differ in their seed, initial values, learning rates, decays and moments.
     """
     document = spec.model_dump(mode="json", exclude={"seed": True, "training": set(OWN_TRAINING)})
-    model = document["model"]
+    return json.dumps({**document, "model": computation(spec.model)}, sort_keys=True)
+
+
+def computation(spec: ModelSpec) -> Json:
+    """What decides how a model computes, and not where its weights start."""
+    model = spec.model_dump(mode="json")
     model["residual_gain"] = model["residual_gain"] is not None
     for component in [*model["mixers"].values(), model["fusion"], model["feed_forward"]]:
         _drop(component or {}, INITIAL)
     _drop(model["init"], INITIAL_SWITCHES)
-    return json.dumps(document, sort_keys=True)
+    return model
 
 
 def packs(plans: Iterable[Plan], size: int) -> dict[str, list[str]]:
