@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test report headline publish faults reliability ui lock schemas clean
+.PHONY: help run test docs report headline publish faults reliability ui lock schemas clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,10 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	snakefmt --check workflow
 	snakemake --lint
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+docs: $(VENV)/.test  ## build the documentation into results/site, and check its links
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet
+	@echo "results/site/index.html; with search: python -m http.server --directory results/site"
 
 report: $(VENV)/.run  ## make the report of every published study again from its records, and one of all of them
 	gt rebuild --published $(PUBLISHED) --templates report_templates

@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 from gt import project
 from gt.errors import ConfigError, nearest
 from gt.options import Options
+from gt.shared import points
 
 # By kind, what several are called: a group of entry points, and a module of a project's package. And where gt's own are.
 KINDS: dict[str, str] = {
@@ -50,7 +50,6 @@ OWN: dict[str, str] = {
 }
 # What models are made of.
 MODEL_KINDS = ("mixer", "fusion", "feed_forward")
-GROUP = "groundthink"
 Statements = dict[str, ast.stmt]
 
 
@@ -127,7 +126,7 @@ def used_in(model: dict[str, Any]) -> list[Component]:
 def _places(kind: str) -> Iterator[tuple[str, str | None]]:
     """The modules that components of a kind are in, each with the one class that is meant, or none."""
     yield OWN[kind], None
-    for point in sorted(entry_points(group=f"{GROUP}.{KINDS[kind]}")):
+    for point in points(KINDS[kind]):
         if not _files(point.module):
             by = f" of {point.dist.name}" if point.dist else ""
             raise ConfigError(f"entry point {point.name!r} in {point.group}{by}: there is no module {point.module}.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
 
 MANY = 24
+Entry = TypeVar("Entry")
 
 
 class ConfigError(Exception):
@@ -34,3 +36,10 @@ def nearest(value: object, allowed: Iterable[str]) -> str:
         some = get_close_matches(str(value), names, n=8, cutoff=0.0)
         return f"{hint} Allowed: {', '.join(some)} and {len(names) - len(some)} others."
     return f"{hint} Allowed: {', '.join(names)}."
+
+
+def entry(name: str, entries: Mapping[str, Entry], missing: str) -> Entry:
+    """The entry of this name. ConfigError where there is none: what is missing, and the nearest that there are."""
+    if name not in entries:
+        raise ConfigError(missing + nearest(name, entries))
+    return entries[name]

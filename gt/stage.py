@@ -206,6 +206,18 @@ def bring(source: Path, target: Path, *names: str) -> None:
         temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
 
 
+def fetched(staged: Path | None, record: Path, files: Iterable[Path], is_there: Callable[[Path], bool]) -> bool:
+    """Whether a pack has left these measurements of a run, which are then with its record; what it has left is given up."""
+    if staged is None:
+        return False
+    names = [file.relative_to(record).as_posix() for file in files]
+    found = is_there(staged)
+    if found:
+        bring(staged, record, *names)
+    release(staged, *names)
+    return found
+
+
 def release(staged: Path, *names: str) -> None:
     """Give up measurements that have been fetched, and with the last of them the whole folder."""
     for name in names:

@@ -25,6 +25,7 @@ from gt.artefacts import Cell, Name, Plan
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
+from gt.shared import configurations
 from gt.spec import CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -112,16 +113,18 @@ class Study:
 
     Raises ConfigError for anything that is not right in it, before anything runs. `unread`, once it is planned: its settings
     that reach no run, because every cell has its own or has no such mixer.
+
+    config: the folder with its variants and scales, beside those that are installed; by default that which has its `studies/`.
     """
 
-    def __init__(self, path: Path, variants: Path | None = None) -> None:
+    def __init__(self, path: Path, config: Path | None = None) -> None:
         self.path = path
         self.name = named(path)
         self.document = read_yaml(path)
         self.file = validated(StudyFile, self.document, path)
-        folder = variants or path.parent.parent / "variants"
-        self.variants = load_variants(folder)
-        self.scales = load_scales(folder.parent / "scales.yaml")
+        folders = configurations(config or path.parent.parent)
+        self.variants = load_variants(*(folder / "variants" for folder in folders))
+        self.scales = load_scales(*(folder / "scales.yaml" for folder in folders))
         self.corpus_files: dict[str, str] = {}
         self.texts: dict[Path, str] = {}
         self.unread: list[str] = []
@@ -464,11 +467,19 @@ def _read_as(name: str) -> list[Any]:
 
 def load_study(path: Path | str) -> Study:
     """Read a study file. ConfigError says what is wrong with it."""
-    path = Path(path)
-    if not path.exists():
-        known = [file.stem for file in path.parent.glob("*.yaml")]
+    return Study(study_file(Path(path)))
+
+
+def study_file(path: Path) -> Path:
+    """`config/studies/<name>.yaml`, or else the study of this name that is installed. ConfigError where there is none."""
+    if path.exists():
+        return path
+    folders = [folder / "studies" for folder in configurations(path.parent.parent)]
+    found = [file for folder in folders if (file := folder / path.name).exists()]
+    if not found:
+        known = [file.stem for folder in folders for file in sorted(folder.glob("*.yaml"))]
         raise ConfigError(f"{path}: there is no study {path.stem!r}." + nearest(path.stem, known))
-    return Study(path)
+    return found[0]
 
 
 def checked_plan(path: Path | str, planned: Path) -> Plan:
@@ -543,9 +554,12 @@ def assemble(shared: Json, particular: Json) -> Json:
     return merge(general, own)
 
 
-def load_variants(folder: Path) -> dict[str, Variant]:
-    """All named variants of `config/variants/*.yaml`. They are read once, however many studies use them."""
-    files = sorted(folder.glob("*.yaml"))
+def load_variants(*folders: Path) -> dict[str, Variant]:
+    """All named variants of `config/variants/*.yaml`. They are read once, however many studies use them.
+
+    folders: the project's own first. It cannot give an installed one's name to another: tables and claims go by names.
+    """
+    files = [file for folder in reversed(folders) for file in sorted(folder.glob("*.yaml"))]
     return dict(_variants(tuple((file, (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files)))
 
 
@@ -558,14 +572,14 @@ def _variants(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Variant]:
         documents = read_yaml(file)
         for name, document in documents.items():
             where = place(documents, (name,), file)
-            if name in variants:
-                raise ConfigError(f"{where}: {name}: another file defines a variant of this name already.")
             if not re.fullmatch(NAME_PATTERN, name):
                 raise ConfigError(f"{where}: {name!r} is not allowed. Allowed: {FORMS[NAME_PATTERN]}.")
-            variants[name] = validated(Variant, document, file, at=(name,), file=documents)
+            variant = validated(Variant, document, file, at=(name,), file=documents)
+            if variants.setdefault(name, variant) != variant:
+                raise ConfigError(f"{where}: {name}: {places[name]} has another variant of this name; choose another name.")
             places[name] = place(documents, (name, "based_on"), file)
-            check_keys(ModelSpec, variants[name].model, file, at=(name, "model"))
-            check_keys(TrainingSpec, variants[name].training, file, at=(name, "training"))
+            check_keys(ModelSpec, variant.model, file, at=(name, "model"))
+            check_keys(TrainingSpec, variant.training, file, at=(name, "training"))
     for name, variant in variants.items():
         if variant.based_on is not None:
             seen, own = {name}, name
@@ -580,9 +594,17 @@ def _variants(files: tuple[tuple[Path, int, int], ...]) -> dict[str, Variant]:
     return variants
 
 
-def load_scales(path: Path) -> dict[str, Json]:
-    """The named sizes of `config/scales.yaml`, if there is one: parts of models, whose mixers stand under their names."""
-    scales = read_yaml(path) if path.exists() else {}
-    for name, sizes in scales.items():
-        check_keys(SharedModel, sizes, path, at=(name,), file=scales)
+def load_scales(*paths: Path) -> dict[str, Json]:
+    """The named sizes of each `config/scales.yaml` that is there: parts of models, whose mixers stand under their names.
+
+    paths: the project's own first. It cannot give the name of an installed one to other sizes.
+    """
+    scales: dict[str, Json] = {}
+    for path in reversed(paths):
+        documents = read_yaml(path) if path.exists() else {}
+        for name, sizes in documents.items():
+            check_keys(SharedModel, sizes, path, at=(name,), file=documents)
+            if scales.setdefault(name, sizes) != sizes:
+                where = place(documents, (name,), path)
+                raise ConfigError(f"{where}: {name}: there is another scale of this name; choose another name.")
     return scales

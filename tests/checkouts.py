@@ -45,8 +45,9 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in ("workflow", "config", "report_templates", "gt"):
+        for part in ("workflow", "config", "report_templates", "gt", "gt_upstream"):
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
         write_text(folder / "text.txt")
 
     def study(self, **changes: Any) -> None:

@@ -192,7 +192,8 @@ def test_files_of_plug_ins_count_and_those_that_no_repository_has_do_not(package
     modified.cache_clear()
     packages = (tmp_path / "clean", package, tmp_path / "installed/other")
     assert provenance.provenance(torch.device("cpu"), packages)["modified"] == ["gt/a.py"]
-    assert provenance.provenance(torch.device("cpu"), packages[::-1])["modified"] is None
+    assert provenance.provenance(torch.device("cpu"), packages[::-1])["modified"] == ["gt/a.py"]
+    assert provenance.provenance(torch.device("cpu"), packages[2:])["modified"] is None
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def plan(tmp_path: Path) -> Any:
     def make(**changes: Any) -> Plan:
         path = tmp_path / "s.yaml"
         path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
-        return Study(path, ROOT / "config/variants").plan()
+        return Study(path, ROOT / "config").plan()
 
     return make
 
@@ -186,7 +186,7 @@ def test_yaml_is_read_strictly_and_safely(tmp_path: Path, content: str, message:
     path = tmp_path / "s.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError, match=message):
-        Study(path, ROOT / "config/variants")
+        Study(path, ROOT / "config")
 
 
 def test_an_exclusion_may_be_about_the_factors_of_one_block(plan: Any) -> None:
@@ -247,7 +247,7 @@ def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: 
     path.write_text(
         yaml.safe_dump({**MINIMAL, "variants": ["GPT-2"], "training": training, "factors": {"training.learning_rate": [0.1]}})
     )
-    study = Study(path, ROOT / "config/variants")
+    study = Study(path, ROOT / "config")
     study.plan()
     assert [line.split(": ")[1] for line in study.unread] == [
         *("model.mixers.mamba2.head_dim", "model.mixers.rwkv6.head_size", "training.learning_rate"),
@@ -270,7 +270,7 @@ def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: 
 def test_a_setting_that_the_others_leave_without_effect_is_said(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
     path, factors = tmp_path / "s.yaml", changes.pop("factors", {})
     path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}, "factors": factors}))
-    study = Study(path, ROOT / "config/variants")
+    study = Study(path, ROOT / "config")
     study.plan()
     assert [line.split(": ")[1] for line in study.unread] == [key]
 
@@ -313,7 +313,7 @@ def test_a_file_whose_name_cannot_be_a_folder_s_is_refused(tmp_path: Path) -> No
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(MINIMAL))
         with pytest.raises(ConfigError, match="is not a study's name. Allowed: a name of letters"):
-            Study(path, ROOT / "config/variants")
+            Study(path, ROOT / "config")
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,13 @@ from gt.seeds import Streams
 
 
 class Component(nn.Module):
-    """A named part of a model, built from its options."""
+    """A named part of a model, built from its options.
+
+    exact_gradient: False where the gradient stands in for that of the output by intention, as of a choice; `build` can say so.
+    """
 
     name: ClassVar[str]
+    exact_gradient: bool = True
 
     class Config(Options):
         """No options."""
@@ -28,7 +32,7 @@ class Component(nn.Module):
         """ConfigError for options that its Config does not allow."""
         super().__init__()
         self.d_model, self.layer, self.n_layer = d_model, layer, n_layer
-        self.config = validated(self.Config, options, self.name)
+        self.config: Any = validated(self.Config, options, self.name)  # a Config of the subclass
         self.build(self.config)
 
     def build(self, config: Any) -> None:

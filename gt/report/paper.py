@@ -237,7 +237,7 @@ def regenerate(studies: Sequence[Results]) -> list[Block]:
         stages = [f"studies='{' '.join(own.study for own in studies)}'", "for study in $studies; do", *stages, "done"]
     reported = "$(printf 'results/studies/%s ' $studies)" if several else folder
     out = " --out results/report" if several else ""
-    lines = [*stages, f"gt report --study {reported}{out} --templates report_templates"]
+    lines = [*stages, f"gt report --study {reported}{out}"]
     names = ", ".join(own.study for own in studies)
     whole = f"'study=[{names}]'" if several else f"study={names}"
     return [

@@ -24,14 +24,17 @@ PATIENCE = 5.0
 
 
 def provenance(device: torch.device, packages: Sequence[Path] = (PACKAGE,)) -> dict[str, Any]:
-    """Versions, commit and device, by the names that attempts and manifests have for them. packages: gt, and the plug-ins that
-    take part; one that no repository has is known by its version.
+    """Versions, commit and device, by the names that attempts and manifests have for them.
+
+    packages: gt, and the others that take part. One that no repository has, as gt itself where it is installed, is known by its
+    version; the commit is that of the first that one has.
     """
-    own, *others = (modified(package) for package in packages)
+    commits = [own for package in packages if (own := commit(package)) is not None]
+    files = [found for package in packages if (found := modified(package)) is not None]
     return {
         "versions": {"python": platform.python_version(), **_versions()},
-        "git_commit": commit(PACKAGE),
-        "modified": None if own is None else [*own, *(file for files in others for file in files or ())],
+        "git_commit": commits[0] if commits else None,
+        "modified": [file for found in files for file in found] if files else None,
         "device": device_name(device),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "0") if device.type == "cuda" else None,
     }

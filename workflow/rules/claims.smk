@@ -5,7 +5,7 @@ rule claims:
     input:
         unless_current("claims"),
         made_before("claims", rules.aggregate.output),
-        claims=ancient(CLAIMS),
+        claims=ancient(claims_of_study),
     output:
         verdicts="results/studies/{study}/claims.json",
         table="results/studies/{study}/verdicts.parquet",
@@ -16,5 +16,6 @@ rule claims:
         "../envs/gt.yaml"
     params:
         folder=folder_of_output,
+        claims=claim_folder,
     shell:
-        "gt claims judge --study {params.folder:q} --note {output.note:q} > {log:q} 2>&1"
+        "gt claims judge --study {params.folder:q} --claims {params.claims:q} --note {output.note:q} > {log:q} 2>&1"

@@ -24,21 +24,23 @@ def stop(message):
 RULES = workflow.current_basedir
 if not isinstance(RULES, LocalSourceFile):
     stop(
-        "GroundThink's rules run the code beside them: clone the repository, and let `snakefile:` be the path of its"
-        " workflow/Snakefile."
+        "GroundThink's rules run the code beside them: install groundthink, or clone the repository, and let `snakefile:` be"
+        " the path of its workflow/Snakefile."
     )
-# Relative, so that a checkout which is moved has nothing to do again.
-ROOT = Path(os.path.relpath(Path(RULES).parents[1]))
-# This checkout's `gt`, whatever is installed: the fingerprints must be of the code that the jobs run.
-sys.path.insert(0, str(ROOT.resolve()))
+# A checkout, or the installed package.
+ROOT = Path(RULES).resolve().parents[1]
+INSTALLED = (ROOT / "__init__.py").exists()
+if not INSTALLED:
+    # This checkout's `gt`, whatever is installed: the fingerprints must be of the code that the jobs run.
+    sys.path.insert(0, str(ROOT))
 
 
 def stop_without(package):
     """Planning happens in Snakemake's own environment, which with --use-conda is not that of the jobs."""
+    whole = "groundthink" if INSTALLED else f"-e {shlex.quote(str(ROOT))}"
     stop(
-        f"There is no {package} in {sys.prefix}, where Snakemake runs. For it and for the jobs: pip install -e"
-        f" {shlex.quote(str(ROOT.resolve()))}. With --use-conda jobs have an environment of their own, and planning needs"
-        " no more than: pip install pydantic pyyaml numpy"
+        f"There is no {package} in {sys.prefix}, where Snakemake runs. For it and for the jobs: pip install {whole}. With"
+        " --use-conda jobs have an environment of their own, and planning needs no more than: pip install pydantic pyyaml numpy"
     )
 
 
@@ -51,10 +53,21 @@ try:
     from gt.grouping import packs
     from gt.records import atomic_write
     from gt.artefacts import read_run
-    from gt.study import checked_plan, dumps, load_study, names_asked_for
+    from gt.shared import linked, templates
+    from gt.study import checked_plan, dumps, load_study, names_asked_for, study_file
 except ModuleNotFoundError as error:
     stop_without(error.name)
 
+# What a configuration can set, and what a setting is that it leaves out; `study` has to be there.
+SETTINGS = {
+    "study": None,
+    "device": "auto",
+    "pack_size": 1,
+    "jobs_per_gpu": 1,
+    "measuring_jobs": 1,
+    "checkpoint_seconds": 60,
+    "mlflow_uri": "sqlite:///results/mlflow.db",
+}
 COUNTS = {
     "pack_size": "runs one job trains",
     "jobs_per_gpu": "jobs share a GPU",
@@ -62,7 +75,6 @@ COUNTS = {
 }
 # Under --use-conda, Snakemake's own environment may be a small one.
 COMPLETE = find_spec("torch") is not None
-SETTINGS = {"study", "device", "mlflow_uri", "checkpoint_seconds", *COUNTS}
 DEVICES = ["auto", "cpu", "cuda"]
 
 
@@ -92,6 +104,11 @@ def plan_study(name, file):
     if separate and not COMPLETE:
         return load_study(path).plan()
     return checked_plan(path, file)
+
+
+def claims_about(study):
+    """The folder of the claims about a study: they stand in the configuration that has the study, as installed ones do."""
+    return study_file(Path(f"config/studies/{study}.yaml")).parents[1] / "claims"
 
 
 def study_names():
@@ -141,9 +158,12 @@ def load_plans():
         plans = {name: plan_study(name, file) for name, file in files.items()}
         # A job of a workflow that has begun has been through this.
         if workflow.is_main_process:
-            claims = Path("config/claims")
-            check_planned(load_claims(claims), load_arms(claims), plans)
-            registration.read(claims)
+            for study in plans:
+                claims = claims_about(study)
+                check_planned(
+                    load_claims(claims), load_arms(claims), {study: plans[study]}
+                )
+                registration.read(claims)
         preflight.check(plans.values(), config["device"], config["mlflow_uri"], gpus)
     except ConfigError as error:
         stop(error)
@@ -157,6 +177,13 @@ def load_plans():
     return plans
 
 
+def search(**folders):
+    """Let jobs look into these folders before others, by the environment variables that name them."""
+    for variable, folder in folders.items():
+        others = os.environ.get(variable)
+        os.environ |= {variable: f"{folder}:{others}" if others else str(folder)}
+
+
 def limit_gpus():
     """Let no more jobs with a GPU run at once than this machine's GPUs have places, or than --resources gpu=N allows."""
     if GPUS and workflow.local_exec:
@@ -165,26 +192,23 @@ def limit_gpus():
         workflow.register_resource("gpu", min(places, asked))
 
 
-# What a workflow that has this one as a module leaves open.
-config = {**read_yaml(ROOT / "config/config.yaml"), **config}
+config = {**SETTINGS, **config}
 GPUS = len(devices.visible())
 without_conda_if_there_is_none()
-# `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and this checkout's `gt`; under
+# `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and the `gt` that these rules came with; under
 # --use-conda it is the rule's Python, and PYTHONPATH is let through.
 workflow.deployment_settings.conda_not_block_search_path_envvars = True
-for variable, folder in {
-    "PATH": Path(sys.executable).parent,
-    "PYTHONPATH": ROOT.resolve(),
-}.items():
-    others = os.environ.get(variable)
-    os.environ |= {variable: f"{folder}:{others}" if others else str(folder)}
+search(PATH=Path(sys.executable).parent)
+if not INSTALLED:
+    search(PYTHONPATH=ROOT)
+elif DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+    search(PYTHONPATH=linked(Path(".snakemake/groundthink")).resolve())
 # The packages of a user's own site would come before those of the jobs' environment.
 os.environ |= {"PYTHONNOUSERSITE": "1"}
 PLANS = load_plans()
 limit_gpus()
 STUDIES = list(PLANS)
-CLAIMS = sorted(map(str, Path("config/claims").glob("*.*")))
-TEMPLATES = sorted(map(str, (ROOT / "report_templates").iterdir()))
+TEMPLATES = templates()
 # Runs that are trained side by side by one job; without packs each run is a job of its own.
 PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
 PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
@@ -357,6 +381,15 @@ def files_of_runs(name):
     return files
 
 
+def claim_folder(wildcards):
+    return claims_about(wildcards.study)
+
+
+def claims_of_study(wildcards):
+    """The files of the claims about a study, and of their registrations."""
+    return sorted(map(str, claims_about(wildcards.study).glob("*.*")))
+
+
 def own_text(wildcards):
     """The file behind a `file:` corpus."""
     return [
@@ -370,16 +403,17 @@ def write_partial_reports():
     """After a failure: a report of what there is, which names what is missing. The next complete run replaces it."""
     # What failed in a pack is tried again in a pack.
     shutil.rmtree("results/packs", ignore_errors=True)
-    templates = shlex.quote(str(ROOT / "report_templates"))
+    templates = shlex.quote(str(TEMPLATES))
     uri = shlex.quote(config["mlflow_uri"])
     for study in STUDIES if COMPLETE else []:
         folder = f"results/studies/{study}"
         records = f"--plan {folder}/plan.json --runs results/runs"
+        claims = shlex.quote(str(claims_about(study)))
         for name, command in {
             "aggregate": f"aggregate {records} --out {folder}",
-            "claims": f"claims judge --study {folder}",
+            "claims": f"claims judge --study {folder} --claims {claims}",
             "figures": f"figures --study {folder}",
-            "report": f"report --study {folder} --templates {templates}",
+            "report": f"report --study {folder} --claims {claims} --templates {templates}",
             "track": f"track {records} --uri {uri} --out {folder}/tracking.json",
         }.items():
             note = f"--note {folder}/made-of/{name}"

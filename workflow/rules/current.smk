@@ -10,9 +10,9 @@ import secrets
 from snakemake.settings.types import RerunTrigger
 
 from gt import made
+from gt.shared import shared
 
 RUNS, DATA = Path("results/runs"), Path("results/data")
-CLAIM_FOLDER, TEMPLATE_FOLDER = Path("config/claims"), ROOT / "report_templates"
 DAMAGED, LOCK = Path("results/damaged"), Path("results/.lock")
 NEWER = Path("results/.newer")
 
@@ -59,8 +59,8 @@ def outdated():
         jobs = made.outdated(
             Path(f"results/studies/{study}"),
             RUNS,
-            CLAIM_FOLDER,
-            TEMPLATE_FOLDER,
+            claims_about(study),
+            TEMPLATES,
             config["mlflow_uri"],
             renewed=any(runs[run] for run in plan.runs),
         )
@@ -84,7 +84,7 @@ def begin():
     if workflow.rerun_triggers != {RerunTrigger.MTIME}:
         stop(
             "GroundThink's rules say themselves what is made again: call snakemake with --rerun-triggers mtime, as its profile"
-            f" does (--workflow-profile {ROOT / 'workflow/profiles/default'})."
+            f" does (--workflow-profile {shared('workflow') / 'profiles/default'})."
         )
     lock_results()
     for file in stage.left_behind(Path("results")):

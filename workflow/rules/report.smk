@@ -58,10 +58,10 @@ rule report:
     input:
         unless_current("report"),
         made_before("report", rules.aggregate.output),
-        claims=ancient(CLAIMS),
+        claims=ancient(claims_of_study),
         verdicts=made_before("report", "results/studies/{study}/claims.json"),
         figures=made_before("report", rules.figures.output.note),
-        templates=ancient(TEMPLATES),
+        templates=ancient(sorted(map(str, TEMPLATES.iterdir()))),
     output:
         html=report(
             "results/studies/{study}/report.html",
@@ -80,6 +80,8 @@ rule report:
         "../envs/gt.yaml"
     params:
         folder=folder_of_output,
-        templates=ROOT / "report_templates",
+        about=claim_folder,
+        templates=TEMPLATES,
     shell:
-        "gt report --study {params.folder:q} --templates {params.templates:q} --note {output.note:q} > {log:q} 2>&1"
+        "gt report --study {params.folder:q} --claims {params.about:q} --templates {params.templates:q}"
+        " --note {output.note:q} > {log:q} 2>&1"

@@ -35,6 +35,7 @@ class Gated(Fusion):
         d_model = self.d_model
         self.gate_init = config.gate_init
         self.gate_weight_init, self.straight_through = config.gate_weight_init, config.straight_through
+        self.exact_gradient = not config.straight_through
         self.gate = nn.Linear(2 * d_model, 1)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:

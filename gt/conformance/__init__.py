@@ -1,0 +1,27 @@
+"""What every component promises, as tests that run on the components of whoever writes
+
+    from gt.conformance import *  # the conformance tests of all components of this project
+
+in a file of its tests, as `tests/test_components.py`. There is no list: the components are those of the project's package
+(`gt.project`), or, where there is no project, all that are found, gt's own and those of installed packages. One file, rather
+than a switch of pytest, because each test then has a place to be run by, to be deselected by, and to be read from.
+
+The plug-in is `gt.conformance.plugin`; the tests are imported, and torch with them, where they are asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+MODULES = ("gt.conformance.texts", "gt.conformance.options", "gt.conformance.parts", "gt.conformance.states")
+
+
+def __getattr__(name: str) -> Any:
+    """A test by its name, and `__all__`, which are the tests that there are."""
+    if name != "__all__" and not name.startswith("test_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    tests = {key: value for own in MODULES for key, value in vars(import_module(own)).items() if key.startswith("test_")}
+    if name == "__all__":
+        return list(tests)
+    return tests[name]

@@ -1,0 +1,1 @@
+"""What the earlier repository made, as a plug-in of gt."""
