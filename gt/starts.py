@@ -69,8 +69,8 @@ def check_tokenizer(spec: RunSpec, vocab_size: int, tokenizer: str, starts: Path
         )
     if start.tokenizer != tokenizer:
         raise ConfigError(
-            f"training.start: {start.sha256[:10]} are of another tokenizer than {spec.tokenizer.id} of {spec.corpus.id}: the same"
-            " number would stand for another text."
+            f"training.start: {start.sha256[:10]} are of another tokenizer than {spec.tokenizer.id} of {spec.corpus.id}:"
+            " the same number would stand for another text."
         )
 
 

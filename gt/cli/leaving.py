@@ -17,10 +17,14 @@ def export(
     run: Annotated[Path | None, described("results/runs/<run_id>, or the run_id of a record there")] = None,
     /,
     *,
-    to: Annotated[Literal["transformers", "fla"], described("whose model it becomes; fla is flash-linear-attention")] = "transformers",
+    to: Annotated[
+        Literal["transformers", "fla"], described("whose model it becomes; fla is flash-linear-attention")
+    ] = "transformers",
     out: Annotated[Path | None, described("the folder; by default results/exports/<run_id>")] = None,
     data: Annotated[Path | None, described("folder of tokens, for its tokenizer; results/data/...")] = None,
-    list_: Annotated[bool, FLAG, described("say of every variant what it is equal to, or how it differs", name="--list")] = False,
+    list_: Annotated[
+        bool, FLAG, described("say of every variant what it is equal to, or how it differs", name="--list")
+    ] = False,
 ) -> None:
     """Write a trained run as a folder that transformers, or FLA, loads: weights, tokenizer, model card, and code if need be."""
     if list_:
@@ -48,5 +52,6 @@ def import_(folder: Annotated[Path, described("of `gt export`, or of a GPT-2 of 
 
     start = bring(folder)
     model = json.dumps(start.model.model_dump(mode="json", exclude_defaults=True))
-    print(f"{STARTS / start.sha256}")
-    print(f"A study starts from these weights with\n\n  training: {{start: {start.sha256}}}\n\nand a model that computes as\n\n  {model}")
+    print(f"{STARTS / start.sha256}\n")
+    print(f"A study starts from these weights with\n\n  training: {{start: {start.sha256}}}\n")
+    print(f"and a model that computes as\n\n  {model}")

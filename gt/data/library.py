@@ -1,7 +1,7 @@
 """Our tokenizers as those of the `tokenizers` library, which transformers loads: the same text gives the same tokens.
 
-There are no special tokens, and none is registered as the unknown one: a registered token is looked for in every text, so that a
-text which spells it would be read as that token.
+There are no special tokens, and none is registered as the unknown one: a registered token is looked for in every text, so that
+a text which spells it would be read as that token.
 """
 
 from __future__ import annotations

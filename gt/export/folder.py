@@ -39,7 +39,7 @@ CLASS = "GroundThinkForCausalLM"
 
 @dataclass(frozen=True)
 class Exported:
-    """What is in a folder. architecture: the published one, or none of a model with its own code, which needs these packages."""
+    """What is in a folder. architecture: the published one, None of one with its own code, which needs these packages."""
 
     architecture: Architecture | None
     differences: list[str]
@@ -68,7 +68,7 @@ def export(run: Path, data: Path, library: str, out: Path) -> Exported:
         raise ConfigError(
             f"--to {library}: {run.name} has no equal there: {found}. `--to transformers` exports it with its own code."
         )
-    weights = dict(load_model(run, torch.device("cpu")).named_parameters())
+    weights = {name: weight.detach() for name, weight in load_model(run, torch.device("cpu")).named_parameters()}
     known = library_tokenizer(load_tokenizer(data))
     temporary = temporary_name(out)
     temporary.mkdir(parents=True)
@@ -93,7 +93,7 @@ def _write(
     common = {**SPECIAL_TOKENS, "dtype": "float32", "use_cache": True, ABOUT: about}
     needs: list[str] = []
     if equal is not None:
-        config = {"architectures": [equal.class_name], "model_type": equal.model_type}
+        config: Json = {"architectures": [equal.class_name], "model_type": equal.model_type}
         config |= {**equal.configuration(spec.model, manifest.vocab_size, length), **common}
         weights = equal.weights(spec.model, weights)
     else:
@@ -110,7 +110,7 @@ def _write(
         weights = {f"model.{name}": weight for name, weight in weights.items()}
     write_json(out / CONFIG, config)
     write_json(out / "generation_config.json", {**SPECIAL_TOKENS, "do_sample": True, "use_cache": True})
-    tensors = {name: weight.detach().to(torch.float32).contiguous() for name, weight in weights.items()}
+    tensors = {name: weight.to(torch.float32).contiguous() for name, weight in weights.items()}
     save_file(tensors, out / WEIGHTS, {"format": "pt"})
     return Exported(equal, differences, needs)
 

@@ -110,8 +110,8 @@ class GPT2(Architecture):
         (attention,) = spec.mixers.values()
         return {
             "vocab_size": vocab_size, "n_positions": spec.max_positions, "n_embd": spec.d_model, "n_layer": spec.n_layer,
-            "n_head": attention.n_head, "n_inner": round(spec.feed_forward.ratio * spec.d_model),
-            "activation_function": self.activations[spec.feed_forward.activation], "layer_norm_epsilon": 1e-5,
+            "n_head": attention.n_head, "n_inner": round(_layer(spec).ratio * spec.d_model),
+            "activation_function": self.activations[_layer(spec).activation], "layer_norm_epsilon": 1e-5,
             "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "tie_word_embeddings": spec.tie_embeddings,
         }  # fmt: skip
 
@@ -126,7 +126,7 @@ class GPT2(Architecture):
                     yield f"{ours}.{norm}.{kind}", f"{theirs}.{other}.{kind}", False, 1.0
             matrices = [(f"mixers.{letter}.qkv", "attn.c_attn", attention.bias)]
             matrices += [(f"mixers.{letter}.output", "attn.c_proj", attention.bias)]
-            matrices += [(f"feed_forward.{own}", f"mlp.{other}", spec.feed_forward.bias) for own, other in
+            matrices += [(f"feed_forward.{own}", f"mlp.{other}", _layer(spec).bias) for own, other in
                          (("up", "c_fc"), ("down", "c_proj"))]  # fmt: skip
             for matrix, other, bias in matrices:
                 yield f"{ours}.{matrix}.weight", f"{theirs}.{other}.weight", True, 1.0
@@ -171,8 +171,8 @@ class GPT2(Architecture):
 class Mamba2(Architecture):
     """Its one epsilon, 1e-5, is that of our mixer; our norms before the mixers have 1e-6.
 
-    norm(x) with epsilon e is norm(c x) with c^2 e. So the residual stream there is ours times the root of 10: embedding and output
-    projections are multiplied, and the head is not. It is a matrix of its own there, for that.
+    norm(x) with epsilon e is norm(c x) with c^2 e. So the residual stream there is ours times the root of 10: embedding and
+    output projections are multiplied, and the head is not. It is a matrix of its own there, for that.
     """
 
     name, library, class_name, model_type = "Mamba-2", "transformers", "Mamba2ForCausalLM", "mamba2"
@@ -249,7 +249,7 @@ class RWKV6(Architecture):
             "vocab_size": vocab_size, "hidden_size": spec.d_model, "num_hidden_layers": spec.n_layer,
             "num_heads": spec.d_model // rwkv.head_size, "expand_k": 1.0, "expand_v": 1.0,
             "proj_low_rank_dim": rwkv.mix_rank, "gate_low_rank_dim": rwkv.decay_rank, "hidden_act": "sqrelu",
-            "intermediate_size": int(spec.feed_forward.ratio * spec.d_model) // 32 * 32,
+            "intermediate_size": int(_layer(spec).ratio * spec.d_model) // 32 * 32,
             "norm_eps": 1e-5, "norm_bias": True, "norm_first": True, "fuse_norm": False, "fuse_cross_entropy": False,
             "max_position_embeddings": length, "tie_word_embeddings": spec.tie_embeddings,
         }  # fmt: skip
@@ -315,6 +315,11 @@ def standing(spec: ModelSpec, library: str | None = None) -> Standing:
 def of_type(model_type: Any) -> Architecture | None:
     """The architecture whose config.json says so."""
     return next((a for a in ARCHITECTURES if a.model_type == model_type), None)
+
+
+def _layer(spec: ModelSpec) -> Any:
+    """The options of a model's feed-forward layer, which it has."""
+    return spec.feed_forward
 
 
 def _settings(spec: ModelSpec) -> Json:

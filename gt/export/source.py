@@ -1,8 +1,8 @@
 """The Python files of an exported model, made from the sources that it was trained with.
 
-What a model executes is the closure (`gt.closure`) of transformers' model class and of the model's components. Of each module in
-it, the definitions that are used are written to a file of the folder, as they stand; imports between them become relative, and
-some modules have a stand-in (`gt.export.standalone`). So there is no second implementation to keep in step.
+What a model executes is the closure (`gt.closure`) of transformers' model class and of the model's components. Of each module
+in it, the definitions that are used are written to a file of the folder, as they stand; imports between them become relative,
+and some modules have a stand-in (`gt.export.standalone`). So there is no second implementation to keep in step.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import ast
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from gt import __version__
 from gt.catalogue import Component
@@ -179,7 +178,7 @@ def kept(module: Module, names: set[str]) -> list[ast.stmt]:
 
 
 def edited(text: str) -> str:
-    """A module with stand-ins for others, whose components' options are not checked, and whose operations have torch code alone.
+    """A module with stand-ins for others, without checks of its components' options, and with torch code alone for operations.
 
     The fields of each `Config` are cut out, as all values stand in `config.json`, and what `register` enters for a GPU.
     """

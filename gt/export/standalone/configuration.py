@@ -8,8 +8,8 @@ from transformers import PreTrainedConfig
 
 
 class GroundThinkConfig(PreTrainedConfig):
-    """model: the specification of the network. vocab_size: of its tokenizer. max_position_embeddings: the tokens of the sequences
-    that it was trained on; of a model with learned positions `model.max_positions` is how many it can read.
+    """model: the specification of the network. vocab_size: of its tokenizer. max_position_embeddings: the tokens of the
+    sequences that it was trained on; of a model with learned positions `model.max_positions` is how many it can read.
     """
 
     model_type = "groundthink"

@@ -78,7 +78,9 @@ class GroundThinkForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache = self.config.use_cache if use_cache is None else use_cache
         padded = _padded(attention_mask)
         if padded and past_key_values is not None:
-            raise ValueError("There is padding in what was read before: the states that it left are of no use. Read texts one by one.")
+            raise ValueError(
+                "There is padding in what was read before: the states that it left are of no use. Read texts one by one."
+            )
         read = past_key_values.get_seq_length() if past_key_values is not None else 0
         if self.model.position is not None and read + input_ids.shape[1] > (rows := self.model.spec.max_positions):
             raise ValueError(f"This model has positions for {rows} tokens, and here are {read + input_ids.shape[1]}.")
@@ -106,6 +108,7 @@ class GroundThinkForCausalLM(PreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         """The model makes its own."""
         return False
+
 
 def _padded(attention_mask: Tensor | None) -> bool:
     """Whether there is padding after a text of the batch. ValueError where it stands before or inside of one."""
