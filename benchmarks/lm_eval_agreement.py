@@ -52,13 +52,15 @@ def agreement(run: Path, data: Path) -> dict[str, float | int]:
         file.write_text(json.dumps({"text": text}) + "\n", encoding="utf-8")
         (Path(folder) / "held_out.yaml").write_text(TASK.format(text=file))
         theirs = lm_eval_bits(out, Path(folder), subject.length, int(tokens[0]))
+    ours = held_out(subject, "val")["bits_per_byte"]
+    last = (bits_of_last(subject, tokens, True) - bits_of_last(subject, tokens, False)) / part.n_bytes
     return {
         "tokens": len(tokens) - 1,
         "bytes": part.n_bytes,
         "length": subject.length,
         "lm_eval": theirs,
-        "gt": held_out(subject, "val")["bits_per_byte"],
-        "gt, last window as theirs": bits_on_their_windows(subject, tokens) / part.n_bytes,
+        "gt": ours,
+        "gt, last window as theirs": ours + last,
     }
 
 
@@ -73,21 +75,19 @@ def lm_eval_bits(model: Path, tasks: Path, length: int, prefix: int) -> float:
         model_args={**arguments, "prefix_token_id": prefix},
         tasks=["held_out"],
         task_manager=TaskManager(include_path=str(tasks)),
-        batch_size=8,
+        batch_size=32,
+        bootstrap_iters=0,
         device="cpu",
     )
     return float(found["results"]["held_out"]["bits_per_byte,none"])
 
 
-def bits_on_their_windows(subject: Subject, tokens: np.ndarray) -> float:
-    """Our model, on windows of which the last begins earlier. Bits in all."""
-    length, nats = subject.length, 0.0
-    for first in range(0, len(tokens) - 1, length):
-        end = min(first + length, len(tokens) - 1)
-        window = torch.from_numpy(tokens[max(0, end - length) : end + 1])[None]
-        with torch.no_grad():
-            nats += float(token_losses(subject.model, window, "float32").double().view(-1)[first - end :].sum())
-    return nats / math.log(2)
+def bits_of_last(subject: Subject, tokens: np.ndarray, early: bool) -> float:
+    """Bits of the targets in the last window of a text, which begins where the one before ended, or early enough to be full."""
+    length, n = subject.length, (len(tokens) - 2) % subject.length + 1
+    window = torch.from_numpy(tokens[-(length if early else n) - 1 :])[None]
+    with torch.no_grad():
+        return float(token_losses(subject.model, window, "float32").double()[-n:].sum()) / math.log(2)
 
 
 if __name__ == "__main__":

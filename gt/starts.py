@@ -12,6 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from gt.artefacts import Count, Part, Sum
 from gt.errors import ConfigError, nearest
 from gt.explain import validated
@@ -27,11 +29,11 @@ class Start(Part):
     """What some weights are of."""
 
     schema_version: Literal[1] = 1
-    sha256: Sum
+    weights: Sum
     model: ModelSpec
     vocab_size: Count
-    tokenizer: Sum | None
-    run_id: str | None
+    tokenizer: Sum | None = Field(description="null: none stood beside the weights")
+    run_id: str | None = Field(description="that they were exported from")
 
 
 def write(folder: Path, start: Start) -> None:
@@ -64,12 +66,14 @@ def check_tokenizer(spec: RunSpec, vocab_size: int, tokenizer: str, starts: Path
     start = read(spec.training.start, starts)
     if start.vocab_size != vocab_size:
         raise ConfigError(
-            f"training.start: {start.sha256[:10]} are of a tokenizer of {start.vocab_size:,} tokens, and {spec.corpus.id} with"
+            f"training.start: {start.weights[:10]} are of a tokenizer of {start.vocab_size:,} tokens, and {spec.corpus.id} with"
             f" {spec.tokenizer.id} has {vocab_size:,}."
         )
+    if start.tokenizer is None:
+        raise ConfigError(f"training.start: no tokenizer.json stood beside {start.weights[:10]} when they were imported.")
     if start.tokenizer != tokenizer:
         raise ConfigError(
-            f"training.start: {start.sha256[:10]} are of another tokenizer than {spec.tokenizer.id} of {spec.corpus.id}:"
+            f"training.start: {start.weights[:10]} are of another tokenizer than {spec.tokenizer.id} of {spec.corpus.id}:"
             " the same number would stand for another text."
         )
 

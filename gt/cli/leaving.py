@@ -52,6 +52,6 @@ def import_(folder: Annotated[Path, described("of `gt export`, or of a GPT-2 of 
 
     start = bring(folder)
     model = json.dumps(start.model.model_dump(mode="json", exclude_defaults=True))
-    print(f"{STARTS / start.sha256}\n")
-    print(f"A study starts from these weights with\n\n  training: {{start: {start.sha256}}}\n")
+    print(f"{STARTS / start.weights}\n")
+    print(f"A study starts from these weights with\n\n  training: {{start: {start.weights}}}\n")
     print(f"and a model that computes as\n\n  {model}")

@@ -57,8 +57,8 @@ def _what(spec: RunSpec, manifest: Manifest, exported: Exported) -> str:
     else:
         lines.append(
             f"It has no equal in transformers ({'; '.join(exported.differences)}), so its code is in this folder, taken out of"
-            " GroundThink's. Recurrences run as torch code on any device: right everywhere, and slower on a GPU than the kernels"
-            " it was trained with.\n"
+            " GroundThink's. Recurrences run as torch code on any device: right everywhere, and slower on a GPU than the"
+            " kernels that it was trained with.\n"
         )
     lines.append("There are no special tokens. Padding stands after the text, if at all: the model reads what is before it.\n")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """A run as a folder that transformers, or FLA, loads.
 
-    config.json, generation_config.json     what the model is; `groundthink` in it has our specification and the run's id
+    config.json, generation_config.json     what the model is; `groundthink` in it has the run's specification and id
     model.safetensors                       its weights, in float32
     tokenizer.json, tokenizer_config.json   its tokenizer
     README.md                               a model card
@@ -89,7 +89,7 @@ def _write(
     """Configuration, weights and code."""
     assert manifest.vocab_size is not None
     length = spec.training.sequence_length
-    about = {"model": spec.model.model_dump(mode="json"), "run_id": manifest.run_id}
+    about = {"run_id": manifest.run_id, "specification": spec.model_dump(mode="json")}
     common = {**SPECIAL_TOKENS, "dtype": "float32", "use_cache": True, ABOUT: about}
     needs: list[str] = []
     if equal is not None:

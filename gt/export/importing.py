@@ -46,15 +46,15 @@ def bring(folder: Path, into: Path = starts.STARTS) -> starts.Start:
         raise ConfigError(f"{folder}: the weight {name} is {found.get(name)}, and {expected.get(name)} in such a model.")
     weights = {name: weight.to(torch.float32).contiguous() for name, weight in weights.items()}
     start = starts.Start(
-        sha256=weights_sum(weights),
+        weights=weights_sum(weights),
         model=spec,
         vocab_size=vocab_size,
         tokenizer=_tokenizer(folder),
         run_id=config.get(ABOUT, {}).get("run_id"),
     )
-    with atomic_write(into / start.sha256 / starts.WEIGHTS) as temporary:
+    with atomic_write(into / start.weights / starts.WEIGHTS) as temporary:
         save_file(weights, temporary)
-    starts.write(into / start.sha256, start)
+    starts.write(into / start.weights, start)
     return start
 
 
@@ -62,7 +62,7 @@ def _spec(config: Json, folder: Path) -> ModelSpec:
     """The model of a config.json, with our words in it or of a GPT-2."""
     about = config.get(ABOUT)
     if isinstance(about, dict):
-        return validated(ModelSpec, about.get("model"), folder / CONFIG)
+        return validated(ModelSpec, about.get("specification", {}).get("model"), folder / CONFIG)
     if config.get("model_type") == GPT2.model_type:
         try:
             return GPT2().spec(config)

@@ -124,10 +124,12 @@ class GPT2(Architecture):
             for norm, other in (("mixer_norm", "ln_1"), ("feed_forward_norm", "ln_2")):
                 for kind in ("weight", "bias"):
                     yield f"{ours}.{norm}.{kind}", f"{theirs}.{other}.{kind}", False, 1.0
-            matrices = [(f"mixers.{letter}.qkv", "attn.c_attn", attention.bias)]
-            matrices += [(f"mixers.{letter}.output", "attn.c_proj", attention.bias)]
-            matrices += [(f"feed_forward.{own}", f"mlp.{other}", _layer(spec).bias) for own, other in
-                         (("up", "c_fc"), ("down", "c_proj"))]  # fmt: skip
+            matrices = (
+                (f"mixers.{letter}.qkv", "attn.c_attn", attention.bias),
+                (f"mixers.{letter}.output", "attn.c_proj", attention.bias),
+                ("feed_forward.up", "mlp.c_fc", _layer(spec).bias),
+                ("feed_forward.down", "mlp.c_proj", _layer(spec).bias),
+            )
             for matrix, other, bias in matrices:
                 yield f"{ours}.{matrix}.weight", f"{theirs}.{other}.weight", True, 1.0
                 if bias:

@@ -5,39 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from corpus import words
-from runs import HYBRID, run_spec
+from exports import MODELS
+from runs import run_spec
 
 from gt.export.folder import export
 from gt.training.loop import Job, Settings, train
 
 CPU = torch.device("cpu")
-SIZE: dict[str, Any] = {"d_model": 16, "n_layer": 2}
-MODELS: dict[str, dict[str, Any]] = {
-    "hybrid": HYBRID,
-    "GPT-2": {
-        **SIZE,
-        "layers": "a",
-        "mixers": {"a": {"name": "attention", "n_head": 2, "bias": True}},
-        "feed_forward": {"name": "mlp", "activation": "gelu_tanh", "bias": True},
-        "norm": "layer",
-        "positions": "learned",
-        "max_positions": 64,
-    },
-    "Mamba-2": {**SIZE, "layers": "m", "mixers": {"m": {"name": "mamba2", "head_dim": 8, "d_state": 8}}},
-    "RWKV-6": {
-        **SIZE,
-        "layers": "r",
-        "mixers": {"r": {"name": "rwkv6", "head_size": 8}},
-        "feed_forward": {"name": "channel_mix"},
-        "norm": "layer",
-        "init": {"embedding_norm": True},
-    },
-}
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MODELS
+from exports import MODELS
 from torch import Tensor
 from variants import VARIANTS, tiny
 
