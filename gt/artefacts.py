@@ -33,7 +33,7 @@ from pydantic import (
 from gt.errors import ConfigError
 from gt.explain import NAME_PATTERN, validated
 from gt.records import EVALUATIONS, MANIFEST, PROBES, SPEC, check_file, read_json, read_sealed, write_sealed
-from gt.spec import CorpusSpec, Diverged, Further, RunSpec, TokenizerSpec, Watch
+from gt.spec import Corpus, Diverged, Further, RunSpec, TokenizerSpec, Watch
 
 SCHEMA: Literal[2] = 2
 
@@ -119,9 +119,10 @@ class Plan(Artefact):
     tokens: Count = Field(description="that all runs train on")
     cells: Annotated[list[Cell], Field(min_length=1)]
     runs: Annotated[dict[str, RunSpec], Field(min_length=1)]
-    corpora: dict[str, CorpusSpec]
+    corpora: dict[str, Corpus]
     tokenizers: dict[str, TokenizerSpec]
     corpus_files: dict[str, str] = Field(description="a user's own text: corpus -> path")
+    tokenizer_files: dict[str, str] = Field({}, description="a tokenizer.json: tokenizer -> path")
     started: dict[str, Time] = Field({}, description="run -> the first start that is known of, also of attempts that are gone")
 
     @model_validator(mode="after")

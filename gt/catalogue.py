@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from gt import project
@@ -38,6 +39,7 @@ KINDS: dict[str, str] = {
     "optimizer": "optimizers",
     "evaluation": "evaluations",
     "probe": "probes",
+    "check": "checks",
 }
 OWN: dict[str, str] = {
     "mixer": "gt.models.mixers",
@@ -47,6 +49,7 @@ OWN: dict[str, str] = {
     "optimizer": "gt.training.optimizers",
     "evaluation": "gt.evals",
     "probe": "gt.probes",
+    "check": "gt.probes.checks",
 }
 # What models are made of.
 MODEL_KINDS = ("mixer", "fusion", "feed_forward")
@@ -66,14 +69,31 @@ class Component:
     source: str
     parameters: int | None
 
+    @property
+    def prefix(self) -> str | None:
+        """What the names begin with that it stands for, as `file:` of one called `file:<path>`; None of one with one name."""
+        return self.name.partition("<")[0] if "<" in self.name else None
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: `gt`, the project's package, or the distribution that is installed."""
+        top = self.module.split(".")[0]
+        if top == "gt" or top == project.package():
+            return top
+        by = (point.dist.name for point in points(KINDS[self.kind]) if point.dist and point.module.split(".")[0] == top)
+        return next(by, top)
+
     def load(self) -> Any:
         """The class itself (imports its module)."""
         return getattr(importlib.import_module(self.module), self.class_name)
 
     @cached_property
     def config(self) -> type[Options]:
-        """The model of its options. ConfigError where it has none."""
-        return _config(self.module, self.class_name)
+        """The model of its options. ConfigError for one that is none."""
+        found = _attribute(self.module, self.class_name, "Config", Options)
+        if not (isinstance(found, type) and issubclass(found, Options)):
+            raise ConfigError(f"{self.module}.{self.class_name}.Config must be derived from gt.options.Options.")
+        return found
 
     @property
     def options(self) -> dict[str, tuple[Any, Any]]:
@@ -110,9 +130,11 @@ def components(kind: str) -> dict[str, Component]:
 
 
 def component(kind: str, name: str) -> Component:
-    """The one of this name. ConfigError with the nearest for one that is not there."""
-    if (found := components(kind).get(name)) is None:
-        raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, components(kind)))
+    """The one of this name, or that stands for it. ConfigError with the nearest for one that is not there."""
+    own = components(kind)
+    found = own.get(name) or next((c for c in own.values() if c.prefix and name.startswith(c.prefix)), None)
+    if found is None:
+        raise ConfigError(f"unknown {kind.replace('_', ' ')} {name!r}." + nearest(name, own))
     return found
 
 
@@ -192,42 +214,80 @@ def _field(doc: str, label: str) -> str:
 
 
 @cache
-def _config(module: str, class_name: str) -> type[Options]:
-    """The `Config` of a class: its own, or that of a class which it is derived from."""
-    own: Statements = {}
-    for statement in _tree(dict(_files(module))[module]).body:
-        own |= dict.fromkeys(_bound(statement), statement)
+def _attribute(module: str, class_name: str, name: str, default: Any) -> Any:
+    """What a class has under a name: what it says itself, or a class that it is derived from. ConfigError for what is wrong."""
+    file = dict(_files(module))[module]
+    own = _statements(file)
     node = own[class_name]
-    assert isinstance(node, ast.ClassDef), "a component was read from a class"
-    if config := next((s for s in node.body if isinstance(s, ast.ClassDef) and s.name == "Config"), None):
-        namespace: dict[str, Any] = {"__name__": module}
+    if not isinstance(node, ast.ClassDef):
+        raise ConfigError(f"{file}:{node.lineno}: {class_name} is not a class there.")
+    statement = next((statement for statement in node.body if name in _bound(statement)), None)
+    if statement is None:
+        inherited = (_of_base(base, module, own, name) for base in node.bases)
+        return next((found for found in inherited if found is not None), default)
+    try:
+        return _executed(statement, module, own, name)
+    except Exception:  # it needs more than its module's source shows: the module itself, imported, says what is wrong
         try:
-            _execute([*_needed(config, own), config], namespace)
-        except Exception:  # it needs more than that: the module itself, if it can be imported, says what is wrong with it
-            return getattr(importlib.import_module(module), class_name).Config
-        return namespace["Config"]
-    for base in node.bases:
-        if isinstance(base, ast.Name) and isinstance(place := own.get(base.id), ast.ClassDef):
-            return _config(module, base.id)
-        if isinstance(base, ast.Name) and isinstance(place, ast.ImportFrom) and place.module and not place.level:
-            alias = next(a for a in place.names if base.id in (a.asname, a.name))
-            if dict(_files(place.module)).get(place.module):
-                return _config(place.module, alias.name)
-    return Options
+            return getattr(getattr(importlib.import_module(module), class_name), name)
+        except Exception as error:
+            raise ConfigError(f"{file}:{statement.lineno}: {class_name}.{name}: {error}") from None
+
+
+def _of_base(base: ast.expr, module: str, own: Statements, name: str) -> Any:
+    """The same of a class that a module names; None where it has nothing, or cannot be looked up in source."""
+    if not isinstance(base, ast.Name) or (statement := own.get(base.id)) is None:
+        return None
+    if isinstance(statement, ast.ClassDef):
+        return _attribute(module, base.id, name, None)
+    if isinstance(statement, ast.ImportFrom):
+        place = _absolute(statement, module)
+        there = next(alias.name for alias in statement.names if base.id in (alias.asname, alias.name))
+        if file := dict(_files(place)).get(place):
+            return _of_base(ast.Name(there), place, _statements(file), name)
+    return None
+
+
+def _executed(statement: ast.stmt, module: str, own: Statements, name: str) -> Any:
+    """What a statement in a class binds a name to: executed after those that it needs, and not the module around them.
+
+    Where it names the same of a base class, as in `class Config(Base.Config)`, the base class is not needed either.
+    """
+    namespace: dict[str, Any] = {"__name__": module}
+    for base in (node.value for node in ast.walk(statement) if isinstance(node, ast.Attribute) and node.attr == name):
+        if isinstance(base, ast.Name) and (inherited := _of_base(base, module, own, name)) is not None:
+            namespace[base.id] = SimpleNamespace(**{name: inherited})
+    statements = [*_needed(statement, {key: own[key] for key in own.keys() - namespace.keys()}), statement]
+    exec(compile(ast.Module(body=statements, type_ignores=[]), module, "exec", dont_inherit=True), namespace)
+    found = namespace[name]
+    if not getattr(found, "__pydantic_complete__", True):
+        raise NameError("a type of it is not known yet")
+    return found
 
 
 def _needed(node: ast.stmt, own: Statements) -> list[ast.stmt]:
-    """The statements of a module that bind what a statement names, and what those name, in an order that can be executed."""
-    found: list[ast.stmt] = []
-    for name in (n.id for n in ast.walk(node) if isinstance(n, ast.Name)):
-        if (statement := own.get(name)) is not None and statement is not node:
-            found += [*_needed(statement, own), statement]
-    return list(dict.fromkeys(found))
+    """The statements of a module that bind what a statement names, and what those name, in the order of the module."""
+    found: set[ast.stmt] = set()
+    todo = [node]
+    while todo:
+        names = {n.id for n in ast.walk(todo.pop()) if isinstance(n, ast.Name)}
+        new = {own[name] for name in names & own.keys()} - found - {node}
+        found |= new
+        todo += new
+    return sorted(found, key=lambda statement: (statement.lineno, statement.col_offset))
 
 
-def _execute(statements: list[ast.stmt], namespace: dict[str, Any]) -> None:
-    code = compile(ast.Module(body=statements, type_ignores=[]), namespace["__name__"], "exec", dont_inherit=True)
-    exec(code, namespace)
+def _absolute(statement: ast.ImportFrom, module: str) -> str:
+    """The module that an import names."""
+    package = module.split(".")[: None if dict(_files(module))[module].stem == "__init__" else -1]
+    above = package[: len(package) - statement.level + 1] if statement.level else []
+    return ".".join([*above, *([statement.module] if statement.module else [])])
+
+
+@cache
+def _statements(file: Path) -> Statements:
+    """The statements of a file by the names that they bind."""
+    return {name: statement for statement in _tree(file).body for name in _bound(statement)}
 
 
 def _bound(statement: ast.stmt) -> list[str]:
@@ -236,11 +296,9 @@ def _bound(statement: ast.stmt) -> list[str]:
         return [statement.name]
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return [(alias.asname or alias.name).split(".")[0] for alias in statement.names]
-    targets = (
-        statement.targets
-        if isinstance(statement, ast.Assign)
-        else [statement.target]
-        if isinstance(statement, ast.AnnAssign) and statement.value is not None
-        else []
-    )
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = [own for target in statement.targets for own in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
     return [target.id for target in targets if isinstance(target, ast.Name)]

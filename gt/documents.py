@@ -82,15 +82,27 @@ def value_at(document: Any, keys: Iterable[Any]) -> Any:
 
 
 def merge(general: Json, particular: Json) -> Json:
-    """`particular` over `general`, key by key. A component of another name replaces the general one whole."""
+    """`particular` over `general`, key by key. A component of another name replaces the general one whole; where one of the two
+    is a word, it is that component's name.
+    """
     marks = {**getattr(general, "marks", {}), **getattr(particular, "marks", {})}
     result = Mapping(general, marks)
     for key, value in particular.items():
         base: Any = result.get(key)
+        if isinstance(base, str) and isinstance(value, dict):
+            base = _named(general, key)
+        elif isinstance(base, dict) and isinstance(value, str):
+            value = _named(particular, key)
         both = isinstance(base, dict) and isinstance(value, dict)
         renamed = both and "name" in value and base.get("name", value["name"]) != value["name"]
         result[key] = merge(base, value) if both and not renamed else value
     return result
+
+
+def _named(document: Json, key: str) -> Mapping:
+    """A component of which a document has the name alone."""
+    mark = mark_of(document, (key,))
+    return Mapping({"name": document[key]}, {"name": mark} if mark else {})
 
 
 def nested(path: str, value: Any, mark: Mark | None = None) -> Json:

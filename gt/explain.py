@@ -35,11 +35,16 @@ KINDS = {
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_+-]*(\.[A-Za-z0-9_+-]+)*$"
 # Layers of a model, from the bottom up.
 LAYERS = r"^[a-z](\+[a-z])?(\*[1-9]\d{0,2})?( [a-z](\+[a-z])?(\*[1-9]\d{0,2})?)*$"
+# Of the Hugging Face Hub: a repository, and a commit of one.
+REPOSITORY = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"
+COMMIT = "^[0-9a-f]{40}$"
 # What the patterns of models ask for.
 FORMS = {
     NAME_PATTERN: "a name of letters, digits, _, + and -, and single dots between them, without spaces",
     "^[a-z]$": "one letter, a to z, as a mixer has in layers",
     "^[0-9a-f]{64}$": "the 64 hex digits of a sha256",
+    REPOSITORY: "an owner and a name, as the Hugging Face Hub has them: owner/name",
+    COMMIT: "the 40 hex digits of a commit",
     LAYERS: "letters of mixers and pairs of them, with a space between and a number of times if it is not one: r m*2 r+m",
 }
 
@@ -95,14 +100,17 @@ def _strangers(candidates: Keys, document: Any, keys: Keys) -> Iterator[tuple[Ke
     closed = [own for own in found if _is_model(own) or (get_origin(own) is dict and _words(own))]
     names = [name for own in found for name in _names(own)]
     if isinstance(document, dict):
-        if names and "name" in document and document["name"] not in names:
+        if names and "name" in document and not any(_is_called(document["name"], name) for name in names):
             yield (*keys, "name"), f"unknown name {document['name']!r}." + nearest(document["name"], names)
             return
         for key, value in document.items():
             if (inside := _inside(candidates, document, key)) or not closed:
                 yield from _strangers(inside, value, (*keys, key))
             else:
-                yield (*keys, key), _unknown(key, _allowed(candidates, document))
+                yield (*keys, key), _unknown(key, candidates, document)
+    elif isinstance(document, str) and names:  # of a component its name
+        if document not in names:
+            yield keys, f"unknown name {document!r}." + nearest(document, names)
     elif closed and len(closed) == len([own for own in found if own is not NoneType]):
         # A component may be set to null: it is then not there.
         if document is not None or not (names or NoneType in found):
@@ -112,9 +120,20 @@ def _strangers(candidates: Keys, document: Any, keys: Keys) -> Iterator[tuple[Ke
             yield from _strangers(_inside(candidates, document, i), item, (*keys, i))
 
 
-def _unknown(key: str, allowed: list[str] | str) -> str:
-    words = f" Allowed: {allowed}." if isinstance(allowed, str) else nearest(key, allowed)
-    return f"unknown key {key!r}.{words}"
+def _unknown(key: str, candidates: Keys, document: Any) -> str:
+    if isinstance(allowed := _allowed(candidates, document), str):
+        return f"unknown key {key!r}. Allowed: {allowed}."
+    for type_ in filter(_is_model, _fitting(candidates, document)):
+        for name, field in type_.model_fields.items():
+            if owners := [own for one in branches((field.annotation,)) if key in _options(one) for own in _names(one)]:
+                of = " or ".join(owners)
+                return f"unknown key {key!r}. It is an option of {of}: {name}: {{name: {owners[0]}, {key}: ...}}."
+    return f"unknown key {key!r}.{nearest(key, allowed)}"
+
+
+def _options(type_: Any) -> set[str]:
+    """Of a component, but for its name."""
+    return type_.model_fields.keys() - {"name"} if _names(type_) and "name" in type_.model_fields else set()
 
 
 def _allowed(candidates: Keys, document: Any) -> list[str] | str:
@@ -168,13 +187,19 @@ def _fitting(candidates: Keys, document: Any) -> list[Any]:
     """Of the models in a union those that the document's `name` (or `test`) is of; all where it has none, or an unknown one."""
     found = list(branches(candidates))
     given = (document.get("name"), document.get("test")) if isinstance(document, dict) else ()
-    return [own for own in found if any(tag in given for tag in _names(own))] or found
+    return [own for own in found if any(_is_called(value, tag) for tag in _names(own) for value in given)] or found
 
 
 def _names(type_: Any) -> tuple[Any, ...]:
-    """What the model of a component, or of a predicate, is called in a document."""
+    """What the model of a component, or of a predicate, is called in a document; `file:<path>` for all that begin so."""
     fields = [type_.model_fields.get(key) for key in ("name", "test")] if _is_model(type_) else []
-    return tuple(name for field in fields if field for name in get_args(field.annotation))
+    return tuple(name for field in fields if field for name in (*get_args(field.annotation), *(field.examples or ())))
+
+
+def _is_called(value: Any, name: str) -> bool:
+    """Whether a document means a model by what it gives as its name."""
+    prefix, form, _ = name.partition("<")
+    return value == name or bool(form and isinstance(value, str) and value.startswith(prefix))
 
 
 def _is_model(type_: Any) -> bool:
@@ -234,7 +259,7 @@ def _sentences(problems: list[Any], model: Any, document: Any, keys: Keys) -> It
             candidates: Keys = (model,)
             for key in keys[:-1]:
                 candidates, document = _inside(candidates, document, key), document[key]
-            yield _unknown(keys[-1], _allowed(candidates, document))
+            yield _unknown(keys[-1], candidates, document)
         elif problem not in kinds:
             yield _sentence(problem)
 
@@ -248,7 +273,8 @@ def _sentence(problem: Any) -> str:
             allowed = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             return f"unknown name {context['tag']!r}." + nearest(context["tag"], allowed)
         case "union_tag_not_found":
-            return f"{_shown(value)} has no {context['discriminator'].strip(chr(39))!r}, which says what it is."
+            key = "name" if context["discriminator"].endswith("()") else context["discriminator"].strip("'")
+            return f"{_shown(value)} has no {key!r}, which says what it is."
         case "value_error":
             return str(context["error"])
         case "literal_error":

@@ -3,14 +3,14 @@
 An edit makes again what it can change and nothing else: a touch, a fresh clone, another file, a comment, a docstring or the
 component of another variant changes no sum of a run, and each line that the run executes does. The definitions of a run are
 those that the trainer, or a measurement, reaches by names, and the components that the run's specification names, which are
-looked up by name only when it runs (`gt.catalogue`). A component of another package counts with the version of that package.
+looked up by name only when it runs (`gt.catalogue`). A component of another package counts by its code too, and with
+the version of that package where it is an installed distribution of its own, since that may bring more than source.
 
 The sums of two runs are alike where the code of what both have is alike, whatever else each of them has: `gt.models.init` is
 over what all runs use of that module, and `gt.models.init (mixer rwkv6)` over what a component uses of it beyond that.
 
-Of data, what prepares any corpus counts for all of them, since one table lists their readers; for the trained runs their own
-sum of the tokens stands. A name that is added to the lists of corpora in `gt.spec` is part of what checks a specification, and
-counts for all runs.
+Of data, what prepares any corpus counts for all of them, and of the readers a corpus's own; for the trained runs the sum of
+their tokens stands.
 
 Nothing here imports torch.
 """
@@ -24,7 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gt.catalogue import Component, used_in
+from gt import project
+from gt.catalogue import MODEL_KINDS, Component, component, used_in
 from gt.closure import Code, sha256
 
 if TYPE_CHECKING:
@@ -55,11 +56,16 @@ NETWORK = ("gt.models.", "gt.ops.")
 PLUGIN = "plugin:"
 
 
+def used_in_training(spec: RunSpec) -> list[Component]:
+    """The components that a run looks up by name while it is trained."""
+    return [*used_in(spec.model.model_dump()), component("optimizer", spec.training.optimizer.name)]
+
+
 def code_of_training(spec: RunSpec) -> dict[str, str]:
     """By module, 16 hex digits over what all trainings use of it, and over what each component of the run uses beyond that; by
     plug-in, its version.
     """
-    return code_with(TRAINING, used_in(spec.model.model_dump()))
+    return code_with(TRAINING, used_in_training(spec))
 
 
 def code_of_evaluation(spec: RunSpec, name: str) -> dict[str, str]:
@@ -89,9 +95,9 @@ def _code(roots: tuple[str, ...], components: tuple[tuple[str, str], ...]) -> di
     code = _packages(frozenset(_package(place) for _, place in components) - {"gt"})
     common = code.closure(*roots)
     found = code.sums(common)
-    for component, place in components:
+    for name, place in components:
         own = code.sums(code.closure(place) - common)
-        found |= {f"{module} ({component})": text for module, text in own.items()}
+        found |= {f"{module} ({name})": text for module, text in own.items()}
     return dict(sorted(found.items()))
 
 
@@ -114,7 +120,13 @@ def _package(module: str) -> str:
 
 def of_network(code: Mapping[str, str]) -> dict[str, str]:
     """Of the code of a training, that of the network itself: another makes another function of the same weights."""
-    return {part: own for part, own in code.items() if part.startswith((PLUGIN, *NETWORK))}
+    return {part: own for part, own in code.items() if part.startswith((PLUGIN, *NETWORK)) or _is_network_of_plugin(part)}
+
+
+def _is_network_of_plugin(part: str) -> bool:
+    """Whether a part is a module of another package that a mixer, fusion or feed-forward layer uses."""
+    module, _, used = part.partition(" (")
+    return not module.startswith("gt.") and used.startswith(tuple(f"{kind} " for kind in MODEL_KINDS))
 
 
 def digest(code: Mapping[str, str]) -> str:
@@ -143,16 +155,24 @@ def differences(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def plugins(spec: RunSpec) -> dict[str, str]:
     """The versions of the packages, other than gt, whose components a specification names."""
-    return versions(component.module for component in used_in(spec.model.model_dump()))
+    return versions(component.module for component in used_in_training(spec))
 
 
 def packages_of(spec: RunSpec) -> list[Path]:
     """Where gt is, and the other packages whose components a specification names."""
-    names = {_package(component.module) for component in used_in(spec.model.model_dump())} - {"gt"}
+    names = {_package(component.module) for component in used_in_training(spec)} - {"gt"}
     return [PACKAGE, *places(names).values()]
 
 
 def versions(modules: Iterable[str]) -> dict[str, str]:
-    """The versions of the distributions that bring some modules, without that of gt, whose code counts."""
-    names = {_package(module) for module in modules} - {"gt"}
-    return {own: version(own) for name in sorted(names) for own in packages_distributions().get(name, [])}
+    """The versions of the distributions that bring some modules.
+
+    Not of the one that brings gt, nor of the project's own package, installed or not: they count by their code alone, so that
+    it is all one whether the project was installed where a run was made.
+    """
+    names = {_package(module) for module in modules} - {"gt", project.package()}
+    if not names:
+        return {}
+    distributions = packages_distributions()
+    brought = {own for name in names for own in distributions.get(name, [])} - set(distributions.get("gt", []))
+    return {own: version(own) for own in sorted(brought)}

@@ -7,40 +7,37 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import BaseModel
+
 from gt.artefacts import Plan
+from gt.options import initial_of, numbers
 from gt.spec import ModelSpec, RunSpec
 
 Json = dict[str, Any]
-# Options of mixers, fusions and feed-forward layers that decide initial values and nothing else, wherever they are found.
-# Not `init`: with FLA's initial values RWKV-6 has FLA's epsilon too.
-INITIAL = frozenset(
-    {"decay_init", "dt_init", "delta_init", "base_decay", "scale_residual"}
-    | {"gate_init", "gate_weight_init", "hgf_init", "scale_init", "init_std", "r_gain", "m_gain"}
-)
-INITIAL_SWITCHES = frozenset({"blanket", "embedding", "zero_mixer_output", "zero_feed_forward_output", "orthogonal_head"})
-# What the optimizer and the learning rate take a value a run of.
+# What there is a value a run of, whatever the optimizer; of its own options these are its numbers.
 OWN_TRAINING = frozenset(
-    {"learning_rate", "min_learning_rate_ratio", "warmup_ratio", "parts"}
-    | {"weight_decay", "weight_decay_policy", "beta1", "beta2", "epsilon"}
+    {"learning_rate", "min_learning_rate_ratio", "warmup_ratio", "parts", "weight_decay", "weight_decay_policy"}
 )
 
 
 def cohort_key(spec: RunSpec) -> str:
     """What runs must have in common to be a cohort, as text: the data, and the computation of a step but for its numbers.
 
-    Runs of one key may differ in their seed, initial values, learning rates, decays and moments.
+    Runs of one key may differ in their seed, initial values, learning rates, weight decays, and in what their optimizer
+    takes a value a run of.
     """
-    document = spec.model_dump(mode="json", exclude={"seed": True, "training": set(OWN_TRAINING)})
+    own: Any = {"optimizer": set(numbers(type(spec.training.optimizer))), **dict.fromkeys(OWN_TRAINING, True)}
+    document = spec.model_dump(mode="json", exclude={"seed": True, "training": own})
     return json.dumps({**document, "model": computation(spec.model)}, sort_keys=True)
 
 
 def computation(spec: ModelSpec) -> Json:
     """What decides how a model computes, and not where its weights start."""
-    model = spec.model_dump(mode="json")
+    model: Json = spec.model_dump(mode="json")
     model["residual_gain"] = model["residual_gain"] is not None
-    for component in [*model["mixers"].values(), model["fusion"], model["feed_forward"]]:
-        _drop(component or {}, INITIAL)
-    _drop(model["init"], INITIAL_SWITCHES)
+    model["mixers"] = {letter: _computed(mixer) for letter, mixer in spec.mixers.items()}
+    for name in ("fusion", "feed_forward", "init"):
+        model[name] = _computed(getattr(spec, name))
     return model
 
 
@@ -70,6 +67,6 @@ def packs(plans: Iterable[Plan], size: int) -> dict[str, list[str]]:
     return result
 
 
-def _drop(document: Json, names: frozenset[str]) -> None:
-    for name in names & set(document):
-        del document[name]
+def _computed(part: BaseModel | None) -> Json | None:
+    """A part of a model without the options that decide initial values alone (`gt.options.initial`)."""
+    return None if part is None else part.model_dump(mode="json", exclude=set(initial_of(type(part))))

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gt.artefacts import evaluation_file, read_plan
 from gt.attempts import FOLDER
-from gt.catalogue import used_in
+from gt.catalogue import Component, component, components, used_in
 from gt.errors import ConfigError
-from gt.fingerprint import code_of, digest
+from gt.fingerprint import code_with, digest
 from gt.records import FAILURE, MANIFEST, PROBES, file_sha256, file_sums, read_json, write_json
+from gt.spec import CorpusSpec
 from gt.tracking_store import database_file
 
 # What each stage runs.
@@ -32,7 +33,7 @@ FIGURES, REPORT = ("gt.report.gallery:draw",), ("gt.report.render:render",)
 TRACKING = ("gt.tracking:sync",)
 NOTES = "made-of"
 # The files of each result.
-SPLITS = ("corpus.json", "*.txt", "*.answers")
+SPLITS = ("corpus.json", "*.txt", "*.ends", "*.answers")
 TOKENS = ("*.json", "*.npy", "*.bin")
 TABLES = (*(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes")), "coverage.json")
 VERDICTS = ("claims.json", "verdicts.parquet")
@@ -75,9 +76,9 @@ def is_whole(note: Path) -> bool:
         return False
 
 
-def of_corpus(corpus: str) -> str:
-    """The splits of a corpus, whose id has the sum of a user's own text."""
-    return _sum(_code(CUTTING), corpus)
+def of_corpus(corpus: CorpusSpec) -> str:
+    """The splits of a corpus, whose id has the sum of a user's own text. Of all readers the code of its own counts."""
+    return _sum(_code(CUTTING, [component("corpus", corpus.name)]), corpus.id)
 
 
 def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
@@ -85,17 +86,17 @@ def of_tokens(corpus_dir: Path, tokenizer: str) -> str:
     return _sum(_code(TOKENIZING), tokenizer, corpus_dir / CORPUS)
 
 
-def is_outdated_corpus(splits: Path) -> bool:
-    """Whether splits are not there, or not those that would be made now."""
-    return not is_current(splits / NOTES, of_corpus(splits.name))
+def is_outdated_corpus(splits: Path, corpus: CorpusSpec) -> bool:
+    """Whether the splits of a corpus are not there, or not those that would be made now."""
+    return not is_current(splits / NOTES, of_corpus(corpus))
 
 
-def is_outdated_tokens(tokens: Path) -> bool:
+def is_outdated_tokens(tokens: Path, corpus: CorpusSpec) -> bool:
     """Whether tokens are not there, or not those of the splits. Splits that were removed since are no other ones."""
     splits = tokens.parent
     if not (splits / CORPUS).exists():
         return not is_whole(tokens / NOTES)
-    return is_outdated_corpus(splits) or not is_current(tokens / NOTES, of_tokens(splits, tokens.name))
+    return is_outdated_corpus(splits, corpus) or not is_current(tokens / NOTES, of_tokens(splits, tokens.name))
 
 
 def of_tables(plan: Path, runs: Path) -> str:
@@ -118,9 +119,8 @@ def of_report(study: Path, claims: Path, templates: Path) -> str:
     the docstrings of their components do.
     """
     plan = study / "plan.json"
-    return _sum(
-        _code(REPORT), _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)
-    )
+    code = _code(REPORT, components("check").values())
+    return _sum(code, _described(plan), *_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates))
 
 
 def of_tracking(plan: Path, runs: Path, uri: str) -> str:
@@ -159,9 +159,9 @@ def is_whole_database(file: Path) -> bool:
     return len(header) == 100 and file.stat().st_size == (page if page > 1 else 1 << 16) * pages
 
 
-def _code(roots: tuple[str, ...]) -> str:
-    """A sum of the code of a stage."""
-    return digest(code_of(*roots))
+def _code(roots: tuple[str, ...], used: Iterable[Component] = ()) -> str:
+    """A sum of the code of a stage, and of the components that it looks up by name."""
+    return digest(code_with(roots, used))
 
 
 def _described(plan: Path) -> str:

@@ -32,6 +32,8 @@ ABSENT: Json = {
 }
 # What the second has under another name, or nowhere.
 GONE = ("git_dirty", "energy_joules", "peak_memory_bytes")
+# What the first had in `training`, and is an option of the optimizer now.
+OF_OPTIMIZER = ("beta1", "beta2", "epsilon")
 
 
 def is_first(document: Any) -> bool:
@@ -42,6 +44,7 @@ def is_first(document: Any) -> bool:
 def plan(old: Json, source: object) -> tuple[Plan, dict[str, str]]:
     """A plan, and by what each of its runs was called the name that it has now. ConfigError for another form."""
     runs, started = (_mapping(old, key, source) for key in ("runs", "started"))
+    runs = {run: _specification(spec) for run, spec in runs.items()}
     specs = {run: validated(RunSpec, spec, f"{source}: runs: {run}", briefly=True) for run, spec in runs.items()}
     then: dict[str, str] = {}
     for run, spec in specs.items():
@@ -56,6 +59,13 @@ def plan(old: Json, source: object) -> tuple[Plan, dict[str, str]]:
         raise ConfigError(f"{source}: cells: must be a list of cells, each with its runs.") from None
     runs, started = {names[run]: runs[run] for run in runs}, {names.get(run, run): time for run, time in started.items()}
     return parsed(Plan, {**old, **VERSION, "cells": cells, "runs": runs, "started": started}, source), names
+
+
+def _specification(old: Any) -> Any:
+    """A specification without those options, which all have at their defaults: the sum of another is not its run's name."""
+    if not isinstance(old, dict) or not isinstance(training := old.get("training"), dict):
+        return old
+    return {**old, "training": {key: value for key, value in training.items() if key not in OF_OPTIMIZER}}
 
 
 def _mapping(old: Json, key: str, source: object) -> Json:

@@ -89,6 +89,6 @@ def _place(package: str) -> Path:
 
 
 def _metadata(own: Distribution) -> Path:
-    """The folder that says of a distribution what it has."""
-    (file,) = [file for file in own.files or () if file.name == "METADATA"]
+    """The folder that says of a distribution with entry points which ones it has."""
+    (file,) = [file for file in own.files or () if file.name == "entry_points.txt"]
     return Path(str(own.locate_file(file))).parent

@@ -12,19 +12,27 @@ import json
 import re
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal
+from string import ascii_lowercase
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 
-from gt.catalogue import components
-from gt.errors import nearest
-from gt.explain import LAYERS
-from gt.options import Count, Fraction, Options
-
-# `file:<path>` is the seventh: any UTF-8 text. gt/data/corpora.py says where each comes from.
-CORPORA = ("embedded", "tinyshakespeare", "wikitext-2", "wikitext-103", "fineweb-edu", "classics")
-# `task:<name>`: generated episodes. gt/data/tasks.py says what each is.
-TASKS = ("mqar", "copying", "induction", "needle", "persistence", "correction")
+from gt.catalogue import component, components
+from gt.episodes import TaskSpec
+from gt.errors import ConfigError, nearest
+from gt.explain import COMMIT, LAYERS, REPOSITORY
+from gt.options import Count, Fraction, Options, initial
 
 # Those of gt/evals that take longer than a held-out loss.
 Further = Literal["long_context", "needle", "generation", "cost", "quantisation"]
@@ -38,55 +46,99 @@ class Spec(Options):
     """Frozen, strict about types, refuses unknown keys and values that are not finite."""
 
 
-def _component_union(kind: str) -> Any:
+class Word(Spec):
+    """A component that is written as its name alone where its options are the defaults, in what a run's identity is made of."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        document = handler(self)
+        return document["name"] if info.exclude_defaults and len(document) == 1 else document
+
+
+def _component_union(kind: str, base: type[Spec] = Spec) -> Any:
     """A discriminated union with one model for each component: its name and its options."""
     models = []
-    for component in components(kind).values():
-        named = create_model("Named", __base__=Spec, name=(Literal[component.name], ...))  # type: ignore
-        own = create_model(component.class_name + "Spec", __base__=(component.config, named), __doc__=component.summary)
-        models.append(own)
+    for own in components(kind).values():
+        named = create_model("Named", __base__=base, name=(Literal[own.name], ...))  # type: ignore
+        models.append(create_model(own.class_name + "Spec", __base__=(own.config, named), __doc__=own.summary))
     return Annotated[reduce(or_, models), Field(discriminator="name")]
 
 
 Mixer: Any = _component_union("mixer")
 Fusion: Any = _component_union("fusion")
 FeedForward: Any = _component_union("feed_forward")
-
+_Optimizer: Any = _component_union("optimizer", Word)
+Optimizer: Any = Annotated[
+    _Optimizer,
+    BeforeValidator(
+        lambda given: {"name": given} if isinstance(given, str) else given,
+        json_schema_input_type=Literal[*components("optimizer")] | _Optimizer,  # type: ignore[valid-type]
+    ),
+]
 
 Letter = Annotated[str, Field(pattern="^[a-z]$")]
 Token = Annotated[int, Field(ge=0, lt=1_000_000)]
 
 
-class TaskSpec(Spec):
-    """The episodes of a recall task."""
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
-    length: Annotated[int, Field(ge=8, le=65_536)] = Field(description="tokens of an episode; training.sequence_length")
-    items: Annotated[list[Count], Field(min_length=1)] = Field(
-        description="pairs, symbols, needles or distractors: each episode has one of these numbers"
+
+class SplitSpec(Spec):
+    """How a text is cut that has no splits of its own. What is neither val nor test is train."""
+
+    by: Literal["position", "document"] = Field(
+        "position",
+        description="ranges of bytes, train first and test last; or each document by its sha256, so that documents that are "
+        "alike are in one split",
     )
-    symbols: Annotated[int, Field(ge=2, le=8192)] = Field(64, description="different keys, and as many different values")
-    episodes: Count = Field(20_000, description="of the train split")
+    val: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the bytes, or of the documents")
+    test: Share = Field(0.05, description="the same; 0: there is none")
+    salt: str = Field("", description="hashed with each document: another choice; for `by: document`")
+
+    @model_validator(mode="after")
+    def _leave_train(self) -> SplitSpec:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val {self.val} and test {self.test} leave nothing for train")
+        if self.salt and self.by == "position":
+            raise ValueError("salt is for by: document")
+        return self
 
 
 class CorpusSpec(Spec):
-    """A text. `file:<stem>` is a user's own file, whose sha256 is part of the run's identity; `task:<name>` is generated."""
+    """A text by the name of its reader, and the reader's options (`gt list` has them). The base of what `Corpus` joins."""
 
-    name: Annotated[str, Field(description=f"{', '.join(CORPORA)}, file:<path>, or task: and one of {', '.join(TASKS)}")]
+    task: ClassVar[TaskSpec | None] = None  # a recall task has a field of this name
+
+    name: str
     max_bytes: Count | None = Field(None, description="use at most so many bytes of the train split")
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(None, description="of a file: corpus's text")
-    task: TaskSpec | None = Field(None, description="of a task: corpus")
+    splits: SplitSpec = Field(SplitSpec(), description="how a text is cut that has no splits of its own")
+    documents: Literal["joined", "separated", "apart"] = Field(
+        "joined",
+        description="separated: after each document stands a token of its own, which has no bytes; apart: and no window of "
+        "training or evaluation has tokens of two documents",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any(cls, given: Any) -> Any:
+        """Without keys that all corpora had, and only some have: so are specifications that were written down before."""
+        if not isinstance(given, dict):
+            return given
+        return {
+            key: value
+            for key, value in given.items()
+            if value is not None or key not in {"sha256", "task"} - set(cls.model_fields)
+        }
 
     @model_validator(mode="after")
-    def _known(self) -> CorpusSpec:
-        names = [*CORPORA, *(f"task:{task}" for task in TASKS)]
-        if self.name not in names and not self.name.startswith("file:"):
-            raise ValueError(f"unknown corpus {self.name!r}." + nearest(self.name, [*names, "file:<path>"]))
-        if self.name.startswith("task:") != (self.task is not None):
-            raise ValueError("the key task belongs to a corpus task:<name>, and such a corpus needs it")
-        if self.sha256 is not None and not self.name.startswith("file:"):
-            raise ValueError(f"sha256 is for a file: corpus; that of {self.name} is known")
+    def _of_a_task(self) -> CorpusSpec:
+        if self.name.startswith("task:") and self.task is None:
+            raise ValueError("task is needed: how much the episodes hold")
         if self.task is not None and self.max_bytes is not None:
             raise ValueError("max_bytes is for texts; task.episodes says how much of a task there is")
+        if self.task is not None and self.documents != "joined":
+            raise ValueError("documents is for texts; the episodes of a task are whole")
         return self
 
     @property
@@ -96,42 +148,96 @@ class CorpusSpec(Spec):
             task, items = self.task, "_".join(map(str, self.task.items))
             name = f"{self.name.replace(':', '-')}-{task.length}t-{items}i-{task.symbols}s-{task.episodes}e"
             return name if len(name) <= 100 else f"{name[:89]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.name.removeprefix("file:"))[:80]
-        prefix = f"file-{stem}-{(self.sha256 or '')[:10]}" if self.name.startswith("file:") else stem
-        return prefix + (f"-{self.max_bytes}B" if self.max_bytes else "")
+        prefix, _, rest = self.name.partition(":")
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", rest or prefix)[:80]
+        sha256 = getattr(self, "sha256", None) or ""
+        name = (f"{prefix}-{stem}" if rest else stem) + (f"-{sha256[:10]}" if prefix == "file" else "")
+        options = self.model_dump(mode="json", exclude_defaults=True, exclude={"name", "max_bytes", "sha256"})
+        if options:
+            text = json.dumps(options, sort_keys=True, separators=(",", ":"))
+            name += f"-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        return name + (f"-{self.max_bytes}B" if self.max_bytes else "")
+
+
+def _name_of_reader(corpus: Any) -> str | None:
+    """The name of the reader that a corpus, or a document of one, names; what it says where there is no such reader."""
+    name = corpus.get("name") if isinstance(corpus, dict) else getattr(corpus, "name", None)
+    try:
+        return component("corpus", name).name if isinstance(name, str) else None
+    except ConfigError:
+        return name
+
+
+def _corpus_union() -> Any:
+    """A union with one model for each reader: what all corpora have, its name or what its names begin with, its options."""
+    models = []
+    for own in components("corpus").values():
+        form = Field(pattern=f"^{own.prefix}.+", examples=[own.name]) if own.prefix else ...
+        name: Any = (Annotated[str, form] if own.prefix else Literal[own.name], ...)  # type: ignore
+        bases = (own.config, CorpusSpec)
+        model = create_model(own.class_name + "Spec", __base__=bases, __doc__=own.summary, name=name)
+        models.append(Annotated[model, Tag(own.name)])
+    return Annotated[reduce(or_, models), Discriminator(_name_of_reader)]
+
+
+Corpus: Any = _corpus_union()
+
+
+def corpus_spec(name: str, **options: Any) -> CorpusSpec:
+    """The specification of a corpus. pydantic's ValidationError for options that its reader does not have."""
+    found: CorpusSpec = TypeAdapter(Corpus).validate_python({"name": name, **options})
+    return found
 
 
 class TokenizerSpec(Spec):
-    """How text becomes tokens. Fitted on the train split alone."""
+    """How text becomes tokens: `char` and `bpe` are fitted on the train split alone, `file` and `hub` are a tokenizer.json.
 
-    name: Literal["char", "bpe"]
+    A file is part of the run's identity by its sha256; its path is not.
+    """
+
+    name: Literal["char", "bpe", "file", "hub"]
     vocab_size: Annotated[int, Field(ge=257, le=1_000_000)] | None = Field(None, description="bpe only")
+    path: str | None = Field(None, description="file only, in a study: of a tokenizer.json")
+    sha256: Sha256 | None = Field(None, description="file only: of the tokenizer.json")
+    repo: Annotated[str, Field(pattern=REPOSITORY)] | None = Field(None, description="hub only: <owner>/<name>")
+    revision: Annotated[str, Field(pattern=COMMIT)] | None = Field(
+        None, description="hub only: the commit, by `huggingface_hub.HfApi().model_info('<owner>/<name>').sha`"
+    )
 
     @model_validator(mode="after")
-    def _vocabulary(self) -> TokenizerSpec:
+    def _own_keys(self) -> TokenizerSpec:
         if (self.name == "bpe") != (self.vocab_size is not None):
             raise ValueError("vocab_size belongs to bpe, and bpe needs it (the record's is 16000)")
+        if self.name == "file" and self.path is None and self.sha256 is None:
+            raise ValueError("path is needed: of a tokenizer.json")
+        if self.name == "hub" and (self.repo is None or self.revision is None):
+            raise ValueError("hub needs repo, <owner>/<name>, and revision, the commit that is read (40 hex digits)")
+        for key, owner in {"path": "file", "sha256": "file", "repo": "hub", "revision": "hub"}.items():
+            if getattr(self, key) is not None and self.name != owner:
+                raise ValueError(f"{key} belongs to {owner}")
         return self
 
     @property
     def id(self) -> str:
-        """`char` or, say, `bpe16000`."""
-        return f"{self.name}{self.vocab_size or ''}"
+        """`char` or, say, `bpe16000`, `file-0123456789`."""
+        repo = f"-{re.sub(r'[^A-Za-z0-9_-]+', '_', self.repo)[:80]}" if self.repo else ""
+        pinned = f"-{(self.sha256 or self.revision or '')[:10]}" if self.name in ("file", "hub") else ""
+        return f"{self.name}{self.vocab_size or ''}{repo}{pinned}"
 
 
 class InitSpec(Spec):
     """Switches on a model's initial values; without them each module uses its own.
 
-    `blanket` is what the record did to every model (flaw F-33): N(0, .02) over every linear and embedding weight, biases
-    zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
+    `blanket` is what the earlier repository did to every model (flaw F-33): N(0, .02) over every linear and embedding weight,
+    biases zero, whatever the module had set. The others are the parts of BlinkDL's initialisation, one by one (flaw F-16).
     """
 
-    blanket: bool = Field(False, description="N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
-    embedding: Literal["normal", "tiny"] = Field("normal", description="N(0, .02), or U(-1e-4, 1e-4)")
+    blanket: bool = initial(False, "N(0, .02) in every linear and embedding layer, biases zero, gates' biases kept")
+    embedding: Literal["normal", "tiny"] = initial("normal", "N(0, .02), or U(-1e-4, 1e-4)")
     embedding_norm: bool = Field(False, description="a norm right after the embedding (ln0)")
-    zero_mixer_output: bool = Field(False, description="output projections of the mixers start at zero")
-    zero_feed_forward_output: bool = Field(False, description="output projections of the feed-forward layers start at zero")
-    orthogonal_head: bool = Field(False, description="gain 0.5 sqrt(vocab / d_model); needs an untied head")
+    zero_mixer_output: bool = initial(False, "output projections of the mixers start at zero")
+    zero_feed_forward_output: bool = initial(False, "output projections of the feed-forward layers start at zero")
+    orthogonal_head: bool = initial(False, "gain 0.5 sqrt(vocab / d_model); needs an untied head")
 
 
 class ModelSpec(Spec):
@@ -151,7 +257,7 @@ class ModelSpec(Spec):
     wraps: dict[Letter, Literal["residual", "identity", "identity_ffn"]] = Field(
         {},
         description="a branch that adds its own input: x + f(x); x + f(norm x); or that and a feed-forward layer of its own, "
-        "as the record's did",
+        "as the earlier repository's did",
     )
     feed_forward: FeedForward | None = Field(None, description="of each layer, or none")
     feed_forward_place: Literal["after", "beside"] = Field("after", description="beside: x + mix(norm x) + f(norm x)")
@@ -161,10 +267,11 @@ class ModelSpec(Spec):
         "pre", description="x + f(norm x); post: norm(x + f x), GPT-1's; output: x + norm(f x); both: x + norm(f(norm x))"
     )
     residual_gain: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="start of a learned gain a channel on what each sublayer adds (LayerScale); the record's V3 has 0.01"
+        None,
+        description="start of a learned gain a channel on what each sublayer adds (LayerScale); 0.01 in GroundThink V3",
     )
     logit_softcap: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="c tanh(logits / c); Gemma 2 and the record's V3 have 30"
+        None, description="c tanh(logits / c); Gemma 2 and GroundThink V3 have 30"
     )
     positions: Literal["none", "learned"] = Field("none", description="learned absolute positions, as in GPT-1 and GPT-2")
     max_positions: Count = Field(1024, description="rows of the learned position table")
@@ -222,19 +329,8 @@ class ModelSpec(Spec):
         return ModelSpec.model_validate({**self.model_dump(), "wraps": {}, **own, **joint})
 
 
-Part = Literal[
-    "mixers.r",
-    "mixers.m",
-    "mixers.a",
-    "mixers.s",
-    "mixers.l",
-    "mixers.q",
-    "mixers.n",
-    "fusion",
-    "feed_forward",
-    "embedding",
-    "norm",
-]
+# What can be trained in its own way: the mixers of a letter, or another part of a model.
+PartName: Any = Literal[(*(f"mixers.{letter}" for letter in ascii_lowercase), "fusion", "feed_forward", "embedding", "norm")]
 
 
 class PartTraining(Spec):
@@ -251,8 +347,8 @@ class PartTraining(Spec):
 class BranchDrop(Spec):
     """A branch's output zeroed at random while training, with a probability that goes linearly from start to end.
 
-    The record drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is drop-path
-    (Huang et al. 2016).
+    The earlier repository drew one coin a layer for the whole batch, without rescaling (flaw F-38); `sample` with `rescale` is
+    drop-path (Huang et al. 2016).
     """
 
     branch: Letter
@@ -273,7 +369,7 @@ class AuxiliaryLosses(Spec):
         0.0, description="for routers: 2 sum f_i p_i (Fedus et al. 2021)"
     )
     entropy_weight: float = Field(
-        0.0, description="above 0 lowers the gates' entropy, as the record's code did; below 0 raises it"
+        0.0, description="above 0 lowers the gates' entropy, as the earlier repository's code did; below 0 raises it"
     )
     balance_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on branch shares outside 0.3 to 3")
     usage_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="on a layer's mean gate below 0.1 or above 0.9")
@@ -286,7 +382,7 @@ class AuxiliaryLosses(Spec):
 Length = Annotated[int, Field(ge=2, le=1_000_000)]
 
 
-class Stage(Spec):
+class CurriculumStage(Spec):
     """A stretch of training at a sequence length of its own."""
 
     steps: Count
@@ -312,7 +408,9 @@ class TrainingSpec(Watch):
     steps: Count
     batch_size: Count
     sequence_length: Length = Field(description="tokens")
-    curriculum: list[Stage] = Field([], description="stages on shorter sequences that the first of the steps are taken in")
+    curriculum: list[CurriculumStage] = Field(
+        [], description="stages on shorter sequences that the first of the steps are taken in"
+    )
     batch_order: Literal["shuffled", "tracks"] = Field(
         "shuffled", description="tracks: the text is cut into batch_size tracks, and each step reads on in all of them"
     )
@@ -329,15 +427,16 @@ class TrainingSpec(Watch):
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
     warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
-    optimizer: Literal["adamw", "sgd", "lion"] = "adamw"
+    optimizer: Optimizer = Field(
+        TypeAdapter(Optimizer).validate_python("adamw"), description="its name, or a mapping of that and its options"
+    )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
-    weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
-    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of AdamW and Lion; SGD's momentum")
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    weight_decay_policy: Literal["matrices", "all"] = Field(
+        "matrices", description="all is the earlier repository's (flaw F-37)"
+    )
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
-    parts: dict[Part, PartTraining] = {}
+    parts: dict[PartName, PartTraining] = {}
     branch_drop: BranchDrop | None = None
     auxiliary: AuxiliaryLosses | None = None
 
@@ -367,10 +466,10 @@ class TrainingSpec(Watch):
         return Watch(**{name: getattr(self, name) for name in Watch.model_fields})
 
     @property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[CurriculumStage]:
         """The curriculum, and the remaining steps at the run's own length."""
         remaining = self.steps - sum(stage.steps for stage in self.curriculum)
-        return [*self.curriculum, Stage(steps=remaining, sequence_length=self.sequence_length)]
+        return [*self.curriculum, CurriculumStage(steps=remaining, sequence_length=self.sequence_length)]
 
     def stage(self, step: int) -> tuple[int, int]:
         """The number of the stage that a step is in, both counted from 0, and its place there."""
@@ -391,7 +490,7 @@ class TrainingSpec(Watch):
 class RunSpec(Spec):
     """One run: a corpus, a tokenizer, a model, its training, and a seed."""
 
-    corpus: CorpusSpec
+    corpus: Corpus
     tokenizer: TokenizerSpec
     model: ModelSpec
     training: TrainingSpec
@@ -415,6 +514,12 @@ class RunSpec(Spec):
                     f"training.sequence_length {self.training.sequence_length} must be the length of an episode of "
                     f"{self.corpus.name}, {self.corpus.task.length}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _documents_apart(self) -> RunSpec:
+        if self.corpus.documents == "apart" and self.training.batch_order == "tracks":
+            raise ValueError("training.batch_order tracks reads on over the ends of documents, unlike corpus.documents apart")
         return self
 
     def pretraining(self) -> dict[str, RunSpec]:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
 from gt.shared import configurations
-from gt.spec import CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
+from gt.spec import Corpus, CorpusSpec, Diverged, Further, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A part of a specification, as it was written.
@@ -58,11 +58,17 @@ class VariantUse(Document):
     training: Part = {}
 
 
+class WithCorpus(BaseModel):
+    """The corpus of a specification."""
+
+    corpus: Corpus
+
+
 class Block(Document):
     """A cross product of cells."""
 
     variants: Annotated[list[Name | VariantUse], Field(min_length=1)]
-    corpora: Annotated[list[str | CorpusSpec], Field(min_length=1)]
+    corpora: Annotated[list[str | Corpus], Field(min_length=1)]
     tokenizers: Annotated[list[TokenizerSpec], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=1000)] | list[Seed] = Field(description="how many (0, 1, ...), or which")
     factors: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
@@ -126,7 +132,8 @@ class Study:
         self.variants = load_variants(*(folder / "variants" for folder in folders))
         self.scales = load_scales(*(folder / "scales.yaml" for folder in folders))
         self.corpus_files: dict[str, str] = {}
-        self.texts: dict[Path, str] = {}
+        self.tokenizer_files: dict[str, str] = {}
+        self.sums: dict[tuple[Any, ...], str] = {}
         self.unread: list[str] = []
         self.documents: dict[str, Json] = {}
         check_keys(SharedModel, self.file.model, path, at=("model",))
@@ -176,6 +183,7 @@ class Study:
             corpora={spec.corpus.id: spec.corpus for spec in runs.values()},
             tokenizers={spec.tokenizer.id: spec.tokenizer for spec in runs.values()},
             corpus_files=self.corpus_files,
+            tokenizer_files=self.tokenizer_files,
         )
 
     def _refusal(self, keys: Keys, sentence: str, about: str = "") -> ConfigError:
@@ -224,6 +232,7 @@ class Study:
                 changes = merge(changes, nested(path, value, mark_of(self.document, (*places["factors"], path, m))))
             document = merge(document, changes)
             document["corpus"] = self._corpus(document, (*places["corpora"], j)).model_dump(mode="json")
+            document["tokenizer"] = self._tokenizer(document, (*places["tokenizers"], k)).model_dump(mode="json")
             document["seed"] = block.seed_list[0]
             first = validated(RunSpec, document, self.path, about)
             specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
@@ -282,37 +291,52 @@ class Study:
 
     def _corpus(self, document: Json, keys: Keys) -> CorpusSpec:
         """A corpus; `file:PATH` becomes `file:<stem>` with the sum of the text it holds now."""
-        spec = validated(CorpusSpec, document["corpus"], self.path, at=("corpus",), file=document)
+        spec: Any = validated(WithCorpus, document, self.path, file=document).corpus
         if spec.task is not None:
             from gt.data.tasks import check
 
             try:
-                check(spec)
+                check(spec.name, spec.task)
             except ConfigError as error:
                 raise self._refusal(keys, str(error)) from None
         if not spec.name.startswith("file:"):
             return spec
-        given = spec.name.removeprefix("file:")
+        from gt.data.corpora import file_sha256
+
+        path, sha256 = self._own_file(spec.name, spec.sha256, keys, file_sha256, field=spec.field, column=spec.column)
+        name = f"file:{os.path.basename(os.path.abspath(path)).split('.')[0]}"
+        spec = spec.model_copy(update={"name": name, "sha256": sha256})
+        self.corpus_files[spec.id] = str(path)
+        return spec
+
+    def _tokenizer(self, document: Json, keys: Keys) -> TokenizerSpec:
+        """A tokenizer; the path of a tokenizer.json becomes the sum of what the file holds now."""
+        spec = validated(TokenizerSpec, document["tokenizer"], self.path, at=("tokenizer",), file=document)
+        if spec.path is None:
+            return spec
+        from gt.data.tokenizers import tokenizer_sha256
+
+        path, sha256 = self._own_file(f"path:{spec.path}", spec.sha256, keys, tokenizer_sha256)
+        spec = spec.model_copy(update={"path": None, "sha256": sha256})
+        self.tokenizer_files[spec.id] = str(path)
+        return spec
+
+    def _own_file(
+        self, name: str, known: str | None, keys: Keys, sum_of: Callable[..., str], **options: str
+    ) -> tuple[Path, str]:
+        """Where a user's file is, and its sum, which is taken once. name: a word, a colon and a path."""
+        given = name.partition(":")[2]
         path = Path(os.path.expandvars(os.path.expanduser(given)))
         if set(str(path)) & set("{}\n"):
             raise self._refusal(keys, f"{given!r}: braces and line breaks are not allowed in the path of a text.")
         try:
-            sha256 = self._sum(path)
+            if (read := (path, *options.values())) not in self.sums:
+                self.sums[read] = sum_of(path, **options)
         except (ConfigError, OSError) as error:
-            raise self._refusal(keys, f"file:{given}: {error}") from None
-        if spec.sha256 not in (None, sha256):
-            raise self._refusal(keys, f"sha256: that of {path} is {sha256}, not {spec.sha256}.")
-        spec = spec.model_copy(update={"name": f"file:{path.name.split('.')[0]}", "sha256": sha256})
-        self.corpus_files[spec.id] = str(path)
-        return spec
-
-    def _sum(self, path: Path) -> str:
-        """The sum of a text, which is read once."""
-        from gt.data.corpora import file_sha256
-
-        if path not in self.texts:
-            self.texts[path] = file_sha256(path)
-        return self.texts[path]
+            raise self._refusal(keys, f"{name}: {error}") from None
+        if known not in (None, sha256 := self.sums[read]):
+            raise self._refusal(keys, f"sha256: that of {path} is {sha256}, not {known}.")
+        return path, sha256
 
     def _excluding(self, cell: Cell) -> set[int]:
         """The rules that leave a cell out, by their numbers."""
@@ -396,8 +420,6 @@ def _idle(spec: RunSpec) -> Iterator[Keys]:
         for term in ("diversity", "arbiter"):
             if getattr(training.auxiliary, term) is None:
                 yield "training", "auxiliary", f"{term}_weight"
-    unused = {"adamw": (), "lion": ("epsilon",), "sgd": ("epsilon", "beta2")}[training.optimizer]
-    yield from (("training", name) for name in unused)
     if model.positions == "none":
         yield "model", "max_positions"
     if model.feed_forward is None:

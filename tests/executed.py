@@ -16,7 +16,7 @@ from gt.closure import IMPORTED, Code, Place
 
 @contextmanager
 def executed() -> Iterator[set[CodeType]]:
-    """The functions of gt that are called meanwhile, and the modules of gt that are imported (as their `<module>`).
+    """The functions of gt and gt_upstream that are called meanwhile, and their modules that are imported (as their `<module>`).
 
     What a module calls only because its import defines something is left out.
     """
@@ -39,7 +39,7 @@ def executed() -> Iterator[set[CodeType]]:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).split(".")[0] == "gt"
+    return str(frame.f_globals.get("__name__")).split(".")[0] in ("gt", "gt_upstream")
 
 
 def _in_import(frame: FrameType | None) -> bool:
@@ -75,6 +75,9 @@ def _holds(node: ast.stmt, own: CodeType) -> bool:
 
 
 def _modules(code: Code) -> list[str]:
-    folder = code.packages["gt"]
-    names = [".".join(("gt", *file.relative_to(folder).with_suffix("").parts)) for file in folder.rglob("*.py")]
+    names = [
+        ".".join((package, *file.relative_to(folder).with_suffix("").parts))
+        for package, folder in code.packages.items()
+        for file in folder.rglob("*.py")
+    ]
     return [name.removesuffix(".__init__") for name in names]

@@ -21,8 +21,9 @@ class Newcomer:
             own.mkdir()
         venv.create(self.environment, with_pip=False, symlinks=True)
         self.python = self.environment / "bin/python"
-        install = ["install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-        subprocess.run([sys.executable, "-m", "pip", "--python", str(self.python), *install], check=True)
+        install = ["--python", str(self.python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+        # Without PYTHONPATH, where what is there already might be found.
+        subprocess.run([sys.executable, "-m", "pip", *install], env={"PATH": "/usr/bin:/bin"}, check=True)
         # What the wheel depends on is that of the tests' own environment. A package that is installed there as editable is not.
         (site,) = self.environment.glob("lib/python3*/site-packages")
         (site / "dependencies.pth").write_text(str(importlib.metadata.distribution("snakemake").locate_file("")))

@@ -15,7 +15,7 @@ from gt.seeds import Streams
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import Cohort
-from gt.training.optimizer import learning_rate
+from gt.training.schedule import learning_rate
 
 HYBRID: dict[str, Any] = {
     "d_model": 16,

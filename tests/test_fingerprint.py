@@ -15,7 +15,8 @@ from executed import executed, outside
 from variants import tiny
 
 import gt.training.packs
-from gt.catalogue import MODEL_KINDS, Component, components, used_in
+from gt import project
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.closure import Code
 from gt.data import corpora, ngram, tokenizers
 from gt.evals.evaluation import FURTHER
@@ -37,8 +38,12 @@ from gt.fingerprint import (
     code_with,
     differences,
     digest,
+    of_network,
     plugins,
+    used_in_training,
+    versions,
 )
+from gt.made import CUTTING
 from gt.probes.probe import probe
 from gt.spec import RunSpec, TokenizerSpec
 from gt.training.loop import Job, Settings, train
@@ -56,7 +61,7 @@ def specification(variant: str, training: dict[str, Any] | None = None, task: bo
 
 def places(spec: RunSpec) -> list[str]:
     """The components that a run looks up by name."""
-    return [f"{component.module}:{component.class_name}" for component in used_in(spec.model.model_dump())]
+    return [f"{component.module}:{component.class_name}" for component in used_in_training(spec)]
 
 
 # What is executed
@@ -81,12 +86,13 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 RUNS = {
     "parallel branches": specification("GF-MH"),
     "selective WKV": specification("SWKV"),
-    "the record's mixers": specification("GF-cuda"),
+    "another package's mixers": specification("GF-cuda"),
     "towers": specification("Split-1-1"),
     "a recurrent arbiter, auxiliary losses": specification(
         "GRU", {"auxiliary": {"balance_weight": 0.1, "diversity": "record"}}
     ),
     "a dropped branch, Lion": specification("HGF", {"branch_drop": {"branch": "r"}, "optimizer": "lion"}),
+    "Muon": specification("GF-MH", {"optimizer": "muon"}),
     "carried states": specification("GF", {"batch_order": "tracks", "carry_state": True}),
     "branches that are trained alone first": specification("CP", {"pretrain_steps": 1}),
     "a task": specification("GPT-2", task=True),
@@ -155,13 +161,21 @@ def test_every_evaluation_that_a_study_may_ask_for_has_a_code() -> None:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The package, to be edited."""
-    return Path(shutil.copytree(PACKAGE, tmp_path / "gt", ignore=shutil.ignore_patterns("__pycache__")))
+    for package in (UPSTREAM, PACKAGE):
+        copied = shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Path(copied)
+
+
+def read(copy: Path) -> Code:
+    """What is in an edited package, and in that of the earlier repository beside it."""
+    return Code({"gt": copy, "gt_upstream": copy.with_name("gt_upstream")})
 
 
 HYBRID, ATTENTION, SELECTIVE = (specification(name) for name in ("GF-MH", "GPT-2", "SWKV"))
 
 
-UNEDITED = Code({"gt": PACKAGE})
+UPSTREAM = PACKAGE.with_name("gt_upstream")
+UNEDITED = Code({"gt": PACKAGE, "gt_upstream": UPSTREAM})
 
 
 def sums(code: Code, spec: RunSpec) -> dict[str, str]:
@@ -189,18 +203,35 @@ NOTHING = {
     "another variant's recurrence": lambda p: edit(p, "ops/selective.py", "min=-1e30", "min=-1e20"),
     "a comment": lambda p: edit(p, "training/cohort.py", "class Cohort", "# Of runs.\nclass Cohort"),
     "a docstring": lambda p: edit(p, "models/mixers/rwkv6.py", "    Source:", "    Sources:"),
-    "blank lines": lambda p: edit(p, "training/optimizer.py", "\n\n\n", "\n\n\n\n\n"),
+    "blank lines": lambda p: edit(p, "training/schedule.py", "\n\n\n", "\n\n\n\n\n"),
     "an unused helper": lambda p: edit(p, "training/losses.py", "\n\n\ndef ", "\n\n\ndef unused():\n    return 1\n\n\ndef "),
     "a report": lambda p: edit(p, "report/render.py", "def render", "print()\n\n\ndef render"),
     "a probe": lambda p: edit(p, "probes/ablation.py", "return ", "return 0 * "),
-    "a reader of a corpus": lambda p: edit(p, "data/corpora.py", '"classics": local_files', '"classics": embedded'),
+    "another optimizer": lambda p: edit(p, "training/optimizers/lion.py", "rates * ", "2 * rates * "),
+    "a reader of a corpus": lambda p: edit(p, "data/readers/embedded.py", "% 20", "% 30"),
 }
 
 
 @pytest.mark.parametrize("change", NOTHING.values(), ids=NOTHING)
 def test_an_edit_of_what_a_run_does_not_execute_leaves_its_code(copy: Path, change: Any) -> None:
     change(copy)
-    assert sums(Code({"gt": copy}), HYBRID) == sums(UNEDITED, HYBRID)
+    assert sums(read(copy), HYBRID) == sums(UNEDITED, HYBRID)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "made_again"),
+    [
+        ("data/readers/embedded.py", "% 20", "% 30", True),
+        ("data/readers/embedded.py", "The built-in text", "A text", False),
+        ("data/readers/tinyshakespeare.py", "1_003_854", "1_003_855", False),
+        ("data/readers/hub.py", "return [str(split)", "return [split", False),
+        ("data/corpora.py", "BLOCK = 1 << 20", "BLOCK = 1 << 21", True),
+    ],
+)
+def test_of_readers_a_corpus_is_made_of_its_own(copy: Path, file: str, old: str, new: str, made_again: bool) -> None:
+    roots = (*CUTTING, "gt.data.readers.embedded:Embedded")
+    edit(copy, file, old, new)
+    assert (Code({"gt": copy}).of(*roots) != UNEDITED.of(*roots)) == made_again
 
 
 # What is edited, the module whose sum changes, and of the hybrid, attention and selective WKV those runs that are made again.
@@ -210,17 +241,24 @@ CHANGES: dict[str, tuple[str, str, str, str, str]] = {
     "a line of a mixer": ("models/mixers/attention.py", "0.02 / ", "0.03 / ", "gt.models.mixers.attention", "a"),
     "a default of a mixer": (
         "models/mixers/attention.py",
-        "n_head: int = 4",
-        "n_head: int = 8",
+        "n_head: Count = 4",
+        "n_head: Count = 8",
         "gt.models.mixers.attention",
         "a",
     ),
     "a line of a recurrence": ("ops/wkv6.py", "min=-1e30", "min=-1e20", "gt.ops.wkv6", "hs"),
     "a choice of a kernel": ("ops/ssd.py", "128 * 64", "64 * 64", "gt.ops.ssd", "h"),
-    "a base class of mixers": ("models/mixers/base.py", "self.layer, self", "self.place, self", "gt.models.mixers.base", "has"),
+    "a base class of mixers": (
+        "models/mixers/base.py",
+        "sequential: ClassVar[bool] = False",
+        "sequential: ClassVar[bool] = True",
+        "gt.models.mixers.base",
+        "has",
+    ),
     "a fusion": ("models/fusions/gated.py", "g = torch.sigmoid", "g = torch.tanh", "gt.models.fusions.gated", "h"),
     "a decorator": ("training/cohort.py", "    @torch.no_grad()\n", "", "gt.training.cohort", "has"),
     "a statement of a module": ("training/cohort.py", '":4096:8"', '":16:8"', "gt.training.cohort", "has"),
+    "an optimizer": ("training/optimizers/adamw.py", "rates / first", "rates * first", "gt.training.optimizers.adamw", "has"),
     "an initialisation that some use": ("models/init.py", "q = gain * q", "q = 2 * gain * q", "gt.models.init", "has"),
 }
 
@@ -231,7 +269,7 @@ def test_an_edit_of_what_runs_execute_changes_the_code_of_those_runs_alone(
 ) -> None:
     *replaced, module, made_again = change
     edit(copy, *replaced)
-    runs, edited = {"h": HYBRID, "a": ATTENTION, "s": SELECTIVE}, Code({"gt": copy})
+    runs, edited = {"h": HYBRID, "a": ATTENTION, "s": SELECTIVE}, read(copy)
     before, after = ({name: sums(code, spec) for name, spec in runs.items()} for code in (UNEDITED, edited))
     assert "".join(name for name in "has" if before[name] != after[name]) == made_again
     for name in made_again:
@@ -242,7 +280,7 @@ def test_measurements_do_not_count_for_each_other(copy: Path) -> None:
     roots = {name: (root, *MEASURED) for name, root in EVALUATIONS.items()} | {"probes": PROBING}
     edit(copy, "evals/needle.py", "return ", "return 0 * ")
     edit(copy, "probes/variance.py", "return ", "return 0 * ")
-    edited = Code({"gt": copy})
+    edited = read(copy)
     before, after = ({name: code.of(*own, *places(HYBRID)) for name, own in roots.items()} for code in (UNEDITED, edited))
     assert [name for name in roots if before[name] != after[name]] == ["needle", "probes"]
 
@@ -317,7 +355,7 @@ def forget() -> None:
 
 
 def test_a_component_of_another_package_counts_by_its_version_its_code_and_what_it_uses_of_ours(plugin: Path) -> None:
-    tiny_ = Component("mixer", "tiny", "tinyplugin.mixers", "Tiny", "", "", "", None, {})
+    tiny_ = Component("mixer", "tiny", "tinyplugin.mixers", "Tiny", "", "", "", None)
     found = code_with(TRAINING, [tiny_])
     assert found["plugin:tiny-plugin"] == "1.2"
     assert "gt.models.mixers.linear_attention (mixer tiny)" in found
@@ -329,6 +367,79 @@ def test_a_component_of_another_package_counts_by_its_version_its_code_and_what_
     file.write_text(file.read_text() + "    scale = 2\n")
     forget()
     assert "tinyplugin.mixers (mixer tiny) changed" in differences(found, code_with(TRAINING, [tiny_]))
+
+
+# A mixer that takes its options from one module, what it computes from another, and how it starts from gt.
+LAB = {
+    "mylab/__init__.py": "",
+    "mylab/options.py": "from gt.options import Options\n\nWIDTH = 4\n\n\nclass Wide(Options):\n    width: int = WIDTH\n",
+    "mylab/base.py": "from gt.models.mixers.base import Mixer\n\n\nclass Base(Mixer):\n    def forward(self, x, state=None):\n"
+    "        return x, None\n",
+    "mylab/mixers.py": "from mylab.base import Base\nfrom mylab.options import Wide\n\n\nclass Own(Base):\n    name = 'own'\n"
+    "    class Config(Wide):\n        depth: int = 1\n",
+}
+OWN_MIXER = Component("mixer", "own", "mylab.mixers", "Own", "", "", "", None)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project with a package of its own that is not installed; the working directory is there."""
+    (tmp_path / "mylab").mkdir()
+    for file, text in LAB.items():
+        (tmp_path / file).write_text(text)
+    (tmp_path / "pyproject.toml").write_text('[tool.groundthink]\npackage = "mylab"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    project.package.cache_clear()
+    project.package()
+    yield tmp_path
+    project.package.cache_clear()
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "module"),
+    [
+        ("mylab/mixers.py", "depth: int = 1", "depth: int = 2", "mylab.mixers"),
+        ("mylab/options.py", "WIDTH = 4", "WIDTH = 8", "mylab.options"),
+        ("mylab/base.py", "return x, None", "return 2 * x, None", "mylab.base"),
+    ],
+    ids=["its Config", "a constant of the base of its Config", "its base class"],
+)
+def test_a_component_of_the_project_counts_by_its_code(lab: Path, file: str, old: str, new: str, module: str) -> None:
+    before = code_with(TRAINING, [OWN_MIXER])
+    edit(lab, file, old, new)
+    forget()
+    after = code_with(TRAINING, [OWN_MIXER])
+    assert differences(before, after) == [f"{module} (mixer own) changed"]
+    assert of_network(before) != of_network(after), "it makes another function of the same weights"
+
+
+def test_the_initial_values_that_a_component_does_not_set_itself_are_code_of_it(lab: Path, copy: Path) -> None:
+    edit(copy, "models/component.py", "normal_(module.weight, 0.02", "normal_(module.weight, 0.03")
+    own = {"mylab": lab / "mylab"}
+    before, after = (Code({"gt": gt, **own}).of("mylab.mixers:Own") for gt in (PACKAGE, copy))
+    assert differences(before, after) == ["gt.models.component changed"]
+
+
+def test_a_project_counts_alike_whether_it_is_installed_or_not(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = code_with(TRAINING, [OWN_MIXER])
+    about = lab / "mylab-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 0.1\n")
+    (about / "top_level.txt").write_text("mylab\n")
+    forget()
+    assert code_with(TRAINING, [OWN_MIXER]) == bare
+    assert not any(part.startswith("plugin:") for part in bare)
+
+
+def test_what_comes_with_gt_has_no_version_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "groundthink-7.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: groundthink\nVersion: 7.0\n")
+    (about / "top_level.txt").write_text("gt\ngt_upstream\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert versions(["gt_upstream.mixers.stand_ins", "gt.models.mixers.rwkv6"]) == {}
 
 
 def test_a_run_of_our_components_has_no_plugins() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -11,10 +14,11 @@ import records
 import torch
 
 from gt.catalogue import MODEL_KINDS, Component, components
-from gt.grouping import INITIAL, INITIAL_SWITCHES, cohort_key, packs
+from gt.grouping import cohort_key, packs
 from gt.models.lm import LanguageModel
+from gt.options import initial_of
 from gt.seeds import Streams
-from gt.spec import ModelSpec, RunSpec
+from gt.spec import InitSpec, ModelSpec, RunSpec
 from gt.study import load_study, merge
 from gt.training.flat import parameter_groups
 
@@ -55,7 +59,7 @@ def initial_options() -> Iterator[tuple[Component, str, Any]]:
     """Every option of every component that is said to decide initial values alone, with another value for it."""
     for kind in MODEL_KINDS:
         for component in components(kind).values():
-            for option in sorted(INITIAL & set(component.options)):
+            for option in sorted(initial_of(component.config)):
                 type_, default = component.options[option]
                 if get_origin(type_) is Literal:
                     yield from ((component, option, value) for value in get_args(type_) if value != default)
@@ -86,7 +90,7 @@ def test_an_initial_option_decides_initial_values_alone(component: Component, op
     assert_same_but_for_initial_values(with_component(component, {}), with_component(component, {option: value}))
 
 
-@pytest.mark.parametrize("switch", sorted(INITIAL_SWITCHES))
+@pytest.mark.parametrize("switch", sorted(initial_of(InitSpec)))
 def test_an_initial_switch_decides_initial_values_alone(switch: str) -> None:
     value = "tiny" if switch == "embedding" else True
     untied = model(tie_embeddings=False)
@@ -102,7 +106,8 @@ def test_the_start_of_a_residual_gain_decides_initial_values_alone() -> None:
     [
         run(seed=7),
         run(training={"learning_rate": 0.1, "warmup_ratio": 0.5, "min_learning_rate_ratio": 0.0}),
-        run(training={"weight_decay": 0.0, "weight_decay_policy": "all", "beta1": 0.5, "beta2": 0.99, "epsilon": 1e-6}),
+        run(training={"weight_decay": 0.0, "weight_decay_policy": "all"}),
+        run(training={"optimizer": {"name": "adamw", "beta1": 0.5, "beta2": 0.99, "epsilon": 1e-6}}),
         run(training={"parts": {"fusion": {"learning_rate": 2.0, "frozen_steps": 3, "gradient_scale": 5.0}}}),
         run(fusion={"gate_init": 0.3}),
         run(mixers={"r": {"decay_init": "record"}}),
@@ -120,6 +125,7 @@ def test_these_runs_are_one_cohort(other: RunSpec) -> None:
         run(training={"steps": 21}),
         run(training={"batch_size": 8}),
         run(training={"optimizer": "lion"}),
+        run(training={"optimizer": "muon"}),
         run(training={"clip_norm": None}),
         run(training={"precision": "bfloat16"}),
         run(training={"branch_drop": {"branch": "r"}}),
@@ -135,6 +141,49 @@ def test_these_runs_are_one_cohort(other: RunSpec) -> None:
 )
 def test_these_runs_are_two_cohorts(other: RunSpec) -> None:
     assert cohort_key(other) != cohort_key(run())
+
+
+# A fusion whose option is called as that of another, where it decides initial values, and decides what is computed.
+CLASH = """
+from gt.models.fusions.base import Fused, Fusion
+from gt.options import Options
+
+
+class Fixed(Fusion):
+    name = "fixed"
+
+    class Config(Options):
+        gate_init: float = 0.5
+
+    def forward(self, r, m, x, state=None):
+        return Fused(self.config.gate_init * r + (1 - self.config.gate_init) * m, None)
+"""
+
+
+def test_an_option_of_a_plugin_decides_nothing_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/__init__.py").write_text("")
+    (tmp_path / "lab/fusions.py").write_text(CLASH)
+    (tmp_path / "pyproject.toml").write_text('[tool.groundthink]\npackage = "lab"\n')
+    fixed = [{**model(), "fusion": {"name": "fixed", "gate_init": gate}} for gate in (0.3, 0.7)]
+    gated = [{**model(), "fusion": {"name": "gated", "gate_init": gate}} for gate in (0.3, 0.7)]
+    document = run().model_dump(mode="json")
+    code = (
+        "import json, sys; from gt.grouping import cohort_key; from gt.spec import RunSpec;"
+        "print([len({cohort_key(RunSpec.model_validate(own)) for own in pair}) for pair in json.load(sys.stdin)])"
+    )
+    pairs = json.dumps([[{**document, "model": own} for own in pair] for pair in (fixed, gated)])
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, input=pairs, capture_output=True, text=True)
+    assert (result.stderr, result.stdout.strip()) == ("", "[2, 1]")
+
+
+def test_runs_of_muon_differ_in_its_numbers_and_not_in_what_it_computes() -> None:
+    def key(**options: Any) -> str:
+        return cohort_key(run(training={"optimizer": {"name": "muon", **options}}))
+
+    assert key() == key(momentum=0.5, beta1=0.1, beta2=0.5, epsilon=0.1, ns_epsilon=0.1, adamw_learning_rate=3.0)
+    others = [{"nesterov": False}, {"ns_steps": 3}, {"ns_coefficients": [2.0, -1.5, 0.5]}, {"scale": "original"}]
+    assert len({key(), key(ns_precision="float32"), *(key(**own) for own in others)}) == 6
 
 
 @pytest.mark.parametrize("study", ["v4_char", "tokenization"])

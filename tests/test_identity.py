@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from itertools import permutations
@@ -67,10 +68,34 @@ def test_ways_of_looking_at_a_run_are_no_part_of_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 13}, {"learning_rate": 0.02}, {"batch_size": 2}, {"clip_norm": None}, {"beta2": 0.9}, {"seed": 1}]
+    "changes",
+    [
+        {"steps": 13},
+        {"learning_rate": 0.02},
+        {"batch_size": 2},
+        {"clip_norm": None},
+        {"optimizer": "lion"},
+        {"optimizer": {"name": "adamw", "beta2": 0.9}},
+        {"seed": 1},
+    ],
 )
 def test_what_decides_numbers_is_part_of_it(changes: dict[str, Any]) -> None:
     assert run_spec(**changes).sha256 != run_spec().sha256
+
+
+def test_an_optimizer_is_written_as_its_name_where_its_options_are_the_defaults() -> None:
+    """As the runs were named by that are published, which had it as a word."""
+    alike: list[list[Any]] = [
+        ["adamw", {"name": "adamw"}, {"name": "adamw", "beta1": 0.9}],
+        ["sgd", {"name": "sgd", "momentum": 0.9}],
+    ]
+    for forms in alike:
+        assert len({run_spec(optimizer=form).sha256 for form in forms}) == 1
+    found = [json.loads(run_spec(optimizer=name).canonical_json())["training"].get("optimizer") for name in ("adamw", "sgd")]
+    assert found == [None, "sgd"]
+    other = run_spec(optimizer={"name": "muon", "momentum": 0.9, "nesterov": True})
+    assert json.loads(other.canonical_json())["training"]["optimizer"] == {"name": "muon", "momentum": 0.9}
+    assert RunSpec.model_validate(json.loads(other.model_dump_json())) == other
 
 
 def test_ways_of_looking_at_a_run_change_no_number_of_its_model(short: Path, data: Path, tmp_path: Path) -> None:

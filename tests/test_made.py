@@ -85,8 +85,10 @@ def test_a_docstring_that_the_report_quotes_makes_the_report_again_and_nothing_e
     model = {"d_model": 16, "n_layer": 1, "layers": "a", "mixers": {"a": {"name": "attention", "n_head": 2}}}
     write(tmp_path / "study/plan.json", records.of_runs([run_spec(model)]))
     script = (
-        "from pathlib import Path; from gt import made; study, none = Path('study'), Path('none');"
-        "print(made.of_report(study, none, none), made.of_figures(study), made.of_verdicts(study, none), made.of_corpus('x'))"
+        "from pathlib import Path; from gt import made; from gt.spec import corpus_spec as corpus;"
+        "study, none = Path('study'), Path('none');"
+        "print(made.of_report(study, none, none), made.of_figures(study), made.of_verdicts(study, none),"
+        "made.of_corpus(corpus('embedded')))"
     )
 
     def sums() -> list[str]:

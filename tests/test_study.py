@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def test_two_studies_share_the_runs_that_are_the_same(plan: Any) -> None:
 
 
 def test_identity_ignores_settings_written_out_at_their_default(plan: Any) -> None:
-    explicit = {**MINIMAL["training"], "clip_norm": 1.0, "beta2": 0.95}
+    explicit = {**MINIMAL["training"], "clip_norm": 1.0, "optimizer": {"name": "adamw", "beta2": 0.95}}
     assert set(plan().runs) == set(plan(training=explicit).runs)
 
 
@@ -115,7 +116,7 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
     ("changes", "message"),
     [
         ({"variants": ["GFF", "GPT-2"]}, r"unknown variant 'GFF'\. Did you mean 'GF'\?.* and \d+ others"),
-        ({"corpora": ["shakespeare"]}, r"unknown corpus 'shakespeare'\. Did you mean 'tinyshakespeare'\?"),
+        ({"corpora": ["shakespeare"]}, r"unknown name 'shakespeare'\. Did you mean 'tinyshakespeare'\?.* file:<path>"),
         ({"varients": ["GF"]}, r"varients: unknown key"),
         ({"baseline": "GPT2"}, r"baseline: no cell is called 'GPT2'\. Did you mean 'GPT-2'\?"),
         ({"training": {**MINIMAL["training"], "steps": 0}}, r"training\.steps: 0: input should be greater than 0"),
@@ -126,7 +127,7 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         ({"training": {**MINIMAL["training"], "momentum": 0.9}}, r"training\.momentum: unknown key"),
         ({"training": {**MINIMAL["training"], "grad_accumulation": 3}}, r"grad_accumulation 3 does not divide batch_size 2"),
         ({"tokenizers": [{"name": "bpe"}]}, r"vocab_size belongs to bpe"),
-        ({"tokenizers": [{"name": "sentencepiece"}]}, r"sentencepiece.*'char' or 'bpe'"),
+        ({"tokenizers": [{"name": "sentencepiece"}]}, r"sentencepiece.*'bpe', 'file' or 'hub'"),
         ({"seeds": []}, r"seeds"),
         ({"seeds": [1, 1]}, r"seeds \[1, 1\] must be at least one, each once"),
         ({"exclude": [{"variant": "GF"}, {"variant": "GPT-2"}]}, r"exclude leaves no cell"),
@@ -155,19 +156,35 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         ({"seeds": "0b_"}, r'seeds: "0b_": must be a whole number or a list\.'),
         ({"title": 3}, r"title: 3: must be text\. In quotes it is text"),
         ({"dollars_per_hour": float("inf")}, r"dollars_per_hour: Infinity: input should be a finite number"),
-        ({"corpora": [{"name": "embedded", "sha256": "0" * 64}]}, r"sha256 is for a file: corpus"),
+        ({"corpora": [{"name": "embedded", "sha256": "0" * 64}]}, r"unknown key 'sha256'\. Allowed: .*max_bytes"),
         ({"corpora": ["file:my {x}.txt"]}, r"corpora\.0: 'my \{x\}\.txt': braces and line breaks are not allowed"),
         ({"corpora": ["file:nowhere.txt"]}, r"corpora\.0: file:nowhere\.txt: nowhere\.txt"),
         ({"variants": [{"variant": "GPT-2", "label": "../../etc"}]}, r"label"),
         (with_model("GF", fusion={"name": "gatedd"}), r"'gatedd'\. Did you mean 'gated'"),
         (with_model("GF", layers="r+x"), r"layers names 'x', which mixers does not define"),
         ({"factors": {"training.stepz": [1]}}, r"training\.stepz: unknown key"),
+        ({"training": {"beta1": 0.5}}, r"training\.beta1: .* It is an option of adamw or lion or muon: optimizer"),
+        ({"factors": {"training.momentum": [0.5]}}, r"of muon or sgd: optimizer: \{name: muon, momentum: \.\.\.\}"),
+        ({"training": {"optimizer": "adam"}}, r"training\.optimizer: unknown name 'adam'\. Did you mean 'adamw'"),
+        ({"training": {"optimizer": {"name": "lion", "epsilon": 0.1}}}, r"optimizer\.epsilon: unknown key .*beta2, name"),
+        ({"training": {"optimizer": {"name": "muon", "momentum": 1.0}}}, r"optimizer\.momentum: 1\.0: .* less than 1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_with_its_key_value_and_what_is_allowed(plan: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         plan(**changes)
     assert "s.yaml" in str(caught.value)
+
+
+def test_an_optimizer_is_a_name_or_a_mapping_and_merged_as_either(plan: Any) -> None:
+    training, path = MINIMAL["training"], "training.optimizer.beta2"
+    for own in ("lion", {"name": "lion"}):
+        result = plan(variants=["GPT-2"], training={**training, "optimizer": own}, factors={path: [0.95, 0.99]}, seeds=1)
+        assert [spec.training.optimizer.beta2 for spec in result.runs.values()] == [0.95, 0.99]
+    mine = {"variant": "GPT-2", "training": {"optimizer": "lion"}, "label": "mine"}
+    for own, beta2 in (({"name": "lion", "beta2": 0.5}, 0.5), ({"name": "adamw", "beta2": 0.5}, 0.95)):
+        result = plan(variants=["GPT-2", mine], training={**training, "optimizer": own})
+        assert {spec.training.optimizer.beta2 for spec in specs(result, "mine.embedded.char")} == {beta2}
 
 
 @pytest.mark.parametrize(
@@ -206,6 +223,50 @@ def test_a_sum_that_is_not_the_text_s_is_refused_with_both(plan: Any, tmp_path: 
     assert plan(corpora=[corpus]).runs
     with pytest.raises(ConfigError, match=f"sha256: that of .*a.txt is {corpus['sha256']}, not {'0' * 64}"):
         plan(corpora=[{**corpus, "sha256": "0" * 64}])
+
+
+def test_documents_of_a_file_are_identified_by_what_they_say_and_not_by_how_they_are_packed(plan: Any, tmp_path: Path) -> None:
+    text = "".join(f'{{"body": "document {i}"}}\n' for i in range(60)).encode()
+    for folder, name, content in (("a", "d.jsonl", text), ("b", "d.jsonl.gz", gzip.compress(text))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+    first, second = (
+        plan(corpora=[{"name": f"file:{tmp_path / name}", "field": "body"}]) for name in ("a/d.jsonl", "b/d.jsonl.gz")
+    )
+    assert first.runs.keys() == second.runs.keys()
+    apart = plan(corpora=[{"name": f"file:{tmp_path / 'a/d.jsonl'}", "field": "body", "documents": "apart"}])
+    assert not first.runs.keys() & apart.runs.keys()
+    with pytest.raises(ConfigError, match=r"corpora\.0: file:.*line 1: field: there is no 'text'\. Allowed: body"):
+        plan(corpora=[f"file:{tmp_path / 'a/d.jsonl'}"])
+    with pytest.raises(ConfigError, match=r"unknown key 'feild'\. Did you mean 'field'\?"):
+        plan(corpora=[{"name": f"file:{tmp_path / 'a/d.jsonl'}", "feild": "body"}])
+
+
+def test_a_tokenizer_s_file_is_identified_by_its_sum(plan: Any, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text('{"model": {"type": "BPE"}}')
+    first, second = (plan(tokenizers=[{"name": "file", "path": str(tmp_path / name)}]) for name in ("a.json", "b.json"))
+    assert first.runs.keys() == second.runs.keys()
+    assert str(tmp_path) not in str(first.runs)
+    (tokenizer,) = first.tokenizers
+    assert first.tokenizer_files == {tokenizer: str(tmp_path / "a.json")}
+    with pytest.raises(ConfigError, match=r"tokenizers\.0: path:.*no\.json: no such file"):
+        plan(tokenizers=[{"name": "file", "path": str(tmp_path / "no.json")}])
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "message"),
+    [
+        ({"name": "file"}, "path is needed"),
+        ({"name": "hub", "repo": "a/b"}, "revision, the commit that is read"),
+        ({"name": "hub", "repo": "a", "revision": "0" * 40}, "an owner and a name"),
+        ({"name": "hub", "repo": "a/b", "revision": "main"}, "the 40 hex digits of a commit"),
+        ({"name": "char", "path": "x.json"}, "path belongs to file"),
+    ],
+)
+def test_a_tokenizer_is_told_what_it_lacks(plan: Any, tokenizer: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(tokenizers=[tokenizer])
 
 
 def test_a_text_s_path_may_name_the_home_and_variables(plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,14 +323,11 @@ def test_a_setting_that_no_run_reads_is_said(plan: Any, tmp_path: Path, capsys: 
         ({"branch_drop": {"branch": "a"}}, "training.branch_drop.branch"),
         ({"parts": {"mixers.s": {"learning_rate": 0.5}}}, "training.parts.mixers.s.learning_rate"),
         ({"auxiliary": {"diversity_weight": 0.5}}, "training.auxiliary.diversity_weight"),
-        ({"optimizer": "sgd", "beta2": 0.5}, "training.beta2"),
-        ({"optimizer": "lion", "epsilon": 0.5}, "training.epsilon"),
-        ({"optimizer": "sgd", "factors": {"training.beta2": [0.5]}}, "factors.training.beta2"),
     ],
 )
 def test_a_setting_that_the_others_leave_without_effect_is_said(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
-    path, factors = tmp_path / "s.yaml", changes.pop("factors", {})
-    path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}, "factors": factors}))
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "training": {**MINIMAL["training"], **changes}}))
     study = Study(path, ROOT / "config")
     study.plan()
     assert [line.split(": ")[1] for line in study.unread] == [key]

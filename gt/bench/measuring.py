@@ -15,7 +15,7 @@ from gt.data import ngram, tokenizers
 from gt.data.corpora import prepare
 from gt.measuring import measure
 from gt.records import read_json
-from gt.spec import CorpusSpec, TokenizerSpec
+from gt.spec import TokenizerSpec, corpus_spec
 from gt.training.loop import Job, Settings, train
 
 FURTHER = ("long_context", "quantisation")  # as v4_char asks for
@@ -29,7 +29,7 @@ def measuring(candidates: list[Candidate], device: torch.device) -> list[dict[st
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        prepare(CorpusSpec(name="embedded"), Path(folder) / "corpus", None)
+        prepare(corpus_spec("embedded"), Path(folder) / "corpus", None)
         tokenizers.prepare(Path(folder) / "corpus", TokenizerSpec(name="char"), data)
         ngram.prepare(data)
         for candidate in candidates:

@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "gt").split(".")[0] == "gt":
             raise
-        return _refused(f"there is no {error.name} in {sys.prefix}; `pip install -e .` in a checkout of gt brings it.")
+        return _refused(
+            f"there is no {error.name} in {sys.prefix}; `pip install groundthink`, in a checkout `pip install -e .`, brings it."
+        )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

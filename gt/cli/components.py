@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from gt.cli import complete
 from gt.cli.app import COMPONENTS, command
 from gt.cli.compute import COMPUTE, Compute
 from gt.cli.options import FLAG, Context, Count, CountOrNone, Number, Scale, described
@@ -14,41 +17,75 @@ from gt.cli.tables import print_table
 from gt.errors import ConfigError, entry, nearest
 
 if TYPE_CHECKING:
+    from gt.catalogue import Component
     from gt.spec import ModelSpec
 
 COSTS = ("parameters", "state floats", "FLOPs/token")
 
 
-@command(COMPONENTS, "gt list --variants --scale 8M")
+@command(COMPONENTS, "gt list mixers fusions")
 def list_(
-    *,
+    *kinds: Annotated[str, described("of components, as fusions; by default all", completer=complete.kinds)],
     variants: Annotated[bool, FLAG, described("the variants, counted at a scale")] = False,
     scale: Scale = "8M",
     context: Context = 256,
 ) -> None:
-    """List components, or variants, with what they are and cost."""
-    from gt.catalogue import MODEL_KINDS, components
+    """List components, or variants, with what they are and cost.
+
+    Components are gt's own, those of packages that are installed, and those of the project's package. `gt show` says more of
+    one.
+    """
+    from gt.catalogue import KINDS, MODEL_KINDS, components
 
     if variants:
         print(f"Variants at {scale} and {context} tokens. Parameters are without embeddings.\n")
         print_table(("variant", *COSTS, "what it is", "source"), _variant_rows(scale, context))
         return
     print(f"Components at d_model 128 and {context} tokens. `gt list --variants` lists what they are put together to.")
-    for kind in MODEL_KINDS:
-        rows: list[tuple[str, ...]] = []
-        for component in components(kind).values():
-            costs = (component.parameters or 0, *component.costs(context))
-            rows.append((component.name, *(f"{cost:,}" for cost in costs), component.formula, component.source))
-            if values := ", ".join(f"{name}={default}" for name, (_, default) in component.options.items()):
-                rows.append(("", "", "", "", f"options: {values}", ""))
-        print()
-        print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
+    for kind in dict.fromkeys(map(kind_called, kinds)) or KINDS:
+        if found := components(kind).values():
+            costs = COSTS if kind in MODEL_KINDS else ()
+            rows = [row for component in found for row in _component_rows(component, context)]
+            print()
+            print_table((KINDS[kind].replace("_", "-"), *costs, "from", "what it computes", "source"), rows)
+
+
+@command(COMPONENTS, "gt show fusion gated")
+def show(
+    kind: Annotated[str, described("mixer, fusion, feed-forward, corpus, optimizer, ...", completer=complete.kinds)],
+    name: Annotated[str, described("of the component", completer=complete.components)],
+    /,
+    *,
+    context: Context = 256,
+) -> None:
+    """Say all about one component: formula, source, options."""
+    from gt.allowed import keys
+    from gt.catalogue import MODEL_KINDS, component
+
+    found = component(kind_called(kind), name)
+    print(f"{found.kind.replace('_', '-')} {found.name}: {found.summary}\n")
+    facts = {
+        "Formula": found.formula,
+        "Source": found.source,
+        "From": f"{found.origin} ({found.module}.{found.class_name})",
+    }
+    if found.kind in MODEL_KINDS:
+        costs = zip(COSTS, (found.parameters or 0, *found.costs(context)), strict=True)
+        facts["Costs"] = ", ".join(f"{n:,} {what}" for what, n in costs) + f" at d_model 128 and {context} tokens"
+    for label, fact in facts.items():
+        if fact:
+            print(textwrap.fill(fact, 120, initial_indent=f"{label + ':':9}", subsequent_indent=" " * 9))
+    print()
+    if options := list(keys(found.config)):
+        print_table(("option", "default", "allowed", "what it is"), [(o.name, o.default, o.allowed, o.about) for o in options])
+    else:
+        print("It has no options.")
 
 
 @command(COMPONENTS, "gt match GF-MH GPT-2 --by parameters")
 def match(
-    reference: Annotated[str, described("a variant")],
-    candidate: Annotated[str, described("the variant whose width is sought")],
+    reference: Annotated[str, described("a variant", completer=complete.variants)],
+    candidate: Annotated[str, described("the variant whose width is sought", completer=complete.variants)],
     /,
     *,
     by: Annotated[Literal["parameters", "flops", "state"], described("what must be as much")] = "parameters",
@@ -69,7 +106,7 @@ def match(
 
 @command(COMPONENTS, 'gt sample <run_id> --prompt "First Citizen:" --length 200')
 def sample(
-    run: Annotated[Path, described("results/runs/<run_id>, or the run_id of a record there")],
+    run: Annotated[Path, described("results/runs/<run_id>, or the run_id of a record there", completer=complete.records)],
     /,
     *,
     data: Annotated[Path | None, described("folder of tokens, for its tokenizer; results/data/...")] = None,
@@ -100,6 +137,26 @@ def record_and_tokens(run: Path, data: Path | None) -> tuple[Path, Path]:
         run = Path("results/runs") / run.name
     spec, _ = read_run(run)
     return run, data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
+
+
+def kind_called(name: str) -> str:
+    """The kind that is meant by its name or by that of several: `feed-forward`, `fusions`. ConfigError for none."""
+    from gt.catalogue import KINDS
+
+    called = {text.replace("_", "-"): kind for kind, several in KINDS.items() for text in (kind, several)}
+    return entry(name.replace("_", "-"), called, f"unknown kind of components {name!r}.")
+
+
+def _component_rows(component: Component, context: int) -> Iterator[tuple[str, ...]]:
+    """What it computes and costs, and under it its options."""
+    from gt.catalogue import MODEL_KINDS
+
+    counts = (component.parameters or 0, *component.costs(context)) if component.kind in MODEL_KINDS else ()
+    what = component.formula or component.summary
+    yield (component.name, *(f"{n:,}" for n in counts), component.origin, what, component.source)
+    fields = component.config.model_fields.items()
+    if values := ", ".join(name if field.is_required() else f"{name}={field.default}" for name, field in fields):
+        yield (*[""] * (2 + len(counts)), f"options: {values}", "")
 
 
 def variants_at(scale: str) -> dict[str, ModelSpec]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from gt.cli import complete
 from gt.cli.app import STUDY, command
 from gt.cli.compute import COMPUTE, TRAINING, Compute, Training
 from gt.cli.options import (
@@ -29,7 +30,10 @@ from gt.errors import ConfigError, entry
 
 @command(STUDY, "gt init mylab")
 def init(project: Annotated[Path, described("a new folder, whose name is that of its package; `.` for this one")], /) -> None:
-    """Make a project of your own: a fusion, a study of it, a claim, and the workflow."""
+    """Make a project of your own.
+
+    A fusion, a study of it, a claim, and the workflow.
+    """
     from gt.new_project import create
 
     name = create(project)
@@ -61,7 +65,7 @@ def corpus(
     of = read_plan(plan)
     spec = entry(corpus, of.corpora, f"the plan of {of.study} has no {corpus!r} among its corpora.")
     path = of.corpus_files.get(corpus)
-    with made.noted(note, made.of_corpus(corpus), out, *made.SPLITS):
+    with made.noted(note, made.of_corpus(spec), out, *made.SPLITS):
         prepare(spec, out, Path(path) if path else None)
     print(f"{corpus}: {out}")
 
@@ -75,6 +79,7 @@ def tokenize(
     corpus: Annotated[Path, described("folder of the splits")],
     tokenizer: Annotated[str, described("a tokenizer of the plan", metavar="ID")],
     out: Out,
+    threads: Annotated[Count, described("processes; they change no token")] = 1,
     note: Note = None,
 ) -> None:
     """Fit a tokenizer, encode all splits, and measure the n-gram lines."""
@@ -88,7 +93,8 @@ def tokenize(
     spec = entry(tokenizer, of.tokenizers, f"the plan of {of.study} has no {tokenizer!r} among its tokenizers.")
     try:
         with made.noted(note, made.of_tokens(corpus, tokenizer), out, *made.TOKENS):
-            tokenizers.prepare(corpus, spec, out)
+            path = of.tokenizer_files.get(tokenizer)
+            tokenizers.prepare(corpus, spec, out, Path(path) if path else None, threads)
             check_tokens(of, out)
             ngram.prepare(out)
     except OSError as error:
@@ -109,7 +115,7 @@ def tokenize(
 def train(
     *,
     plan: PlanFile,
-    run: Annotated[str, described("a run of the plan", metavar="RUN")],
+    run: Annotated[str, described("a run of the plan", metavar="RUN", completer=complete.runs_of_plan)],
     data: Tokens,
     out: Record,
     checkpoints: Checkpoints,
@@ -206,7 +212,11 @@ def probe(*, run: Record, data: Tokens, staged: Staged = None, devices: DeviceLo
 def pack(
     *,
     plans: Annotated[list[Path], MANY, described("plan.json files")],
-    run: Annotated[list[str], MANY, described("runs that are trained on the same data", metavar="RUN...")],
+    run: Annotated[
+        list[str],
+        MANY,
+        described("runs that are trained on the same data", metavar="RUN...", completer=complete.runs_of_plan),
+    ],
     data: Tokens,
     runs: Records,
     staged: Annotated[Path, described("folder where finished runs are left")],

@@ -2,9 +2,9 @@
 
     from gt.conformance import *  # the conformance tests of all components of this project
 
-in a file of its tests, as `tests/test_components.py`. There is no list: the components are those of the project's package
-(`gt.project`), or, where there is no project, all that are found, gt's own and those of installed packages. One file, rather
-than a switch of pytest, because each test then has a place to be run by, to be deselected by, and to be read from.
+in a file of its tests, as `tests/test_components.py`. There is no list: the components are those whose source is in the folder
+that pytest runs in. One file, rather than a switch of pytest, because each test then has a place to be run by, to be deselected
+by, and to be read from.
 
 The plug-in is `gt.conformance.plugin`; the tests are imported, and torch with them, where they are asked for.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-MODULES = ("gt.conformance.texts", "gt.conformance.options", "gt.conformance.parts", "gt.conformance.states")
+MODULES = tuple(f"gt.conformance.{name}" for name in ("texts", "options", "parts", "states", "optimizers"))
 
 
 def __getattr__(name: str) -> Any:

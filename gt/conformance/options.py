@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gt.conformance.subjects import Subject, Whole, builds, call, is_choice, make, named, others, smallest, tensors
+from gt.conformance.subjects import Subject, Whole, builds, call, is_choice, make, named, others, smallest, tensors, types_of
 from gt.errors import ConfigError
 
 # Numbers that make no sense for most options: they are refused in a sentence, or do no harm.
@@ -49,9 +49,8 @@ def test_nonsense_is_refused_in_a_sentence(model_component: Whole) -> None:
     plain = smallest(component)
     _refused(model_component, plain, "no_such_option", 1)
     for option, (kind, default) in component.options.items():
-        for value in ("nonsense", math.nan):
-            if value != default and str not in (kind, type(default)):
-                _refused(model_component, plain, option, value)
+        for value in (math.nan, *(() if str in types_of(kind) else ("nonsense",))):
+            _refused(model_component, plain, option, value)
         for value in NONSENSE.get(type(default), ()):
             _refused_or_works(model_component, plain, option, value)
 

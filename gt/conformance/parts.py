@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from gt.conformance.subjects import Subject, apart, call, in_pieces, named, noise, tensors
+from gt.conformance.subjects import Subject, Weights, apart, call, in_pieces, named, noise, tensors
 from gt.models.init import mark_unset
 from gt.seeds import Streams
 from gt.training import regions
@@ -128,9 +128,7 @@ def test_gradients_are_those_of_finite_differences(part: Subject) -> None:
     inputs = part.inputs(1, 4)
 
     def output(*values: Tensor) -> Tensor:
-        weights = dict(zip(names, values[len(inputs) :], strict=True))
-        y: Tensor = call(_With(module, weights), values[: len(inputs)])[0]
-        return y
+        return call(module, values[: len(inputs)], weights=dict(zip(names, values[len(inputs) :], strict=True)))[0]
 
     values = [x.clone().requires_grad_() for x in (*inputs, *named(module).values())]
     if _slopes(output, values) is None:
@@ -150,17 +148,6 @@ def _slopes(output: Callable[..., Tensor], values: list[Tensor]) -> str | None:
     except GradcheckError as error:
         return ", ".join(line for line in str(error).splitlines() if line.startswith(("numerical:", "analytical:")))
     return None
-
-
-class _With(torch.nn.Module):
-    """A module at other weights."""
-
-    def __init__(self, module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.module, self.weights = [module], weights
-
-    def forward(self, *given: Any) -> Any:
-        return functional_call(self.module[0], self.weights, given)
 
 
 def test_every_parameter_is_initialised(part: Subject) -> None:
@@ -243,7 +230,7 @@ def test_stacked_runs_give_what_each_gives_alone(part: Subject) -> None:
     stacked = {name: torch.stack([weights[name] for weights in own]).requires_grad_() for name in own[0]}
     inputs = part.inputs(2, TIME)
     try:
-        mapped = vmap(lambda weights, *x: call(_With(modules[0], weights), x)[0], in_dims=(0, *(None for _ in inputs)))
+        mapped = vmap(lambda weights, *x: call(modules[0], x, weights=weights)[0], in_dims=(0, *(None for _ in inputs)))
         y = mapped(stacked, *inputs)
     except RuntimeError as error:
         part.fail(
@@ -276,23 +263,6 @@ def test_compiled_code_of_it_can_be_told_from_other_code(part: Subject) -> None:
         part.fail(str(error))
 
 
-def test_a_layer_s_number_decides_nothing_but_initial_values(part: Subject) -> None:
-    """Layers share compiled code; what their number decides must be an attribute of another name than `layer`."""
-    first, later = part.moved(), part.started(layer=2)
-    try:
-        share = regions.structure(first) == regions.structure(later)
-    except TypeError as error:
-        pytest.skip(f"{part.said}: {error}")
-    if share:
-        later.load_state_dict(first.state_dict())
-        inputs = part.inputs(1, 8)
-        if (difference := apart(call(later, inputs)[0], call(first, inputs)[0])) > EXACT:
-            part.fail(
-                f"layers 1 and 2 give different outputs with the same weights (by {difference:.2g}), and would share compiled "
-                "code. Compute what depends on self.layer in build(), and keep it as an attribute."
-            )
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_compiled_code_gives_what_eager_code_gives(part: Subject) -> None:
     """Outputs and gradients on a GPU, compiled as in training."""
@@ -304,9 +274,8 @@ def test_compiled_code_gives_what_eager_code_gives(part: Subject) -> None:
     inputs = tuple(x.cuda() for x in part.inputs(2, TIME))
     weights = {name: value.requires_grad_() for name, value in named(module).items()}
 
-    def output(weights: dict[str, Tensor], *inputs: Tensor) -> Tensor:
-        y: Tensor = call(_With(module, weights), inputs)[0]
-        return y
+    def output(weights: Weights, *inputs: Tensor) -> Tensor:
+        return call(module, inputs, weights=weights)[0]
 
     found = []
     for function in (output, regions.compile_static(output)):
@@ -335,7 +304,7 @@ def test_operations_are_counted(part: Subject) -> None:
     Products are counted by torch's FlopCounterMode. Elementwise work is not: a recurrence may declare up to 16 operations a
     number of its state, and chunks may be computed by more products than the recurrence that they stand for has.
     """
-    module, time = part.moved(), TIME
+    module, time = part.moved().requires_grad_(False), TIME
     with FlopCounterMode(display=False) as counter:
         call(module, part.inputs(1, time))
     by_operation = counter.get_flop_counts().get("Global", {})
@@ -343,8 +312,8 @@ def test_operations_are_counted(part: Subject) -> None:
     fusion = part.component.kind == "fusion"
     declared = module.flops_per_token() if fusion else module.flops_per_token(time)
     state = module.state_size() if fusion else module.state_size(time)
-    vectors = sum(p.numel() for p in module.parameters())
-    most = sum(by_operation.values()) / time + 16 * state + 2 * vectors
+    parameters = sum(p.numel() for p in module.parameters())
+    most = sum(by_operation.values()) / time + 16 * state + 2 * parameters
     if declared < int(least):
         part.fail(
             f"flops_per_token() says {declared:,} at d_model {part.d_model}, where its products with weights alone are "

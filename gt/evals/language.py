@@ -34,7 +34,7 @@ def held_out(subject: Subject, split: str) -> Json:
     """
     length = subject.length
     part = subject.tokens.slice(split, EVALUATION_BYTES)
-    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked(split), part, length))
+    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked(split), part, length, subject.tokens.borders(split)))
     batches = windows.split(subject.at_once(length))
     precision = subject.spec.training.precision
     nats_of = torch.cat([token_losses(subject.model, batch.to(subject.device), precision).double().cpu() for batch in batches])

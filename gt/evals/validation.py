@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from gt.data.batches import evaluation_windows
+from gt.data.batches import evaluation_windows, targets_of_slice
 from gt.evals.subject import Subject
 from gt.training.curves import GateWatch
 from gt.training.losses import token_losses
@@ -23,9 +23,10 @@ def validation(subject: Subject, n_bytes: int) -> dict[str, float]:
     """
     length, model = subject.length, subject.model
     part = subject.tokens.slice("val", n_bytes)
-    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), part, length))
-    n_targets, counted = part.end - part.first, int((windows[:, 1:] >= 0).sum())
-    shares = (torch.arange(len(windows) * length) < n_targets).double().view(-1, length) / n_targets
+    place = (part, length, subject.tokens.borders("val"))
+    windows = torch.from_numpy(evaluation_windows(subject.tokens.marked("val"), *place))
+    of_slice = torch.from_numpy(targets_of_slice(*place)).double()
+    counted, shares = int((windows[:, 1:] >= 0).sum()), of_slice / of_slice.sum()
     layers = list(model.fusions())
     nats, gates = 0.0, torch.zeros(len(layers), dtype=torch.float64)
     size = subject.at_once(length)

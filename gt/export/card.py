@@ -71,7 +71,7 @@ def _training(spec: RunSpec, manifest: Manifest) -> str:
         "tokenizer": f"{spec.tokenizer.id}, fitted on the train split",
         "tokens": f"{manifest.tokens:,} in {manifest.steps_completed:,} steps of {training.batch_size} x"
         f" {training.sequence_length}",
-        "optimizer": f"{training.optimizer}, learning rate {training.learning_rate:g}",
+        "optimizer": f"{training.optimizer.name}, learning rate {training.learning_rate:g}",
         "precision": training.precision,
         "seed": f"{spec.seed}",
         "status": manifest.status,

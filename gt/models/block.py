@@ -21,7 +21,7 @@ def build(kind: str, spec: Any, *args: int) -> nn.Module:
 
 
 def norm(spec: ModelSpec) -> nn.Module:
-    """RMSNorm (eps 1e-6, the record's) or LayerNorm (eps 1e-5) over d_model."""
+    """RMSNorm (eps 1e-6) or LayerNorm (eps 1e-5) over d_model."""
     return nn.RMSNorm(spec.d_model, eps=1e-6) if spec.norm == "rms" else nn.LayerNorm(spec.d_model, eps=1e-5)
 
 
@@ -29,7 +29,7 @@ class Block(nn.Module):
     """A residual layer: two sublayers f, first mix, then feed_forward.
 
     pre:     x = x + f(norm(x))
-    output:  x = x + norm(f(x))              (OLMo 2, arXiv:2501.00656; the record's Twin Debate block)
+    output:  x = x + norm(f(x))              (OLMo 2, arXiv:2501.00656)
     both:    x = x + norm(f(norm(x)))        (Gemma 2, arXiv:2408.00118)
     post:    x = norm(x + f(x))              (Radford et al. 2018)
     beside:  n = norm(x), x = x + mix(n) + feed_forward(n)     (Wang and Komatsuzaki 2021; Falcon-H1's SAM)
@@ -131,9 +131,11 @@ class Gain(nn.Module):
         self.weight = nn.Parameter(torch.empty(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (..., d_model) -> the same shape."""
         return self.weight * x
 
     def reset_parameters(self, streams: Streams) -> None:
+        """Every channel at its start."""
         constant_(self.weight, self.initial)
 
 

@@ -56,7 +56,7 @@ class Component(nn.Module):
         """Floats of state after `context` tokens, and floating-point operations of matrix products a token, by a pass without
         numbers (on the meta device).
         """
-        twin = copy.deepcopy(self).to("meta")
+        twin = copy.deepcopy(self).to("meta").requires_grad_(False)  # the counter follows gradients, where there are any
         x = torch.empty(1, context, self.d_model, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as flops:
             state = twin(x)[1]

@@ -67,7 +67,7 @@ def constant_(parameter: Tensor, value: float) -> None:
 
 @torch.no_grad()
 def blanket_(module: nn.Module, streams: Streams) -> None:
-    """N(0, .02) in every linear and embedding layer, biases zero but for a gate's: what the record did to every model."""
+    """N(0, .02) in every linear and embedding layer, biases zero but for a gate's."""
     for name, layer in module.named_modules():
         if isinstance(layer, (nn.Linear, nn.Embedding)):
             normal_(layer.weight, 0.02, streams, f"blanket.{name}.weight")

@@ -26,6 +26,7 @@ class Stack(nn.Module):
         self.blocks: Any = nn.ModuleList(Block(spec, i, letters) for i, letters in enumerate(layers))
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """x: (batch, time, d_model) -> (the same shape, a list of each block's state)."""
         states = []
         for i, block in enumerate(self.blocks):
             x, block_state = block(x, state[i] if state else None)
@@ -33,6 +34,7 @@ class Stack(nn.Module):
         return x, states
 
     def reset_parameters(self, streams: Streams) -> None:
+        """Each block from its own scope."""
         for i, block in enumerate(self.blocks):
             block.reset_parameters(streams.scope(f"blocks.{i}"))
 
@@ -47,6 +49,7 @@ class Towers(nn.Module):
         self.fusion: Any = build("fusion", spec.fusion, spec.d_model)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """x: (batch, time, d_model) -> (the same shape, the state of each tower and of the fusion)."""
         outputs, states = [], {}
         for letter, tower in self.towers.items():
             y, states[letter] = tower(x, state[letter] if state else None)
@@ -56,6 +59,7 @@ class Towers(nn.Module):
         return fused.y, states
 
     def reset_parameters(self, streams: Streams) -> None:
+        """Each tower from its own scope, and the fusion from its."""
         for letter, tower in self.towers.items():
             tower.reset_parameters(streams.scope(f"towers.{letter}"))
         self.fusion.reset_parameters(streams.scope("fusion"))

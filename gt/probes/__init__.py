@@ -1,1 +1,1 @@
-"""What a trained network does inside: branches ablated, gates, gradients, states, variance, softmax, and the record's tests."""
+"""What a trained network does inside: branches ablated, gates, gradients, states, variance and softmax."""

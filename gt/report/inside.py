@@ -1,6 +1,6 @@
-"""What the probes found: the study's tables of it, and for each cell the verdicts of the record's tests and the red flags.
+"""What the probes found: the study's tables of it, and for each cell what the checks that plug-ins bring say of it.
 
-Imports nothing of the probes but their data: thresholds, verdicts and the names of metrics.
+Imports nothing of the probes but those checks and the names of metrics.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gt.analysis.statistics import mean_interval
+from gt.catalogue import components
 from gt.numbers import exponential
-from gt.probes.thresholds import RED_FLAGS, TESTS, Check
-from gt.probes.thresholds import Table as Bounds
-from gt.probes.verdicts import Outcome, judge
+from gt.probes.checks import Bounds, Check, Checks, Outcome, judge
 from gt.report import text
 from gt.report.tables import Column, Table, naming
 
@@ -33,15 +32,6 @@ SUBSTITUTES = {
     "state/rms_ratio": "state RMS of the first branch over the second's",
 }
 
-JUDGED = (
-    Column("test", "Test", "left"),
-    Column("title", "What it looks at", "left", wraps=True),
-    Column("reported", "The record said", "left", wraps=True),
-    Column("control", "The record's form here", "left", wraps=True),
-    Column("control_verdict", "Verdict on it", "left", wraps=True),
-    Column("trained", "Trained networks", "left", wraps=True),
-    Column("verdict", "Verdicts, by table", "left", wraps=True),
-)
 VALUES = "Values are means over seeds, by branch; a verdict is of each seed."
 
 
@@ -80,35 +70,44 @@ class Measured:
         return list(dict.fromkeys(name.rsplit("/", 1)[1] for name in names if name.rpartition("/")[0] == template))
 
     @cached_property
-    def tests(self) -> Table:
-        """S0-S4, G1-G4 and D1-D4: what the record said, what its own form of the test says here, and the trained networks."""
-        caption = f"The record's tests on {self.title}. {VALUES}"
-        return Table(f"{self.id}.tests", caption, JUDGED, self.judged[: len(TESTS)], formats=())
+    def checks(self) -> list[Table]:
+        """A table for each set of checks that a plug-in brings."""
+        found = []
+        for own in all_checks():
+            caption = f"{own.title}, on {self.title}. {VALUES}"
+            found.append(Table(f"{self.id}.{own.name}", caption, _columns(own), self.judged(own), formats=()))
+        return found
 
-    @cached_property
-    def flags(self) -> Table:
-        """Document 1's red flags."""
-        columns = (
-            Column("test", "Red flag", "left"),
-            Column("title", "Measure", "left", wraps=True),
-            Column("trained", "Value", "left"),
-            Column("verdict", "Verdict", "left", wraps=True),
-        )
-        return Table(f"{self.id}.flags", "Red flags of document 1.", columns, self.judged[len(TESTS) :], formats=())
+    def judged(self, checks: type[Checks]) -> tuple[Row, ...]:
+        """A row for each check, over the seeds."""
+        outcomes = [judge(checks.checks, values) for values in self.seeds.values()]
+        return tuple(_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks.checks))
 
-    @cached_property
-    def judged(self) -> tuple[Row, ...]:
-        """A row for each of the record's tests, then for each red flag, over the seeds."""
-        checks = (*TESTS, *RED_FLAGS)
-        outcomes = [judge(checks, values) for values in self.seeds.values()]
-        return tuple(_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks))
+
+def all_checks() -> list[type[Checks]]:
+    """All sets of checks that there are, by name."""
+    return [own.load() for own in components("check").values()]
+
+
+def _columns(checks: type[Checks]) -> tuple[Column, ...]:
+    """Of a table of checks, without those of which none of them says anything."""
+    control = any(check.control for check in checks.checks)
+    return (
+        Column("test", "Test", "left"),
+        Column("title", "What it looks at", "left", wraps=True),
+        *([Column("reported", checks.reported, "left", wraps=True)] if any(check.reported for check in checks.checks) else []),
+        *([Column("control", checks.control, "left", wraps=True)] if control else []),
+        *([Column("control_verdict", "Verdict on it", "left", wraps=True)] if control else []),
+        Column("trained", "Trained networks", "left", wraps=True),
+        Column("verdict", "Verdicts, by table", "left", wraps=True),
+    )
 
 
 def _judged_row(check: Check, outcomes: list[Outcome]) -> Row:
-    """A test on every seed."""
-    tables = check.control_tables or check.tables
+    """A check on every seed."""
+    tables = check.control_bounds or check.bounds
     control = [[outcome.control_verdicts[i] for outcome in outcomes] for i in range(len(tables))] if check.control else []
-    own = [[outcome.verdicts[i] for outcome in outcomes] for i in range(len(check.tables))]
+    own = [[outcome.verdicts[i] for outcome in outcomes] for i in range(len(check.bounds))]
     return {
         "test": check.name,
         "title": check.title,
@@ -116,7 +115,7 @@ def _judged_row(check: Check, outcomes: list[Outcome]) -> Row:
         "control": _means([outcome.control_values for outcome in outcomes]),
         "control_verdict": _by_table(tables, control),
         "trained": _means([outcome.values for outcome in outcomes]),
-        "verdict": _by_table(check.tables, own),
+        "verdict": _by_table(check.bounds, own),
     }
 
 
@@ -154,11 +153,13 @@ def measured(results: Results) -> list[Measured]:
 
 
 def inside_tables(results: Results) -> dict[str, Table]:
-    """The study's tables: inside.branches, .substitutes, .variance, .states, .softmax, .tests; those that have rows."""
+    """The study's tables: inside.branches, .substitutes, .variance, .states, .softmax, and .<name> of each set of checks; those
+    that have rows.
+    """
     cells = results.inside
     made = (
         *(branches_table(cells), substitutes_table(cells), variance_table(cells)),
-        *(states_table(cells), softmax_table(cells), tests_table(cells)),
+        *(states_table(cells), softmax_table(cells), *checks_tables(cells)),
     )
     return {table.name: table for table in made if table.rows}
 
@@ -305,11 +306,14 @@ def softmax_table(cells: list[Measured]) -> Table:
     return Table("inside.softmax", caption, (*naming(rows), *columns), tuple(rows))
 
 
-def tests_table(cells: list[Measured]) -> Table:
-    """The record's tests and the red flags on every cell: for programs, since a reader has them cell by cell."""
-    rows = [{**own.cell, **row} for own in cells for row in own.judged]
-    caption = f"The record's tests on every cell. {VALUES}"
-    return Table("inside.tests", caption, (*naming(rows), *JUDGED), tuple(rows), formats=("csv",))
+def checks_tables(cells: list[Measured]) -> list[Table]:
+    """Each set of checks on every cell: for programs, since a reader has them cell by cell."""
+    found = []
+    for checks in all_checks():
+        rows = [{**own.cell, **row} for own in cells for row in own.judged(checks)]
+        caption = f"{checks.title}, on every cell. {VALUES}"
+        found.append(Table(f"inside.{checks.name}", caption, (*naming(rows), *_columns(checks)), tuple(rows), formats=("csv",)))
+    return found
 
 
 def _exp(value: float | None) -> float | None:

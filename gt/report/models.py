@@ -167,6 +167,8 @@ def _setting(key: str, own: Any, before: Any) -> str:
         defaults = PartTraining().model_dump()
         changed = (f"{part} ({_options(options, (before or {}).get(part, defaults))})" for part, options in own.items())
         return f"training of {text.listed(list(changed))}"
+    if key == "optimizer":
+        return f"optimizer {_component(key, own, before)}"
     if isinstance(own, dict) and own:
         if before is None and key == "auxiliary":
             before = AuxiliaryLosses().model_dump()

@@ -181,7 +181,7 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
     single = [
-        section(own.id, own.title, picture(results, drawing, own.alt), Tabular(own.tests), Tabular(own.flags), folded=True)
+        section(own.id, own.title, picture(results, drawing, own.alt), *map(Tabular, own.checks), folded=True)
         for own, drawing in zip(known, inside_drawings(results), strict=True)
     ]
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)

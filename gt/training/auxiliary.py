@@ -1,4 +1,4 @@
-"""What the record did to its two branches in training: losses added to the cross-entropy, and a branch dropped at random.
+"""Losses added to the cross-entropy, and a branch dropped at random: what the earlier repository did to its two branches.
 
 Both read and act through hooks, so a model knows nothing of them.
 """
@@ -22,9 +22,9 @@ from gt.training.losses import cross_entropies, mean_loss
 
 # Weights and cosines are kept this far from where a logarithm or a division would fail.
 TINY = 1e-6
-# The record's limits for "balanced" branches (lines 268 and 436 of document 3).
+# The earlier repository's limits for "balanced" branches (lines 268 and 436 of document 3).
 BALANCED = (0.3, 3.0)
-# The mean gate under which a branch counts as unused; the record gives no number.
+# The mean gate under which a branch counts as unused; it gives no number.
 LEAST_USE = 0.1
 
 
@@ -98,7 +98,7 @@ def diversity(r: Tensor, m: Tensor, form: str) -> Tensor:
 
 
 def self_reinforcing(r: Tensor, m: Tensor, fused: Fused) -> Tensor:
-    """The record's arbiter loss: -log of the weight of the branch that is nearer to the fused output.
+    """The earlier repository's arbiter loss: -log of the weight of the branch that is nearer to the fused output.
 
     The branch with more weight is the nearer one, so the loss drives any gate to the side it leans to (flaw F-21).
     """

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gt.data.batches import check_length, evaluation_windows
+from gt.catalogue import component
+from gt.data.batches import check_length, evaluation_windows, targets_of_slice
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.fingerprint import code_of_training, digest
@@ -35,9 +36,10 @@ from gt.training.curves import Curves, GateWatch, mean_gate
 from gt.training.distributed import World
 from gt.training.flat import Flat
 from gt.training.losses import losses_and_state, token_losses
-from gt.training.optimizer import Optimizer, learning_rate
+from gt.training.optimizers.base import Optimizer
 from gt.training.plan import HORIZON, StepPlan
 from gt.training.regions import Applied, Regions, compile_static, divisible, mapped
+from gt.training.schedule import learning_rate
 
 # cuBLAS has one way of adding up products only if its workspace is fixed; it reads this when it is first used.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -97,7 +99,8 @@ class Cohort:
         self.weights, self.last_gradient = self.flat.zeros(), self.flat.zeros()
         self._initialise()
         self.views = self._leaves()
-        self.optimizer = Optimizer(self.flat, self.weights, [spec.training for spec in specs])
+        optimizer: type[Optimizer] = component("optimizer", self.training.optimizer.name).load()
+        self.optimizer = optimizer(self.flat, self.weights, [spec.training for spec in specs])
         self.alive = torch.ones(len(specs), dtype=torch.bool, device=device)
         drop = self.training.branch_drop
         self.dropper = BranchDropper(drop, self.model) if drop is not None else None
@@ -125,14 +128,15 @@ class Cohort:
         self.regions = Regions(self.model, self.views, self.training.precision, compiled=True) if self.compiled else None
         self.update = compile_static(self._update) if self.compiled else self._update
         part = tokens.slice("val", self.training.evaluation_tokens)
-        windows = evaluation_windows(tokens.marked("val"), part, self.training.sequence_length)
+        place = (part, self.training.sequence_length, tokens.borders("val"))
+        windows, of_slice = evaluation_windows(tokens.marked("val"), *place), targets_of_slice(*place)
         self.validation_targets, self.validation_bytes = int((windows[:, 1:] >= 0).sum()), part.n_bytes
-        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows), part.end - part.first)
+        self.pieces, self.shares = self._in_pieces(torch.from_numpy(windows), torch.from_numpy(of_slice))
 
-    def _in_pieces(self, windows: Tensor, targets: int) -> tuple[Tensor, Tensor]:
+    def _in_pieces(self, windows: Tensor, of_slice: Tensor) -> tuple[Tensor, Tensor]:
         """Windows (n, time + 1) in pieces that are measured at once, (piece, rows, time + 1), and each position's share in a
-        mean over those of the slice's targets, the first of all, (piece, rows, time). Rows that fill up the last piece have no
-        target that counts, and no share.
+        mean over those of the slice's targets, (piece, rows, time). of_slice: (n, time) bool, which they are. Rows that fill up
+        the last piece have no target that counts, and no share.
 
         Compiled code is made for one shape: there a piece is as large as a piece of a batch.
         """
@@ -144,7 +148,7 @@ class Cohort:
             rows = -(-n // -(-n // max(1, min(VALIDATED_AT_ONCE, MAX_LOGITS // self.tokens.vocab_size) // time)))
         filling = -n % rows
         windows = torch.cat([windows, windows.new_full((filling, time + 1), ~0)])
-        shares = (torch.arange(len(windows) * time) < targets).double() / targets
+        shares = torch.cat([of_slice, of_slice.new_zeros(filling, time)]).double() / of_slice.sum()
         return windows.view(-1, rows, time + 1).to(self.device), shares.view(-1, rows, time).to(self.device)
 
     def _scalars(self) -> list[str]:

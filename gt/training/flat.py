@@ -7,6 +7,7 @@ a number a block, and sums over a part of the model are sums over blocks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -55,7 +56,7 @@ class Flat:
             start = BLOCK * len(group_of_block)
             for name in group.names:
                 self.starts[name] = start
-                start += -(-prod(self.shapes[name]) // ALIGNMENT) * ALIGNMENT
+                start += ALIGNMENT * rows_of(self.shapes[name])
             group_of_block += [i] * (-(-start // BLOCK) - len(group_of_block))
         self.shape = (n_runs, len(group_of_block), BLOCK)
         self.device, self.dtype = device, dtype
@@ -83,6 +84,14 @@ class Flat:
         torch._foreach_copy_(places, [row for piece in rows for row in piece.unbind(0)])
         return buffer
 
+    def rows(self, names: Iterable[str]) -> Tensor:
+        """Where parameters lie in a buffer that is seen as rows of ALIGNMENT numbers: the numbers of the rows, (row,), of one
+        parameter after the other. Each has rows of its own, the last of which is filled up with zeros.
+        """
+        firsts = {name: self.starts[name] // ALIGNMENT for name in names}
+        ranges = [torch.arange(first, first + rows_of(self.shapes[name])) for name, first in firsts.items()]
+        return torch.cat(ranges).to(self.device)
+
     def by_block(self, values: Tensor) -> Tensor:
         """A value a run and group, (run, group), as one a block that goes with a buffer: (run, block, 1)."""
         return values.index_select(1, self.group_of_block).unsqueeze(2)
@@ -90,6 +99,11 @@ class Flat:
     def by_part(self, buffer: Tensor) -> Tensor:
         """The sum over each part of the model: (run, part)."""
         return buffer.sum(2) @ self.in_part
+
+
+def rows_of(shape: tuple[int, ...]) -> int:
+    """Rows of ALIGNMENT numbers that a parameter takes."""
+    return -(-prod(shape) // ALIGNMENT)
 
 
 def part(name: str) -> str:

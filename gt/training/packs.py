@@ -11,7 +11,7 @@ from gt.grouping import cohort_key
 from gt.training import checkpoint
 from gt.training.loop import Attempt, Job, Settings, together
 
-# The seeds of a cell in the studies of the record. Cohorts of one size share compiled code, and larger ones do not train a run
+# The seeds of a cell in most studies. Cohorts of one size share compiled code, and larger ones do not train a run
 # in less time (`gt bench stacks`); what is left of a GPU, other cohorts use from their own streams.
 STACK = 5
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -92,8 +93,8 @@ class Regions:
                 layer._modules[name] = self._region(part, f"{prefix}{name}.")
         if self.lane is not None and isinstance(layer.fusion, Region):
             for branches in filter(None, (layer.mixers, layer.branch_norms)):
-                next(iter(branches.values())).place = self.lane.beside
-            layer.fusion.place = self.lane.joined
+                next(iter(branches.values())).within = self.lane.beside
+            layer.fusion.within = self.lane.joined
         vars(layer)["finish"] = self._region(rest, prefix, _finished)
         return layer
 
@@ -121,7 +122,7 @@ class Regions:
 class Region(nn.Module):
     """Stands in for a part of a layer: a function of the part's weights, and no states.
 
-    gate: of a fusion, the last call's. place: the context in which it reads its inputs and is run.
+    gate: of a fusion, the last call's. within: the context in which it reads its inputs and is run.
     """
 
     def __init__(self, part: nn.Module, function: Callable[..., Any], weights: Weights) -> None:
@@ -129,11 +130,11 @@ class Region(nn.Module):
         self.function, self.weights = function, weights
         self.is_fusion, self.is_norm = isinstance(part, Fusion), isinstance(part, (nn.RMSNorm, nn.LayerNorm))
         self.gate: Tensor | None = None
-        self.place: Callable[..., AbstractContextManager[object]] = lambda *inputs: nullcontext()
+        self.within: Callable[..., AbstractContextManager[object]] = lambda *inputs: nullcontext()
 
     def forward(self, *given: Tensor | None) -> Any:
         inputs = [x for x in given if x is not None]
-        with self.place(*inputs):
+        with self.within(*inputs):
             y = self.function(self.weights, *inputs)
         if not self.is_fusion:
             return y if self.is_norm else (y, None)
@@ -198,17 +199,42 @@ def structure(part: nn.Module) -> str:
     return repr(([(name, _own(module)) for name, module in modules], [(n, tuple(p.shape)) for n, p in part.named_parameters()]))
 
 
-# What torch keeps in every module, but for `training`, and the layer's number, which only sets initial values.
-_NOT_OWN = frozenset(vars(nn.Module())) - {"training"} | {"layer"}
+# What torch keeps in every module, but for `training`.
+_TORCHS = frozenset(vars(nn.Module())) - {"training"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def _own(module: nn.Module) -> object:
-    """A module's class, attributes and buffers, without those of its children."""
+    """A module's class, attributes, a component's frozen options among them, and buffers, without those of its children. The
+    number of its layer only sets initial values, where its forward pass does not read it.
+    """
     if any(getattr(module, hooks) for hooks in _HOOKS):
         raise TypeError(f"{type(module).__name__} has hooks, which compiled code of another would not call.")
-    attributes = {name: value for name, value in vars(module).items() if name not in _NOT_OWN} | module._buffers
+    kind: Any = type(module)
+    left_out = _TORCHS if _reads_layer(kind) else _TORCHS | {"layer"}
+    attributes = {name: value for name, value in vars(module).items() if name not in left_out} | module._buffers
     return _identity(type(module)), [(n, _told(v, f"{type(module).__name__}.{n}")) for n, v in sorted(attributes.items())]
+
+
+@functools.cache
+def _reads_layer(kind: type) -> bool:
+    """Whether the forward pass of a class mentions `layer`, by itself or in what it mentions of its class."""
+    known, new = set[str](), {"forward"}
+    while new:
+        known |= new
+        methods = [vars(own).get(name) for own in kind.__mro__ for name in new]
+        new = {name for method in methods for name in _names(getattr(method, "fget", method))} - known
+    return "layer" in known
+
+
+def _names(thing: Any) -> Iterator[str]:
+    """All names in the code of a function, and in that of functions in it; none of another thing."""
+    code = thing if isinstance(thing, types.CodeType) else getattr(inspect.unwrap(thing), "__code__", None)
+    if code is not None:
+        yield from code.co_names
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                yield from _names(constant)
 
 
 def _told(value: object, name: str) -> object:

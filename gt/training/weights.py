@@ -62,8 +62,8 @@ def starting_weights(spec: RunSpec, data: Path, folder: Path = starts.STARTS) ->
     if (sha256 := spec.training.start) is None:
         return None
     starts.check_model(spec, folder)
-    tokenizer = library_tokenizer(load_tokenizer(data))
-    starts.check_tokenizer(spec, tokenizer.get_vocab_size(), sum_of(tokenizer), folder)
+    tokenizer = load_tokenizer(data)
+    starts.check_tokenizer(spec, tokenizer.vocab_size, sum_of(library_tokenizer(tokenizer)), folder)
     path = folder / sha256 / starts.WEIGHTS
     weights = read_weights(path)
     if (found := weights_sum(weights)) != sha256:

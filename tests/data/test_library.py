@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 
+from gt.data.codecs import BpeTokenizer, CharTokenizer, Tokenizer
 from gt.data.library import library_tokenizer, sum_of, to_json
-from gt.data.tokenizers import BpeTokenizer, CharTokenizer, Tokenizer
 
 TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\n  Speak, speak – naïve café! 中文 \t end.\n" * 30
 # Known characters, others, white space of all kinds, and what libraries look for.

@@ -12,11 +12,11 @@ from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json
-from gt.spec import CorpusSpec, TokenizerSpec
+from gt.spec import TokenizerSpec, corpus_spec
 
 
 def test_tinyshakespeare_has_the_known_cross_entropies(local_corpora, tmp_path):
-    corpora.prepare(CorpusSpec(name="tinyshakespeare"), tmp_path)
+    corpora.prepare(corpus_spec("tinyshakespeare"), tmp_path)
     tokenizers.prepare(tmp_path, TokenizerSpec(name="char"), tmp_path)
     ngram.prepare(tmp_path)
     lines, tokens = read_json(tmp_path / "ngram.json"), Tokens.open(tmp_path)
@@ -30,7 +30,7 @@ def test_tinyshakespeare_has_the_known_cross_entropies(local_corpora, tmp_path):
 
 def test_bits_per_byte_counts_the_bytes_of_the_targets(tmp_path):
     (tmp_path / "t.txt").write_text("é東 " * 200)
-    spec = CorpusSpec(name="file:t", sha256=corpora.file_sha256(tmp_path / "t.txt"))
+    spec = corpus_spec("file:t", sha256=corpora.file_sha256(tmp_path / "t.txt"))
     corpora.prepare(spec, tmp_path, tmp_path / "t.txt")
     tokenizers.prepare(tmp_path, TokenizerSpec(name="char"), tmp_path)
     ngram.prepare(tmp_path)
@@ -80,7 +80,9 @@ def test_the_probabilities_of_all_continuations_sum_to_one(u, v):
     assert min(bigram) > 0 and min(trigram) > 0
 
 
-def test_relative_frequencies_are_those_of_a_plain_count():
+@pytest.mark.parametrize("at_once", [7, 1 << 22])
+def test_relative_frequencies_are_those_of_a_plain_count(at_once, monkeypatch):
+    monkeypatch.setattr(ngram, "AT_ONCE", at_once)
     rng = np.random.default_rng(2)
     train, held_out = rng.integers(0, 6, 500), rng.integers(0, 6, 40)
     for vocab_size in (6, 100_000):  # a table of all n-grams, and sorted keys
@@ -88,7 +90,7 @@ def test_relative_frequencies_are_those_of_a_plain_count():
             grams = [tuple(train[i : i + order]) for i in range(len(train) - order + 1)]
             counts, contexts = Counter(grams), Counter(gram[:-1] for gram in grams)
             wanted = [tuple(held_out[i : i + order]) for i in range(len(held_out) - order + 1)]
-            context, frequency = ngram._Counts.of(train, order, vocab_size).look_up(held_out)
+            context, frequency = ngram._Counts.of(train, order, vocab_size, held_out).look_up(held_out)
             assert context.tolist() == [contexts[gram[:-1]] for gram in wanted]
             assert frequency == pytest.approx([counts[g] / max(1, contexts[g[:-1]]) for g in wanted])
 

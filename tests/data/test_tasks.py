@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,25 +13,20 @@ from gt.data import corpora, ngram, tasks, tokenizers
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json
-from gt.spec import TASKS, CorpusSpec, TaskSpec, TokenizerSpec
+from gt.spec import CorpusSpec, TaskSpec, TokenizerSpec, corpus_spec
 
 NAMES = sorted(tasks.TASKS)
 
 
 def spec(name: str, length: int = 40, symbols: int = 8, **changes: object) -> CorpusSpec:
-    return CorpusSpec.model_validate(
-        {"name": f"task:{name}", "task": {"length": length, "items": [1, 4], "symbols": symbols, "episodes": 600, **changes}}
-    )
+    task = {"length": length, "items": [1, 4], "symbols": symbols, "episodes": 600, **changes}
+    return corpus_spec(f"task:{name}", task=task)
 
 
 def drawn(name: str, n: int = 1500) -> tasks.Episodes:
     task = spec(name).task
     assert task is not None
     return tasks.draw(name, task, "val", n)
-
-
-def test_a_study_can_name_every_task() -> None:
-    assert set(TASKS) == set(tasks.TASKS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,9 +127,14 @@ def test_answers_that_were_changed_are_noticed(tmp_path: Path) -> None:
         (spec("needle", symbols=3), "4 items need as many symbols, not 3"),
     ],
 )
-def test_what_does_not_fit_into_an_episode_is_refused(corpus: CorpusSpec, message: str) -> None:
+def test_what_does_not_fit_into_an_episode_is_refused(corpus: CorpusSpec, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        tasks.check(corpus)
+        corpora.prepare(corpus, tmp_path)
+
+
+def test_an_unknown_task_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown corpus 'task:mqra'\. Did you mean 'task:mqar'\?"):
+        corpora.prepare(spec("mqra"), tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,15 +148,15 @@ def test_the_least_room_is_enough_and_used(name: str) -> None:
 @pytest.mark.parametrize(
     "corpus",
     [
-        {"name": "task:mqra", "task": {"length": 16, "items": [1]}},
         {"name": "task:mqar"},
+        {"name": "task:mqar", "documents": "apart", "task": {"length": 16, "items": [1]}},
         {"name": "embedded", "task": {"length": 16, "items": [1]}},
         {"name": "task:mqar", "max_bytes": 10, "task": {"length": 16, "items": [1]}},
     ],
 )
-def test_a_task_needs_its_options_and_nothing_else_has_them(corpus: dict[str, object]) -> None:
+def test_a_task_needs_its_options_and_nothing_else_has_them(corpus: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        CorpusSpec.model_validate(corpus)
+        corpus_spec(**corpus)
 
 
 def test_a_corpus_id_tells_tasks_apart() -> None:

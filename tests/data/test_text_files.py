@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.feather as feather
 import pytest
 
 from gt.data import corpora
-from gt.data.text_files import read_text
+from gt.data.text_files import json_texts, read_text
 from gt.errors import ConfigError
 
 ROWS = [{"id": i, "text": f"It's line {i}.", "note": "x"} for i in range(12)]
@@ -45,26 +45,23 @@ def test_a_file_that_is_not_text_is_refused_by_name(name, content, message, tmp_
         corpora.file_sha256(tmp_path / name)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="nowhere.txt: no such file"):
         corpora.file_sha256(tmp_path / "nowhere.txt")
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="holds no file"):
         corpora.file_sha256(tmp_path)
 
 
 @pytest.mark.parametrize(
     "name, content, what",
     [
-        ("d.jsonl", LINES, "JSON objects a line"),
-        ("d.jsonl.gz", gzip.compress(LINES, mtime=0), "JSON objects a line"),
-        ("d.NDJSON", LINES, "JSON objects a line"),
         ("d.txt", LINES, "JSON objects a line"),
         ("d.txt.xz", lzma.compress(LINES), "JSON objects a line"),
         ("d.json", b"no matter what", "JSON"),
         ("d.txt", json.dumps(ROWS, indent=1).encode(), "JSON"),
         ("d.csv", b"text\nabc\n", "a table"),
-        ("d.parquet", b"no matter what", "a table in columns"),
-        ("d.txt", b"PAR1\x15\x04", "a table in columns"),
+        ("d.feather", b"no matter what", "a table in columns"),
+        ("d.txt", b"PAR1\x15\x04", r"a table in columns, whose name must end with \.parquet"),
         ("d.txt", gzip.compress(b"abc", mtime=0), r"data packed by gzip, whose name must end with \.gz"),
         ("d.txt", lzma.compress(b"abc"), r"data packed by xz, whose name must end with \.xz"),
         ("d.txt", b"PK\x03\x04\x14", "a zip archive"),
@@ -77,12 +74,10 @@ def test_what_is_no_plain_text_is_refused_by_name_or_content(name, content, what
         read_text(tmp_path / name)
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
-def test_the_command_of_the_message_writes_the_text_out(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["json", "csv", "feather"])
+def test_the_command_of_the_message_writes_lines_of_json(kind, tmp_path):
     path = tmp_path / f"data.{kind}"
     match kind:
-        case "jsonl":
-            path.write_bytes(LINES)
         case "json":
             path.write_text(json.dumps(ROWS))
         case "csv":
@@ -91,27 +86,27 @@ def test_the_command_of_the_message_writes_the_text_out(kind, tmp_path):
                 writer.writeheader()
                 writer.writerows(ROWS)
         case _:
-            pq.write_table(pa.Table.from_pylist(ROWS), path)
+            feather.write_feather(pa.Table.from_pylist(ROWS), path)
     with pytest.raises(ConfigError) as error:
         read_text(path)
-    command = str(error.value).partition("as text: ")[2]
-    assert shlex.split(command)[-2:] == [">", "data_text.txt"]
+    command = str(error.value).partition("lines of JSON: ")[2]
+    assert shlex.split(command)[-2:] == [">", "data_text.jsonl"]
     command = command.replace("python", shlex.quote(sys.executable), 1)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    assert read_text(tmp_path / "data_text.txt").decode().splitlines() == [row["text"] for row in ROWS]
+    assert list(json_texts(tmp_path / "data_text.jsonl", "text")) == [row["text"] for row in ROWS]
 
 
 def test_what_is_packed_is_to_be_unpacked_and_nothing_is_written_over_it(tmp_path):
-    path = tmp_path / "my data.txt.gz"
-    path.write_bytes(gzip.compress(LINES))
-    with pytest.raises(ConfigError, match=r"Unpack it, and write out .*'.*/my data\.txt' > 'my data_text\.txt'$"):
+    path = tmp_path / "my data.csv.gz"
+    path.write_bytes(gzip.compress(b"text\nabc\n"))
+    with pytest.raises(ConfigError, match=r"Unpack it, and write .*'.*/my data\.csv' > 'my data_text\.jsonl'$"):
         read_text(path)
 
 
-def test_the_field_that_is_named_is_one_that_is_there(tmp_path):
-    path = tmp_path / "d.txt"
-    path.write_text('{"n": 1, "body": "abc"}\n{"n": 2, "body": "def"}\n')
-    with pytest.raises(ConfigError, match=r"json.loads\(line\)\['body'\]"):
+def test_lines_of_json_without_the_name_are_told_it_and_a_field_that_is_there(tmp_path):
+    path = tmp_path / "d.txt.gz"
+    path.write_bytes(gzip.compress(b'{"n": 1, "body": "abc"}\n{"n": 2, "body": "def"}\n'))
+    with pytest.raises(ConfigError, match=r"Name it d\.jsonl\.gz; the field 'body' of each line"):
         read_text(path)
 
 

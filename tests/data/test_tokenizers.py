@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 
 from gt.data import corpora, tokenizers
-from gt.data.tokenizers import BpeTokenizer, CharTokenizer, load_tokenizer, pieces
+from gt.data.codecs import BpeTokenizer, CharTokenizer, pieces
+from gt.data.tokenizers import load_tokenizer
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json
-from gt.spec import CorpusSpec, TokenizerSpec
+from gt.spec import TokenizerSpec, corpus_spec
 
 CHAR = TokenizerSpec(name="char")
 BPE = TokenizerSpec(name="bpe", vocab_size=300)
@@ -31,7 +32,7 @@ TRICKY = st.text(st.sampled_from(list("ab'1.é東 \n\t\r\u00a0\u3000 \n")), max_
 def write_corpus(folder: Path, text: str) -> Path:
     path = folder / "t.txt"
     path.write_bytes(text.encode())
-    corpora.prepare(CorpusSpec(name="file:t", sha256=corpora.file_sha256(path)), folder / "corpus", path)
+    corpora.prepare(corpus_spec("file:t", sha256=corpora.file_sha256(path)), folder / "corpus", path)
     return folder / "corpus"
 
 
@@ -114,7 +115,7 @@ def test_bpe_learns_the_same_tokens_in_every_process(embedded):
     code = """
 import hashlib, sys
 from pathlib import Path
-from gt.data.tokenizers import BpeTokenizer, pieces
+from gt.data.codecs import BpeTokenizer, pieces
 text = Path(sys.argv[1]).read_bytes()
 tokenizer = BpeTokenizer.fit(pieces(text, 1 << 16), 2000)
 ids = tokenizer.encode(text.decode())

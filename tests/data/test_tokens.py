@@ -12,14 +12,14 @@ from gt.data import corpora, tokenizers
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json, write_json
-from gt.spec import CorpusSpec, TokenizerSpec
+from gt.spec import TokenizerSpec, corpus_spec
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "t.txt").write_text("the cat sat on the mat\n" * 50)
-    spec = CorpusSpec(name="file:t", sha256=corpora.file_sha256(folder / "t.txt"))
+    spec = corpus_spec("file:t", sha256=corpora.file_sha256(folder / "t.txt"))
     corpora.prepare(spec, folder / "corpus", folder / "t.txt")
     tokenizers.prepare(folder / "corpus", TokenizerSpec(name="char"), folder / "char")
     return folder / "char"
@@ -38,7 +38,7 @@ def test_the_splits_cannot_be_written_to(folder):
 
 
 def test_a_corpus_without_a_test_split_has_none(local_corpora, tmp_path):
-    corpora.prepare(CorpusSpec(name="tinyshakespeare"), tmp_path)
+    corpora.prepare(corpus_spec("tinyshakespeare"), tmp_path)
     tokenizers.prepare(tmp_path, TokenizerSpec(name="char"), tmp_path / "char")
     assert Tokens.open(tmp_path / "char").test is None
 

@@ -8,7 +8,7 @@ import pytest
 from subjects import CPU, specification
 
 from gt.data import corpora, ngram, tokenizers
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.training.loop import Job, Settings, train
 
 
@@ -16,7 +16,7 @@ from gt.training.loop import Job, Settings, train
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tokens of real text."""
     folder = tmp_path_factory.mktemp("text")
-    corpora.prepare(CorpusSpec(name="embedded", max_bytes=50_000), folder)
+    corpora.prepare(corpus_spec("embedded", max_bytes=50_000), folder)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     ngram.prepare(folder / "char")
     return folder / "char"

@@ -24,7 +24,7 @@ from gt.evals.generation import Sampler, sample
 from gt.evals.language import by_position, held_out, words
 from gt.probes.probe import probe
 from gt.records import read_json, read_sealed, write_json, write_sealed
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.training.losses import cross_entropies, inputs, mean_loss, token_losses
 from gt.verify import verify
 
@@ -71,7 +71,7 @@ def test_words_are_those_of_word_level_models() -> None:
 
 def test_word_perplexity_spreads_the_nats_over_the_words(text: Path) -> None:
     spec = specification()
-    renamed = spec.model_copy(update={"corpus": CorpusSpec(name="wikitext-2")})
+    renamed = spec.model_copy(update={"corpus": corpus_spec("wikitext-2")})
     vocab_size = Tokens.open(text).vocab_size
     measured = held_out(subject(text, renamed, Known(vocab_size, uniform)), "val")
     characters = (text.parent / "val.txt").read_bytes()[measured["from_byte"] :][: measured["bytes"]].decode()
@@ -91,9 +91,7 @@ def test_a_target_that_does_not_count_is_read_but_costs_nothing() -> None:
 
 
 def test_the_loss_of_a_task_is_over_its_answers(tmp_path: Path) -> None:
-    corpus = CorpusSpec.model_validate(
-        {"name": "task:mqar", "task": {"length": 16, "items": [2], "symbols": 4, "episodes": 200}}
-    )
+    corpus = corpus_spec("task:mqar", task={"length": 16, "items": [2], "symbols": 4, "episodes": 200})
     corpora.prepare(corpus, tmp_path)
     tokenizers.prepare(tmp_path, TokenizerSpec(name="char"), tmp_path / "char")
     ngram.prepare(tmp_path / "char")

@@ -71,7 +71,8 @@ def test_a_state_that_is_rounded_to_nothing_is_no_state(text: Path) -> None:
     with torch.inference_mode():
         for t in range(16):
             logits, state = here.model(batch[:, t : t + 1], state)
-            state["body"] = [{**layer, "m": (layer["m"][0], torch.zeros_like(layer["m"][1]))} for layer in state["body"]]
+            emptied = [layer["m"]._replace(memory=torch.zeros_like(layer["m"].memory)) for layer in state["body"]]
+            state["body"] = [{**layer, "m": own} for layer, own in zip(state["body"], emptied, strict=True)]
             losses.append(torch.nn.functional.cross_entropy(logits[:, 0], batch[:, t + 1], reduction="none"))
     torch.testing.assert_close(rounded, torch.stack(losses, 1).double().mean(1), rtol=1e-6, atol=1e-7)
     assert (rounded - q._whole(here, batch)).abs().max() > 1e-4

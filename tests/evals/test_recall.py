@@ -20,7 +20,7 @@ from gt.evals.evaluation import evaluate
 from gt.evals.needle import KEY, TRIALS, VALUE, needle, prompts
 from gt.evals.recall import by_distance, recall, share
 from gt.evals.subject import Subject
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.training.cohort import Cohort
 from gt.training.loop import Job, Settings, train
 from gt.training.losses import token_losses
@@ -32,7 +32,7 @@ SYMBOLS = 16
 def task(name: str, folder: Path, length: int = 24, items: tuple[int, ...] = (2, 4), **model: Any) -> tuple[RunSpec, Path]:
     """A run on a recall task, and the folder of its tokens."""
     options = {"length": length, "items": list(items), "symbols": SYMBOLS, "episodes": 10_000}
-    corpus = CorpusSpec.model_validate({"name": f"task:{name}", "task": options})
+    corpus = corpus_spec(f"task:{name}", task=options)
     corpora.prepare(corpus, folder)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     ngram.prepare(folder / "char")

@@ -17,7 +17,7 @@ from gt.evals.evaluation import finite
 from gt.evals.language import held_out
 from gt.numbers import exponential
 from gt.records import read_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.training.cohort import Cohort
 
 TOKENIZERS = {name: TokenizerSpec(name="bpe", vocab_size=int(name[3:])) for name in ("bpe300", "bpe600")}
@@ -32,7 +32,7 @@ def prepared(tmp_path: Path) -> Prepare:
     def prepare(text: str) -> dict[str, Path]:
         file = tmp_path / "t.txt"
         file.write_text(text)
-        corpora.prepare(CorpusSpec(name="file:t", sha256=corpora.file_sha256(file)), tmp_path, file)
+        corpora.prepare(corpus_spec("file:t", sha256=corpora.file_sha256(file)), tmp_path, file)
         for name, spec in TOKENIZERS.items():
             tokenizers.prepare(tmp_path, spec, tmp_path / name)
             ngram.prepare(tmp_path / name)

@@ -95,6 +95,37 @@ def test_a_graph_gives_the_bits_of_single_operations(data: Path, runs: int, comp
     assert_same_bits(graph, eager)
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["uncompiled", "compiled"])
+def test_so_it_does_with_matrices_that_are_orthogonalised_and_a_run_that_was_stopped_goes_on(
+    data: Path, tmp_path: Path, compiled: bool
+) -> None:
+    specs = [run_spec(seed=seed, optimizer={"name": "muon", "momentum": momentum}) for seed, momentum in ((0, 0.95), (1, 0.8))]
+    graph, eager = (trained(specs, data, engine_name=name, compiled=compiled) for name in ("graph", "eager"))
+    assert graph.engine.name == "graph"
+    assert_same_bits(graph, eager)
+    losses = [log(graph, run)[:, graph.curves[run].columns.index("train/loss") - 1] for run in (0, 1)]
+    assert all(loss[-1] < loss[1] for loss in losses)
+    stopped, resumed = (Cohort(specs, Tokens.open(data), GPU, compiled=compiled) for _ in range(2))
+    finish(stopped, until=5)
+    checkpoint.save(tmp_path, stopped, checkpoint.Progress())
+    assert isinstance(checkpoint.load(tmp_path, resumed), checkpoint.Progress)
+    finish(resumed)
+    assert_same_bits(resumed, graph)
+
+
+def test_a_stacked_run_under_muon_is_the_run_alone_to_rounding(data: Path) -> None:
+    """In float64; in bfloat16, in which the matrices are orthogonalised by default, rounding would be a part of each step."""
+    muon = {"name": "muon", "ns_precision": "float32"}
+    specs = [
+        run_spec(seed=seed, optimizer=muon, learning_rate=rate, precision="float32") for seed, rate in ((0, 0.01), (1, 0.003))
+    ]
+    with use("chunked"):
+        stacked = trained(specs, data, dtype=torch.float64, compiled=False)
+        for i, spec in enumerate(specs):
+            alone = trained([spec], data, dtype=torch.float64, compiled=False)
+            torch.testing.assert_close(stacked.weights[i], alone.weights[0], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("model", [{}, {"branch_norm": "rms"}], ids=["plain", "branch norms"])
 def test_mixers_on_two_streams_give_the_bits_of_one(data: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]) -> None:
     specs = [spec.model_copy(update={"model": spec.model.model_copy(update=model)}) for spec in (run_spec(), run_spec(seed=1))]

@@ -64,16 +64,14 @@ def test_the_second_call_has_nothing_to_do(said: dict[str, str]) -> None:
 
 
 def test_the_conformance_tests_run_on_the_projects_components_alone(said: dict[str, str]) -> None:
-    tests = re.findall(r"::(\S+) PASSED", said["pytest"])
+    tests = re.findall(r"::(.+?) PASSED", said["pytest"])
     assert len([name for name in tests if "product" in name]) > 3
     assert not [name for name in tests if "rwkv6" in name or "gated" in name]
 
 
-def test_the_projects_components_and_variants_are_listed_beside_those_that_ship(newcomer: Newcomer, lab: Path) -> None:
-    components = newcomer("gt", "list", cwd="mylab").splitlines()
-    assert {"product", "gated"} <= {line.split()[0] for line in components if line.strip()}
-    variants = newcomer("gt", "list", "--variants", "--scale", "tiny", cwd="mylab").splitlines()
-    assert {"PRODUCT", "GF", "GPT-2"} <= {line.split()[0] for line in variants if line.strip()}
+def test_the_projects_components_are_listed_beside_those_that_ship(newcomer: Newcomer, lab: Path) -> None:
+    listed = newcomer("gt", "list", cwd="mylab").splitlines()
+    assert {"product", "gated"} <= {line.split()[0] for line in listed if line.strip()}
 
 
 def test_an_edited_component_trains_its_own_runs_again_and_no_others(newcomer: Newcomer, other: str) -> None:
@@ -88,7 +86,6 @@ def test_an_edited_component_trains_its_own_runs_again_and_no_others(newcomer: N
 def test_a_project_can_have_templates_of_its_own(newcomer: Newcomer, other: str) -> None:
     templates = Path(other, "report_templates")
     shutil.copytree(ROOT / "report_templates", templates)
-    assert "Nothing to be done" in newcomer("snakemake", "--cores", "all", "-n", cwd=other)
     with (templates / "report.md.j2").open("a") as file:
         file.write("\nOurs.\n")
     newcomer("snakemake", "--cores", "all", cwd=other)
@@ -111,8 +108,11 @@ def test_the_workflow_is_linted_and_reported(newcomer: Newcomer, lab: Path) -> N
     assert "The study as a paper" in (lab / "all.html").read_text()
 
 
-def test_a_study_that_ships_can_be_planned(newcomer: Newcomer, other: str) -> None:
-    assert planned(newcomer("snakemake", "--cores", "all", "-n", "--config", "study=smoke", cwd=other))["train"] == 32
+def test_a_study_that_ships_is_planned_and_judged_by_its_own_claims(newcomer: Newcomer, other: str) -> None:
+    said = newcomer("snakemake", "--cores", "all", "-n", "--printshellcmds", "--config", "study=fusion_extended", cwd=other)
+    assert planned(said)["train"] == 5
+    (claims,) = set(re.findall(r"gt claims judge .*--claims (\S+)", said))
+    assert list(Path(claims).glob("registered.jsonl")) and newcomer.environment in Path(claims).parents
 
 
 def test_a_variant_cannot_be_called_as_one_that_ships(newcomer: Newcomer, other: str) -> None:
@@ -120,22 +120,3 @@ def test_a_variant_cannot_be_called_as_one_that_ships(newcomer: Newcomer, other:
     said = newcomer("snakemake", "--cores", "all", "-n", cwd=other, code=2)
     assert "config/variants/more.yaml, line 1: GF: " in said and "another variant of this name" in said
     assert "Traceback" not in said
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("my-lab", "'my-lab' cannot be the name of a Python package. Did you mean 'my_lab'?"),
-        ("2nd", "Did you mean 'lab_2nd'?"),
-        ("class", "Did you mean 'lab_class'?"),
-        ("numpy", "there is a Python module numpy already"),
-        ("gt", "there is a Python module gt already"),
-        ("mylab", "nothing in it is overwritten"),
-    ],
-)
-def test_a_project_that_cannot_be_made_is_refused_and_nothing_is_written(
-    newcomer: Newcomer, lab: Path, name: str, message: str
-) -> None:
-    before = sorted(newcomer.folder.rglob("*"))
-    assert message in newcomer("gt", "init", name, code=2)
-    assert sorted(newcomer.folder.rglob("*")) == before

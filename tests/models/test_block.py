@@ -10,7 +10,6 @@ from models.test_mixers import perturb
 from torch import Tensor
 from variants import tiny
 
-from gt.catalogue import components
 from gt.errors import ConfigError
 from gt.models.lm import LanguageModel, check
 from gt.seeds import Streams
@@ -148,9 +147,3 @@ def test_a_marker_that_no_tokenizer_could_give_is_refused() -> None:
         check(RunSpec.model_validate(document))
     with pytest.raises(ValueError, match="names a token twice"):
         ModelSpec.model_validate(tiny("GF", segment_markers=[1, 1]))
-
-
-@pytest.mark.parametrize("name", ["mlp", "channel_mix"])
-def test_a_feed_forward_layer_without_a_hidden_channel_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{name}\.ratio: 0\.01 leaves no"):
-        components("feed_forward")[name].load()(32, 0, 1, ratio=0.01)

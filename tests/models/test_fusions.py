@@ -1,4 +1,4 @@
-"""Every registered fusion: what it computes, what it costs, what it remembers."""
+"""What each fusion computes, against its formula. What each promises is in gt.conformance."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from gt.catalogue import components
-from gt.errors import ConfigError
-from gt.models.fusions.base import Fused, Fusion
-from gt.models.init import assert_all_set, mark_unset
+from gt.models.fusions.base import Fusion
 from gt.ops.scan import linear_scan, linear_scan_reference
 from gt.seeds import Streams
 
@@ -18,7 +16,7 @@ FUSIONS = components("fusion")
 # Every fusion as it is, and with each option that makes another function of it.
 OPTIONS: dict[str, dict[str, Any]] = {
     "gated-normal": {"gate_weight_init": "normal"},
-    "channel_gated-record": {"hgf_init": "record"},
+    "channel_gated-normal": {"gate_weight_init": "normal"},
     "concatenated-bias": {"bias": True},
     "residual_projection-bias": {"bias": True},
     "router-top1": {"choice": "top1"},
@@ -26,7 +24,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "glu-input": {"context": "input"},
     "independent_gates-silu": {"activation": "silu"},
 }
-CASES = [*FUSIONS, *OPTIONS]
 
 
 def make(case: str, d_model: int = 8, seed: int = 0, **options: Any) -> Fusion:
@@ -34,7 +31,6 @@ def make(case: str, d_model: int = 8, seed: int = 0, **options: Any) -> Fusion:
     if name == "head_norm" and d_model == 8:
         options.setdefault("head_size", 4)
     fusion: Fusion = FUSIONS[name].load()(d_model, **options)
-    mark_unset(fusion)
     fusion.reset_parameters(Streams(seed))
     return fusion.double()
 
@@ -52,48 +48,6 @@ def perturbed(name: str, **options: Any) -> Fusion:
 def branches() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     r, m, x = torch.randn(3, 2, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).unbind()
     return r, m, x
-
-
-@pytest.mark.parametrize("name", CASES)
-class TestEveryFusion:
-    def test_sets_every_parameter_from_its_own_stream(self, name: str) -> None:
-        assert_all_set(make(name))
-
-    def test_keeps_shape_and_dtype(self, name: str, branches: Any) -> None:
-        fused = make(name)(*branches)
-        assert isinstance(fused, Fused)
-        assert (fused.y.shape, fused.y.dtype) == (branches[0].shape, torch.float64)
-
-    def test_is_causal(self, name: str, branches: Any) -> None:
-        fusion = perturbed(name)
-        later = [b.clone() for b in branches]
-        for b in later:
-            b[:, 5] = b[:, 5].flip(-1) + 1
-        before, after = fusion(*branches).y, fusion(*later).y
-        assert torch.equal(before[:, :5], after[:, :5])
-        assert not torch.allclose(before[:, 5], after[:, 5])
-
-    def test_in_pieces_gives_what_it_gives_whole(self, name: str, branches: Any) -> None:
-        fusion = perturbed(name)
-        whole = fusion(*branches).y
-        for sizes in ([4, 5], [1] * 9):
-            state, pieces = None, []
-            for piece in zip(*(b.split(sizes, dim=1) for b in branches), strict=True):
-                fused = fusion(*piece, state)
-                state = fused.state
-                pieces.append(fused.y)
-            torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-10, atol=1e-10)
-
-    def test_gradients_are_those_of_finite_differences(self, name: str, branches: Any) -> None:
-        fusion = perturbed(name)
-        inputs = [b[:1, :4].clone().requires_grad_() for b in branches]
-        assert torch.autograd.gradcheck(lambda *args: fusion(*args).y, inputs)
-
-    def test_every_parameter_learns(self, name: str, branches: Any) -> None:
-        fusion = perturbed(name)
-        r, m, x = branches
-        fusion(r.requires_grad_(), m, x).y.square().sum().backward()
-        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in fusion.parameters())
 
 
 @pytest.mark.parametrize("gate", [0.03, 0.3, 0.5, 0.97])
@@ -191,13 +145,6 @@ def test_no_fusion_is_without_a_formula_in_these_tests() -> None:
     assert set(FUSIONS) - set(FORMULAS) == {"sum", "gru", "mingru", "glu", "scan", "independent_gates"}
 
 
-def test_the_record_s_channel_gate_ignored_its_initial_value() -> None:
-    models = [make("channel_gated", gate_init=g, hgf_init="record").state_dict() for g in (0.3, 0.5, 0.7)]
-    assert all(torch.equal(models[0][key], other[key]) for other in models[1:] for key in models[0])
-    correct = [make("channel_gated", gate_init=g).state_dict()["gate.bias"] for g in (0.3, 0.7)]
-    assert not torch.equal(*correct)
-
-
 @pytest.mark.parametrize("time", [1, 2, 7, 64, 100])
 def test_the_parallel_scan_is_the_sequential_one(time: int) -> None:
     generator = torch.Generator().manual_seed(time)
@@ -281,18 +228,3 @@ def test_a_straight_through_gate_chooses_a_branch_and_learns_as_the_blend_does(b
         torch.testing.assert_close(of_choice, of_blend, rtol=1e-12, atol=1e-12)
     assert torch.equal(make("gated", gate_init=0.3, straight_through=True)(r, m, x).y, m)
     assert torch.equal(make("gated", gate_init=0.7, straight_through=True)(r, m, x).y, r)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("gated", {"gate_init": 0.0}),
-        ("gated", {"gate_init": 1.5}),
-        ("channel_split", {"r_share": 1.0}),
-        ("head_norm", {"head_size": 5}),
-        ("mingru", {"expansion": 0.01}),
-    ],
-)
-def test_impossible_options_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(options))):
-        make(name, **options)

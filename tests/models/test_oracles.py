@@ -155,9 +155,9 @@ def test_rwkv6_goes_on_from_a_state_as_the_official_model_does(official: Any, in
     for token in tokens.tolist():
         _, state = theirs.forward([token], state)
     normed = ours.ln1[0](ours.ln0(ours.embedding(tokens[None])))
-    _, (last, memory) = ours.att[0](normed)
-    assert_same(last[0], state.context[0])
-    assert_same(memory[0], state.memory)
+    _, own = ours.att[0](normed)
+    assert_same(own.context[0][0], state[0])
+    assert_same(own.memory[0], state[1])
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
 from gt.fingerprint import code_of_training
 from gt.models.lm import LanguageModel, audit
+from gt.models.mixers.base import State
 from gt.records import file_sums, write_json
 from gt.seeds import Streams
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 
 TRAINING = {"steps": 10, "batch_size": 2, "sequence_length": 16}
 
@@ -34,7 +35,7 @@ def small_text(folder: Path) -> Path:
     vocabulary = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(20)] + ["12", "it's"]
     text = folder / "words.txt"
     text.write_text(" ".join(rng.choice(vocabulary, 1200)))
-    corpora.prepare(CorpusSpec(name="file:words", sha256=corpora.file_sha256(text)), folder, text)
+    corpora.prepare(corpus_spec("file:words", sha256=corpora.file_sha256(text)), folder, text)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     return folder / "char"
 
@@ -42,12 +43,14 @@ def small_text(folder: Path) -> Path:
 class Constant(nn.Module):
     """A mixer that says the same at every position."""
 
+    axes = ("batch", "channel")
+
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.output = nn.Parameter(torch.linspace(-1, 1, d_model))
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return self.output.expand_as(x), torch.zeros(len(x), 1)
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        return self.output.expand_as(x), State(torch.zeros(len(x), 1))
 
     def state_size(self, context: int) -> int:
         return 1

@@ -11,6 +11,7 @@ from probed import Constant, small_text, subject
 from torch import Tensor, nn
 
 from gt.evals.subject import Subject
+from gt.models.mixers.base import State
 from gt.probes.sites import sites
 from gt.probes.states import before_training, effective_rank, entropy, held_out_texts, mean_cosine, read, states
 
@@ -18,14 +19,16 @@ from gt.probes.states import before_training, effective_rank, entropy, held_out_
 class Geometric(nn.Module):
     """A mixer whose state is (1, 2) times rate^t, whatever it reads; it writes nothing."""
 
+    axes = ("batch", "channel")
+
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
         self.used = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        start = torch.tensor([1.0, 2.0]).expand(len(x), 2) if state is None else state
-        return 0 * x + self.used, start * self.rate ** x.shape[1]
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        start = torch.tensor([1.0, 2.0]).expand(len(x), 2) if state is None else state.memory
+        return 0 * x + self.used, State(start * self.rate ** x.shape[1])
 
     def state_size(self, context: int) -> int:
         return 2
@@ -37,9 +40,9 @@ class Geometric(nn.Module):
 class Counting(Geometric):
     """A mixer whose state is how often the first channel was above zero, which the text decides."""
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        before = torch.zeros(len(x), 1) if state is None else state
-        return 0 * x + self.used, before + (x[:, :, :1] > 0).sum(1)
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        before = torch.zeros(len(x), 1) if state is None else state.memory
+        return 0 * x + self.used, State(before + (x[:, :, :1] > 0).sum(1))
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,8 @@ def test_an_amplifier_s_interval_lies_above_one(study: Path) -> None:
 
 def test_verdicts_are_of_every_seed_and_every_table(study: Path) -> None:
     (own,) = measured(load(study))
-    rows = {(r["test"], r["title"]): r for r in own.tests.rows}
+    tests = next(table for table in own.checks if table.name == f"{own.id}.tests")
+    rows = {(r["test"], r["title"]): r for r in tests.rows}
     growth = next(r for (test, _), r in rows.items() if test == "D1")
     assert growth["trained"] == "r 2.50, m 0.900"
     assert growth["control"] == "r 2.51, m 0.910"
@@ -126,7 +127,8 @@ def test_verdicts_are_of_every_seed_and_every_table(study: Path) -> None:
 
 def test_an_early_plateau_is_a_red_flag(study: Path) -> None:
     (own,) = measured(load(study))
-    assert own.flags.rows[0]["verdict"].startswith("fail")
+    flags = next(table for table in own.checks if table.name == f"{own.id}.flags")
+    assert flags.rows[0]["verdict"].startswith("fail")
 
 
 def test_every_cell_has_a_figure_and_a_section_of_its_own(study: Path) -> None:
@@ -135,13 +137,14 @@ def test_every_cell_has_a_figure_and_a_section_of_its_own(study: Path) -> None:
     assert f'<details id="{own.id}">' in page
     assert (study / "figures" / f"{own.id}.svg").exists()
     assert f"figures/{own.id}.svg" in markdown
-    assert page.count("What it looks at") == 1
+    assert page.count("What it looks at") == len(own.checks) == 2
 
 
 def test_the_record_s_tests_of_all_cells_are_one_file(study: Path) -> None:
     (own,) = measured(load(study))
-    table = pd.read_csv(study / "tables/inside.tests.csv")
-    assert list(table["test"]) == [r["test"] for r in (*own.tests.rows, *own.flags.rows)]
+    for found in own.checks:
+        table = pd.read_csv(study / f"tables/inside.{found.name.removeprefix(f'{own.id}.')}.csv")
+        assert list(table["test"]) == [r["test"] for r in found.rows]
     assert [file.name for file in (study / "tables").glob("inside.*tests*")] == ["inside.tests.csv"]
 
 

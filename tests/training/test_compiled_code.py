@@ -6,7 +6,7 @@ import enum
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +14,9 @@ from corpus import words
 from torch import nn
 
 from gt.catalogue import MODEL_KINDS, Component, components
+from gt.conformance.subjects import settings
 from gt.data.tokens import Tokens
-from gt.errors import ConfigError
-from gt.models.lm import check
+from gt.models.mixers.base import Mixer
 from gt.ops import backend
 from gt.spec import RunSpec
 from gt.training import regions
@@ -25,8 +25,6 @@ from gt.training.regions import structure
 
 CPU = torch.device("cpu")
 SIZES = {"head_size": 8, "head_dim": 8, "d_state": 8, "n_head": 2}
-# Of an option's type, values that are not its default; the first that the component takes is tried.
-OTHERS: dict[type, list[Any]] = {bool: [False, True], int: [1, 2, 4, 16], float: [0.25, 0.75, 2.0], str: []}
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +60,9 @@ def specification(component: Component, options: dict[str, Any]) -> RunSpec:
     )  # fmt: skip
 
 
-def settings(component: Component) -> list[RunSpec]:
-    """The component as it is, and with each option at each other value of a Literal, or at one other of a number."""
-    found = [specification(component, {})]
-    for option, (annotation, default) in component.options.items():
-        kinds = get_args(annotation) if get_origin(annotation) is not Literal else ()
-        values = list(get_args(annotation)) if get_origin(annotation) is Literal else []
-        others = values or [value for kind in kinds or (annotation,) for value in OTHERS.get(kind, [])]
-        for value in others:
-            try:
-                spec = specification(component, {option: value})
-                check(spec)
-            except (ConfigError, ValueError):
-                continue
-            if value != default:
-                found.append(spec)
-                if not values:
-                    break
-    return found
+def tried(component: Component) -> list[RunSpec]:
+    """The component as it is, and with other values of its options."""
+    return [specification(component, setting.sizes | setting.changed) for setting in settings(component)]
 
 
 def after_a_step(spec: RunSpec, tokens: Tokens, compiled: bool) -> torch.Tensor:
@@ -99,7 +82,7 @@ COMPONENTS = [component for kind in MODEL_KINDS for component in components(kind
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: f"{component.kind}-{component.name}")
 def test_no_setting_of_a_component_is_trained_by_the_code_of_another(component: Component, tokens: Tokens) -> None:
     """One after the other in this process, and the other way round."""
-    specs = settings(component)
+    specs = tried(component)
     expected = [after_a_step(spec, tokens, compiled=False) for spec in specs]
     for order in (1, -1):
         regions._compiled.clear()
@@ -111,14 +94,8 @@ def test_no_setting_of_a_component_is_trained_by_the_code_of_another(component: 
 
 
 def test_the_settings_that_are_tried_are_many() -> None:
-    tried = {component.name: len(settings(component)) for component in COMPONENTS}
-    assert sum(tried.values()) > 80
-    assert tried["independent_gates"] == 2
-    assert all(n > 1 for name, n in tried.items() if set(components_by_name()[name].options) - set(SIZES))
-
-
-def components_by_name() -> dict[str, Component]:
-    return {component.name: component for component in COMPONENTS}
+    assert sum(len(tried(component)) for component in COMPONENTS) > 80
+    assert len(tried(components("fusion")["independent_gates"])) == 2
 
 
 def test_compiled_code_of_one_activation_does_not_serve_another(tokens: Tokens) -> None:
@@ -130,18 +107,24 @@ def test_compiled_code_of_one_activation_does_not_serve_another(tokens: Tokens) 
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("kind", ["mixer", "feed_forward"])
-def test_the_number_of_a_layer_decides_nothing_but_initial_values(kind: str) -> None:
-    """So layers share code: their number is left out of what it is looked up by."""
-    x = torch.randn(1, 8, 32, generator=torch.Generator().manual_seed(0))
-    for component in components(kind).values():
-        sizes = {name: value for name, value in SIZES.items() if name in component.options}
-        first, second = (component.load()(32, layer, 4, **sizes) for layer in (0, 2))
-        for parameter in first.parameters():
-            nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
-        second.load_state_dict(first.state_dict())
-        if structure(first) == structure(second):
-            assert torch.equal(first(x)[0], second(x)[0]), component.name
+class Scaled(Mixer):
+    """Scales its input.
+
+    Reads the number of its layer where it should read nothing but what `build` has kept.
+    """
+
+    name = "scaled"
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> Any:
+        return self._scaled(x), None
+
+    def _scaled(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (1 + self.layer)
+
+
+def test_layers_share_no_code_where_it_reads_their_number() -> None:
+    assert structure(Scaled(8, 0, 2)) == structure(Scaled(8, 0, 2))
+    assert structure(Scaled(8, 0, 2)) != structure(Scaled(8, 1, 2))
 
 
 class Colour(enum.Enum):

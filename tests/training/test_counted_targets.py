@@ -90,7 +90,7 @@ def after_one_step(cohort: Cohort) -> tuple[Tensor, list[dict[str, Tensor]]]:
     return cohort.log[0, :, cohort.columns.index("train/loss")], gradients
 
 
-PLAIN = {"weight_decay": 0.0, "beta1": 0.0}
+PLAIN = {"weight_decay": 0.0, "optimizer": {"name": "sgd", "momentum": 0.0}}
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole model", "regions"])

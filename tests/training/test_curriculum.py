@@ -18,7 +18,7 @@ from gt.data.batches import Batches
 from gt.data.tokens import Tokens
 from gt.models.lm import LanguageModel
 from gt.training.losses import token_losses
-from gt.training.optimizer import learning_rate
+from gt.training.schedule import learning_rate
 
 STAGES: list[dict[str, Any]] = [
     {"steps": 3, "sequence_length": 8, "learning_rate": 1.3},

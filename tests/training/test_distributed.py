@@ -17,7 +17,7 @@ from gt.data import corpora, tokenizers
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.training.cohort import Cohort
 from gt.training.distributed import World
 
@@ -25,7 +25,7 @@ from gt.training.distributed import World
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    corpora.prepare(CorpusSpec(name="embedded", max_bytes=100_000), folder)
+    corpora.prepare(corpus_spec("embedded", max_bytes=100_000), folder)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     return folder / "char"
 

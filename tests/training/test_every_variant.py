@@ -13,7 +13,7 @@ from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
 from gt.grouping import cohort_key
 from gt.records import read_json
-from gt.spec import CorpusSpec, RunSpec, TokenizerSpec
+from gt.spec import RunSpec, TokenizerSpec, corpus_spec
 from gt.study import merge, resolve
 from gt.training.cohort import Cohort
 
@@ -33,7 +33,7 @@ OWN: dict[str, dict[str, Any]] = {
     "sgd-grad-scale-10": {"learning_rate": 0.3, "steps": 200},
     "GPT-1-BlinkDL": {"steps": 900, "learning_rate": 0.003},
     "GPT-1-record-BlinkDL": {"steps": 900, "learning_rate": 0.003},
-    "lion": {"learning_rate": 0.003, "beta2": 0.95},
+    "lion": {"learning_rate": 0.003, "optimizer": {"beta2": 0.95}},
     "curriculum": {"steps": 60, "curriculum": [{"steps": 15, "sequence_length": n} for n in (8, 16)]},
     "pretrain-fuse": {"pretrain_steps": 10},
 }
@@ -42,7 +42,7 @@ OWN: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bible")
-    corpora.prepare(CorpusSpec(name="embedded", max_bytes=200_000), folder)
+    corpora.prepare(corpus_spec("embedded", max_bytes=200_000), folder)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     ngram.prepare(folder / "char")
     return folder / "char"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gt.catalogue import component
 from gt.models.fusions.base import Fused
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
@@ -27,7 +28,9 @@ from gt.training.auxiliary import (
     self_reinforcing,
 )
 from gt.training.flat import Flat, parameter_groups
-from gt.training.optimizer import Optimizer, decays, learning_rate, weight_decay
+from gt.training.optimizers.base import Optimizer, decays, weight_decay
+from gt.training.optimizers.lion import Lion
+from gt.training.schedule import learning_rate
 
 SIZE = {"steps": 100, "batch_size": 2, "sequence_length": 8}
 
@@ -86,7 +89,8 @@ class Trained:
         with torch.no_grad():
             for name, view in self.flat.views(self.weights).items():
                 view.copy_(model.get_parameter(name))
-        self.optimizer = Optimizer(self.flat, self.weights, [spec])
+        kind: type[Optimizer] = component("optimizer", spec.optimizer.name).load()
+        self.optimizer = kind(self.flat, self.weights, [spec])
 
     def step(self, step: int, scale: float = 1.0) -> dict[str, Tensor]:
         """Take the step; what it changed each parameter by."""
@@ -107,14 +111,15 @@ def test_a_frozen_part_does_not_move_until_its_time_comes(model: LanguageModel, 
 
 
 def test_scaled_gradients_change_sgd_and_not_adamw(model: LanguageModel, batch: Tensor) -> None:
-    def after(optimizer: str, scale: float) -> Tensor:
-        trained = Trained(model, training(optimizer=optimizer, weight_decay=0.0, epsilon=1e-30), batch)
+    def after(optimizer: dict[str, Any], scale: float) -> Tensor:
+        trained = Trained(model, training(optimizer=optimizer, weight_decay=0.0), batch)
         before = trained.weights.clone()
         for step in range(3):
             trained.step(step, scale)
         return trained.weights - before
 
-    adam, adam_scaled, sgd, sgd_scaled = (after(o, s) for o in ("adamw", "sgd") for s in (1.0, 10.0))
+    kinds: list[dict[str, Any]] = [{"name": "adamw", "epsilon": 1e-30}, {"name": "sgd"}]
+    adam, adam_scaled, sgd, sgd_scaled = (after(kind, scale) for kind in kinds for scale in (1.0, 10.0))
     # AdamW's update is a ratio of moments, which a factor leaves as it is but for epsilon (flaw F-09).
     torch.testing.assert_close(adam, adam_scaled, rtol=1e-6, atol=1e-9)
     assert sgd_scaled.norm() > 5 * sgd.norm()
@@ -124,7 +129,7 @@ def test_lion_takes_steps_of_the_learning_rate() -> None:
     parameter = nn.Linear(3, 1, bias=False)
     flat = Flat(nn.ModuleDict({"embedding": parameter}), 1, torch.device("cpu"), torch.float32)
     weights = flat.joined([torch.tensor([1.0, -2.0, 0.0])])
-    optimizer = Optimizer(flat, weights, [training(optimizer="lion", beta1=0.9, beta2=0.99, weight_decay=0.0)])
+    optimizer = Lion(flat, weights, [training(optimizer={"name": "lion", "beta2": 0.99}, weight_decay=0.0)])
 
     def step(*gradient: float) -> Tensor:
         optimizer.step(flat.joined([torch.tensor(gradient)]), torch.tensor([[0.1]]))

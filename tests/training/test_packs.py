@@ -43,9 +43,6 @@ OTHER: dict[str, Any] = {
     "parts": {"mixers.r": {"learning_rate": 3.0, "gradient_scale": 0.2}, "fusion": {"frozen_steps": 2}},
     "weight_decay": 3.0,
     "weight_decay_policy": "all",
-    "beta1": 0.5,
-    "beta2": 0.5,
-    "epsilon": 0.1,
 }
 
 
@@ -84,6 +81,7 @@ def test_there_is_another_value_for_every_setting_that_may_differ() -> None:
 
 def test_stacked_runs_are_trained_as_if_alone_whatever_they_differ_in(data: Path) -> None:
     specs = [run_spec(), run_spec(seed=1), *(run_spec(**{name: value}) for name, value in OTHER.items())]
+    specs += [run_spec(optimizer={"name": "adamw", **own}) for own in ({"beta1": 0.5}, {"beta2": 0.5}, {"epsilon": 0.1})]
     specs += [run_spec(model={"fusion": {"name": "gated", "gate_init": 0.2}}), run_spec(model={"init": {"blanket": True}})]
     assert len(set(map(cohort_key, specs))) == 1
     stacked = curves_of(specs, data)

@@ -34,8 +34,9 @@ from gt.training.curves import GateWatch
 from gt.training.flat import parameter_groups
 from gt.training.loop import Attempt, Job, Settings, train
 from gt.training.losses import inputs, token_losses
-from gt.training.optimizer import decays, learning_rate
+from gt.training.optimizers.base import decays
 from gt.training.regions import Regions
+from gt.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 
@@ -128,7 +129,7 @@ def test_a_run_that_stops_after_any_step_ends_with_the_same_bits(data: Path, fin
 
 
 def test_a_run_killed_with_sigkill_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> None:
-    spec = run_spec("GF", steps=150)
+    spec = run_spec("GF", steps=150, optimizer="muon")  # whose state is AdamW's and its own
     plan = tmp_path / "plan.json"
     write(plan, records.of_runs([spec]))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -54,6 +56,14 @@ def test_a_rules_environment_names_packages_and_no_file(file: Path) -> None:
     # Snakemake makes it from a copy of its file in --conda-prefix, where a relative path leads nowhere.
     *_, packages = yaml.safe_load(file.read_text())["dependencies"]
     assert [str(Requirement(line)) for line in packages["pip"]] == packages["pip"]
+
+
+def test_a_setting_that_is_left_out_is_as_the_configuration_here_has_it() -> None:
+    (settings,) = re.findall(
+        r"^SETTINGS = (\{.*?^\})", (ROOT / "workflow/rules/common.smk").read_text(), re.MULTILINE | re.DOTALL
+    )
+    here = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    assert {**ast.literal_eval(settings), "study": here["study"]} == here
 
 
 def test_the_whole_environment_is_this_project_at_the_versions_of_the_lock() -> None:

@@ -147,7 +147,8 @@ def study_names():
 def load_plans():
     """The plan of each study, also written to results/studies/, once it is known that its jobs can do their work.
 
-    Bad input, claims included, is one message and exit code 2.
+    Bad input, claims included, is one message and exit code 2. A dry run writes them too, where they differ: what is current is
+    decided by what stands there, and Snakemake wants to see the files that no rule makes.
     """
     # --jobs is given where jobs are sent elsewhere; what is there, this machine does not know.
     gpus = GPUS if workflow.resource_settings.nodes is None else None
@@ -391,11 +392,20 @@ def claims_of_study(wildcards):
 
 
 def own_text(wildcards):
-    """The file behind a `file:` corpus."""
+    """The file or folder behind a `file:` corpus."""
     return [
         plan.corpus_files[wildcards.corpus]
         for plan in PLANS.values()
         if wildcards.corpus in plan.corpus_files
+    ][:1]
+
+
+def own_tokenizer(wildcards):
+    """The tokenizer.json behind a tokenizer that is a file."""
+    return [
+        plan.tokenizer_files[wildcards.tokenizer]
+        for plan in PLANS.values()
+        if wildcards.tokenizer in plan.tokenizer_files
     ][:1]
 
 

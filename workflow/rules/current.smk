@@ -49,9 +49,9 @@ def outdated():
     """All jobs whose result is not current, as a rule and its wildcards."""
     for plan in PLANS.values():
         for corpus, tokenizer in {(c.corpus, c.tokenizer) for c in plan.cells}:
-            if made.is_outdated_corpus(DATA / corpus):
+            if made.is_outdated_corpus(DATA / corpus, plan.corpora[corpus]):
                 yield "corpus", corpus
-            if made.is_outdated_tokens(DATA / corpus / tokenizer):
+            if made.is_outdated_tokens(DATA / corpus / tokenizer, plan.corpora[corpus]):
                 yield "tokenize", corpus, tokenizer
     runs = {run: outdated_of_run(run) for run in CELL_OF_RUN}
     yield from ((job, run) for run, jobs in runs.items() for job in jobs)

@@ -27,6 +27,7 @@ rule tokenize:
         unless_current("tokenize"),
         plan=ancient(plan_of_tokenizer),
         corpus=made_before("tokenize", "results/data/{corpus}/corpus.json"),
+        own=ancient(own_tokenizer),
     output:
         tokens="results/data/{corpus}/{tokenizer}/tokens.json",
         ngram="results/data/{corpus}/{tokenizer}/ngram.json",
@@ -40,6 +41,7 @@ rule tokenize:
     params:
         splits="results/data/{corpus}",
         folder=folder_of_output,
+    threads: 2
     shell:
         "gt tokenize --plan {input.plan:q} --corpus {params.splits:q} --tokenizer {wildcards.tokenizer:q}"
-        " --out {params.folder:q} --note {output.note:q} > {log:q} 2>&1"
+        " --out {params.folder:q} --threads {threads} --note {output.note:q} > {log:q} 2>&1"

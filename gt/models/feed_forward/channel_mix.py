@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.feed_forward.base import FeedForward
 from gt.models.init import constant_, orthogonal_
-from gt.options import Options
+from gt.options import Options, Positive
 from gt.seeds import Streams
 
 
@@ -25,7 +26,7 @@ class ChannelMix(FeedForward):
     name: ClassVar[str] = "channel_mix"
 
     class Config(Options):
-        ratio: float = 3.5
+        ratio: Positive = Field(3.5, description="hidden channels over d_model, in whole groups of 32")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.feed_forward.base import FeedForward
 from gt.models.init import linear_
-from gt.options import Options
+from gt.options import Options, Positive, initial
 from gt.seeds import Streams
 
 
@@ -25,10 +26,10 @@ class MLP(FeedForward):
     name: ClassVar[str] = "mlp"
 
     class Config(Options):
-        ratio: float = 4.0
-        activation: Literal["gelu", "gelu_tanh"] = "gelu"
+        ratio: Positive = Field(4.0, description="hidden channels over d_model")
+        activation: Literal["gelu", "gelu_tanh"] = Field("gelu", description="gelu_tanh: its approximation in GPT-2")
         bias: bool = False
-        scale_residual: bool = True
+        scale_residual: bool = initial(True, "the output projection starts at 0.02 / sqrt(2 n_layer), as in GPT-2")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

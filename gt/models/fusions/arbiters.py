@@ -6,13 +6,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, linear_, norm_, normal_, uniform_
 from gt.ops.scan import linear_scan
-from gt.options import Options
+from gt.options import Options, Positive
 from gt.seeds import Streams
 
 
@@ -75,13 +76,13 @@ class MinGRUArbiter(Fusion):
     Source: Feng et al. 2024 (arXiv:2410.01201), equations of minGRU; repository notebooks/task_0_1b
     Parameters: 98,944 at d_model 128
 
-    candidate "positive": g(c) = c + 1/2 for c >= 0, sigmoid(c) below; "tanh": the record's sequential form (task 0.4).
+    candidate "positive": g(c) = c + 1/2 for c >= 0, sigmoid(c) below; "tanh": the sequential form of task 0.4.
     """
 
     name: ClassVar[str] = "mingru"
 
     class Config(Options):
-        expansion: float = 1.5
+        expansion: Positive = Field(1.5, description="hidden channels over d_model")
         candidate: Literal["positive", "tanh"] = "positive"
 
     def build(self, config: Config) -> None:

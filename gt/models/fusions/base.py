@@ -38,6 +38,7 @@ class Fusion(Component):
         super().__init__(d_model, 0, 1, options)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: Any = None) -> Fused:
+        """r, m and x: (batch, time, d_model) -> y of the same shape, gate and state. state: None, or the last piece's."""
         raise NotImplementedError
 
     def state_size(self) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_
-from gt.options import Options
+from gt.options import Options, initial
 from gt.seeds import Streams
 
 
@@ -24,8 +25,8 @@ class Gains(Fusion):
     name: ClassVar[str] = "gains"
 
     class Config(Options):
-        r_gain: float = 0.7
-        m_gain: float = 0.3
+        r_gain: float = initial(0.7)
+        m_gain: float = initial(0.3)
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
@@ -52,7 +53,7 @@ class Weighted(Fusion):
     name: ClassVar[str] = "weighted"
 
     class Config(Options):
-        gate_init: float = 0.5
+        gate_init: float = initial(0.5, "a, which may leave [0, 1]")
 
     def build(self, config: Config) -> None:
         self.gate_init = config.gate_init
@@ -70,13 +71,13 @@ class Residual(Fusion):
 
     Formula: y = r + a m
     Source: lines 146-162 of document 3 (RF)
-    Parameters: 1 at d_model 128 (the record's code has 16,384: residual_projection)
+    Parameters: 1 at d_model 128
     """
 
     name: ClassVar[str] = "residual"
 
     class Config(Options):
-        scale_init: float = 0.3
+        scale_init: float = initial(0.3, "a")
 
     def build(self, config: Config) -> None:
         self.scale_init = config.scale_init
@@ -100,8 +101,8 @@ class Sum(Fusion):
     name: ClassVar[str] = "sum"
 
     class Config(Options):
-        r_multiplier: float = 1.0
-        m_multiplier: float = 1.0
+        r_multiplier: float = Field(1.0, description="c_r")
+        m_multiplier: float = Field(1.0, description="c_m")
 
     def build(self, config: Config) -> None:
         self.r_multiplier, self.m_multiplier = config.r_multiplier, config.m_multiplier

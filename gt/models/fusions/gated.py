@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, normal_
-from gt.options import Options, Probability
+from gt.options import Options, Probability, initial
 from gt.seeds import Streams
 
 
@@ -27,9 +28,9 @@ class Gated(Fusion):
     name: ClassVar[str] = "gated"
 
     class Config(Options):
-        gate_init: Probability = 0.5
-        gate_weight_init: Literal["zero", "normal"] = "zero"
-        straight_through: bool = False
+        gate_init: Probability = initial(0.5, "the gate before training, where its weights are zero")
+        gate_weight_init: Literal["zero", "normal"] = initial("zero", "normal: N(0, .02)")
+        straight_through: bool = Field(False, description="one branch or the other, with the gradient of the blend")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
@@ -45,7 +46,7 @@ class Gated(Fusion):
         return Fused(blend(r, m, g), g)
 
     def reset_parameters(self, streams: Streams) -> None:
-        # With zero weights the gate is gate_init wherever it looks; the record's code left N(0, .02) there (flaw F-10).
+        # With zero weights the gate is gate_init wherever it looks.
         normal_(self.gate.weight, 0.02 if self.gate_weight_init == "normal" else 0.0, streams, "gate.weight")
         constant_(self.gate.bias, logit(self.gate_init))
 
@@ -56,23 +57,17 @@ class ChannelGated(Fusion):
     Formula: g = sigmoid(W [r; m] + b), y = g * r + (1 - g) * m
     Source: lines 106-136 of document 3 (HGF and its ratio variants)
     Parameters: 32,896 at d_model 128
-
-    hgf_init "record" repeats the record's bug (flaw F-06): its model-wide initialisation overwrote the gate's, so that
-    gate_init had no effect and HGF, HGF-MH and HGF-RH were one model.
     """
 
     name: ClassVar[str] = "channel_gated"
 
     class Config(Options):
-        gate_init: Probability = 0.5
-        gate_weight_init: Literal["zero", "normal"] = "zero"
-        hgf_init: Literal["correct", "record"] = "correct"
+        gate_init: Probability = initial(0.5, "the gate before training, where its weights are zero")
+        gate_weight_init: Literal["zero", "normal"] = initial("zero", "normal: N(0, .02)")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
-        record = config.hgf_init == "record"
-        self.gate_init = 0.5 if record else config.gate_init
-        self.gate_weight_init = "normal" if record else config.gate_weight_init
+        self.gate_init, self.gate_weight_init = config.gate_init, config.gate_weight_init
         self.gate = nn.Linear(2 * d_model, d_model)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.fusions.base import Fused, Fusion
 from gt.models.init import linear_, norm_
-from gt.options import Count, Options
+from gt.options import Count, Deviation, Options, initial
 from gt.seeds import Streams
 
 
@@ -19,7 +20,7 @@ class Concatenated(Fusion):
 
     Formula: y = W [r; m]
     Source: lines 110-120 of document 3 (CP); lines 642-649 of document 4
-    Parameters: 32,768 at d_model 128 (the record's 32,896 counts a bias that its code does not have)
+    Parameters: 32,768 at d_model 128
 
     bias: as in option 1 of document 4.
     """
@@ -44,7 +45,7 @@ class ResidualProjection(Fusion):
     """The first branch as it is, plus a projection of the second.
 
     Formula: y = r + W m
-    Source: lines 665-671 of document 4 (option 4); init_std 0.02 is what the record's code ran
+    Source: lines 665-671 of document 4 (option 4); the earlier repository ran init_std 0.02
     Parameters: 16,384 at d_model 128
 
     bias: as document 4 writes it.
@@ -53,7 +54,7 @@ class ResidualProjection(Fusion):
     name: ClassVar[str] = "residual_projection"
 
     class Config(Options):
-        init_std: float = 0.01
+        init_std: Deviation = initial(0.01, "of W")
         bias: bool = False
 
     def build(self, config: Config) -> None:
@@ -133,7 +134,7 @@ class ChannelSplit(Fusion):
     name: ClassVar[str] = "channel_split"
 
     class Config(Options):
-        r_share: float = 0.5
+        r_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="of the channels")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -13,7 +14,7 @@ from gt.errors import ConfigError
 from gt.models.init import linear_
 from gt.models.mixers.base import Mixer, State
 from gt.ops.conv import short_convolution
-from gt.options import Count, Options
+from gt.options import Count, Options, initial
 from gt.seeds import Streams
 
 ROPE_BASE = 10_000.0
@@ -34,10 +35,10 @@ class Attention(Mixer):
 
     class Config(Options):
         n_head: Count = 4
-        rope: bool = False
+        rope: bool = Field(False, description="rotary positions")
         bias: bool = False
-        scale_residual: bool = True
-        conv: Count = 1
+        scale_residual: bool = initial(True, "the output projection starts at 0.02 / sqrt(2 n_layer), as in GPT-2")
+        conv: Count = Field(1, description="taps of a short convolution on queries, keys and values; 1: none")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
@@ -15,7 +16,7 @@ from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
 from gt.ops.ssd import ssd
-from gt.options import Count, CountOrNone, Options
+from gt.options import Count, CountOrNone, Options, initial
 from gt.seeds import Streams
 
 DT_RANGE = (1e-3, 0.1)
@@ -32,42 +33,34 @@ class Mamba2(Mixer):
     Parameters: 134,412 at d_model 128
 
     Parameters are named as in mamba_ssm and FLA >= 0.5. init: "native" is mamba_ssm's (in_proj and conv1d at torch's
-    default), "fla" has N(0, .02) there, "normal02" also in out_proj, as the record's blanket initialisation did. dt_init
-    "medium" starts every head at dt = 0.01, the geometric middle of the range that "log_uniform" draws from (line 399 of
-    document 0). decay_init "identity" sets A so that every head keeps 0.9999 of its state a token (repository
-    V3_RESEARCH_NOTES.md 2.12). state_norm: groups of a norm on the state after every token, 0 for none; initial_state: where a
-    sequence starts (gt/models/mixers/state.py).
+    default), "fla" has N(0, .02) there, "normal02" also in out_proj. dt_init "medium" starts every head at dt = 0.01, the
+    geometric middle of the range that "log_uniform" draws from (line 399 of document 0). decay_init "identity" sets A so that
+    every head keeps 0.9999 of its state a token (repository V3_RESEARCH_NOTES.md 2.12). state_norm: groups of a norm on the
+    state after every token, 0 for none; initial_state: where a sequence starts (gt/models/mixers/state.py).
     """
 
     name: ClassVar[str] = "mamba2"
     axes: ClassVar[tuple[str, ...]] = ("batch", "head", "value", "key")
 
     class Config(Options):
-        d_state: Count = 128
-        d_conv: Count = 4
-        expand: Count = 2
+        d_state: Count = Field(128, description="numbers of state for each channel of a head")
+        d_conv: Count = Field(4, description="taps of the convolution")
+        expand: Count = Field(2, description="inner channels over d_model")
         head_dim: Count = 64
-        n_groups: Count = 1
-        init: Literal["native", "fla", "normal02"] = "native"
-        dt_init: Literal["log_uniform", "medium"] = "log_uniform"
-        decay_init: Literal["own", "identity"] = "own"
-        state_norm: CountOrNone = 0
-        initial_state: Literal["zero", "learned"] = "zero"
+        n_groups: Count = Field(1, description="heads of one group share B and C")
+        init: Literal["native", "fla", "normal02"] = Field(
+            "native", description="of the matrices: mamba_ssm's, FLA's, or N(0, .02)"
+        )
+        dt_init: Literal["log_uniform", "medium"] = initial("log_uniform", "step sizes from [.001, .1], or all at .01")
+        decay_init: Literal["own", "identity"] = initial("own", "identity: every head keeps 0.9999 of its state a token")
+        state_norm: CountOrNone = Field(0, description="groups of a norm on the state after every token; 0: none")
+        initial_state: Literal["zero", "learned"] = Field("zero", description="where a sequence starts")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
-        self.d_inner, self.d_state, self.d_conv, self.head_dim = (
-            config.expand * d_model,
-            config.d_state,
-            config.d_conv,
-            config.head_dim,
-        )
-        self.n_groups, self.init, self.dt_init, self.decay_init = (
-            config.n_groups,
-            config.init,
-            config.dt_init,
-            config.decay_init,
-        )
+        self.d_inner, self.d_state, self.d_conv = config.expand * d_model, config.d_state, config.d_conv
+        self.head_dim, self.n_groups = config.head_dim, config.n_groups
+        self.init, self.dt_init, self.decay_init = config.init, config.dt_init, config.decay_init
         if self.d_inner % config.head_dim:
             raise ConfigError(f"mamba2.head_dim: {config.head_dim} does not divide expand * d_model = {self.d_inner}.")
         self.n_head = self.d_inner // config.head_dim
@@ -122,6 +115,7 @@ class Mamba2(Mixer):
 
     @torch.no_grad()
     def reset_parameters(self, streams: Streams) -> None:
+        """Matrices as `init` says, step sizes and decays as dt_init and decay_init; D one."""
         if self.init == "native":
             uniform_(self.in_proj.weight, self.d_model**-0.5, streams, "in_proj.weight")
             uniform_(self.conv1d.weight, self.d_conv**-0.5, streams, "conv1d.weight")
@@ -169,5 +163,6 @@ class GroupedRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width) -> the same shape."""
         grouped = x.unflatten(-1, (self.n_groups, -1))
         return F.rms_norm(grouped, grouped.shape[-1:], eps=1e-5).flatten(-2) * self.weight

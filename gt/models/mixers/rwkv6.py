@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
@@ -14,7 +15,7 @@ from gt.models.init import constant_, norm_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.wkv6 import wkv6
-from gt.options import Count, CountOrNone, Options
+from gt.options import Count, CountOrNone, Options, Positive, initial
 from gt.seeds import Streams
 
 RETENTION = 0.9999  # a token, of a state that starts as if it forgot nothing
@@ -47,14 +48,14 @@ class RWKV6(Mixer):
 
     class Config(Options):
         head_size: Count = 64
-        mix_rank: Count = 32
-        decay_rank: Count = 64
-        init: Literal["official", "fla"] = "official"
-        norm_eps: float = 0.00064
-        decay_init: Literal["own", "record", "power_law", "identity"] = "own"
-        key_clamp: bool = False
-        state_norm: CountOrNone = 0
-        initial_state: Literal["zero", "learned"] = "zero"
+        mix_rank: Count = Field(32, description="of the matrices that make the five token shifts")
+        decay_rank: Count = Field(64, description="of the matrices that make the decay")
+        init: Literal["official", "fla"] = Field("official", description="x060's, or that of FLA 0.6.0's layer")
+        norm_eps: Positive = Field(0.00064, description="of the norm of the output, a group a head")
+        decay_init: Literal["own", "record", "power_law", "identity"] = initial("own", "the decays alone, over what init does")
+        key_clamp: bool = Field(False, description="keys times min(1, -log w): slow channels are written weakly")
+        state_norm: CountOrNone = Field(0, description="groups of a norm on the state after every token; 0: none")
+        initial_state: Literal["zero", "learned"] = Field("zero", description="where a sequence starts")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
@@ -111,6 +112,7 @@ class RWKV6(Mixer):
         return normed_wkv(r, k, v, log_w, self.bonus, zero if memory is None else memory, self.state_norm)
 
     def reset_parameters(self, streams: Streams) -> None:
+        """As `init` says, and then the decays as `decay_init` does."""
         if self.init == "official":
             self._reset_official(streams)
         else:
@@ -194,6 +196,7 @@ class Lerp(nn.Module):
         self.mu = nn.Parameter(torch.empty(d_in))
 
     def forward(self, x: Tensor, delta: Tensor) -> Tensor:
+        """x, delta: (batch, time, d_in) -> (batch, time, d_out)."""
         return self.linear(x + self.mu * delta)
 
 
@@ -213,5 +216,6 @@ class LowRank(nn.Module):
         self.lora: Any = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width) -> the same shape."""
         y: Tensor = self.lora(x)
         return y

@@ -15,7 +15,7 @@ from gt.seeds import Streams
 class StateNorm(nn.Module):
     """RMSNorm of each head's state in equal groups of its elements, with a learned gain an element that the heads share.
 
-    Source: repository V3_RESEARCH_NOTES.md 2.11 and layers_v030.py (StateNorm, eps 1e-5, 4 groups). The record's code
+    Source: repository V3_RESEARCH_NOTES.md 2.11 and layers_v030.py (StateNorm, eps 1e-5, 4 groups). The code there
     normalised only what one call handed to the next; its text says after every token, and so does this.
     """
 
@@ -34,6 +34,7 @@ class StateNorm(nn.Module):
         return nn.functional.rms_norm(grouped, grouped.shape[-1:], eps=1e-5).view_as(state) * self.weight
 
     def reset_parameters(self) -> None:
+        """Every gain one."""
         constant_(self.weight, 1.0)
 
 
@@ -70,4 +71,5 @@ class InitialState(nn.Module):
         return self.weight.expand(batch, *self.weight.shape)
 
     def reset_parameters(self, streams: Streams, name: str) -> None:
+        """From the stream of that name."""
         normal_(self.weight, 0.01, streams, name)

@@ -1,4 +1,4 @@
-"""What the record wrapped around its RWKV branch, for any mixer."""
+"""A branch that adds its own input to what a mixer makes of it, as the earlier repository's RWKV branch did, for any mixer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Wrapped(nn.Module):
         return x, state
 
     def reset_parameters(self, streams: Streams) -> None:
-        """The mixer keeps the streams it has without a wrap; the matrices here are N(0, .02), as in the record."""
+        """The mixer keeps the streams it has without a wrap; the matrices here are N(0, .02)."""
         self.mixer.reset_parameters(streams)
         if self.mixer_norm is not None:
             norm_(self.mixer_norm)
@@ -51,10 +51,12 @@ class Wrapped(nn.Module):
             linear_(self.down, 0.02, streams, "wrap.down")
 
     def state_size(self, context: int) -> int:
+        """The mixer's, in floats."""
         size: int = self.mixer.state_size(context)
         return size
 
     def flops_per_token(self, context: int) -> int:
+        """The mixer's and those of the feed-forward layer; a multiply-add counts 2."""
         own = self.up.weight.numel() + self.down.weight.numel() if self.up is not None else 0
         flops: int = self.mixer.flops_per_token(context)
         return flops + 2 * own

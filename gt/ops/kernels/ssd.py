@@ -34,6 +34,9 @@ def ssd_forward_kernel(
     x, log_w, bb, cc, start, y, last, states, T, H, heads_a_group,
     P: tl.constexpr, N: tl.constexpr, BP: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """x (B, T, H, P), log_w (B, T, H), bb and cc (B, T, H / heads_a_group, N), start (B, H, P, N) or None -> y as x, last as
+    start, and states (B, H, chunk, P, N), each that before a chunk; all contiguous. Programs: (B * H, P / BP).
+    """
     program = tl.program_id(0).to(tl.int64)
     batch, head = program // H, program % H
     groups = H // heads_a_group
@@ -71,6 +74,9 @@ def ssd_backward_kernel(
     x, log_w, bb, cc, states, dy, dlast, dx, dlog_w, db, dc, dstart, T, H, heads_a_group, heads,
     P: tl.constexpr, N: tl.constexpr, BP: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """Of the same shapes the gradients, of which dlog_w, db and dc have a leading dimension of P / BP parts to be summed, and
+    the last two a head each in place of a group. G is the gradient of the state after a chunk. Programs: (B * H, P / BP).
+    """
     program = tl.program_id(0).to(tl.int64)
     batch, head = program // H, program % H
     groups = H // heads_a_group

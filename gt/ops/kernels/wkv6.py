@@ -59,6 +59,9 @@ def wkv6_forward_kernel(
     r, k, v, log_w, u, start, y, last, states, T, H, per_group,
     K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """r, k and log_w (B, T, H, K), v (B, T, H, V), u (B / per_group, H, K), start (B, H, K, V) or None -> y as v, last as
+    start, and states (B, H, chunk, K, V), each that before a chunk; all contiguous. Programs: (B * H, V / BV).
+    """
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H
     keys, values, t = tl.arange(0, K), tl.program_id(1) * BV + tl.arange(0, BV), tl.arange(0, CHUNK)
@@ -101,6 +104,7 @@ def wkv6_backward_kernel(
     r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, T, H, per_group,
     K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
+    """Of the same shapes the gradients, from the last chunk to the first; du is a sequence's, (B, H, K). Programs: (B * H)."""
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H
     keys, values, t = tl.arange(0, K), tl.arange(0, V), tl.arange(0, CHUNK)

@@ -1,10 +1,10 @@
 """An optimizer with a state of its own."""
 
-from gt.training.optimizers.base import Optimizer
 from pydantic import Field
 from torch import Tensor
 
 from gt.options import Options
+from gt.training.optimizers.base import Optimizer
 
 
 class Adagrad(Optimizer):

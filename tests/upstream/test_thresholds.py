@@ -6,11 +6,11 @@ import math
 
 import pytest
 
+from gt.probes.checks import Bounds, Check, judge, verdict
 from gt.probes.metrics import METRICS
-from gt.probes.thresholds import RED_FLAGS, TESTS, Check, Table
-from gt.probes.verdicts import judge, verdict
+from gt_upstream.checks import RED_FLAGS, TESTS
 
-TABLES = [(test, table) for test in (*TESTS, *RED_FLAGS) for table in (*test.tables, *test.control_tables)]
+TABLES = [(test, table) for test in (*TESTS, *RED_FLAGS) for table in (*test.bounds, *test.control_bounds)]
 STEP = 1e-9
 
 
@@ -23,7 +23,7 @@ def above(bound: float) -> float:
 
 
 @pytest.mark.parametrize(("test", "table"), TABLES, ids=[f"{test.name}-{table.source}" for test, table in TABLES])
-def test_a_value_at_a_bound_passes_and_beyond_it_does_not(test: Check, table: Table) -> None:
+def test_a_value_at_a_bound_passes_and_beyond_it_does_not(test: Check, table: Bounds) -> None:
     (low, high), (warn_low, warn_high) = table.passes, table.warns
     assert warn_low <= low <= high <= warn_high
     for bound, outside, warns in ((low, below, warn_low), (high, above, warn_high)):

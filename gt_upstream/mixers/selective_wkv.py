@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
@@ -15,12 +16,12 @@ from gt.models.mixers.mamba2 import DT_RANGE
 from gt.ops.conv import short_convolution
 from gt.ops.selective import selective
 from gt.ops.wkv6 import wkv6
-from gt.options import Count, CountOrNone, Options
+from gt.options import Count, CountOrNone, Options, initial
 from gt.seeds import Streams
 
 # "Medium decay", "a sliding window memory" (lines 402-406 of document 0), has no number there. This one is the geometric middle
-# of one token and the record's training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token;
-# half of RWKV-6's channels have 0.947 or more in its bottom layer).
+# of one token and the training context of 256: a channel starts out forgetting by 1/e in 16 tokens (0.939 a token; half of
+# RWKV-6's channels have 0.947 or more in its bottom layer).
 MEDIUM_WINDOW = 16
 
 
@@ -54,10 +55,10 @@ class SelectiveWKV(Mixer):
     class Config(Options):
         d_state: Count = 32
         head_size: Count = 64
-        expand: Literal[1, 2, 4] = 2
-        conv: Literal[2, 4] = 4
-        delta_init: Literal["medium", "mamba", "zero"] = "medium"
-        base_decay: Literal["constant", "power_law"] = "power_law"
+        expand: Literal[1, 2, 4] = Field(2, description="inner channels over d_model")
+        conv: Literal[2, 4] = Field(4, description="taps of the convolution")
+        delta_init: Literal["medium", "mamba", "zero"] = initial("medium", "the step sizes' start")
+        base_decay: Literal["constant", "power_law"] = initial("power_law", "w_base over the layers, before training")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
@@ -132,10 +133,10 @@ class SelectiveWKVReference(Mixer):
 
     class Config(Options):
         d_state: Count = 64
-        conv: Literal[0, 2, 4] = 0
-        norm_group: CountOrNone = 0
-        project: bool = False
-        delta_init: Literal["medium", "mamba", "zero", "torch"] = "medium"
+        conv: Literal[0, 2, 4] = Field(0, description="taps of a convolution before all projections; 0: none")
+        norm_group: CountOrNone = Field(0, description="channels of a group of a norm before the gate; 0: none")
+        project: bool = Field(False, description="an output projection")
+        delta_init: Literal["medium", "mamba", "zero", "torch"] = initial("medium", "the step sizes' start")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

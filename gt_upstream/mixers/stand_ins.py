@@ -1,4 +1,4 @@
-"""What the record ran under the names RWKV-6 and, in its phase 0, Mamba-2."""
+"""What the earlier repository ran under the names RWKV-6 and, in its phase 0, Mamba-2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EPSILON = 1e-6
 KEY_BOUNDS: dict[str, tuple[float | None, float]] = {"prototype_head": (None, 30.0), "time_mix": (-10.0, 10.0)}
 
 
-class RecordRWKV6(Mixer):
+class StandInRWKV6(Mixer):
     """The four functions that stood in for RWKV-6: one fixed decay a channel, no token shift, no gate, no norm.
 
     Formula: out = W_o (sigmoid(r_t) * y_t), w = exp(-exp(time_decay)), y_t by `form`
@@ -33,19 +33,19 @@ class RecordRWKV6(Mixer):
                      twice, raw on the keys and as sigmoid(r) on the values; u = time_first starts at zero, so that a
                      token does not see itself. All training on a GPU.
     prototype_jan10  y_t = s_t, s_t = w s_{t-1} + exp(k_t) v_t, but y_0 = s_0 + exp(u) v_0: one number a channel, unbounded.
-                     The "states" of the record's diagnostics.
+                     The "states" of its diagnostics.
     prototype_head   y_t = n_t / (d_t + 1e-6), n_t = w n_{t-1} + e_t v_t, d_t = w d_{t-1} + e_t, e_t = exp(min(k_t, 30)), but
                      e_0 = exp(u + min(k_0, 30)): a weighted mean a channel. The fallback without a kernel.
-    time_mix         the same with k_t held in [-10, 10]. The pure RWKV model of the record's phase 0.
+    time_mix         the same with k_t held in [-10, 10]. The pure RWKV model of its phase 0.
 
     A sequence that goes on from a state has had its token 0. The wrap around the first three (LayerNorm, identity,
     feed-forward layer) is `ModelSpec.wraps`. Initial projections are each class's own: torch's default for `cuda`, orthogonal
-    for the prototypes, Xavier-uniform with gain 0.5 for `time_mix`; the record's models overwrote them with `init.blanket`.
+    for the prototypes, Xavier-uniform with gain 0.5 for `time_mix`; its models overwrote them with `init.blanket`.
     The kernel rounded r, k, v, w and u to bfloat16; here they keep the precision that they come in.
     """
 
     name: ClassVar[str] = "rwkv6_record"
-    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")  # of the form cuda; the others have channels
+    axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")  # of the form cuda
 
     class Config(Options):
         form: Literal["cuda", "prototype_jan10", "prototype_head", "time_mix"] = "cuda"
@@ -55,6 +55,8 @@ class RecordRWKV6(Mixer):
         d_model = self.d_model
         if d_model % config.head_size:
             raise ConfigError(f"rwkv6_record.head_size: {config.head_size} does not divide d_model {d_model}.")
+        if config.form != "cuda":
+            self.axes = ("batch", "channel")  # type: ignore[misc]
         self.form, self.head_size, self.n_head = config.form, config.head_size, d_model // config.head_size
         self.time_decay = nn.Parameter(torch.empty(self.n_head, config.head_size))
         self.time_first = nn.Parameter(torch.empty(self.n_head, config.head_size))
@@ -129,8 +131,8 @@ class RecordRWKV6(Mixer):
         return 8 * self.d_model**2 + self.d_model * operations.get(self.form, 6)
 
 
-class RecordMamba2(Mixer):
-    """The layer that stood in for Mamba-2 in the record's phase 0: its recurrence, without convolution, skip and norm.
+class StandInMamba2(Mixer):
+    """The layer that stood in for Mamba-2 in phase 0: its recurrence, without convolution, skip and norm.
 
     Formula: h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t^T, out = W_o (h_t C_t * silu(z_t)), dt_t = softplus(W_dt x_t + b)
     Source: repository ops/mamba2_prototype.py L87-162 (Mamba2TimeMix); notebooks/task_0_0_2

@@ -50,6 +50,31 @@ class Leaky(Mixer):
         return torch.stack(found, dim=1)
 
 
+class Delayed(Leaky):
+    """A ring of the last three inputs, and where in it the next one is written.
+
+    Formula: y_t = U (W x_t + sigmoid(rate) W x_{t-3})
+    Source: an example
+    Parameters: 32,896 at d_model 128
+    """
+
+    name = "delayed"
+    axes = ()
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
+        written = self.write(x).to(self.rate.dtype)
+        if state is None:
+            ring, place = written.new_zeros(len(x), 3, self.d_model), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        else:
+            ring, place = state.context
+        found = []
+        for now in written.split(1, dim=1):
+            here = place.view(-1, 1, 1).expand(-1, 1, self.d_model)
+            found.append(now + self.rate.sigmoid() * ring.gather(1, here))
+            ring, place = ring.scatter(1, here, now), (place + 1) % 3
+        return self.read(torch.cat(found, dim=1)), State(None, (ring, place))
+
+
 class Padded(Leaky):
     """It pads a convolution on both sides.
 
@@ -310,23 +335,6 @@ class Opaque(Leaky):
         self.helper = object()
 
 
-class Deep(Leaky):
-    """It computes something else in each layer.
-
-    Formula: y = leaky / (1 + layer)
-    Source: an example
-    Parameters: 32,896 at d_model 128
-    """
-
-    name = "deep"
-    breaks = "test_a_layer_s_number_decides_nothing_but_initial_values"
-    says = "layers 1 and 2 give different outputs with the same weights"
-
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
-        y, state = super().forward(x, state)
-        return y / (1 + self.layer), state
-
-
 class Double(Leaky):
     """Its output is in double precision.
 
@@ -337,7 +345,7 @@ class Double(Leaky):
 
     name = "double"
     breaks = "test_the_output_is_like_its_input"
-    says = "its output is torch.float64, where its input and its parameters are torch.float32"
+    says = "its output is torch.float64, where its input and parameters are torch.float32"
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
         y, state = super().forward(x, state)
@@ -556,7 +564,7 @@ class Still(Leaky):
     name = "still"
     axes = ()
     breaks = "test_a_mixer_carries_something_on"
-    says = "position 3 does not depend on position 2: it mixes nothing"
+    says = "position 18 depends on none of those before it: it mixes nothing"
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
         return self.read(self.rate * self.write(x)), State(None)

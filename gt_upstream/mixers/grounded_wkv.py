@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
@@ -13,7 +14,7 @@ from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
 from gt.ops.wkv6 import wkv6
-from gt.options import Count, CountOrNone, Options
+from gt.options import Count, CountOrNone, Fraction, Options, initial
 from gt.seeds import Streams
 
 TAPS = 4
@@ -40,17 +41,15 @@ class GroundedWKV(Mixer):
 
     class Config(Options):
         head_size: Count = 64
-        balance: float = 0.6
-        base_decay: float = 1.0
-        state_norm: CountOrNone = 0
-        initial_state: Literal["zero", "learned"] = "zero"
+        balance: Fraction = Field(0.6, description="p, the constant's share of the retention")
+        base_decay: float = initial(1.0, "b")
+        state_norm: CountOrNone = Field(0, description="groups of a norm on the state after every token; 0: none")
+        initial_state: Literal["zero", "learned"] = Field("zero", description="where a sequence starts")
 
     def build(self, config: Config) -> None:
         d_model = self.d_model
         if d_model % config.head_size:
             raise ConfigError(f"grounded_wkv.head_size: {config.head_size} does not divide d_model {d_model}.")
-        if not 0 <= config.balance <= 1:
-            raise ConfigError(f"grounded_wkv.balance: {config.balance} is not allowed. Allowed: from 0 to 1.")
         self.head_size, self.n_head = config.head_size, d_model // config.head_size
         self.balance, self.initial_decay = config.balance, config.base_decay
         self.conv = nn.Parameter(torch.empty(d_model, TAPS))

@@ -1,4 +1,4 @@
-"""Mixers of the repository's past, and its phase 0's Mamba-2: each against a loop over its equations."""
+"""Mixers of the earlier repository's past, and its phase 0's Mamba-2: each against a loop over its equations."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from models.test_mixers import build, noise, perturb
 from torch import Tensor
 
 from gt.catalogue import components
+from gt.errors import ConfigError
 from gt.seeds import Streams
 
 
@@ -162,3 +163,18 @@ def test_the_record_s_mamba_starts_with_rates_from_1_to_16() -> None:
     torch.testing.assert_close(mixer.A_log.exp(), torch.tensor([1.0, 6.0, 11.0, 16.0]))
     bound = 0.5 * (6 / (3 * 128)) ** 0.5
     assert 0.99 * bound < mixer.in_proj.weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mamba2_record", {"n_head": 3}),
+        ("intelligent_hybrid", {"head_size": 5}),
+        ("grounded_wkv", {"head_size": 5}),
+        ("grounded_wkv", {"balance": 1.5}),
+        ("grounded_memory", {"head_size": 5}),
+    ],
+)
+def test_an_impossible_size_is_refused_by_name(name: str, options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        build(name, **options)

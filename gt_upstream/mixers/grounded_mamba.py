@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gt.errors import ConfigError
@@ -37,7 +38,7 @@ class StableSSM(Mixer):
     sequential: ClassVar[bool] = True
 
     class Config(Options):
-        d_state: Count = 16
+        d_state: Annotated[int, Field(ge=2, le=10_000_000_000)] = 16  # a norm of one number would leave nothing of it
 
     def build(self, config: Config) -> None:
         d_model = self.d_model

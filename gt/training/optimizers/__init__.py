@@ -1,0 +1,1 @@
+"""Optimizers, one class each: `Optimizer` says what a class needs to be one."""
