@@ -45,7 +45,8 @@ class GroundThinkForCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: GroundThinkConfig) -> None:
         super().__init__(config)
-        self.model = LanguageModel(ModelSpec(config.model), config.vocab_size)
+        spec: Any = ModelSpec(config.model)
+        self.model = LanguageModel(spec, config.vocab_size)
         if not self.model.embedding.weight.is_meta:  # a new model: one that is loaded has no numbers yet
             self.model.reset_parameters(Streams(torch.initial_seed() % 2**32))
             for parameter in self.model.parameters():
@@ -95,13 +96,14 @@ class GroundThinkForCausalLM(PreTrainedModel, GenerationMixin):
             return tuple(own for own in (loss, logits, past) if own is not None)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past)  # type: ignore[arg-type]
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """ValueError for padding: `generate` goes on from the end of each row of a batch."""
         if _padded(attention_mask):
             raise ValueError("Prompts of several lengths cannot be continued as one batch: continue them one by one.")
-        found: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, attention_mask=attention_mask, **kwargs)
+        theirs: Any = super()
+        found: dict[str, Any] = theirs.prepare_inputs_for_generation(input_ids, attention_mask=attention_mask, **kwargs)
         return found
 
     @classmethod
