@@ -40,15 +40,16 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Module:
-    """The statements of a file by the names that they bind."""
+    """The statements of a file by the names that they bind. text: what to read in place of what the file holds."""
 
-    def __init__(self, name: str, file: Path) -> None:
+    def __init__(self, name: str, file: Path, text: bytes | None = None) -> None:
         self.name, self.file = name, file
+        self.tree = ast.parse(file.read_bytes() if text is None else text)
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, Binding] = {}
         self.imported: set[Binding] = set()  # by the import of this module itself
         self.effects: list[ast.stmt] = []
-        for statement in ast.parse(file.read_bytes()).body:
+        for statement in self.tree.body:
             self._read(statement)
 
     def _read(self, statement: ast.stmt) -> None:

@@ -94,10 +94,10 @@ def _code(roots: tuple[str, ...], places: tuple[tuple[str, str], ...]) -> dict[s
 @cache
 def _packages(names: frozenset[str]) -> Code:
     """gt's definitions and those of other packages that are installed, which are not imported for it."""
-    return Code({"gt": PACKAGE, **_places(names)})
+    return Code({"gt": PACKAGE, **places(names)})
 
 
-def _places(names: Iterable[str]) -> dict[str, Path]:
+def places(names: Iterable[str]) -> dict[str, Path]:
     """Where packages are: their folders, and of one that is a single module its file without the suffix."""
     found = {name: find_spec(name) for name in sorted(names)}
     files = {name: Path(own.origin) for name, own in found.items() if own is not None and own.origin}
@@ -151,7 +151,7 @@ def plugins(spec: RunSpec) -> dict[str, str]:
 def packages_of(spec: RunSpec) -> list[Path]:
     """Where gt is, and the other packages whose components a specification names."""
     names = {_package(component.module) for component in used_in_training(spec)} - {"gt"}
-    return [PACKAGE, *_places(names).values()]
+    return [PACKAGE, *places(names).values()]
 
 
 def versions(modules: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from gt.artefacts import Plan
 from gt.options import initial_of, numbers
-from gt.spec import RunSpec
+from gt.spec import ModelSpec, RunSpec
 
 Json = dict[str, Any]
 # What there is a value a run of, whatever the optimizer; of its own options these are its numbers.
@@ -28,12 +28,17 @@ def cohort_key(spec: RunSpec) -> str:
     """
     own: Any = {"optimizer": set(numbers(type(spec.training.optimizer))), **dict.fromkeys(OWN_TRAINING, True)}
     document = spec.model_dump(mode="json", exclude={"seed": True, "training": own})
-    model = document["model"]
+    return json.dumps({**document, "model": computation(spec.model)}, sort_keys=True)
+
+
+def computation(spec: ModelSpec) -> Json:
+    """What decides how a model computes, and not where its weights start."""
+    model: Json = spec.model_dump(mode="json")
     model["residual_gain"] = model["residual_gain"] is not None
-    model["mixers"] = {letter: _computed(mixer) for letter, mixer in spec.model.mixers.items()}
+    model["mixers"] = {letter: _computed(mixer) for letter, mixer in spec.mixers.items()}
     for name in ("fusion", "feed_forward", "init"):
-        model[name] = _computed(getattr(spec.model, name))
-    return json.dumps(document, sort_keys=True)
+        model[name] = _computed(getattr(spec, name))
+    return model
 
 
 def packs(plans: Iterable[Plan], size: int) -> dict[str, list[str]]:

@@ -418,6 +418,9 @@ class TrainingSpec(Watch):
     pretrain_steps: Annotated[int, Field(ge=0, le=10_000_000_000)] = Field(
         0, description="of models of one branch each, whose mixers' weights are then where the hybrid's start"
     )
+    start: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="sum of the weights that it starts from in place of drawn ones; `gt import` gives it"
+    )
     grad_accumulation: Count = Field(1, description="parts that a batch is split into; the result is that of the whole batch")
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
@@ -449,6 +452,8 @@ class TrainingSpec(Watch):
             raise ValueError("carry_state needs grad_accumulation 1")
         if self.auxiliary is not None and self.grad_accumulation > 1:
             raise ValueError("auxiliary needs grad_accumulation 1: its terms look at a whole batch")
+        if self.start is not None and self.pretrain_steps:
+            raise ValueError("start and pretrain_steps both say where the weights start: leave one out")
         if self.batch_order == "tracks" and self.curriculum:
             raise ValueError("batch_order tracks goes with one sequence_length, not with a curriculum")
         return self

@@ -531,11 +531,13 @@ def checked_plan(path: Path | str, planned: Path) -> Plan:
     if not planned.exists() or planned.read_bytes() != dumps(plan).encode():
         from gt.data.fit import check_text
         from gt.models.lm import check
+        from gt.starts import check_model
 
         for cell in plan.cells:
             spec, text = plan.spec(cell), plan.corpus_files.get(cell.corpus)
             try:
                 check(spec)
+                check_model(spec)
                 check_text(spec, Path(text) if text else None)
             except ConfigError as error:
                 document = study.documents[cell.id]

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 from cyclopts.exceptions import CycloptsError
 
-from gt.cli import components, published, results, study, tools
+from gt.cli import components, leaving, published, results, study, tools
 from gt.cli.app import app
 from gt.cli.refusal import refusal
 from gt.errors import ConfigError
 
-__all__ = ["app", "components", "main", "published", "results", "study", "tools"]
+__all__ = ["app", "components", "leaving", "main", "published", "results", "study", "tools"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -99,7 +99,7 @@ def match(
     """Find the width at which one variant has as much as another."""
     from gt.models.matching import match, measure
 
-    variants = _variants(scale)
+    variants = variants_at(scale)
     given, sought = (entry(name, variants, f"unknown variant {name!r}.") for name in (reference, candidate))
     spec, _ = match(given, sought, by, context)
     target, found = (measure(s, by, context) for s in (given, spec))
@@ -122,6 +122,16 @@ def sample(
     compute: Compute = COMPUTE,
 ) -> None:
     """Let a trained run go on with a prompt."""
+    run, data = record_and_tokens(run, data)
+    device = compute.chosen()
+    from gt.evals.generation import Sampler, sample
+
+    report = sample(run, data, device, prompt, length, Sampler(temperature, top_k, seed), sys.stdout)
+    print(f"\n{report}", file=sys.stderr)
+
+
+def record_and_tokens(run: Path, data: Path | None) -> tuple[Path, Path]:
+    """The folder of a run's record, which may be named by its id, and that of its tokens."""
     from gt.artefacts import read_run
 
     if not run.is_dir():
@@ -130,12 +140,7 @@ def sample(
             raise ConfigError(f"{run}: there is no such record." + (nearest(run.name, known) if known else ""))
         run = Path("results/runs") / run.name
     spec, _ = read_run(run)
-    data = data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
-    device = compute.chosen()
-    from gt.evals.generation import Sampler, sample
-
-    report = sample(run, data, device, prompt, length, Sampler(temperature, top_k, seed), sys.stdout)
-    print(f"\n{report}", file=sys.stderr)
+    return run, data or Path("results/data") / spec.corpus.id / spec.tokenizer.id
 
 
 def _component_rows(component: Component, context: int) -> Iterator[tuple[str, ...]]:
@@ -152,7 +157,7 @@ def _component_rows(component: Component, context: int) -> Iterator[tuple[str, .
         yield (*[""] * (2 + len(counts)), f"measures: {', '.join(metric.name for metric in component.metrics)}", "")
 
 
-def _variants(scale: str) -> dict[str, ModelSpec]:
+def variants_at(scale: str) -> dict[str, ModelSpec]:
     """Every variant of config/ and of what is installed, at a named size."""
     from gt.shared import configurations
     from gt.spec import ModelSpec
@@ -173,7 +178,7 @@ def _variant_rows(scale: str, context: int) -> list[tuple[str, ...]]:
 
     named = load_variants(*(folder / "variants" for folder in configurations()))
     rows: list[tuple[str, ...]] = []
-    for name, spec in _variants(scale).items():
+    for name, spec in variants_at(scale).items():
         try:
             audit = count(spec, 16_000, context)
         except ConfigError as error:

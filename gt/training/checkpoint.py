@@ -21,6 +21,7 @@ from torch import Tensor
 from gt.records import atomic_write
 from gt.training.cohort import Cohort
 from gt.training.curves import Curves
+from gt.training.weights import weights_sum
 
 FILE = "checkpoint.safetensors"
 
@@ -48,11 +49,7 @@ def save(folder: Path, cohort: Cohort, progress: Progress) -> None:
 
 def _sha256(tensors: dict[str, Tensor], about: str) -> str:
     """Of all that a checkpoint holds."""
-    digest = hashlib.sha256(about.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return hashlib.sha256(f"{weights_sum(tensors)} {about}".encode()).hexdigest()
 
 
 def load(folder: Path, cohort: Cohort) -> Progress | str | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Cohort:
     specs: runs that `gt.grouping` lets be stacked. tokens: what all are trained on. engine_name and compiled: how the steps
     are run, by default as compiled graphs on a GPU and operation by operation elsewhere. recompute: letters of mixers whose
     activations are computed again in the backward pass, which saves memory and changes no bit. world: the processes that share
-    each batch.
+    each batch. start: the weights that all begin with, of runs that say so, in place of drawn ones.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Cohort:
         compiled: bool | None = None,
         recompute: str = "",
         world: World = ALONE,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         torch.use_deterministic_algorithms(True)
         # which would be a kernel for each new tensor, and nothing reads those
@@ -77,6 +78,8 @@ class Cohort:
         self.training, self.world, self.recompute = specs[0].training, world, recompute
         self.engine = engine.Engine(device, engine_name)
         self.compiled = device.type == "cuda" if compiled is None else compiled
+        assert (start is None) == (self.training.start is None), "a run's specification says whether its weights are drawn"
+        self.start = start
         with self.engine.stream():
             self._build()
         self.curves = [Curves(["step", "tokens", "timestamp", *self._scalars()]) for _ in specs]
@@ -168,8 +171,12 @@ class Cohort:
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Each run's initial weights, from its own seed."""
+        """Each run's initial weights, from its own seed, or those that it is to start from."""
         places = self.flat.views(self.weights)
+        if self.start is not None:
+            for name, place in places.items():
+                place.copy_(self.start[name].expand_as(place))
+            return
         for run, spec in enumerate(self.specs):
             model = LanguageModel(spec.model, self.tokens.vocab_size)
             model.reset_parameters(Streams(spec.seed))

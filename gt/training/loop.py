@@ -29,11 +29,13 @@ from gt.metering import MARK, Meter, total, usage
 from gt.models.lm import audit
 from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json
 from gt.spec import RunSpec
+from gt.starts import STARTS
 from gt.training import checkpoint
 from gt.training.cohort import ALONE, Cohort
 from gt.training.distributed import World
 from gt.training.memory import peak_of
 from gt.training.provenance import backend, provenance
+from gt.training.weights import starting_weights
 
 # Cohorts of one process on the device: while one is compiled or measured by the host, the other trains. More would only end
 # later, all at the same time.
@@ -59,6 +61,7 @@ class Settings:
     world: World = ALONE
     attempts: Path | None = None  # folder where attempts are added; by default `attempts` beside a run's record
     devices: Path | None = None  # folder of the logs of GPUs; see gt.metering
+    starts: Path = STARTS  # folder of the weights that runs may start from; see gt.starts
 
     @cached_property
     def meter(self) -> Meter:
@@ -131,7 +134,10 @@ class Attempt:
             self.entries += [self._entry(job) for job in jobs if settings.world.rank == 0]
             with self._turn():
                 specs, tokens = [job.spec for job in jobs], Tokens.open(jobs[0].data)
-                self.cohort = Cohort(specs, tokens, settings.device, recompute=settings.recompute, world=settings.world)
+                start = starting_weights(specs[0], jobs[0].data, settings.starts)
+                self.cohort = Cohort(
+                    specs, tokens, settings.device, recompute=settings.recompute, world=settings.world, start=start
+                )
                 self.before = self._resume()
             if self.before.resumed_from and settings.world.rank == 0:
                 self._save()  # what led to the next checkpoint is this attempt too, if it is killed before
