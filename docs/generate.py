@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
 
 import mkdocs_gen_files
 from pydantic import BaseModel
 
+from gt.allowed import keys
 from gt.catalogue import KINDS, components
+from gt.cli.reference import reference
 from gt.spec import CorpusSpec, InitSpec, ModelSpec, PartTraining, RunSpec, TaskSpec, TokenizerSpec, TrainingSpec, Watch
 
 SPECIFICATION = (RunSpec, CorpusSpec, TaskSpec, TokenizerSpec, ModelSpec, InitSpec, TrainingSpec, Watch, PartTraining)
-BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
 TITLES = {
     "mixer": "Mixers",
     "fusion": "Fusions",
@@ -25,38 +24,15 @@ TITLES = {
 }
 
 
-def table(schema: dict[str, Any]) -> Iterator[str]:
-    """The fields of a JSON schema as the lines of a table."""
-    if not schema.get("properties"):
-        return
-    yield "| key | value | default | |"
-    yield "| --- | --- | --- | --- |"
-    for name, field in schema["properties"].items():
-        default = f"`{json.dumps(field['default'])}`" if "default" in field else ""
-        about = field.get("description", "").replace("|", "\\|").replace("\n", " ")
-        yield f"| `{name}` | {allowed(field)} | {default} | {about} |"
-
-
-def allowed(field: dict[str, Any]) -> str:
-    """What a field may be, in words."""
-    if "const" in field:
-        return f"`{json.dumps(field['const'])}`"
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    if "$ref" in field:
-        return f"`{field['$ref'].rsplit('/', 1)[1]}`"
-    for key in ("anyOf", "oneOf"):
-        if key in field:
-            return " or ".join(dict.fromkeys(map(allowed, field[key]))) if len(field[key]) < 6 else "one of the components"
-    kind = {"integer": "whole number", "null": "null", "object": "mapping", "array": "list"}.get(field.get("type", ""))
-    if field.get("type") == "array" and "items" in field:
-        kind = f"list of {allowed(field['items'])}"
-    bounds = [f"{word} {number(field[key])}" for key, word in BOUNDS.items() if key in field]
-    return " ".join([kind or field.get("type", "anything"), *bounds])
-
-
-def number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) or (value.is_integer() and value < 1e15) else f"{value:g}"
+def table(model: type[BaseModel]) -> Iterator[str]:
+    """The keys of a model as the lines of a table."""
+    if rows := list(keys(model)):
+        yield "| key | value | default | |"
+        yield "| --- | --- | --- | --- |"
+    for row in rows:
+        default = f"`{row.default}`" if row.default else ""
+        about = row.about.replace("|", "\\|")
+        yield f"| `{row.name}` | {row.allowed} | {default} | {about} |"
 
 
 def specification() -> Iterator[str]:
@@ -66,7 +42,7 @@ def specification() -> Iterator[str]:
     for model in SPECIFICATION:
         yield f"## {model.__name__.removesuffix('Spec')}\n"
         yield (model.__doc__ or "") + "\n"
-        yield from table(model.model_json_schema())
+        yield from table(model)
         yield ""
 
 
@@ -86,12 +62,8 @@ def catalogue() -> Iterator[str]:
             source = f"Source: {component.source}. " if component.source else ""
             count = f"{component.parameters:,} parameters. " if component.parameters is not None else ""
             yield f"{source}{count}`{component.module}`\n"
-            yield from table(options(component.config))
+            yield from table(component.config)
             yield ""
-
-
-def options(config: type[BaseModel]) -> dict[str, Any]:
-    return config.model_json_schema()
 
 
 def write(name: str, lines: Iterator[str]) -> None:
@@ -101,3 +73,4 @@ def write(name: str, lines: Iterator[str]) -> None:
 
 write("specification", specification())
 write("components", catalogue())
+write("commands", reference())

@@ -69,6 +69,15 @@ class Component:
     source: str
     parameters: int | None
 
+    @property
+    def origin(self) -> str:
+        """Where it comes from: `gt`, the project's package, or the distribution that is installed."""
+        top = self.module.split(".")[0]
+        if top == "gt" or top == project.package():
+            return top
+        by = (point.dist.name for point in points(KINDS[self.kind]) if point.dist and point.module.split(".")[0] == top)
+        return next(by, top)
+
     def load(self) -> Any:
         """The class itself (imports its module)."""
         return getattr(importlib.import_module(self.module), self.class_name)

@@ -20,6 +20,7 @@ from gt.archive import KEPT, PLAN, begun, pack, read_plans, trained, unpack
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
+from gt.progress import progress
 from gt.records import MANIFEST, atomic_write
 from gt.report.drawing import save
 from gt.report.gallery import draw
@@ -75,7 +76,7 @@ def rebuild_all(published: list[Path], templates: Path) -> None:
     """Make the reports of published studies again, and beside them, in `all/`, one about all of them together."""
     with tempfile.TemporaryDirectory() as folder:
         studies = [Path(folder) / own.name for own in published]
-        for own, study in zip(published, studies, strict=True):
+        for own, study in progress(list(zip(published, studies, strict=True)), "reports", "study"):
             _report(own, study, templates)
             _copy(study, own)
         if len(studies) > 1:
@@ -89,7 +90,7 @@ def write_headline(published: list[Path], readme: Path) -> None:
     """Write the headline of the README and its figure anew from the records of the published studies."""
     with tempfile.TemporaryDirectory() as folder:
         studies = [Path(folder) / own.name for own in published]
-        for own, study in zip(published, studies, strict=True):
+        for own, study in progress(list(zip(published, studies, strict=True)), "studies", "study"):
             restore(own, study)
         rows = [row for row in overview(CLAIMS, studies) if row.judgement and row.judgement["tests"]]
         results = [load(study) for study in studies]

@@ -12,6 +12,7 @@ import json
 import re
 from functools import reduce
 from operator import or_
+from string import ascii_lowercase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -247,19 +248,8 @@ class ModelSpec(Spec):
         return ModelSpec.model_validate({**self.model_dump(), "wraps": {}, **own, **joint})
 
 
-Part = Literal[
-    "mixers.r",
-    "mixers.m",
-    "mixers.a",
-    "mixers.s",
-    "mixers.l",
-    "mixers.q",
-    "mixers.n",
-    "fusion",
-    "feed_forward",
-    "embedding",
-    "norm",
-]
+# What can be trained in its own way: the mixers of a letter, or another part of a model.
+PartName: Any = Literal[(*(f"mixers.{letter}" for letter in ascii_lowercase), "fusion", "feed_forward", "embedding", "norm")]
 
 
 class PartTraining(Spec):
@@ -311,7 +301,7 @@ class AuxiliaryLosses(Spec):
 Length = Annotated[int, Field(ge=2, le=1_000_000)]
 
 
-class Stage(Spec):
+class CurriculumStage(Spec):
     """A stretch of training at a sequence length of its own."""
 
     steps: Count
@@ -337,7 +327,9 @@ class TrainingSpec(Watch):
     steps: Count
     batch_size: Count
     sequence_length: Length = Field(description="tokens")
-    curriculum: list[Stage] = Field([], description="stages on shorter sequences that the first of the steps are taken in")
+    curriculum: list[CurriculumStage] = Field(
+        [], description="stages on shorter sequences that the first of the steps are taken in"
+    )
     batch_order: Literal["shuffled", "tracks"] = Field(
         "shuffled", description="tracks: the text is cut into batch_size tracks, and each step reads on in all of them"
     )
@@ -351,12 +343,14 @@ class TrainingSpec(Watch):
     learning_rate: Rate = 3e-4
     min_learning_rate_ratio: Fraction = Field(0.1, description="the cosine ends at this share of the learning rate")
     warmup_ratio: Fraction = Field(0.1, description="share of the steps with a linear warm-up")
-    optimizer: Optimizer = TypeAdapter(Optimizer).validate_python("adamw")
+    optimizer: Optimizer = Field(
+        TypeAdapter(Optimizer).validate_python("adamw"), description="its name, or a mapping of that and its options"
+    )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
     weight_decay_policy: Literal["matrices", "all"] = Field("matrices", description="all is the record's (flaw F-37)")
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(1.0, description="global gradient norm; null: no clipping")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the activations; weights stay float32")
-    parts: dict[Part, PartTraining] = {}
+    parts: dict[PartName, PartTraining] = {}
     branch_drop: BranchDrop | None = None
     auxiliary: AuxiliaryLosses | None = None
 
@@ -384,10 +378,10 @@ class TrainingSpec(Watch):
         return Watch(**{name: getattr(self, name) for name in Watch.model_fields})
 
     @property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[CurriculumStage]:
         """The curriculum, and the remaining steps at the run's own length."""
         remaining = self.steps - sum(stage.steps for stage in self.curriculum)
-        return [*self.curriculum, Stage(steps=remaining, sequence_length=self.sequence_length)]
+        return [*self.curriculum, CurriculumStage(steps=remaining, sequence_length=self.sequence_length)]
 
     def stage(self, step: int) -> tuple[int, int]:
         """The number of the stage that a step is in, both counted from 0, and its place there."""

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from gt.analysis.records import Record, read_record
 from gt.analysis.statistics import mean_interval
 from gt.artefacts import Cell, Plan, Split, evaluation_file
+from gt.progress import progress
 from gt.records import CURVES as CURVES_FILE
 from gt.records import EVALUATIONS, FAILURE, MANIFEST, PROBES, SPEC
 from gt.spec import RunSpec
@@ -130,7 +131,7 @@ class Importer:
         """Import every cell, its parent and its runs under it, and supersede the rest. entries: by cell."""
         self.known, self.settled, self.counts["unchanged"] = self._known(), set(), 0
         specs = {}
-        for cell in cells:
+        for cell in progress(cells, "into MLflow", "cell"):
             if not (own := entries[cell.id]):
                 continue
             specs[cell.id] = own[0].tags["gt.spec"]

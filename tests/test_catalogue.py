@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
 import pytest
 from variants import CONFIG, VARIANTS
 
-from gt.catalogue import MODEL_KINDS, components
+from gt.catalogue import MODEL_KINDS, Component, components
 from gt.cli import main
 from gt.models.lm import count
 from gt.spec import ModelSpec
@@ -28,6 +30,12 @@ def test_the_command_line_starts_without_torch_and_mlflow() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+def test_help_needs_no_model_of_anything() -> None:
+    code = "import sys, gt.cli; gt.cli.main(['--help']); gt.cli.main(['train', '--help']); print('pydantic' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[str]]:
     """What `gt list` prints of each name: the words of its first line."""
     assert main(["list", *arguments]) == 0
@@ -38,13 +46,42 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, lis
 def test_the_list_has_every_component_with_what_it_has_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
     rows = listed(capsys, "--context", "100")
     for component in ALL:
-        parameters, state, flops, *rest = rows[component.name]
+        parameters, state, flops, origin, *rest = rows[component.name]
+        assert origin == "gt"
         assert parameters == f"{component.parameters:,}"
         assert (state, flops) == tuple(f"{n:,}" for n in component.costs(100))
         assert rest[0] == component.formula.split()[0]
     # GF's gate reads two branches of width 128; attention keeps 100 keys and values.
     assert rows["gated"][1:3] == ["0", "512"]
     assert rows["attention"][1] == f"{2 * 128 * 100:,}"
+
+
+def test_the_list_is_of_the_kinds_that_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(listed(capsys, "fusions", "feed-forward")) >= set(components("fusion")) | set(components("feed_forward"))
+    assert not set(listed(capsys, "fusion", "feed_forward")) & set(components("mixer"))
+    assert main(["list", "fusoins"]) == 2
+    assert "unknown kind of components 'fusoins'. Did you mean 'fusions'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("component", ALL, ids=lambda c: f"{c.kind}-{c.name}")
+def test_one_component_is_shown_with_its_options(component: Component, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", component.kind.replace("_", "-"), component.name]) == 0
+    printed = capsys.readouterr().out
+    flat = " ".join(printed.split())
+    assert component.formula in flat and component.source in flat
+    assert f"gt ({component.module}.{component.class_name})" in flat
+    rows = [line.split() for line in printed.split("\n\n")[-1].splitlines()]
+    shown = {words[0]: words[1] for words in rows if len(words) > 1 and words[0] in component.options}
+    assert shown == {name: json.dumps(default).split()[0] for name, (_, default) in component.options.items()}
+
+
+def test_an_option_is_shown_with_what_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "fusion", "gated"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^gate_init +0\.5 +number above 0 below 1$", printed, re.MULTILINE)
+    assert re.search(r"^gate_weight_init +\"zero\" +zero, normal$", printed, re.MULTILINE)
+    assert main(["show", "fusion", "gatde"]) == 2
+    assert "unknown fusion 'gatde'. Did you mean 'gated'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", ["tiny", "4M"])

@@ -134,3 +134,58 @@ def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     )
     os.close(writing)
     assert (result.returncode, result.stderr) == (-signal.SIGPIPE, "")
+
+
+@pytest.fixture(scope="module")
+def gt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the program `gt` in it, of this checkout."""
+    program = tmp_path_factory.mktemp("bin") / "gt"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gt "$@"\n')
+    program.chmod(0o755)
+    return program.parent
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["why", "C-P2-0"], {f"C-P2-0{n}" for n in range(1, 6)}),
+        (["match", "GF", "GF-MH-c"], {"GF-MH-cuda"}),
+        (["show", "fusion", "gat"], {"gated"}),
+        (["probe", "--dev"], {"--device", "--devices"}),
+        (["probe", "--device", "c"], {"cpu", "cuda"}),
+        (["comp"], {"compare", "completion"}),
+    ],
+)
+def test_bash_completes_commands_options_and_names(
+    words: list[str], offered: set[str], gt: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "bash"]) == 0
+    (gt / "script").write_text(capsys.readouterr().out)
+    line = shlex.join(["gt", *words])
+    code = f'source {gt}/script; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _gt; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    environment = os.environ | {"PATH": f"{gt}:{os.environ['PATH']}"}
+    result = subprocess.run(["bash", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert {reply.strip() for reply in result.stdout.splitlines()} == offered
+
+
+@pytest.mark.parametrize(("shell", "first"), [("zsh", "#compdef gt"), ("fish", "# Fish completion for gt")])
+def test_other_shells_have_their_scripts(shell: str, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert script.splitlines()[0] == first
+    assert all(name in script for name in COMMANDS)
+
+
+def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, message = said(capsys, "completion", "tcsh")
+    assert code == 2 and message.startswith("SHELL: tcsh is not allowed. Allowed: bash, fish, zsh.")
+
+
+def test_the_page_of_all_commands_has_each_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reference"]) == 0
+    page = capsys.readouterr().out
+    sections = dict(re.findall(r"^### gt ([\w-]+)[^\n]*\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    assert sorted(sections) == COMMANDS
+    for name, text in sections.items():
+        options = {argument.name for argument in app[name].assemble_argument_collection() if not argument.children}
+        assert options == set(re.findall(r"^\| `([\w-]+)`", text, re.MULTILINE)), name

@@ -14,7 +14,7 @@ from gt.errors import ConfigError
 from gt.options import Options
 
 CACHES = (
-    *(catalogue.components, catalogue._files, catalogue._tree, catalogue._statements, catalogue._config),
+    *(catalogue.components, catalogue._files, catalogue._tree, catalogue._statements, catalogue._attribute),
     *(shared.points, project.package),
 )
 ALL = [own for kind in MODEL_KINDS for own in components(kind).values()]

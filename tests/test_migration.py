@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ def test_every_published_document_is_read_with_the_same_numbers(study: str) -> N
     assert len(set(names.values())) == len(names) == len(plan.runs)
     assert {cell.id: len(cell.runs) for cell in plan.cells} == {cell["id"]: len(cell["runs"]) for cell in old["cells"]}
     for run, name in names.items():
+        training = old["runs"][run]["training"]
+        of_optimizer = {key: training.pop(key) for key in ("beta1", "beta2", "epsilon")}
+        assert of_optimizer == {"beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8}
         assert plan.runs[name] == RunSpec.model_validate(old["runs"][run])
     for run, kind, own in documents:
         check(kind, own, plan, names.get(run, ""))
@@ -98,6 +102,19 @@ def test_a_run_s_name_is_the_one_that_it_has_however_it_was_looked_at() -> None:
         usual = {**spec.model_dump(), "training": {**spec.training.model_dump(), **Watch().model_dump()}}
         assert name == spec.run_id == RunSpec.model_validate(usual).run_id
     assert [cell.runs[0] for cell in plan.cells] == [names[cell["runs"]["0"]] for cell in old["cells"]]
+
+
+def test_a_run_whose_optimizer_had_other_options_than_the_defaults_is_refused_and_not_taken_for_another() -> None:
+    """There was none; those options stood beside the optimizer's name."""
+    old = first_plan()
+    (run, spec), *_ = old["runs"].items()
+    named = json.loads(RunSpec.model_validate(spec).canonical_json(looks=True))
+    named["training"]["epsilon"] = 0.1
+    digest = hashlib.sha256(json.dumps(named, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    name = f"{run.rpartition('-')[0]}-{digest[:10]}"
+    old["runs"] = {name: {**spec, "training": {**spec["training"], "epsilon": 0.1}}}
+    with pytest.raises(ConfigError, match=rf"'{name}' is the id of another specification"):
+        migration.plan(old, "plan.json")
 
 
 def without(document: Json, *keys: str) -> Json:

@@ -15,6 +15,7 @@ import torch
 from gt.bench.candidates import Candidate
 from gt.bench.trainers import Cohorts, Trainer, forget_compiled, trainer
 from gt.models.lm import audit
+from gt.progress import progress
 from gt.training.plan import HORIZON
 
 Json = dict[str, Any]
@@ -54,7 +55,7 @@ def compare(candidates: list[Candidate], device: torch.device, rounds: int, seco
     longest: dict[str, float] = {}
     begin = time.perf_counter()
     forget_compiled()
-    for candidate in candidates:
+    for candidate in progress(candidates, "starting", "candidate"):
         own_begin, run = time.perf_counter(), candidate.spec.run_id
         if own_begin - begin + longest.get(run, 0.0) > seconds:
             entrants.append({"name": candidate.name, "error": "not started: no time was left"})
@@ -65,7 +66,7 @@ def compare(candidates: list[Candidate], device: torch.device, rounds: int, seco
             entrants.append({"name": candidate.name, "error": in_a_line(error)})
         longest[run] = max(longest.get(run, 0.0), time.perf_counter() - own_begin)
     running = [entrant for entrant in entrants if isinstance(entrant, Entrant)]
-    for _ in range(rounds):
+    for _ in progress(range(rounds), "measuring", "round"):
         for entrant in running:
             entrant.seconds.append(_clock(lambda entrant=entrant: entrant.trainer.take(entrant.steps)) / entrant.steps)  # type: ignore[misc]
     results = [_result(entrant, device) if isinstance(entrant, Entrant) else entrant for entrant in entrants]

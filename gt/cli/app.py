@@ -49,12 +49,12 @@ def command(group: Group, example: str) -> Callable[[Function], Function]:
     def enter(function: Function) -> Function:
         name = function.__name__.strip("_").replace("_", "-")
         examples[name] = example
-        app.command(function, name=name, group=group, sort_key=len(examples), help_epilogue=f"Example:\n  {_copied(example)}")
+        app.command(function, name=name, group=group, sort_key=len(examples), help_epilogue=f"Example:\n  {copied(example)}")
         return function
 
     return enter
 
 
-def _copied(example: str) -> str:
+def copied(example: str) -> str:
     """An example on lines that are short, and still one command when they are copied."""
     return " \\\n    ".join(textwrap.wrap(example, 74, break_long_words=False, break_on_hyphens=False))

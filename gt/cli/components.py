@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from gt.cli import complete
 from gt.cli.app import COMPONENTS, command
 from gt.cli.compute import COMPUTE, Compute
 from gt.cli.options import FLAG, Context, Count, CountOrNone, Number, Scale, described
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
 COSTS = ("parameters", "state floats", "FLOPs/token")
 
 
-@command(COMPONENTS, "gt list --variants --scale 8M")
+@command(COMPONENTS, "gt list mixers fusions")
 def list_(
-    *,
+    *kinds: Annotated[str, described("of components, as fusions; by default all", completer=complete.kinds)],
     variants: Annotated[bool, FLAG, described("the variants, counted at a scale")] = False,
     scale: Scale = "8M",
     context: Context = 256,
 ) -> None:
-    """List components, or variants, with what they are and cost."""
+    """List components, or variants, with what they are and cost.
+
+    Components are gt's own, those of packages that are installed, and those of the project's package. `gt show` says more of
+    one.
+    """
     from gt.catalogue import KINDS, MODEL_KINDS, components
 
     if variants:
@@ -35,33 +42,50 @@ def list_(
         print_table(("variant", *COSTS, "what it is", "source"), _variant_rows(scale, context))
         return
     print(f"Components at d_model 128 and {context} tokens. `gt list --variants` lists what they are put together to.")
-    for kind in MODEL_KINDS:
-        rows: list[tuple[str, ...]] = []
-        for component in components(kind).values():
-            costs = (component.parameters or 0, *component.costs(context))
-            rows.append((component.name, *(f"{cost:,}" for cost in costs), component.formula, component.source))
-            rows += [("", "", "", "", options, "") for options in _options(component)]
-        print()
-        print_table((kind.replace("_", "-"), *COSTS, "formula", "source"), rows)
-    for kind in (kind for kind in KINDS if kind not in MODEL_KINDS and components(kind)):
-        rows = []
-        for component in components(kind).values():
-            rows.append((component.name, component.formula or component.summary, component.source))
-            rows += [("", options, "") for options in _options(component)]
-        print()
-        print_table((kind, "what it is", "source"), rows)
+    for kind in dict.fromkeys(map(kind_called, kinds)) or KINDS:
+        if found := components(kind).values():
+            costs = COSTS if kind in MODEL_KINDS else ()
+            rows = [row for component in found for row in _component_rows(component, context)]
+            print()
+            print_table((KINDS[kind].replace("_", "-"), *costs, "from", "what it computes", "source"), rows)
 
 
-def _options(component: Component) -> list[str]:
-    """A line with the defaults, if there are options."""
-    values = ", ".join(f"{name}={default}" for name, (_, default) in component.options.items())
-    return [f"options: {values}"] if values else []
+@command(COMPONENTS, "gt show fusion gated")
+def show(
+    kind: Annotated[str, described("mixer, fusion, feed-forward, corpus, optimizer, ...", completer=complete.kinds)],
+    name: Annotated[str, described("of the component", completer=complete.components)],
+    /,
+    *,
+    context: Context = 256,
+) -> None:
+    """Say all about one component: formula, source, options."""
+    from gt.allowed import keys
+    from gt.catalogue import MODEL_KINDS, component
+
+    found = component(kind_called(kind), name)
+    print(f"{found.kind.replace('_', '-')} {found.name}: {found.summary}\n")
+    facts = {
+        "Formula": found.formula,
+        "Source": found.source,
+        "From": f"{found.origin} ({found.module}.{found.class_name})",
+    }
+    if found.kind in MODEL_KINDS:
+        costs = zip(COSTS, (found.parameters or 0, *found.costs(context)), strict=True)
+        facts["Costs"] = ", ".join(f"{n:,} {what}" for what, n in costs) + f" at d_model 128 and {context} tokens"
+    for label, fact in facts.items():
+        if fact:
+            print(textwrap.fill(fact, 120, initial_indent=f"{label + ':':9}", subsequent_indent=" " * 9))
+    print()
+    if options := list(keys(found.config)):
+        print_table(("option", "default", "allowed", "what it is"), [(o.name, o.default, o.allowed, o.about) for o in options])
+    else:
+        print("It has no options.")
 
 
 @command(COMPONENTS, "gt match GF-MH GPT-2 --by parameters")
 def match(
-    reference: Annotated[str, described("a variant")],
-    candidate: Annotated[str, described("the variant whose width is sought")],
+    reference: Annotated[str, described("a variant", completer=complete.variants)],
+    candidate: Annotated[str, described("the variant whose width is sought", completer=complete.variants)],
     /,
     *,
     by: Annotated[Literal["parameters", "flops", "state"], described("what must be as much")] = "parameters",
@@ -82,7 +106,7 @@ def match(
 
 @command(COMPONENTS, 'gt sample <run_id> --prompt "First Citizen:" --length 200')
 def sample(
-    run: Annotated[Path, described("results/runs/<run_id>, or the run_id of a record there")],
+    run: Annotated[Path, described("results/runs/<run_id>, or the run_id of a record there", completer=complete.records)],
     /,
     *,
     data: Annotated[Path | None, described("folder of tokens, for its tokenizer; results/data/...")] = None,
@@ -108,6 +132,25 @@ def sample(
 
     report = sample(run, data, device, prompt, length, Sampler(temperature, top_k, seed), sys.stdout)
     print(f"\n{report}", file=sys.stderr)
+
+
+def kind_called(name: str) -> str:
+    """The kind that is meant by its name or by that of several: `feed-forward`, `fusions`. ConfigError for none."""
+    from gt.catalogue import KINDS
+
+    called = {text.replace("_", "-"): kind for kind, several in KINDS.items() for text in (kind, several)}
+    return entry(name.replace("_", "-"), called, f"unknown kind of components {name!r}.")
+
+
+def _component_rows(component: Component, context: int) -> Iterator[tuple[str, ...]]:
+    """What it computes and costs, and under it its options."""
+    from gt.catalogue import MODEL_KINDS
+
+    counts = (component.parameters or 0, *component.costs(context)) if component.kind in MODEL_KINDS else ()
+    what = component.formula or component.summary
+    yield (component.name, *(f"{n:,}" for n in counts), component.origin, what, component.source)
+    if values := ", ".join(f"{name}={default}" for name, (_, default) in component.options.items()):
+        yield (*[""] * (2 + len(counts)), f"options: {values}", "")
 
 
 def _variants(scale: str) -> dict[str, ModelSpec]:

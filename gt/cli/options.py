@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.token import Token
 
+from gt.cli import complete
+
 
 def described(text: str, **settings: Any) -> Parameter:
     """An option or argument with its help."""
@@ -66,5 +68,5 @@ Studies = Annotated[list[Path] | None, MANY, described("results/studies/<study> 
 PublishedStudies = Annotated[list[Path], MANY, described("results/published/<study> ...")]
 Templates = Annotated[Path | None, described("by default the project's report_templates, or gt's own")]
 Claims = Annotated[Path, described("folder of the claims")]
-Scale = Annotated[str, described("a size of config/scales.yaml")]
+Scale = Annotated[str, described("a size of config/scales.yaml", completer=complete.scales)]
 Context = Annotated[Count, described("tokens, for FLOPs and caches")]

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gt.cli import complete
 from gt.cli.app import RESULTS, command
 from gt.cli.options import MANY, Claims, Count, Note, PlanFile, Records, Studies, StudyResults, Templates, described
 from gt.errors import ConfigError, entry
@@ -53,7 +54,13 @@ def claims(
 
 
 @command(RESULTS, "gt why C-P2-01")
-def why(claim: Annotated[str, described("the id of a claim")], /, *, claims: Claims = CLAIMS, study: Studies = None) -> None:
+def why(
+    claim: Annotated[str, described("the id of a claim", completer=complete.claims)],
+    /,
+    *,
+    claims: Claims = CLAIMS,
+    study: Studies = None,
+) -> None:
     """Say all about one claim.
 
     The record, what was run, the numbers, the verdict, and what explains it.

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from gt.cli import complete
 from gt.cli.app import STUDY, command
 from gt.cli.compute import COMPUTE, TRAINING, Compute, Training
 from gt.cli.options import (
@@ -29,7 +30,10 @@ from gt.errors import ConfigError, entry
 
 @command(STUDY, "gt init mylab")
 def init(project: Annotated[Path, described("a new folder, whose name is that of its package; `.` for this one")], /) -> None:
-    """Make a project of your own: a fusion, a study of it, a claim, and the workflow."""
+    """Make a project of your own.
+
+    A fusion, a study of it, a claim, and the workflow.
+    """
     from gt.new_project import create
 
     name = create(project)
@@ -109,7 +113,7 @@ def tokenize(
 def train(
     *,
     plan: PlanFile,
-    run: Annotated[str, described("a run of the plan", metavar="RUN")],
+    run: Annotated[str, described("a run of the plan", metavar="RUN", completer=complete.runs_of_plan)],
     data: Tokens,
     out: Record,
     checkpoints: Checkpoints,
@@ -206,7 +210,11 @@ def probe(*, run: Record, data: Tokens, staged: Staged = None, devices: DeviceLo
 def pack(
     *,
     plans: Annotated[list[Path], MANY, described("plan.json files")],
-    run: Annotated[list[str], MANY, described("runs that are trained on the same data", metavar="RUN...")],
+    run: Annotated[
+        list[str],
+        MANY,
+        described("runs that are trained on the same data", metavar="RUN...", completer=complete.runs_of_plan),
+    ],
     data: Tokens,
     runs: Records,
     staged: Annotated[Path, described("folder where finished runs are left")],

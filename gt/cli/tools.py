@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from gt.cli.app import TOOLS, command
+from gt.cli import complete
+from gt.cli.app import TOOLS, app, command
 from gt.cli.compute import Device, chosen
 from gt.cli.options import FLAG, Count, Number, Records, Tokens, described
+from gt.cli.tables import print_findings
 from gt.errors import ConfigError, nearest
 
 COMPARISONS = "models, engines, backends, stacks, cohorts, familiar, curves, variants, starts, measuring, ops"
 
 
 @command(TOOLS, "gt doctor")
-def doctor() -> None:
-    """Say what this machine has, and what is missing for what."""
-    import importlib.util
-    import os
-    import platform
-    import shutil
+def doctor(*, json: Annotated[bool, FLAG, described("for machines: a list of findings")] = False) -> int:
+    """Say what this machine can do, and what is missing for what.
 
-    from gt import __version__
+    Exit code 0 if a study can run on its CPU, 1 if not.
+    """
+    from gt.doctor import can_run, examine
 
-    print(f"gt {__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(f"torch {torch.__version__}: {', '.join(gpus) if gpus else 'no GPU; runs train on the CPU'}")
-    for package in ("fla", "triton", "mamba_ssm"):
-        print(f"{package}: {'there' if importlib.util.find_spec(package) else 'not installed (extra: gpu)'}")
-    conda = shutil.which("conda")
-    print(f"conda: {conda or 'not installed; leave --use-conda out, this environment is used'}")
+    findings = examine()
+    if json:
+        print(dumps([finding._asdict() for finding in findings], indent=1))
+    else:
+        print_findings(findings)
+    return 0 if can_run(findings) else 1
 
 
 @command(TOOLS, "gt verify results/runs/<run_id> --data results/data/shakespeare/char")
@@ -59,7 +57,7 @@ def verify(
 
 @command(TOOLS, "gt why-rerun <run_id> --plan results/studies/smoke/plan.json")
 def why_rerun(
-    run: Annotated[str, described("the id of a run")],
+    run: Annotated[str, described("the id of a run", completer=complete.records)],
     /,
     *,
     runs: Records = Path("results/runs"),
@@ -77,7 +75,7 @@ def why_rerun(
 
 @command(TOOLS, "gt bench models stacks --out bench.json")
 def bench(
-    *comparison: Annotated[str, described(COMPARISONS)],
+    *comparison: Annotated[str, described(COMPARISONS, completer=complete.comparisons)],
     out: Annotated[Path, described("JSON with every number")],
     study: Annotated[Path, described("whose sizes are measured")] = Path("config/studies/v4_char.yaml"),
     rounds: Annotated[Count, described("turns of each candidate; medians are over them")] = 7,
@@ -99,6 +97,33 @@ def bench(
     from gt.bench.report import bench
 
     bench(list(comparison) or ["models"], study, out, where, 2 if quick else rounds, seconds, quick)
+
+
+@command(TOOLS, "gt completion --install")
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"] | None, described("by default the one that this is called in")] = None,
+    /,
+    *,
+    install: Annotated[bool, FLAG, described("put it where the shell finds it, and say where that is")] = False,
+) -> None:
+    """Print the script by which a shell completes gt's commands.
+
+    It completes options, and names of variants, claims, runs and components.
+    """
+    from cyclopts.completion.detect import ShellDetectionError
+
+    try:
+        print(app.install_completion(shell=shell) if install else app.generate_completion(shell=shell))
+    except ShellDetectionError:
+        raise ConfigError("completion: it cannot be seen which shell this is. Name it: bash, zsh or fish.") from None
+
+
+@command(TOOLS, "gt reference")
+def reference() -> None:
+    """Print the help of all commands as a page in Markdown."""
+    from gt.cli.reference import reference
+
+    print("\n".join(reference()))
 
 
 @command(TOOLS, "gt schema --out workflow/schemas")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 
+from gt.progress import progress
 from gt.report.document import Picture
 from gt.report.drawing import STYLE, Drawing, save
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
@@ -49,7 +50,8 @@ def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
     whole, single = [*FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
     names = set()
     with matplotlib.rc_context(STYLE):
-        for drawing in (whole + single)[part::jobs]:
+        own = (whole + single)[part::jobs]
+        for drawing in own if part else progress(own, "figures", "figure"):  # the bar of the first process stands for all
             if (figure := drawing.draw(results)) is not None:
                 for suffix in ("svg", "png") if drawing in whole else ("svg",):
                     names.add(f"{drawing.name}.{suffix}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gt.analysis.claims import load_arms
 from gt.analysis.verdicts import overview
+from gt.progress import progress
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import draw_claims
@@ -24,7 +25,7 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
     the plan. ConfigError names a template that is missing, is not a template, or asks for an unknown name, or a study that was
     not aggregated.
     """
-    studies = [load(folder) for folder in folders]
+    studies = [load(folder) for folder in progress(folders, "studies", "study")]
     rows = overview(claims, folders)
     if len(studies) == 1:
         rows = [row for row in rows if row.judgement or row.arms]

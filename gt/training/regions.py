@@ -93,8 +93,8 @@ class Regions:
                 layer._modules[name] = self._region(part, f"{prefix}{name}.")
         if self.lane is not None and isinstance(layer.fusion, Region):
             for branches in filter(None, (layer.mixers, layer.branch_norms)):
-                next(iter(branches.values())).place = self.lane.beside
-            layer.fusion.place = self.lane.joined
+                next(iter(branches.values())).within = self.lane.beside
+            layer.fusion.within = self.lane.joined
         vars(layer)["finish"] = self._region(rest, prefix, _finished)
         return layer
 
@@ -122,7 +122,7 @@ class Regions:
 class Region(nn.Module):
     """Stands in for a part of a layer: a function of the part's weights, and no states.
 
-    gate: of a fusion, the last call's. place: the context in which it reads its inputs and is run.
+    gate: of a fusion, the last call's. within: the context in which it reads its inputs and is run.
     """
 
     def __init__(self, part: nn.Module, function: Callable[..., Any], weights: Weights) -> None:
@@ -130,11 +130,11 @@ class Region(nn.Module):
         self.function, self.weights = function, weights
         self.is_fusion, self.is_norm = isinstance(part, Fusion), isinstance(part, (nn.RMSNorm, nn.LayerNorm))
         self.gate: Tensor | None = None
-        self.place: Callable[..., AbstractContextManager[object]] = lambda *inputs: nullcontext()
+        self.within: Callable[..., AbstractContextManager[object]] = lambda *inputs: nullcontext()
 
     def forward(self, *given: Tensor | None) -> Any:
         inputs = [x for x in given if x is not None]
-        with self.place(*inputs):
+        with self.within(*inputs):
             y = self.function(self.weights, *inputs)
         if not self.is_fusion:
             return y if self.is_norm else (y, None)

@@ -26,7 +26,7 @@ def lab(newcomer: Newcomer) -> Path:
     rows = [" ".join(draw.choices(words, k=12)) for _ in range(400)]
     (folder / "sayings.csv").write_text("\n".join(["saying", *rows]) + "\n")
     newcomer("gt", "claims", "register", cwd="ourlab")
-    newcomer("snakemake", "--cores", "all", "--config", "study=outside", "pack_size=6", cwd="ourlab")
+    newcomer("snakemake", "--cores", "all", "--config", "study=outside", "pack_size=4", cwd="ourlab")
     return folder
 
 

@@ -10,6 +10,7 @@ class RunningMean(Mixer):
     """Formula: y_t = W [mean(x_1 ... x_t); x_{t-1}]
 
     Source: this test
+    Parameters: 32,768 at d_model 128
     """
 
     name = "running_mean"
