@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gt.conformance.subjects import Whole
-from gt.data import corpora, tokenizers
+from gt.data import corpora, ngram, tokenizers
 from gt.evals.subject import Subject
 from gt.explain import validated
 from gt.metrics import Measurement
@@ -50,6 +50,7 @@ def trained() -> tuple[Path, Path]:
     )
     corpora.prepare(spec.corpus, folder / "corpus", text)
     tokenizers.prepare(folder / "corpus", spec.tokenizer, folder / "tokens")
+    ngram.prepare(folder / "tokens")
     train(Job(spec, folder / "tokens", folder / "run"), folder / "checkpoints", Settings(CPU, checkpoint_seconds=3600))
     return folder / "run", folder / "tokens"
 
