@@ -14,7 +14,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-MODULES = tuple(f"gt.conformance.{name}" for name in ("texts", "options", "parts", "states", "optimizers"))
+MODULES = tuple(
+    f"gt.conformance.{name}" for name in ("texts", "options", "parts", "states", "optimizers", "corpora", "measurements")
+)
 
 
 def __getattr__(name: str) -> Any:

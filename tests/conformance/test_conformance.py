@@ -17,11 +17,11 @@ from xml.etree import ElementTree
 import pytest
 
 from gt import conformance
-from gt.catalogue import KINDS, MODEL_KINDS
+from gt.catalogue import KINDS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs/howto/mixer.md"
-TESTED = (*MODEL_KINDS, "optimizer")
+
 Outcomes = dict[str, dict[str, str]]
 
 
@@ -52,8 +52,8 @@ def code(page: Path) -> str:
 
 def classes() -> Iterator[Any]:
     """The components, good and broken."""
-    for kind in TESTED:
-        for value in vars(import_module(f"conformance.broken.{KINDS[kind]}")).values():
+    for kind, module in KINDS.items():
+        for value in vars(import_module(f"conformance.broken.{module}")).values():
             if isinstance(value, type) and hasattr(value, "breaks"):
                 yield pytest.param(f"{kind}-{value.name}", value, id=value.name)  # type: ignore[attr-defined]
 
