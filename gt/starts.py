@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gt.artefacts import Count, Part, Sum
+from gt.artefacts import Count, Typed, Sum
 from gt.errors import ConfigError, nearest
 from gt.explain import validated
 from gt.grouping import computation
@@ -25,7 +25,7 @@ STARTS = Path("results/starts")
 START, WEIGHTS = "start.json", "weights.safetensors"
 
 
-class Start(Part):
+class Start(Typed):
     """What some weights are of."""
 
     schema_version: Literal[1] = 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gt.artefacts import HELD_OUT, HeldOut, Manifest, evaluation_file, read_evaluation
+from gt.artefacts import Manifest, evaluation_file, read_evaluation
+from gt.asked import HELD_OUT
 from gt.records import read_json, read_sealed
 from gt.spec import RunSpec
 
@@ -90,13 +91,17 @@ def _measured(run: Path) -> str:
     """Bits per byte on held-out text, where they were measured."""
     if not evaluation_file(run, HELD_OUT).exists():
         return "Its loss on held-out text was not measured after the training.\n"
-    value = read_evaluation(run, HELD_OUT).value
-    if value is None:
+    found = {own.name: own.value for own in read_evaluation(run, HELD_OUT).measurements}
+    rows = [
+        f"| {split} | {_number(found[name])} | {found.get(f'{split}/bytes') or 0:,.0f} |"
+        for split in ("val", "test")
+        if (name := f"{split}/bits_per_byte") in found
+    ]
+    if not rows:
         return "It diverged, and nothing was measured of it.\n"
-    found = HeldOut.model_validate(value)
-    rows = [f"| {name} | {_number(own.bits_per_byte)} | {own.bytes:,} |" for name, own in found.splits.items()]
-    lines = ", ".join(f"{name} {line.bits_per_byte:.3f}" for name, line in found.ngram.items())
-    beside = f"\nFor comparison, n-gram models on the same text: {lines} bits per byte.\n" if lines else ""
+    lines = {name.removeprefix("ngram/"): value for name, value in found.items() if name.startswith("ngram/")}
+    said = ", ".join(f"{name} {value:.3f}" for name, value in lines.items() if value is not None)
+    beside = f"\nFor comparison, n-gram models on the same text: {said} bits per byte.\n" if said else ""
     return "| held-out text | bits per byte | bytes |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n" + beside
 
 

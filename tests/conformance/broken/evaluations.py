@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-from gt.evals.base import Evaluation
-from gt.metrics import NATS, Measurement, Metric
 
 from gt.data.batches import whole_windows
+from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
+from gt.metrics import NATS, Measurement, Metric
 
 
 class Ending(Evaluation):

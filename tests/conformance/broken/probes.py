@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
+
 from gt.metrics import Measurement, Metric
 from gt.probes.base import Probe
 from gt.probes.network import Network
