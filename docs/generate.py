@@ -95,9 +95,8 @@ def catalogue() -> Iterator[str]:
 
 def measured() -> Iterator[str]:
     yield "# Metrics\n"
-    yield "What a claim can name as `metric`: each has a unit, a phrase for sentences, and, where there is one, a better direction."
-    yield "The axes in a name, as `<split>`, are written with a value; the one beside it is read by `at`. What your own project and"
-    yield "installed packages measure is shown by `gt list`.\n"
+    yield "What a claim can name as `metric`. The axes in a name, as `<split>`, are written with a value; one beside the"
+    yield "name is read by `at`. `gt list` shows these, and what your own project and installed packages measure.\n"
     yield "## Of training\n"
     yield from metrics((*LOGGED, *DERIVED))
     for kind in TABLES:
