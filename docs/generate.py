@@ -58,8 +58,12 @@ def table(model: type[BaseModel]) -> Iterator[str]:
         yield "| --- | --- | --- | --- |"
     for row in rows:
         default = f"`{row.default}`" if row.default else ""
-        about = row.about.replace("|", "\\|")
-        yield f"| `{row.name}` | {row.allowed} | {default} | {about} |"
+        yield f"| `{row.name}` | {row.allowed} | {default} | {escaped(row.about)} |"
+
+
+def escaped(text: str) -> str:
+    """As a cell of a table."""
+    return text.replace("<", "&lt;").replace("|", "\\|")
 
 
 def specification() -> Iterator[str]:
@@ -110,8 +114,8 @@ def measured() -> Iterator[str]:
 
 def metrics(these: Iterable[Metric]) -> Iterator[str]:
     """A table of metrics."""
-    yield "| metric | what it is | unit | better |"
-    yield "| --- | --- | --- | --- |"
+    yield "| metric | what it is | in |"
+    yield "| --- | --- | --- |"
     for metric in these:
         names = f"`{metric.name}`" + (f", `{metric.initially().name}`" if metric.initial else "")
         about = metric.definition or metric.phrase
@@ -119,7 +123,8 @@ def metrics(these: Iterable[Metric]) -> Iterator[str]:
         about += f"; at: {metric.beside.name}" if metric.beside else ""
         about += f" ({metric.source})" if metric.source else ""
         unit = f"`{metric.unit}`" if metric.unit else ""
-        yield f"| {names} | {about.replace('<', '&lt;').replace('|', chr(92) + '|')} | {unit} | {metric.better or ''} |"
+        better = f"{metric.better} is better" if metric.better else ""
+        yield f"| {names} | {escaped(about)} | {', '.join(filter(None, (unit, better)))} |"
     yield ""
 
 
