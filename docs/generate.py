@@ -114,7 +114,7 @@ def measured() -> Iterator[str]:
 
 def metrics(these: Iterable[Metric]) -> Iterator[str]:
     """A table of metrics."""
-    yield "| metric | what it is | in |"
+    yield "| metric | what it is | unit |"
     yield "| --- | --- | --- |"
     for metric in these:
         names = f"`{metric.name}`" + (f", `{metric.initially().name}`" if metric.initial else "")
