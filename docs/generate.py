@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import mkdocs_gen_files
 from pydantic import BaseModel
 
 from gt.allowed import keys
+from gt.analysis.efficiency import DERIVED
 from gt.catalogue import KINDS, components
 from gt.cli.reference import reference
+from gt.metrics import Metric
+from gt.registry import TABLES
 from gt.spec import (
     CorpusSpec,
     InitSpec,
@@ -22,6 +25,7 @@ from gt.spec import (
     TrainingSpec,
     Watch,
 )
+from gt.training.logged import LOGGED
 
 SPECIFICATION = (
     RunSpec,
@@ -43,6 +47,7 @@ TITLES = {
     "optimizer": "Optimizers",
     "evaluation": "Evaluations",
     "probe": "Probes",
+    "check": "Checks",
 }
 
 
@@ -53,8 +58,12 @@ def table(model: type[BaseModel]) -> Iterator[str]:
         yield "| --- | --- | --- | --- |"
     for row in rows:
         default = f"`{row.default}`" if row.default else ""
-        about = row.about.replace("|", "\\|")
-        yield f"| `{row.name}` | {row.allowed} | {default} | {about} |"
+        yield f"| `{row.name}` | {row.allowed} | {default} | {escaped(row.about)} |"
+
+
+def escaped(text: str) -> str:
+    """As a cell of a table."""
+    return text.replace("<", "&lt;").replace("|", "\\|")
 
 
 def specification() -> Iterator[str]:
@@ -88,6 +97,37 @@ def catalogue() -> Iterator[str]:
             yield ""
 
 
+def measured() -> Iterator[str]:
+    yield "# Metrics\n"
+    yield "What a claim can name as `metric`. The axes in a name, as `<split>`, are written with a value; one beside the"
+    yield "name is read by `at`. `gt list` shows these, and what your own project and installed packages measure.\n"
+    yield "## Of training\n"
+    yield from metrics((*LOGGED, *DERIVED))
+    for kind in TABLES:
+        yield f"## {TITLES[kind]}\n"
+        for component in components(kind).values():
+            if component.metrics:
+                yield f"### {component.name} {{ #{kind}-{component.name} }}\n"
+                yield component.summary + "\n"
+                yield from metrics(component.metrics)
+
+
+def metrics(these: Iterable[Metric]) -> Iterator[str]:
+    """A table of metrics."""
+    yield "| metric | what it is | unit |"
+    yield "| --- | --- | --- |"
+    for metric in these:
+        names = f"`{metric.name}`" + (f", `{metric.initially().name}`" if metric.initial else "")
+        about = metric.definition or metric.phrase
+        about += "".join(f"; {axis.name}: {', '.join(axis.form)}" for axis in metric.axes if isinstance(axis.form, tuple))
+        about += f"; at: {metric.beside.name}" if metric.beside else ""
+        about += f" ({metric.source})" if metric.source else ""
+        unit = f"`{metric.unit}`" if metric.unit else ""
+        better = f"{metric.better} is better" if metric.better else ""
+        yield f"| {names} | {escaped(about)} | {', '.join(filter(None, (unit, better)))} |"
+    yield ""
+
+
 def write(name: str, lines: Iterator[str]) -> None:
     with mkdocs_gen_files.open(f"reference/{name}.md", "w") as page:
         page.write("\n".join(lines) + "\n")
@@ -95,4 +135,5 @@ def write(name: str, lines: Iterator[str]) -> None:
 
 write("specification", specification())
 write("components", catalogue())
+write("metrics", measured())
 write("commands", reference())

@@ -176,7 +176,7 @@ class Plan(Artefact):
 
 
 class Usage(Typed):
-    """What a run took of a device, as its share: docs/accounting.md has the rule. What cannot be known is null."""
+    """What a run took of a device, as its share: docs/reference/accounting.md has the rule. What cannot be known is null."""
 
     device_seconds: Seconds | None = Field(description="seconds of the device")
     energy_joules: Seconds | None = Field(description="joules that the device drew meanwhile")

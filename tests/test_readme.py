@@ -1,9 +1,9 @@
-"""What the README tells a reader to type does what it says."""
+"""What the README tells a reader to type does what it says, and what it points to is there."""
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,29 +21,44 @@ def block(language: str, containing: str) -> str:
     return found[0]
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the package and its configuration, with the README's fusion added as it says."""
-    for folder in ("gt", "config"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    imports = (ROOT / "gt/models/fusions/constant.py").read_text().split("class ")[0]
-    (tmp_path / "gt/models/fusions/mine.py").write_text(imports + block("python", "class Maximum(Fusion)"))
-    with (tmp_path / "config/variants/fusions.yaml").open("a") as file:
-        file.write(block("yaml", "MAX:"))
-    return tmp_path
-
-
-def gt(checkout: Path, *arguments: str) -> str:
-    result = subprocess.run([sys.executable, "-m", "gt", *arguments], cwd=checkout, capture_output=True, text=True, check=False)
+def gt(folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gt", *arguments]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def test_a_new_fusion_is_one_class_of_under_20_lines_and_one_line_of_config(checkout: Path) -> None:
-    code = [line for line in block("python", "class Maximum(Fusion)").splitlines() if line.strip()]
-    assert len(code) + len(block("yaml", "MAX:").splitlines()) < 20
-    (line,) = [line for line in gt(checkout, "list").splitlines() if line.startswith("maximum ")]
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A project, with the README's fusion added as it says."""
+    gt(tmp_path, "init", "mylab")
+    for name, text in (
+        ("mylab/fusions.py", block("python", "class Maximum(Fusion)")),
+        ("config/variants/mylab.yaml", block("yaml", "MAX:")),
+    ):
+        with (tmp_path / "mylab" / name).open("a") as file:
+            file.write(f"\n\n{text}")
+    return tmp_path / "mylab"
+
+
+def test_a_new_fusion_is_one_class_of_under_20_lines_and_one_line_of_config(lab: Path) -> None:
+    _, _, code = block("python", "class Maximum(Fusion)").partition("class Maximum")
+    assert len([line for line in code.splitlines() if line.strip()]) + len(block("yaml", "MAX:").splitlines()) < 20
+    (line,) = [line for line in gt(lab, "list", "fusions").splitlines() if line.startswith("maximum ")]
     assert line.split()[1:4] == ["1", "0", "0"] and "y = s max(r, m)" in line
-    study = (checkout / "config/studies/smoke.yaml").read_text().replace("  - WS\n", "  - WS\n  - MAX\n")
-    (checkout / "config/studies/mine.yaml").write_text(study)
-    assert gt(checkout, "plan", "config/studies/mine.yaml", "--out", "plan.json").startswith("mine: 18 cells, 36 runs")
+    study = (lab / "config/studies/example.yaml").read_text().replace("[GF, PRODUCT]", "[GF, PRODUCT, MAX]")
+    (lab / "config/studies/mine.yaml").write_text(study)
+    assert gt(lab, "plan", "config/studies/mine.yaml", "--out", "plan.json").startswith("mine: 3 cells, 9 runs")
+
+
+def test_its_links_lead_to_something() -> None:
+    for page in (ROOT / "README.md", ROOT / "config/README.md"):
+        links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")) if "://" not in link]
+        assert links
+        for link in links:
+            path, _, place = link.partition("#")
+            target = page.parent / path
+            assert target.exists(), link
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if place else []
+            assert not place or place in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles], link

@@ -162,7 +162,7 @@ def evaluate(
     evaluations: Annotated[
         list[str] | None,
         described(
-            "see config/README.md; by default held-out losses, and a task's recall", consume_multiple=True, metavar="NAME..."
+            "`gt list evaluations` has them; by default held-out losses, or recall", consume_multiple=True, metavar="NAME..."
         ),
     ] = None,
     staged: Staged = None,

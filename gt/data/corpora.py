@@ -244,7 +244,7 @@ def _whole(documents: Iterator[Document], spec: CorpusSpec) -> Iterator[Document
     if pieces:
         key = "documents" if spec.documents != "joined" else "splits.by"
         raise ConfigError(
-            f"corpus {spec.name}: {key}: its text does not consist of documents (config/README.md says which does)."
+            f"corpus {spec.name}: {key}: its text does not consist of documents (docs/howto/corpus.md says which does)."
         )
 
 

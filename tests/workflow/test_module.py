@@ -14,8 +14,8 @@ from checkouts import ROOT, Checkout, write_text
 SNAKEFILE = repr(str(ROOT / "workflow/Snakefile"))
 # More tracks than the text has windows, which is known once it is tokenized.
 TOO_WIDE = {"batch_order": "tracks", "batch_size": 4096}
-# As config/README.md shows it.
-(SHOWN,) = re.findall(r"```python\n(configfile:.*?)```", (ROOT / "config/README.md").read_text(), re.DOTALL)
+# As docs/howto/cluster.md shows it.
+(SHOWN,) = re.findall(r"```python\n(configfile:.*?)```", (ROOT / "docs/howto/cluster.md").read_text(), re.DOTALL)
 MODULE, USE = SHOWN.split("use rule")
 PREFIXED = f"use rule{USE}"
 PROFILE = ("--workflow-profile", str(ROOT / "workflow/profiles/default"))

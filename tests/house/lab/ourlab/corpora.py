@@ -11,6 +11,8 @@ class Sayings(Reader):
     """The column `saying` of sayings.csv, a row a document."""
 
     name = "sayings"
+    source = "sayings.csv, written for a test"
+    licence = "CC0"
 
     def documents(self) -> Iterator[Document]:
         with Path("sayings.csv").open(newline="") as file:
