@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gt.artefacts import Count, Typed, Sum
+from gt.artefacts import Count, Sum, Typed
 from gt.errors import ConfigError, nearest
 from gt.explain import validated
 from gt.grouping import computation

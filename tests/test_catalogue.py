@@ -70,7 +70,7 @@ def test_one_component_is_shown_with_its_options(component: Component, capsys: p
     flat = " ".join(printed.split())
     assert component.formula in flat and component.source in flat
     assert f"{component.module.split('.')[0]} ({component.module}.{component.class_name})" in flat
-    rows = [line.split() for line in printed.split("\n\n")[-1].splitlines()]
+    rows = [line.split() for line in printed.split("\n\n")[-1].splitlines() if not line.startswith(" ")]
     shown = {words[0]: words[1] for words in rows if len(words) > 1 and words[0] in component.options}
     assert shown == {name: json.dumps(default).split()[0] for name, (_, default) in component.options.items()}
 

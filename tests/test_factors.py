@@ -31,6 +31,7 @@ POOL: dict[Any, list[Any]] = {
 # Whole parts, for which their own keys are tried as well.
 PARTS: dict[str, list[Any]] = {
     "corpus": [{"name": "embedded", "max_bytes": 900}],
+    "training.optimizer": [{"name": "lion"}, {"name": "sgd", "momentum": 0.5}],
     "corpus.splits": [{"val": 0.1}],
     "corpus.task": [{"length": 16, "items": [2]}],
     "corpus.task.items": [[1, 3]],

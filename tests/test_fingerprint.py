@@ -291,7 +291,7 @@ def test_what_metrics_are_called_is_no_part_of_what_measures_them(copy: Path) ->
     """An edited phrase, or an axis that only they mention, has nothing measured again."""
     edit(copy, "evals/needle.py", "loss saved by having seen the needle", "gain")
     edit(copy, "probes/gates.py", "new tokens", "tokens that are new")
-    edited = Code({"gt": copy})
+    edited = read(copy)
     for roots in ((own_place("evaluation", "needle"), *MEASURED), probing()):
         assert UNEDITED.of(*roots, *places(HYBRID)) == edited.of(*roots, *places(HYBRID))
 
