@@ -11,6 +11,7 @@ class Sayings(Reader):
     """The column `saying` of sayings.csv, a row a document."""
 
     name = "sayings"
+    source = "drawn by this test"
 
     def documents(self) -> Iterator[Document]:
         with Path("sayings.csv").open(newline="") as file:
