@@ -129,7 +129,7 @@ def _corpora() -> Iterator[Finding]:
 
 def _plug_ins() -> Iterator[Finding]:
     """What distributions and the project's package add, and what of it cannot be used."""
-    added: dict[str, Counter[str]] = {}
+    added: dict[str, Counter[tuple[str, str]]] = {}
     for kind, several in KINDS.items():
         try:
             found = components(kind).values()
@@ -139,14 +139,15 @@ def _plug_ins() -> Iterator[Finding]:
         for own in found:
             if own.origin == "gt":
                 continue
-            added.setdefault(own.origin, Counter())[several] += 1
+            added.setdefault(own.origin, Counter())[kind, several] += 1
             try:
                 own.load()
             except Exception as error:
                 text = f"{kind} {own.name}: {own.module}: {type(error).__name__}: {error}"
                 yield Finding("plug-ins", own.origin, "without", text, "what uses it cannot run")
     for name, counts in added.items():
-        yield Finding("plug-ins", name, "ok", ", ".join(f"{n} {several}" for several, n in counts.items()))
+        listed = (f"{n} {one if n == 1 else several}" for (one, several), n in counts.items())
+        yield Finding("plug-ins", name, "ok", ", ".join(listed))
     if not added:
         yield Finding("plug-ins", "plug-ins", "ok", "none: gt's own components alone")
 

@@ -163,6 +163,12 @@ def versions(modules: Iterable[str]) -> dict[str, str]:
     names = {_package(module) for module in modules} - {"gt", project.package()}
     if not names:
         return {}
-    distributions = packages_distributions()
+    distributions = _distributions()
     brought = {own for name in names for own in distributions.get(name, [])} - set(distributions.get("gt", []))
     return {own: version(own) for own in sorted(brought)}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Which distributions bring a package. To find out reads the lists of files of all that are installed: once is enough."""
+    return packages_distributions()

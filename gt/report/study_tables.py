@@ -76,7 +76,7 @@ def _difference_interval(row: Row) -> str:
 
 
 def components_table(studies: Sequence[Results]) -> Table:
-    """Every mixer, fusion and feed-forward layer of the studies' models, as the registry describes them (`gt list`)."""
+    """Every mixer, fusion and feed-forward layer of the studies' models and their optimizers, as `gt list` describes them."""
     columns = (
         Column("name", "Component", "left"),
         Column("kind", "Kind", "left"),
@@ -84,16 +84,18 @@ def components_table(studies: Sequence[Results]) -> Table:
         Column("source", "Source", "left", wraps=True),
         Column("parameters", "Parameters", shown=text.count),
     )
-    models = [run.model.model_dump() for own in studies for run in own.plan.runs.values()]
-    used = {(component.kind, component.name) for model in models for component in used_in(model)}
+    runs = [run for own in studies for run in own.plan.runs.values()]
+    used = {(component.kind, component.name) for run in runs for component in used_in(run.model.model_dump())}
+    used |= {("optimizer", run.training.optimizer.name) for run in runs}
     rows = [
         {**vars(component), "kind": kind.replace("_", "-")}
-        for kind in MODEL_KINDS
+        for kind in (*MODEL_KINDS, "optimizer")
         for component in components(kind).values()
         if (kind, component.name) in used
     ]
     caption = (
-        "What the models are made of. Parameters are those of one layer at d_model 128 with all options at their defaults."
+        "What the models are made of, and trained by. Parameters are those of one layer at d_model 128 with all options at "
+        "their defaults."
     )
     return Table("components", caption, columns, tuple(rows))
 

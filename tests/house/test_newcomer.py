@@ -19,7 +19,6 @@ def said(newcomer: Newcomer) -> dict[str, str]:
     return {
         "init": newcomer("gt", "init", "mylab"),
         "snakemake": newcomer("snakemake", "--cores", "all", cwd="mylab"),
-        "again": newcomer("snakemake", "--cores", "all", cwd="mylab"),
         "pytest": newcomer("pytest", "-v", cwd="mylab"),
     }
 
@@ -59,10 +58,6 @@ def test_every_run_is_in_mlflow(lab: Path) -> None:
     assert seeds == 6
 
 
-def test_the_second_call_has_nothing_to_do(said: dict[str, str]) -> None:
-    assert "Nothing to be done" in said["again"]
-
-
 def test_the_conformance_tests_run_on_the_projects_components_alone(said: dict[str, str]) -> None:
     tests = re.findall(r"::(.+?) PASSED", said["pytest"])
     assert len([name for name in tests if "product" in name]) > 3
@@ -83,27 +78,22 @@ def test_an_edited_component_trains_its_own_runs_again_and_no_others(newcomer: N
     assert "Nothing to be done" in newcomer("snakemake", "--cores", "all", "-n", cwd=other)
 
 
-def test_a_project_can_have_templates_of_its_own(newcomer: Newcomer, other: str) -> None:
+def test_with_conda_a_report_by_the_projects_own_templates_is_made_by_the_installed_code_in_the_environment_of_conda(
+    newcomer: Newcomer, other: str, tmp_path: Path
+) -> None:
     templates = Path(other, "report_templates")
     shutil.copytree(ROOT / "report_templates", templates)
     with (templates / "report.md.j2").open("a") as file:
         file.write("\nOurs.\n")
-    newcomer("snakemake", "--cores", "all", cwd=other)
+    path = f"{conda(tmp_path / 'conda')}:{newcomer.environment / 'bin'}:/usr/bin:/bin"
+    arguments = ("--cores", "all", "--use-conda", "--conda-prefix", str(tmp_path / "envs"))
+    newcomer("snakemake", *arguments, "--until", "report", "--rerun-triggers", "mtime", cwd=other, PATH=path)
+    (used,) = tmp_path.glob("envs/*/used")
+    assert re.findall(r" -m gt (\w+)", used.read_text()) == ["report"]
     assert Path(other, "results/studies/example/report.md").read_text().endswith("Ours.\n")
 
 
-def test_with_conda_jobs_run_the_installed_code_in_the_environment_that_conda_makes(
-    newcomer: Newcomer, other: str, tmp_path: Path
-) -> None:
-    path = f"{conda(tmp_path / 'conda')}:{newcomer.environment / 'bin'}:/usr/bin:/bin"
-    arguments = ("--cores", "all", "--use-conda", "--conda-prefix", str(tmp_path / "envs"))
-    newcomer("snakemake", *arguments, "--forcerun", "claims", "--until", "claims", cwd=other, PATH=path)
-    (used,) = tmp_path.glob("envs/*/used")
-    assert " -m gt claims judge " in used.read_text()
-
-
-def test_the_workflow_is_linted_and_reported(newcomer: Newcomer, lab: Path) -> None:
-    assert "Congratulations" in newcomer("snakemake", "--lint", cwd="mylab")
+def test_snakemake_reports_the_workflow_of_a_project(newcomer: Newcomer, lab: Path) -> None:
     newcomer("snakemake", "--report", "all.html", cwd="mylab")
     assert "The study as a paper" in (lab / "all.html").read_text()
 
@@ -113,10 +103,3 @@ def test_a_study_that_ships_is_planned_and_judged_by_its_own_claims(newcomer: Ne
     assert planned(said)["train"] == 5
     (claims,) = set(re.findall(r"gt claims judge .*--claims (\S+)", said))
     assert list(Path(claims).glob("registered.jsonl")) and newcomer.environment in Path(claims).parents
-
-
-def test_a_variant_cannot_be_called_as_one_that_ships(newcomer: Newcomer, other: str) -> None:
-    Path(other, "config/variants/more.yaml").write_text("GF: {title: ours, source: us, based_on: RWKV-6}\n")
-    said = newcomer("snakemake", "--cores", "all", "-n", cwd=other, code=2)
-    assert "config/variants/more.yaml, line 1: GF: " in said and "another variant of this name" in said
-    assert "Traceback" not in said

@@ -177,6 +177,7 @@ def test_the_components_of_the_models_stand_with_their_formulas(study: Path) -> 
         ("rwkv6", "mixer"),
         ("gated", "fusion"),
         ("mlp", "feed-forward"),
+        ("adamw", "optimizer"),
     ]
     rows = list(csv.DictReader(io.StringIO((study / "tables/components.csv").read_text())))
     assert rows[2]["formula"] == "g = sigmoid(w . [r; m] + b), y = g r + (1 - g) m"

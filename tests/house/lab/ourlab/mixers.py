@@ -7,8 +7,9 @@ from gt.models.mixers.base import Mixer, State
 
 
 class RunningMean(Mixer):
-    """Formula: y_t = W [mean(x_1 ... x_t); x_{t-1}]
+    """The mean of the tokens so far, beside the token before.
 
+    Formula: y_t = W [mean(x_1 ... x_t); x_{t-1}]
     Source: this test
     Parameters: 32,768 at d_model 128
     """
@@ -25,5 +26,4 @@ class RunningMean(Mixer):
         totals = total.unsqueeze(1) + x.cumsum(1)
         counts = seen.unsqueeze(1) + torch.ones_like(x[..., :1]).cumsum(1)
         before = torch.cat([last.unsqueeze(1), x[:, :-1]], dim=1)
-        y = self.output(torch.cat([totals / counts, before], dim=-1))
-        return y, State((totals[:, -1], counts[:, -1]), (x[:, -1],))
+        return self.output(torch.cat([totals / counts, before], dim=-1)), State((totals[:, -1], counts[:, -1]), (x[:, -1],))

@@ -8,8 +8,9 @@ from gt.training.optimizers.base import Optimizer
 
 
 class Adagrad(Optimizer):
-    """Formula: s = s + g^2, w = w - lr g / (sqrt(s) + eps)
+    """A step over the root of the sum of all squared gradients so far.
 
+    Formula: s = s + g^2, w = w - lr g / (sqrt(s) + eps)
     Source: Duchi, Hazan and Singer, JMLR 12, 2011
     """
 
