@@ -3,8 +3,8 @@
 `config/claims/registered.jsonl` has an entry a line, and is only added to: a claim that is edited is entered again, and its
 first entry stays. Each entry holds the sum of the one before, so that what stands above the last one cannot be edited, taken
 out or reordered without changing all sums below (`chain`). The file is committed: the history of the repository shows that it
-only grew (`check_history`) and bears its times out (`unconfirmed`). `docs/reference/registration.md` says how its head is made known
-outside of the repository, and what all this shows.
+only grew (`check_history`) and bears its times out (`unconfirmed`). `docs/reference/registration.md` says how its head is made
+known outside of the repository, and what all this shows.
 """
 
 from __future__ import annotations
