@@ -1,6 +1,4 @@
-"""Who was on a device and what it spent meanwhile, divided among the runs that were there.
-
-The rule is in docs/reference/accounting.md.
+"""Who was on a device and what it spent meanwhile, divided among the runs that were there: docs/reference/accounting.md.
 
 All processes of gt that use a GPU write into one log of that GPU, `results/devices/<host>-<uuid>.jsonl`: a line each time that
 one of them begins or ends something there, and every few seconds while it trains. A line says who is on the device from then

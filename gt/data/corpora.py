@@ -23,6 +23,7 @@ import numpy as np
 from gt.catalogue import component
 from gt.data.reader import Document, Reader, text_sum
 from gt.errors import ConfigError
+from gt.progress import progress
 from gt.records import atomic_write, write_json
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _cut(spec: CorpusSpec, source: Reader, out: Path, files: ExitStack) -> dict[
         documents = _whole(documents, spec)
     if (first := next(documents, None)) is None:
         raise ConfigError(f"corpus {spec.name}: it has no text.")
-    documents = itertools.chain([first], documents)
+    documents = iter(progress(itertools.chain([first], documents), spec.name, " documents"))
     if first.split is None and spec.splits.by == "position":
         return _by_position(documents, spec, end, out, files)
     if first.split is not None and spec.splits != type(spec.splits)():

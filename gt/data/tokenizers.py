@@ -15,6 +15,7 @@ from gt.data.codecs import BpeTokenizer, CharTokenizer, Tokenizer, from_json
 from gt.data.encoding import Encoder, cut, encoded, read
 from gt.data.slices import EVALUATION_BYTES, STEP, episode_places, places
 from gt.errors import ConfigError
+from gt.progress import progress
 from gt.records import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ def _encode_split(
         if encoder.separator is not None:
             n_tokens = 1
             np.array([encoder.separator], dtype=encoder.dtype).tofile(file)
-        for found in encoded(encoder, text, cut(source, corpus["bytes"][split], cuts, ends), threads):
+        pieces = encoded(encoder, text, cut(source, corpus["bytes"][split], cuts, ends), threads)
+        for found in progress(pieces, f"tokens of {split}", " pieces"):
             found.ids.tofile(file)
             n_unknown += found.unknown
             for part, n in zip(found.parts, found.lengths, strict=True):
