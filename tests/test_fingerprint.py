@@ -357,6 +357,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-plugin\nVersion: 1.2\n")
     (about / "top_level.txt").write_text("tinyplugin\n")
     monkeypatch.syspath_prepend(tmp_path)
+    forget()
     yield tmp_path
     forget()
 
@@ -367,6 +368,7 @@ def forget() -> None:
 
     fingerprint._code.cache_clear()
     fingerprint._packages.cache_clear()
+    fingerprint._distributions.cache_clear()
 
 
 def test_a_component_of_another_package_counts_by_its_version_its_code_and_what_it_uses_of_ours(plugin: Path) -> None:
