@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -53,14 +53,12 @@ def test_no_two_metrics_have_the_same_phrase() -> None:
     assert len({own.phrase for own in ALL}) == len(ALL)
 
 
-@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_different_names_have_different_phrases_and_none_has_a_place_left(one: str, other: str) -> None:
     assert (phrase(one) == phrase(other)) == (one == other)
     assert not re.search("[<>]", phrase(one))
 
 
-@settings(deadline=None)
 @given(NAMES)
 def test_a_name_that_is_written_is_read_back(name: str) -> None:
     found = named(name)

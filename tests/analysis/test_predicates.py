@@ -60,7 +60,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_study(folder / "whole" / "s"), write_study(folder / "lost" / "s", lost)]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     predicate=predicates(), of=st.sampled_from([0, 1]), diverged=st.sampled_from([None, "worst_rank", "excluded", "failure"])
 )

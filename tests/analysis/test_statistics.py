@@ -97,7 +97,7 @@ def test_differences_without_spread_are_certain() -> None:
     assert paired_difference({0: 1.5, 1: 2.5}, {0: 1.0, 1: 2.0}).p == 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=8))
 def test_sign_flips_are_all_enumerated(differences: list[int]) -> None:
     observed = abs(sum(differences))
@@ -184,13 +184,13 @@ def test_a_ratio_beyond_all_floats_is_infinite() -> None:
     assert found.verdict == "inconclusive"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(p_values)
 def test_holm_is_statsmodels(p: list[float]) -> None:
     assert holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(p_values)
 def test_benjamini_hochberg_is_scipys(p: list[float]) -> None:
     assert benjamini_hochberg(p) == pytest.approx(list(stats.false_discovery_control(p)))
@@ -339,7 +339,7 @@ def test_what_seeds_can_see_and_how_many_are_needed_agree_with_statsmodels() -> 
     assert (detectable(0.02, 1), detectable(0.0, 3), seeds_needed(0.0, difference=1.0)) == (None, 0.0, 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 30), st.floats(1e-4, 0.2))
 def test_power_is_a_chance_for_any_numbers(difference: float, sd: float, n: int, alpha: float) -> None:
     assert alpha - 1e-4 <= power(difference, sd, n, alpha) <= 1.0

@@ -200,7 +200,7 @@ def test_a_file_is_cut_90_5_5_by_bytes_however_it_is_packed(suffix, compress, tm
     assert record["sha256"] == {split: sha256(part) for split, part in got.items()}
 
 
-@settings(deadline=None, max_examples=50)  # of files
+@settings(max_examples=50)  # of files
 @given(text=WRITTEN.map(lambda s: (f"x{s}" * 60).encode()), max_bytes=st.integers(4, 100))
 def test_no_split_starts_or_ends_inside_a_character(text, max_bytes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("file")

@@ -65,7 +65,7 @@ def test_ranges_of_bytes_have_their_shares_to_the_byte(val: float, test: float, 
     assert texts(tmp_path / "out") == {split: part for split, part in expected.items() if part}
 
 
-@settings(deadline=None, max_examples=25)  # of files
+@settings(max_examples=25)  # of files
 @given(documents=DOCUMENTS, salt=st.sampled_from(["", "a"]))
 def test_documents_that_are_alike_are_in_one_split_and_the_hash_alone_says_in_which(
     documents: list[str], salt: str, tmp_path_factory: pytest.TempPathFactory
@@ -130,7 +130,7 @@ def test_what_has_splits_or_no_documents_is_not_cut_otherwise(tmp_path: Path) ->
 # Documents
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(documents=DOCUMENTS)
 def test_documents_that_are_kept_apart_are_whole_in_one_split_and_their_ends_are_known(
     documents: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -216,7 +216,6 @@ def test_a_slice_is_the_same_text_for_every_tokenizer(kept: tuple[Path, list[str
 BORDERS = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(lengths=BORDERS, time=st.integers(1, 9), size=st.integers(1, 4), seed=st.integers(0, 9))
 def test_each_token_of_a_document_is_a_target_once_an_epoch_and_from_its_own_document(
     lengths: list[int], time: int, size: int, seed: int
@@ -241,7 +240,6 @@ def test_each_token_of_a_document_is_a_target_once_an_epoch_and_from_its_own_doc
         assert sorted(targets) == list(range(1, n))
 
 
-@settings(deadline=None)
 @given(lengths=BORDERS, time=st.integers(1, 9), data=st.data())
 def test_windows_of_an_evaluation_have_each_token_of_the_slice_once_and_no_other_document(
     lengths: list[int], time: int, data: st.DataObject

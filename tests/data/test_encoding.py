@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -38,7 +38,6 @@ def parts(text: bytes, size: int, places: list[int] = [], ends: list[int] = []) 
     return list(cut(io.BytesIO(text), len(text), places, ends, size))
 
 
-@settings(deadline=None)
 @given(text=TRICKY, size=st.integers(1, 20), window=st.integers(1, 5))
 def test_the_parts_of_a_text_that_is_read_from_a_file_are_those_of_the_text(text: str, size: int, window: int) -> None:
     data = text.encode()
@@ -48,7 +47,6 @@ def test_the_parts_of_a_text_that_is_read_from_a_file_are_those_of_the_text(text
     assert found == list(pieces(data, size))
 
 
-@settings(deadline=None)
 @given(text=TRICKY, size=st.integers(1, 20))
 def test_the_tokens_of_the_parts_are_those_that_the_library_has_for_the_whole(bpe: BpeTokenizer, text: str, size: int) -> None:
     data = text.encode()
@@ -174,7 +172,6 @@ def wordpiece() -> Tokenizer:
     )
 
 
-@settings(deadline=None)
 @given(text=TRICKY)
 @pytest.mark.parametrize("make", [byte_level, sentencepiece], ids=lambda make: make.__name__)
 def test_tokens_of_a_tokenizer_without_loss_stand_for_the_bytes_of_the_text(

@@ -33,7 +33,7 @@ def fitted(kind: str) -> tuple[Tokenizer, Library]:
 
 
 @pytest.mark.parametrize("kind", ["char", "bpe"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=TEXTS)
 @example(TEXT)
 @example("<unk>")

@@ -78,7 +78,7 @@ def test_a_packed_text_is_the_text(suffix: str, pack: Callable[[bytes], bytes], 
         file_sha256(tmp_path / f"cut.txt{suffix}")
 
 
-@settings(deadline=None, max_examples=50)  # of files
+@settings(max_examples=50)  # of files
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), size=st.integers(1, 9))
 def test_a_text_read_by_pieces_is_the_text(text: str, size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("t") / "t.txt"

@@ -43,7 +43,7 @@ def draw(
     return x, strength / A.abs(), A, B, C, D, state
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 2),
     time=st.integers(1, 37),
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 @given(cut=st.integers(1, 28), decay=st.sampled_from(sorted(DECAYS)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_sequence_cut_anywhere_goes_on_from_its_state(cut: int, decay: str) -> None:
     x, dt, A, B, C, D, state = draw(2, 29, 1, 2, 3, 4, decay)
     whole, last = ssd_chunked(x, dt, A, B, C, D, state, chunk=8)

@@ -37,7 +37,7 @@ def draw(batch: int, time: int, heads: int, key: int, value: int, decay: str = "
     return r, k, v, log_w, normal(heads, key), normal(batch, heads, key, value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 2),
     time=st.integers(1, 37),
@@ -63,7 +63,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 @given(cut=st.integers(1, 28), decay=st.sampled_from(sorted(DECAYS)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_sequence_cut_anywhere_goes_on_from_its_state(cut: int, decay: str) -> None:
     *series, u, state = draw(2, 29, 2, 4, 3, decay)
     whole, last = chunked(*series, u, state)

@@ -187,7 +187,7 @@ def test_a_mean_curve_is_over_completed_seeds_only(study: Path) -> None:
     assert at_end.iloc[-1] == pytest.approx(completed.mean())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
 def test_labels_keep_their_order_and_their_distance(places: list[float]) -> None:
     spread = drawing._spread(sorted(places), 0.05)
