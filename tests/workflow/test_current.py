@@ -166,7 +166,8 @@ def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Ch
     # One that fails takes nothing with it.
     other.write_text(tiny.read_text().replace("quantisation", "needle"))
     with open(checkout.folder / "gt/evals/needle.py", "a") as module:
-        module.write("\n\ndef broken(self, subject):\n    raise RuntimeError('broken on purpose')\n\n\nNeedle.measure = broken\n")
+        module.write("\n\ndef broken(self, subject):\n    raise RuntimeError('broken on purpose')\n")
+        module.write("\n\nNeedle.measure = broken\n")
     assert checkout.snakemake("--until", "evaluate", study="other").returncode == 1
     assert [{name: own.measurements for name, own in read_evaluations(run).items()} for run in runs] == values
 
