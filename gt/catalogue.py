@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +28,7 @@ from gt import project
 from gt.errors import ConfigError, entry, nearest
 from gt.metrics import Metric
 from gt.options import Options
-from gt.shared import points
+from gt.shared import place_of, points
 
 # By kind, what several are called: a group of entry points, and a module of a project's package. And where gt's own are.
 KINDS: dict[str, str] = {
@@ -181,10 +180,9 @@ def _places(kind: str) -> Iterator[tuple[str, str | None]]:
 def _files(module: str) -> tuple[tuple[str, Path], ...]:
     """The name and the file of a module, and of all modules inside if it is a package; nothing is imported."""
     first, *inner = module.split(".")
-    top = find_spec(first)
-    if top is None or top.origin is None:
+    if (top := place_of(first)) is None:
         return ()
-    path = Path(top.origin).parent.joinpath(*inner) if Path(top.origin).stem == "__init__" else Path(top.origin)
+    path = top.joinpath(*inner) if top.is_dir() else top
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.py") if "__pycache__" not in file.parts)
         names = [".".join([module, *file.relative_to(path).with_suffix("").parts]) for file in files]

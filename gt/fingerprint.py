@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import packages_distributions, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gt import project
 from gt.catalogue import MODEL_KINDS, Component, component, components, used_in
 from gt.closure import Code, sha256
+from gt.shared import place_of
 
 if TYPE_CHECKING:
     from gt.spec import RunSpec
@@ -99,9 +99,8 @@ def _packages(names: frozenset[str]) -> Code:
 
 def places(names: Iterable[str]) -> dict[str, Path]:
     """Where packages are: their folders, and of one that is a single module its file without the suffix."""
-    found = {name: find_spec(name) for name in sorted(names)}
-    files = {name: Path(own.origin) for name, own in found.items() if own is not None and own.origin}
-    return {name: file.parent if file.stem == "__init__" else file.with_suffix("") for name, file in files.items()}
+    found = {name: place for name in sorted(names) if (place := place_of(name)) is not None}
+    return {name: place if place.is_dir() else place.with_suffix("") for name, place in found.items()}
 
 
 def _package(module: str) -> str:

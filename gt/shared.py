@@ -36,12 +36,20 @@ def points(group: str) -> tuple[EntryPoint, ...]:
     return tuple(sorted([*(EntryPoint(name, value, group) for name, value in named.items()), *others]))
 
 
-def shared(name: str, package: str = "gt") -> Path:
-    """The folder of this name that comes with a package, which is not imported. ConfigError where there is none."""
+def place_of(package: str) -> Path | None:
+    """The folder of a package, or the file of one that is a single module; None where there is none. It is not imported."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
+        return None
+    origin = Path(spec.origin)
+    return origin.parent if origin.stem == "__init__" else origin
+
+
+def shared(name: str, package: str = "gt") -> Path:
+    """The folder of this name that comes with a package, which is not imported. ConfigError where there is none."""
+    if (place := place_of(package)) is None:
         raise ConfigError(f"there is no package {package}.")
-    home = Path(spec.origin).parent
+    home = place if place.is_dir() else place.parent
     for folder in (home / name, home.parent / name):
         if folder.is_dir():
             return folder
@@ -72,7 +80,7 @@ def linked(folder: Path) -> Path:
     found = [point for group in groups for point in known.select(group=group)]
     distributions = [distribution(NAME), *(point.dist for point in found if point.dist)]
     packages = {"gt", *(point.module.partition(".")[0] for point in found)}
-    wanted = {place.name: place for place in (*map(_metadata, distributions), *map(_place, packages))}
+    wanted = {place.name: place for place in (*map(_metadata, distributions), *filter(None, map(place_of, packages)))}
     folder.mkdir(parents=True, exist_ok=True)
     for name, place in wanted.items():
         link = folder / name
@@ -80,12 +88,6 @@ def linked(folder: Path) -> Path:
             link.unlink(missing_ok=True)
             link.symlink_to(place)
     return folder
-
-
-def _place(package: str) -> Path:
-    """The folder of a package, or the file of a module."""
-    origin = Path(str(getattr(find_spec(package), "origin", None)))
-    return origin.parent if origin.stem == "__init__" else origin
 
 
 def _metadata(own: Distribution) -> Path:
