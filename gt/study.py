@@ -316,7 +316,7 @@ class Study:
                 raise self._refusal(keys, str(error)) from None
         if not spec.name.startswith("file:"):
             return spec
-        from gt.data.corpora import file_sha256
+        from gt.data.sums import file_sha256
 
         path, sha256 = self._own_file(spec.name, spec.sha256, keys, file_sha256, field=spec.field, column=spec.column)
         name = f"file:{os.path.basename(os.path.abspath(path)).split('.')[0]}"
@@ -329,7 +329,7 @@ class Study:
         spec = validated(TokenizerSpec, document["tokenizer"], self.path, at=("tokenizer",), file=document)
         if spec.path is None:
             return spec
-        from gt.data.tokenizers import tokenizer_sha256
+        from gt.data.sums import tokenizer_sha256
 
         path, sha256 = self._own_file(f"path:{spec.path}", spec.sha256, keys, tokenizer_sha256)
         spec = spec.model_copy(update={"path": None, "sha256": sha256})

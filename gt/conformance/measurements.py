@@ -13,6 +13,7 @@ import torch
 
 from gt.conformance.subjects import Whole
 from gt.data import corpora, ngram, tokenizers
+from gt.data.sums import file_sha256
 from gt.evals.subject import Subject
 from gt.explain import validated
 from gt.metrics import Measurement
@@ -41,7 +42,7 @@ def trained() -> tuple[Path, Path]:
     text.write_text(" ".join(draw.choices(vocabulary, k=20_000)))
     spec = RunSpec.model_validate(
         {
-            "corpus": {"name": "file:words", "sha256": corpora.file_sha256(text)},
+            "corpus": {"name": "file:words", "sha256": file_sha256(text)},
             "tokenizer": {"name": "char"},
             "model": MODEL,
             "training": TRAINING,

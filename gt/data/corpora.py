@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from gt.catalogue import component
-from gt.data.reader import Document, Reader, text_sum
+from gt.data.reader import Document, Reader
 from gt.errors import ConfigError
 from gt.progress import progress
 from gt.records import atomic_write, write_json
@@ -74,12 +74,6 @@ def prepare(spec: CorpusSpec, out: Path, path: Path | None = None) -> None:
         "documents": spec.documents,
     }
     write_json(out / "corpus.json", record)
-
-
-def file_sha256(path: Path, **options: str) -> str:
-    """The sum of a user's own text (`gt.data.reader.text_sum`). options: of the reader `file:`. ConfigError if it is none."""
-    found = component("corpus", "file:").load()
-    return text_sum(found(found.Config(**options), path.name, path=path).documents())
 
 
 @lru_cache

@@ -14,6 +14,7 @@ import numpy as np
 from gt.data.codecs import BpeTokenizer, CharTokenizer, Tokenizer, from_json
 from gt.data.encoding import Encoder, cut, encoded, read
 from gt.data.slices import EVALUATION_BYTES, STEP, episode_places, places
+from gt.data.sums import tokenizer_sha256
 from gt.errors import ConfigError
 from gt.progress import progress
 from gt.records import atomic_write, read_json, write_json
@@ -96,14 +97,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     except (ConfigError, OSError) as error:
         raise ConfigError(f"{folder / 'tokenizer.json'}: {error}") from None
     return tokenizer if read_json(folder / "tokens.json").get("separator") is None else Separated(tokenizer)
-
-
-def tokenizer_sha256(path: Path) -> str:
-    """The sum of a tokenizer.json. ConfigError where it is none of the `tokenizers` library."""
-    document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
-        raise ConfigError(f"{path}: is no tokenizer.json of the `tokenizers` library: it has no model.")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def binary_sha256(folder: Path, splits: list[str], answers: bool = False) -> str:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from gt.catalogue import component
 from gt.data import corpora
 from gt.data.readers.local import LOCAL
+from gt.data.sums import file_sha256
 from gt.errors import ConfigError
 from gt.records import read_json
 from gt.spec import corpus_spec
@@ -36,7 +37,7 @@ def splits(folder: Path) -> dict[str, bytes]:
 
 
 def prepare_file(path: Path, out: Path, **options: Any) -> dict[str, bytes]:
-    spec = corpus_spec(f"file:{path.name.split('.')[0]}", sha256=corpora.file_sha256(path), **options)
+    spec = corpus_spec(f"file:{path.name.split('.')[0]}", sha256=file_sha256(path), **options)
     corpora.prepare(spec, out, path)
     return splits(out)
 
@@ -80,7 +81,7 @@ def test_wikitext_2_is_read_from_local_files_with_pinned_sums(local_corpora, tmp
 def test_classics_files_hold_the_pinned_text(local_corpora):
     for split in ("val", "test"):  # train is 100 MB
         path = local_corpora / "classics" / f"{split}.txt.xz"
-        assert corpora.file_sha256(path) == reader("classics").pinned[split]
+        assert file_sha256(path) == reader("classics").pinned[split]
 
 
 @pytest.mark.parametrize("name", ["wikitext-2", "classics"])

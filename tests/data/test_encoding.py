@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from gt.data import corpora, encoding, tokenizers
 from gt.data.codecs import BpeTokenizer, CharTokenizer, LibraryTokenizer, from_json, pieces
 from gt.data.encoding import Encoder, Part, cut, encoded
+from gt.data.sums import tokenizer_sha256
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -214,7 +215,7 @@ def prepared(folder: Path, tokenizer: Tokenizer, text: str = TEXT * 3) -> Path:
     (folder / "t.txt").write_text(text, newline="")
     (folder / "own.json").write_text(tokenizer.to_str())
     corpora.prepare(corpus_spec("file:t"), folder / "corpus", folder / "t.txt")
-    spec = TokenizerSpec(name="file", sha256=tokenizers.tokenizer_sha256(folder / "own.json"))
+    spec = TokenizerSpec(name="file", sha256=tokenizer_sha256(folder / "own.json"))
     tokenizers.prepare(folder / "corpus", spec, folder / "tokens", folder / "own.json")
     return folder / "tokens"
 
@@ -253,7 +254,7 @@ def test_a_tokenizer_that_does_not_give_the_text_back_is_refused(
 def test_a_file_that_is_no_tokenizer_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text(content)
     with pytest.raises(ConfigError, match=f"own.json: .*{message}"):
-        tokenizers.tokenizer_sha256(tmp_path / "own.json")
+        tokenizer_sha256(tmp_path / "own.json")
     with pytest.raises(ConfigError, match="no tokenizer.json that `tokenizers` reads"):
         LibraryTokenizer({"model": {"type": "Unheard-of"}})
 

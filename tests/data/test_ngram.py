@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gt.data import corpora, ngram, tokenizers
+from gt.data.sums import file_sha256
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -30,7 +31,7 @@ def test_tinyshakespeare_has_the_known_cross_entropies(local_corpora, tmp_path):
 
 def test_bits_per_byte_counts_the_bytes_of_the_targets(tmp_path):
     (tmp_path / "t.txt").write_text("é東 " * 200)
-    spec = corpus_spec("file:t", sha256=corpora.file_sha256(tmp_path / "t.txt"))
+    spec = corpus_spec("file:t", sha256=file_sha256(tmp_path / "t.txt"))
     corpora.prepare(spec, tmp_path, tmp_path / "t.txt")
     tokenizers.prepare(tmp_path, TokenizerSpec(name="char"), tmp_path)
     ngram.prepare(tmp_path)

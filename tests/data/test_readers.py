@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from gt.catalogue import component
 from gt.data import corpora
-from gt.data.corpora import file_sha256
 from gt.data.reader import Document, Reader
+from gt.data.sums import file_sha256
 from gt.errors import ConfigError
 from gt.records import read_json
 from gt.spec import corpus_spec

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
 
-from gt.data import corpora
+from gt.data.sums import file_sha256
 from gt.data.text_files import json_texts, read_text
 from gt.errors import ConfigError
 
@@ -42,14 +42,14 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 def test_a_file_that_is_not_text_is_refused_by_name(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=rf"{name}: .*{message}"):
-        corpora.file_sha256(tmp_path / name)
+        file_sha256(tmp_path / name)
 
 
 def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="nowhere.txt: no such file"):
-        corpora.file_sha256(tmp_path / "nowhere.txt")
+        file_sha256(tmp_path / "nowhere.txt")
     with pytest.raises(ConfigError, match="holds no file"):
-        corpora.file_sha256(tmp_path)
+        file_sha256(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 
 from gt.data import corpora, tokenizers
 from gt.data.codecs import BpeTokenizer, CharTokenizer, pieces
+from gt.data.sums import file_sha256
 from gt.data.tokenizers import load_tokenizer
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
@@ -32,7 +33,7 @@ TRICKY = st.text(st.sampled_from(list("ab'1.é東 \n\t\r\u00a0\u3000 \n")), max_
 def write_corpus(folder: Path, text: str) -> Path:
     path = folder / "t.txt"
     path.write_bytes(text.encode())
-    corpora.prepare(corpus_spec("file:t", sha256=corpora.file_sha256(path)), folder / "corpus", path)
+    corpora.prepare(corpus_spec("file:t", sha256=file_sha256(path)), folder / "corpus", path)
     return folder / "corpus"
 
 

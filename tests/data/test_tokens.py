@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gt.data import corpora, tokenizers
+from gt.data.sums import file_sha256
 from gt.data.tokens import Tokens
 from gt.errors import ConfigError
 from gt.records import read_json, write_json
@@ -19,7 +20,7 @@ from gt.spec import TokenizerSpec, corpus_spec
 def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "t.txt").write_text("the cat sat on the mat\n" * 50)
-    spec = corpus_spec("file:t", sha256=corpora.file_sha256(folder / "t.txt"))
+    spec = corpus_spec("file:t", sha256=file_sha256(folder / "t.txt"))
     corpora.prepare(spec, folder / "corpus", folder / "t.txt")
     tokenizers.prepare(folder / "corpus", TokenizerSpec(name="char"), folder / "char")
     return folder / "char"

@@ -12,6 +12,7 @@ import torch
 from subjects import CPU, Known, specification, subject, uniform, values
 
 from gt.data import corpora, ngram, tokenizers
+from gt.data.sums import file_sha256
 from gt.data.tokens import Tokens
 from gt.evals.language import held_out
 from gt.evals.subject import Subject
@@ -32,7 +33,7 @@ def prepared(tmp_path: Path) -> Prepare:
     def prepare(text: str) -> dict[str, Path]:
         file = tmp_path / "t.txt"
         file.write_text(text)
-        corpora.prepare(corpus_spec("file:t", sha256=corpora.file_sha256(file)), tmp_path, file)
+        corpora.prepare(corpus_spec("file:t", sha256=file_sha256(file)), tmp_path, file)
         for name, spec in TOKENIZERS.items():
             tokenizers.prepare(tmp_path, spec, tmp_path / name)
             ngram.prepare(tmp_path / name)

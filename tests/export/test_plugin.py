@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from exports import elsewhere
 
 from gt.data.tokens import Tokens
+
+ROOT = Path(__file__).parents[2]
 
 MIXERS = '''\
 """Mixers of this laboratory."""
@@ -91,7 +94,8 @@ def test_its_code_goes_along(data: Path, tmp_path: Path) -> None:
     (project / "mylab/mixers.py").write_text(MIXERS)
     (project / "mylab/steps.py").write_text(STEPS)
     command = [sys.executable, "-c", EXPORT, str(data), str(tmp_path / "out")]
-    result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     code = {file.name: file.read_text() for file in (tmp_path / "out").glob("*.py")}
     assert "class Average(Mixer)" in code["mylab_mixers.py"]

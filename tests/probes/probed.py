@@ -18,6 +18,7 @@ from variants import tiny
 from gt.artefacts import write
 from gt.data import corpora, tokenizers
 from gt.data.batches import whole_windows
+from gt.data.sums import file_sha256
 from gt.data.tokens import Tokens
 from gt.evals.subject import Subject
 from gt.fingerprint import code_of_training
@@ -37,7 +38,7 @@ def small_text(folder: Path) -> Path:
     vocabulary = ["".join(rng.choice(list("abcdefgh"), 4)) for _ in range(20)] + ["12", "it's"]
     text = folder / "words.txt"
     text.write_text(" ".join(rng.choice(vocabulary, 1200)))
-    corpora.prepare(corpus_spec("file:words", sha256=corpora.file_sha256(text)), folder, text)
+    corpora.prepare(corpus_spec("file:words", sha256=file_sha256(text)), folder, text)
     tokenizers.prepare(folder, TokenizerSpec(name="char"), folder / "char")
     return folder / "char"
 

@@ -356,7 +356,7 @@ def test_an_optimizer_from_outside_is_listed_trained_and_a_part_of_the_runs_code
         return done.stdout.splitlines()
 
     listed = [line.split() for line in python("-m", "gt", "list")]
-    assert ["signum", "m", "="] in [words[:3] for words in listed]
+    assert ["signum", "mylab", "m", "="] in [words[:4] for words in listed]
     *parts, refusal = python("-c", USE, data)
     assert parts == ["gt.training.optimizers.base", "mylab.optimizers (optimizer signum)"]
     assert refusal == "s.yaml: optimizer.gamma: unknown key 'gamma'. Allowed: beta, name."
