@@ -66,7 +66,7 @@ class Towers(nn.Module):
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
-    """An embedding without values. Those that torch draws would be drawn anew, and on the meta device to draw imports dynamo."""
+    """An embedding without values: what torch draws is never used, and on the meta device imports dynamo."""
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
 
 
