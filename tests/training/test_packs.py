@@ -192,7 +192,7 @@ def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measurin
     command += ["--measuring", str(measuring), "--run", short.run_id, long.run_id]
     staged = tmp_path / "staged" / short.run_id / "manifest.json"
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not staged.exists() or not glob(f"{tmp_path}/checkpoints/**/*.safetensors", recursive=True):
+    while not staged.exists() or not glob(f"{tmp_path}/checkpoints/{long.run_id}/**/*.safetensors", recursive=True):
         assert first.poll() is None, "the pack ended before it could be killed"
         time.sleep(0.01)
     others = psutil.Process(first.pid).children()

@@ -27,5 +27,5 @@ rule probe:
         record="results/runs/{run}",
         fetch=fetching("probe"),
     shell:
-        "{{ {params.fetch} || gt probe --run {params.record:q} --data {params.data:q}"
-        " --devices results/devices --device {resources.device} --threads {threads}; }} > {log:q} 2>&1"
+        "{params.fetch} > {log:q} 2>&1 || gt probe --run {params.record:q} --data {params.data:q}"
+        " --devices results/devices --device {resources.device} --threads {threads} > {log:q} 2>&1"

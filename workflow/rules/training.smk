@@ -69,10 +69,10 @@ rule train:
         checkpoints="results/checkpoints/{run}",
         fetch=fetching("train"),
     shell:
-        "{{ {params.fetch} || gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
+        "{params.fetch} > {log:q} 2>&1 || gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
         " --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds}"
         " --attempts results/attempts --devices results/devices"
-        " --device {resources.device} --threads {threads}; }} > {log:q} 2>&1"
+        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -102,6 +102,6 @@ rule evaluate:
         record="results/runs/{run}",
         fetch=fetching("evaluate"),
     shell:
-        "{{ {params.fetch} || gt evaluate --run {params.record:q} --data {params.data:q}"
+        "{params.fetch} > {log:q} 2>&1 || gt evaluate --run {params.record:q} --data {params.data:q}"
         " --evaluations {params.names:q} --devices results/devices"
-        " --device {resources.device} --threads {threads}; }} > {log:q} 2>&1"
+        " --device {resources.device} --threads {threads} > {log:q} 2>&1"
