@@ -69,8 +69,8 @@ rule train:
         checkpoints="results/checkpoints/{run}",
         fetch=fetching("train"),
     shell:
-        "{params.fetch} > {log:q} 2>&1 || gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
-        " --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds}"
+        "{params.fetch} > {log:q} 2>&1 || gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q}"
+        " --out {params.record:q} --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds}"
         " --attempts results/attempts --devices results/devices"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
