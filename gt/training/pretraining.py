@@ -56,4 +56,5 @@ class Pretraining:
         for name in (name for name in self.places if f".mixers.{self.letters[0]}." in name):
             in_stack = "body." + name[name.index("blocks.") :]  # where a tower's layers are called as a stack's
             for run, place in enumerate(self.places[name]):
-                place.copy_(branch.parameters(run)[in_stack])
+                # by way of the host, which waits: the branch is on a stream of its own, and its memory is given back next
+                place.copy_(branch.parameters(run)[in_stack].cpu())

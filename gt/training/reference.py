@@ -1,7 +1,8 @@
 """What a run is: the training of one model, a line of the algorithm a line of code.
 
-This is the definition, and it is slow. `gt.training.cohort` trains many runs at once, stacked, in pieces, compiled and replayed
-as one graph, and gives these numbers: tests/training/test_reference.py holds it to them.
+This is the definition, and it is slow. `gt.training.cohort` trains many runs at once, stacked, compiled and replayed as one
+graph, in pieces and over processes, and gives these numbers: tests/training/test_reference.py holds it to them. A batch is
+taken at once here: what `grad_accumulation` splits it into changes no result.
 
     weights ~ the streams of their names, or the mixers of branches that were trained alone
     for each step:
@@ -14,9 +15,11 @@ as one graph, and gives these numbers: tests/training/test_reference.py holds it
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -46,15 +49,23 @@ class Trained:
     rows: list[Row]
 
 
-def train(spec: RunSpec, tokens: Tokens, dtype: torch.dtype = torch.float64) -> Trained:
-    """Train a run on the CPU. One whose loss or gradient is not finite ends there, with the weights from before."""
+def train(
+    spec: RunSpec, tokens: Tokens, dtype: torch.dtype = torch.float64, start: Mapping[str, Tensor] | None = None
+) -> Trained:
+    """Train a run on the CPU. start: the weights that it begins with, if it says so, in place of drawn ones.
+
+    A run whose loss or gradient is not finite ends there, with the weights from before.
+    """
     model = initial_model(spec, tokens, dtype)
+    model.load_state_dict(start or {}, strict=start is not None)
     stepper = Stepper(spec, model)
     drop = spec.training.branch_drop
     dropper = BranchDropper(drop, model) if drop is not None else None
-    rows, state = [validation(spec, model, tokens)], None
+    stages = batches(spec, tokens, tokens.borders("train"))
+    rows: list[Row] = [{"step": 0, "tokens": 0, **validation(spec, model, tokens)}]
+    state = None
     for step in range(spec.training.steps):
-        batch, goes_on = batch_of(spec, tokens, step)
+        batch, goes_on = batch_of(spec, tokens, stages, step)
         if dropper is not None:
             dropper.coins = torch.from_numpy(dropper.draw(spec, step))
         loss, objective, state = losses(spec, model, batch, state if goes_on else None)
@@ -81,15 +92,14 @@ def initial_model(spec: RunSpec, tokens: Tokens, dtype: torch.dtype) -> Language
     return model
 
 
-def batch_of(spec: RunSpec, tokens: Tokens, step: int) -> tuple[Tensor, bool]:
+def batch_of(spec: RunSpec, tokens: Tokens, stages: list[Batches], step: int) -> tuple[Tensor, bool]:
     """The tokens of a step, (batch, time + 1), a target that does not count as its complement; and whether its sequences go on
     from the step before.
     """
     stage, place = spec.training.stage(step)
-    own: Batches = batches(spec, tokens, tokens.borders("train"))[stage]
-    text = torch.from_numpy(tokens.marked("train")[:].astype("int64"))
-    positions = torch.from_numpy(own.starts(place))[:, None] + torch.arange(own.sequence_length + 1)
-    batch = text[positions.clamp(max=len(text) - 1)]
+    own, text = stages[stage], tokens.marked("train")
+    positions = own.starts(place)[:, None] + np.arange(own.sequence_length + 1)
+    batch = torch.from_numpy(text[positions.clip(max=len(text) - 1)].astype(np.int64))
     if isinstance(own, Apart):  # beyond the end of a window's document nothing counts
         counted = torch.from_numpy(own.counted(own.starts(place)))[:, None]
         batch = torch.where(torch.arange(own.sequence_length + 1) > counted, ~batch, batch)

@@ -49,11 +49,11 @@ class Regions:
         self.weights, self.names = weights, {id(parameter): name for name, parameter in model.named_parameters()}
         self.stacked = next(iter(weights.values())).ndim > next(model.parameters()).ndim
         device = next(iter(weights.values())).device
-        lane = Lane(device) if device.type == "cuda" else None
+        self.lane = Lane(device) if device.type == "cuda" else None
         embed = Applied(model, lambda lm, tokens: lm.embed(tokens))
         self.embed = mapped(embed) if self.stacked else alone(embed)
         self.outer = {f"subject.{name}": w for name, w in weights.items() if not name.startswith("body.")}
-        self.layers = self._placed([region for block in model.blocks() for region in block.regions()], lane)
+        self.layers = self._placed([region for block in model.blocks() for region in block.regions()])
         last = model.last_region()
         loss = Region(("nats", "objective"), ("x", "targets", "n_targets"), last.parts, Loss(last.function, criterion))
         self.head = Placed(loss, *self._code(loss))
@@ -76,9 +76,9 @@ class Regions:
             self.gates.append(gate if gate is None else gate.detach())
         return given
 
-    def _placed(self, regions: list[Region], lane: Lane | None) -> list[Placed]:
+    def _placed(self, regions: list[Region]) -> list[Placed]:
         """Those that are `beside` on the lane; what reads theirs waits for it."""
-        placed, beside = [], set[str]()
+        placed, beside, lane = [], set[str](), self.lane
         for region in regions:
             within = lane.beside if region.beside and lane else lane.joined if beside & {*region.inputs} and lane else None
             beside = beside | {*region.outputs} if region.beside else beside - {*region.outputs, *region.inputs}

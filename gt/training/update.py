@@ -27,7 +27,7 @@ class Update:
         self.clip_norm, self.flat, self.weights = specs[0].training.clip_norm, flat, weights
         kind: type[Optimizer] = component("optimizer", specs[0].training.optimizer.name).load()
         self.optimizer = kind(flat, weights, [spec.training for spec in specs])
-        self.scales, self.last_gradient = flat.by_block(scales), flat.zeros()
+        self.scales, self.last_gradient = flat.by_block(scales.to(flat.dtype)), flat.zeros()
         self.alive = torch.ones(len(specs), dtype=torch.bool, device=flat.device)
         self.columns = ["grad_norm", *(f"{what}/{part}" for what in FOLLOWED for part in flat.parts)]
         self.apply: Callable[[Tensor, Tensor, Tensor], Tensor] = compile_static(self._apply) if compiled else self._apply

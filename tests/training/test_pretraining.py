@@ -54,7 +54,7 @@ def test_the_training_that_follows_is_the_run_s_own(data: Tokens) -> None:
     assert column(pretrained, "tokens") == column(plain, "tokens")
     assert column(pretrained, "learning_rate")[1:] == column(plain, "learning_rate")[1:]
     assert column(pretrained, "train/loss")[1] != column(plain, "train/loss")[1]
-    assert pretrained.optimizer.state["steps"] == plain.optimizer.state["steps"] == 12
+    assert pretrained.update.optimizer.state["steps"] == plain.update.optimizer.state["steps"] == 12
 
 
 @pytest.mark.parametrize("stop", [0, 4])
