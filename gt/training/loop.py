@@ -171,7 +171,7 @@ class Attempt:
     def _resume(self) -> checkpoint.Progress:
         found = checkpoint.load(self.checkpoints, self.cohort)
         if isinstance(found, checkpoint.Progress):
-            print(f"Resuming from step {self.cohort.step}.", file=sys.stderr)
+            print(f"Resuming {self.cohort.place}.", file=sys.stderr)
             for entry in self.entries:
                 entry.note(resumed_at=self.cohort.step)
             return replace(found, resumed_from=(*found.resumed_from, self.cohort.step))
