@@ -26,7 +26,7 @@ def adamw_kernel(
     BLOCK: tl.constexpr, OF_RUN: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """gradient, weights, momentum, variance and last (run, block, BLOCK); factor, rate and decay (run, block); of_run (run,
-    OF_RUN): beta1, beta2, and what the means' bias corrections are divided by -> sums (run, block, SUMS). last becomes gradient.
+    OF_RUN): beta1, beta2, and what the two means are divided by -> sums (run, block, SUMS). last becomes gradient.
     """
     program = tl.program_id(0).to(tl.int64)
     own = of_run + program // blocks * OF_RUN
@@ -65,8 +65,8 @@ def adamw_(
     """Take a step in place. Buffers are (run, block, BLOCK); factor, which the gradient is multiplied by, rate and decay (run,
     block); of_run (run, 4): beta1, beta2, 1 - beta1^t and the root of 1 - beta2^t. `last` becomes the gradient.
 
-    Returns the sums of each block, (run, block, 3): squares of the weights before, of the update without decay, and the gradient
-    times `last`.
+    Returns the sums of each block, (run, block, 3): squares of the weights before and of the update without decay, and
+    the gradient times `last`.
     """
     runs, blocks, size = weights.shape
     sums = weights.new_empty(runs, blocks, SUMS)
