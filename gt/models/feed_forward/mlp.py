@@ -24,6 +24,7 @@ class MLP(FeedForward):
     """
 
     name: ClassVar[str] = "mlp"
+    products: ClassVar[tuple[str, ...]] = ("up.", "down.")
 
     class Config(Options):
         ratio: Positive = Field(4.0, description="hidden channels over d_model")

@@ -32,6 +32,7 @@ class Attention(Mixer):
 
     name: ClassVar[str] = "attention"
     axes: ClassVar[tuple[str, ...]] = ()
+    products: ClassVar[tuple[str, ...]] = ("qkv.", "output.")
 
     class Config(Options):
         n_head: Count = 4

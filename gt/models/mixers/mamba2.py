@@ -41,6 +41,7 @@ class Mamba2(Mixer):
 
     name: ClassVar[str] = "mamba2"
     axes: ClassVar[tuple[str, ...]] = ("batch", "head", "value", "key")
+    products: ClassVar[tuple[str, ...]] = ("in_proj.", "out_proj.")
 
     class Config(Options):
         d_state: Count = Field(128, description="numbers of state for each channel of a head")
