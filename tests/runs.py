@@ -66,7 +66,7 @@ def go_on(cohort: Cohort, until: int | None = None) -> Cohort:
 
 def column(cohort: Cohort, name: str, run: int = 0) -> list[float]:
     """A column of a run's curves."""
-    curves = cohort.curves[run]
+    curves = cohort.book.curves[run]
     return [row[curves.columns.index(name)] for row in curves.rows]
 
 

@@ -13,8 +13,9 @@ from gt.bench.events import Event, Json, recorded, summary
 from gt.bench.noise import noise_for
 from gt.data.tokens import Tokens
 from gt.ops.backend import use
-from gt.training import regions
+from gt.training import compiled
 from gt.training.cohort import Cohort
+from gt.training.update import Update
 
 
 class Trainer(Protocol):
@@ -102,7 +103,7 @@ class Cohorts:
         with self._backend():
             for cohort in self.cohorts:
                 with cohort.engine.stream():
-                    cohort._validate()
+                    cohort.validator(cohort.engine)
             for cohort in self.cohorts:
                 cohort.collect()
 
@@ -110,19 +111,23 @@ class Cohorts:
         return use(self.backend) if self.backend is not None else nullcontext()
 
 
+class ClipAndUpdate(Update):
+    """An update that says nothing of itself but the norm of the gradient."""
+
+    @torch.no_grad()
+    def _apply(self, gradient: Tensor, rates: Tensor, nats: Tensor) -> Tensor:
+        gradient = gradient * self.scales
+        norm = gradient.square().sum((1, 2)).sqrt()
+        self._clip_and_step(gradient, norm, rates, nats)
+        return torch.nn.functional.pad(norm.unsqueeze(1), (0, len(self.columns) - 1))
+
+
 class Unfollowed(Cohort):
     """A cohort that clips and updates, and measures nothing else for its curves."""
 
-    @torch.no_grad()
-    def _update(self, gradient: Tensor, rates: Tensor, nats: Tensor, bytes_a_target: Tensor) -> Tensor:
-        gradient = gradient * self.gradient_scales
-        norm = gradient.square().sum((1, 2)).sqrt()
-        self._clip_and_step(gradient, norm, rates, nats)
-        known = torch.stack([nats, bytes_a_target, norm], dim=1).to(self.dtype)
-        return torch.nn.functional.pad(known, (0, len(self.columns) - known.shape[1]))
+    update_class = ClipAndUpdate
 
 
 def forget_compiled() -> None:
     """Compile everything anew from here on: what is compiled has its backend built in."""
-    torch._dynamo.reset()
-    regions._compiled.clear()
+    compiled.forget()

@@ -168,6 +168,6 @@ def test_a_text_that_is_too_short_for_the_tracks_is_refused(data: Tokens) -> Non
 def test_bfloat16_states_stay_on_the_way(data: Tokens) -> None:
     spec = run_spec(**CARRY, precision="bfloat16")
     cohort = go_on(Cohort([spec], data, torch.device("cpu")))
-    assert cohort.carried is not None
-    assert all(tensor.isfinite().all() for tensor in cohort.carried.tensors)
+    assert cohort.objective.carried is not None
+    assert all(tensor.isfinite().all() for tensor in cohort.objective.carried.tensors)
     assert column(cohort, "train/loss")[-1] < column(cohort, "train/loss")[1]
