@@ -28,6 +28,7 @@ from gt.bench.noise import noise_for
 from gt.bench.trainers import Cohorts
 from gt.devices import VISIBLE
 from gt.documents import merge
+from gt.measuring import end_with_parent
 from gt.spec import RunSpec
 from gt.training.cohort import Cohort
 from gt.training.distributed import join
@@ -104,6 +105,7 @@ def _results(futures: list[Future[Any]]) -> list[Any]:
 
 
 def _begin(gpu: str, threads: int) -> None:
+    end_with_parent()
     os.environ[VISIBLE] = gpu
     torch.set_num_threads(threads)
 

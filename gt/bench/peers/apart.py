@@ -12,6 +12,7 @@ import torch
 
 from gt.bench.candidates import Candidate
 from gt.bench.events import Json
+from gt.measuring import end_with_parent
 
 # JAX would take three quarters of the GPU's memory at once; others are on it.
 SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -46,6 +47,7 @@ class Apart:
 
 def _start(sent: dict[str, Any], device: torch.device) -> dict[str, Any]:
     global _program
+    end_with_parent()
     os.environ |= SHARED
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)  # ours, for the sake of bits
     from gt.bench.noise import noise_for
