@@ -13,10 +13,10 @@ import torch
 
 from gt.bench.candidates import Candidate, Rival
 from gt.bench.events import Json, summary
-from gt.bench.noise import VOCABULARY
+from gt.bench.noise import vocabulary
 from gt.bench.peers.apart import Apart
 from gt.bench.trainers import Cohorts, Trainer, forget_compiled, trainer
-from gt.models.lm import count
+from gt.models.lm import Audit, count
 from gt.progress import progress
 from gt.training.plan import HORIZON
 
@@ -39,6 +39,7 @@ class Entrant:
     """A candidate that has started."""
 
     candidate: Candidate
+    counts: Audit
     trainer: Trainer
     start_seconds: float  # from nothing to the first finished step, with compilation and capture
     peak_memory: int | None  # bytes allocated on the GPU over what was there before
@@ -88,11 +89,14 @@ def _start(candidate: Candidate, device: torch.device) -> Entrant:
         torch.cuda.reset_peak_memory_stats(device)
     begin = time.perf_counter()
     own = trainer(candidate, device)
+    counts = count(candidate.spec.model, vocabulary(candidate.spec), candidate.spec.training.sequence_length)
+    if own.parameters != counts.n_params:
+        raise ValueError(f"it has {own.parameters} parameters, and the model {counts.n_params}")
     if isinstance(own, Apart):
-        entrant = Entrant(candidate, own, own.start_seconds, own.peak_memory)
+        entrant = Entrant(candidate, counts, own, own.start_seconds, own.peak_memory)
     else:
         own.take(1)
-        entrant = Entrant(candidate, own, time.perf_counter() - begin, None)
+        entrant = Entrant(candidate, counts, own, time.perf_counter() - begin, None)
         if gpu:
             entrant.peak_memory = torch.cuda.max_memory_allocated(device) - before
     step = min(_clock(lambda: own.take(own.stride)) for _ in range(3)) / own.stride
@@ -108,7 +112,7 @@ def _result(entrant: Entrant, device: torch.device) -> Json:
     runs = candidate.stacked * candidate.cohorts
     low, median, high = np.percentile(entrant.seconds, [25, 50, 75])
     tokens = runs * spec.training.batch_size * spec.training.sequence_length
-    flops = count(spec.model, spec.tokenizer.vocab_size or VOCABULARY, spec.training.sequence_length).flops_per_token
+    flops = entrant.counts.flops_per_token
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     result: Json = {
         "name": candidate.name,

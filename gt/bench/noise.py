@@ -15,7 +15,12 @@ TRAIN, VALIDATION, VOCABULARY = 1_003_854, 111_540, 66
 
 def noise_for(spec: RunSpec) -> Tokens:
     """With the vocabulary of a run."""
-    return noise(spec.tokenizer.vocab_size or VOCABULARY)
+    return noise(vocabulary(spec))
+
+
+def vocabulary(spec: RunSpec) -> int:
+    """Tokens that a run would know, if it were trained on tiny Shakespeare."""
+    return spec.tokenizer.vocab_size or VOCABULARY
 
 
 def noise(vocab_size: int) -> Tokens:
