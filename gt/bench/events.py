@@ -85,7 +85,7 @@ def events(trace: list[Json]) -> list[Event]:
         stream = str(arguments.get("stream", f"thread {entry['tid']}"))
         found.append(Event(entry["name"], stream, entry["ts"], entry["dur"], size))
     begin = min((event.start for event in found), default=0.0)
-    return [replace(event, start=event.start - begin) for event in found]
+    return [replace(event, start=round(event.start - begin, 3), us=round(event.us, 3)) for event in found]  # nanoseconds
 
 
 def _innermost(operations: list[Json]) -> Iterator[Json]:
