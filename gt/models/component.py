@@ -22,12 +22,14 @@ class Component(nn.Module):
 
     exact_gradient: False where the gradient stands in for that of the output by intention, as of a choice; `build` can say so.
     reads_place: True where `forward` depends on `layer` or `n_layer`, be it through what `build` keeps of them; then layers do
-    not share compiled code.
+    not share compiled code. products: prefixes of the names of parameters that matrix products alone read, in the precision of
+    activations; where that is bfloat16 they can be handed in as such, cast once a step for all layers.
     """
 
     name: ClassVar[str]
     exact_gradient: bool = True
     reads_place: ClassVar[bool] = False
+    products: ClassVar[tuple[str, ...]] = ()
 
     class Config(Options):
         """No options."""

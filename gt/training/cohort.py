@@ -80,13 +80,15 @@ class Cohort:
             dropper = BranchDropper(drop, self.model) if drop is not None else None
             plain = training.auxiliary is None and drop is None and not training.carry_state
             self.compiled = (device.type == "cuda" if compiled is None else compiled) and plain and divisible(self.model)
+            if self.compiled and training.precision == "bfloat16":
+                own.narrow()
             self.plan = StepPlan(specs, tokens, own.flat.groups, dropper, device)
             minimised = (self.model, own.leaves, len(specs), training, criterion)
             self.objective: Objective = InRegions(*minimised) if self.compiled else Whole(*minimised, dropper)
             self.update = self.update_class(specs, own.flat, self.weights, self.plan.gradient_scales(device), self.compiled)
             self.stepper = Stepper(training, tokens, self.plan, self.objective, own, self.update, world)
             rows = self.stepper.rows if self.compiled else None
-            self.validator = Validator(tokens, training, self.objective, self.weights, rows)
+            self.validator = Validator(tokens, training, self.objective, own, rows)
             self.book = Logbook(specs, self.stepper.columns, self.validator, self.weights)
             options = (device, dtype, self.engine.name, self.compiled, recompute, world, None, criterion)
             self.pretraining = Pretraining(specs, lambda branch: type(self)(branch, tokens, *options), own.places)

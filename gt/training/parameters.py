@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from gt.models.component import Component
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
 from gt.spec import RunSpec
@@ -37,13 +38,28 @@ class Parameters:
         for run, spec in enumerate(specs):
             for name, weight in (initial(spec, vocab_size) if start is None else start).items():
                 self.places[name][run].copy_(weight)
+        self.copy: Tensor | None = None  # in bfloat16, of what is read so
         if len(specs) > 1:
-            self.leaves = {name: place.detach().requires_grad_() for name, place in self.places.items()}
+            self.leaves: dict[str, Tensor] = {name: place.detach().requires_grad_() for name, place in self.places.items()}
             return
         self.leaves = {name: nn.Parameter(place.detach()[0]) for name, place in self.places.items()}
         for name, leaf in self.leaves.items():
             owner, _, attribute = name.rpartition(".")
             setattr(self.model.get_submodule(owner), attribute, leaf)
+
+    def narrow(self) -> None:
+        """Have the parameters that matrix products alone read in bfloat16: their leaves are then on a copy of the buffer."""
+        self.copy = self.weights.to(torch.bfloat16)
+        places = self.flat.views(self.copy)
+        for name in _of_products(self.model):
+            place = places[name].detach()
+            self.leaves[name] = (place if len(place) > 1 else place[0]).requires_grad_()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Cast the weights as they are now, in one pass. Needed before they are read."""
+        if self.copy is not None:
+            self.copy.copy_(self.weights)
 
     def gradient(self, objective: Tensor) -> Tensor:
         """Of a sum over the runs, as a flat buffer. AssertionError for a parameter that the objective does not depend on."""
@@ -51,6 +67,17 @@ class Parameters:
         for name, piece in zip(self.leaves, pieces, strict=True):
             assert piece is not None, f"parameter {name} receives no gradient"
         return self.flat.joined(list(pieces))
+
+
+def _of_products(model: nn.Module) -> list[str]:
+    """The matrices that components say only products read."""
+    return [
+        f"{place}.{name}"
+        for place, part in model.named_modules()
+        if isinstance(part, Component)
+        for name, parameter in part.named_parameters()
+        if name.startswith(part.products) and parameter.ndim > 1
+    ]
 
 
 def initial(spec: RunSpec, vocab_size: int) -> dict[str, Tensor]:

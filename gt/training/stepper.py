@@ -41,6 +41,7 @@ class Stepper:
 
     def __call__(self, log: Tensor) -> None:
         """log: (HORIZON, run, column), gets a row."""
+        self.parameters.refresh()
         batch, coins, rates = self.plan.now()
         targets = batch[:, :, 1:].flatten(1)
         counted = targets >= 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gt.data.batches import check_length, evaluation_windows, targets_of_slice
 from gt.data.tokens import Tokens
 from gt.spec import TrainingSpec
 from gt.training.engine import Engine
 from gt.training.objective import Objective
+from gt.training.parameters import Parameters
 
 # Tokens at once in a validation, fewer where the logits of so many would be more than MAX_LOGITS numbers.
 VALIDATED_AT_ONCE, MAX_LOGITS = 8192, 2**26
@@ -20,13 +20,12 @@ class Validator:
     """Measures the slice in pieces of one shape. What it has found is in `found`, (run, nats and gates), float64."""
 
     def __init__(
-        self, tokens: Tokens, training: TrainingSpec, objective: Objective, weights: Tensor, rows: int | None = None
+        self, tokens: Tokens, training: TrainingSpec, objective: Objective, parameters: Parameters, rows: int | None = None
     ) -> None:
-        """weights: of all runs, (run, ...). rows: windows in a piece, where code was compiled for so many. ConfigError if the
-        split has no whole window.
-        """
+        """rows: windows in a piece, where code was compiled for so many. ConfigError if the split has no whole window."""
         check_length("val", len(tokens.val), training.sequence_length)  # what looks inside needs whole windows of it
-        self.objective, self.rows, self.vocab_size = objective, rows, tokens.vocab_size
+        self.objective, self.parameters, self.rows, self.vocab_size = objective, parameters, rows, tokens.vocab_size
+        weights = parameters.weights
         self.found = weights.new_zeros(len(weights), 1 + len(objective.gated), dtype=torch.float64)
         part = tokens.slice("val", training.evaluation_tokens)
         place = (part, training.sequence_length, tokens.borders("val"))
@@ -50,6 +49,7 @@ class Validator:
 
     def __call__(self, engine: Engine) -> None:
         """Measure the whole slice."""
+        self.parameters.refresh()
         self.found.zero_()
         self.piece.zero_()
         for _ in self.windows:

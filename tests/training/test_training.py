@@ -32,6 +32,7 @@ from gt.training.cohort import Cohort
 from gt.training.flat import parameter_groups
 from gt.training.loop import Attempt, Job, Settings, train
 from gt.training.losses import inputs
+from gt.training.objective import InRegions
 from gt.training.optimizers.base import decays
 from gt.training.schedule import learning_rate
 
@@ -360,6 +361,26 @@ def test_bfloat16_activations_keep_float32_weights(data: Path, tmp_path: Path) -
     run(run_spec(precision="bfloat16"), data, tmp_path)
     assert all(w.dtype == torch.float32 for w in load_file(tmp_path / "run/model.safetensors").values())
     assert curves(tmp_path / "run")["val/loss"].iloc[-1] < 2.6
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_weights_that_are_cast_once_a_step_give_the_bits_of_weights_that_are_cast_where_they_are_read(
+    data: Path, runs: int
+) -> None:
+    ends = []
+    for narrow in (False, True):
+        specs = [run_spec(seed=seed, steps=3, precision="bfloat16") for seed in range(runs)]
+        cohort = Cohort(specs, Tokens.open(data), CPU)
+        if narrow:
+            cohort.subject.narrow()
+        leaves = cohort.subject.leaves
+        assert (torch.bfloat16 in {leaf.dtype for leaf in leaves.values()}) == narrow
+        cohort.stepper.objective = InRegions(cohort.model, leaves, runs, cohort.training, compiled=False)
+        while cohort.step < 3:
+            cohort.advance()
+            cohort.collect()
+        ends.append(cohort.weights.clone())
+    assert torch.equal(*ends)
 
 
 def test_a_run_that_diverges_leaves_its_neighbours_as_they_were(data: Path) -> None:

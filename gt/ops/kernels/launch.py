@@ -61,8 +61,8 @@ def as_it_is(x: Tensor) -> Tensor:
 
 
 def fold_runs(forward: Any, prepared: Callable[[Tensor], Tensor] = as_it_is) -> None:
-    """Under `torch.func.vmap` an operator takes all runs at once: the first dimension of each tensor that it takes or returns is
-    a batch, or parameters of a run, and may be as many times as large. prepared: what is done to folded inputs.
+    """Under `torch.func.vmap` an operator takes all runs at once: the first dimension of each tensor that it takes or returns
+    is a batch, or parameters of a run, and may be as many times as large. prepared: what is done to folded inputs.
     """
 
     def over_runs(info: Any, in_dims: Any, *inputs: Any) -> Any:

@@ -41,7 +41,7 @@ def _standard(x, there, N: tl.constexpr, GROUPS: tl.constexpr, eps, CENTRED: tl.
 @triton.jit
 def norm_forward_kernel(
     x, gate, weight, bias, y, rows, of_x, of_gate, eps,
-    N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE_FIRST: tl.constexpr,
+    N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE: tl.constexpr,
     ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """x and gate of rows that stand of_x and of_gate numbers apart, weight and bias (run, N) -> y (run * rows, N). Programs:
@@ -55,24 +55,23 @@ def norm_forward_kernel(
         there = (row < rows)[:, None] & own
         at = (run * rows + row)[:, None]
         h = tl.load(x + at * of_x + column[None, :], mask=there, other=0.0).to(tl.float32)
-        if gate is not None:
+        if GATE != "":
             g, _ = _silu(tl.load(gate + at * of_gate + column[None, :], mask=there, other=0.0).to(tl.float32))
-            if GATE_FIRST:
+            if GATE == "first":
                 h *= g
         h, _ = _standard(h, there, N, GROUPS, eps, CENTRED, R, C)
         out = tl.reshape(h, (R, C)) * w
         if bias is not None:
             out += tl.load(bias + run * N + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
-        if gate is not None:
-            if not GATE_FIRST:
-                out *= g
+        if GATE == "last":
+            out *= g
         tl.store(y + at * N + column[None, :], out.to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def norm_backward_kernel(
     x, gate, weight, bias, dy, dx, dgate, dweight, dbias, rows, of_x, of_gate, eps,
-    N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE_FIRST: tl.constexpr,
+    N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE: tl.constexpr,
     ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """dy (run * rows, N) -> dx and dgate as dy, dweight and dbias (run, part, N)."""
@@ -90,19 +89,18 @@ def norm_backward_kernel(
         given = tl.load(x + at * of_x + column[None, :], mask=there, other=0.0).to(tl.float32)
         d = tl.load(dy + place, mask=there, other=0.0).to(tl.float32)
         h = given
-        if gate is not None:
+        if GATE != "":
             g, slope = _silu(tl.load(gate + at * of_gate + column[None, :], mask=there, other=0.0).to(tl.float32))
-            if GATE_FIRST:
+            if GATE == "first":
                 h *= g
         h, scale = _standard(h, there, N, GROUPS, eps, CENTRED, R, C)
         flat = tl.reshape(h, (R, C))
-        if gate is not None:
-            if not GATE_FIRST:
-                out = flat * w
-                if bias is not None:
-                    out += b
-                tl.store(dgate + place, (d * out * slope).to(dgate.dtype.element_ty), mask=there)
-                d *= g
+        if GATE == "last":
+            out = flat * w
+            if bias is not None:
+                out += b
+            tl.store(dgate + place, (d * out * slope).to(dgate.dtype.element_ty), mask=there)
+            d *= g
         dw += d * flat
         db += d
         d = tl.reshape(d * w, (R, GROUPS, C // GROUPS))
@@ -110,10 +108,9 @@ def norm_backward_kernel(
         if CENTRED:
             d_own -= tl.sum(d, axis=2, keep_dims=True) / (N // GROUPS)
         d = tl.reshape(d_own * scale, (R, C))
-        if gate is not None:
-            if GATE_FIRST:
-                tl.store(dgate + place, (d * given * slope).to(dgate.dtype.element_ty), mask=there)
-                d *= g
+        if GATE == "first":
+            tl.store(dgate + place, (d * given * slope).to(dgate.dtype.element_ty), mask=there)
+            d *= g
         tl.store(dx + place, d.to(dx.dtype.element_ty), mask=there)
     part = (run * tl.num_programs(0) + tl.program_id(0)) * N + column
     tl.store(dweight + part, tl.sum(dw, axis=0), mask=column < N)
@@ -131,15 +128,18 @@ def _sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
 @torch.library.custom_op("gt::norm", mutates_args=())
 def norm_forward(
     x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None, groups: int, eps: float, centred: bool,
-    gate_first: bool, dtype: torch.dtype,
+    gate_place: str, dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
-    """x, gate (..., N), weight, bias (run, N), where a run has its share of the rows -> as x, in a dtype of its own."""
+    """x, gate (..., N), weight, bias (run, N), where a run has its share of the rows -> as x, in a dtype of its own.
+
+    gate_place: "first" if silu(gate) is multiplied on x, "last" if on the result, "" where there is no gate.
+    """
     assert_contiguous(weight, bias)
     rows, parts, at_once, columns = _sizes(x, weight)
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     norm_forward_kernel[(parts, len(weight))](
-        x, gate, weight, bias, y, rows, apart(x), 0 if gate is None else apart(gate), eps, x.shape[-1], groups, centred, gate_first, ROWS, at_once,
-        columns, num_warps=4,
+        x, gate, weight, bias, y, rows, apart(x), 0 if gate is None else apart(gate), eps, x.shape[-1], groups, centred,
+        gate_place, ROWS, at_once, columns, num_warps=4,
     )  # fmt: skip
     return y
 
@@ -147,15 +147,15 @@ def norm_forward(
 @torch.library.custom_op("gt::norm_backward", mutates_args=())
 def norm_backward(
     x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | None, dy: Tensor, groups: int, eps: float, centred: bool,
-    gate_first: bool,
+    gate_place: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x and gate, and those of weight and bias in parts (run, part, N); of what is None, nothing."""
     assert_contiguous(weight, bias, dy)
     rows, parts, at_once, columns = _sizes(x, weight)
     dx, dgate, dweight, dbias = gradients = _gradients(x, gate, weight, bias)
     norm_backward_kernel[(parts, len(weight))](
-        x, gate, weight, bias, dy, dx, dgate, dweight, dbias, rows, apart(x), 0 if gate is None else apart(gate), eps, x.shape[-1], groups, centred,
-        gate_first, ROWS, at_once, columns, num_warps=4,
+        x, gate, weight, bias, dy, dx, dgate, dweight, dbias, rows, apart(x), 0 if gate is None else apart(gate), eps,
+        x.shape[-1], groups, centred, gate_place, ROWS, at_once, columns, num_warps=4,
     )  # fmt: skip
     return gradients
 
@@ -172,12 +172,12 @@ def _gradients(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor | No
 
 
 @norm_forward.register_fake
-def _(x, gate, weight, bias, groups, eps, centred, gate_first, dtype):  # type: ignore[no-untyped-def]
+def _(x, gate, weight, bias, groups, eps, centred, gate_place, dtype):  # type: ignore[no-untyped-def]
     return torch.empty(x.shape, dtype=dtype, device=x.device)
 
 
 @norm_backward.register_fake
-def _(x, gate, weight, bias, dy, groups, eps, centred, gate_first):  # type: ignore[no-untyped-def]
+def _(x, gate, weight, bias, dy, groups, eps, centred, gate_place):  # type: ignore[no-untyped-def]
     return _gradients(x, gate, weight, bias)
 
 

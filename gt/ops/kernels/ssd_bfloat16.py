@@ -38,8 +38,8 @@ def ssd_forward_kernel(
     x, dt, log_w, bb, cc, D, start, y, last, states, T, H, of_x, of_b, heads_a_group, per_run,
     P: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
-    """x (B, T, H, P) and bb and cc (B, T, H / heads_a_group, N), whose positions stand of_x and of_b numbers apart, dt and log_w
-    (B, T, H), D (B / per_run, H), start (B, H, P, N) or None -> y as x, last as start, and, if states are to be carried, states
+    """x (B, T, H, P) and bb and cc (B, T, H / heads_a_group, N), whose positions stand of_x and of_b numbers apart, dt and
+    log_w (B, T, H), D (B / per_run, H), start (B, H, P, N) or None -> y as x, last as start, and, if they are carried, states
     (B, H, chunk, P, N), each that before a chunk. Programs: (B * H).
     """
     program = tl.program_id(0).to(tl.int64)
@@ -198,8 +198,8 @@ def ssd_forward(
     y, last, states = _results(x, N, start is not None)
     carry = states.numel() > 0
     ssd_forward_kernel[(B * H,)](
-        x, dt, log_w, b, c, D, start, y, last, states if carry else None, T, H, apart(x.flatten(2)), apart(b.flatten(2)), H // groups, B // D.shape[0],
-        P, N, chunk_of(T), carry, num_warps=4, num_stages=1,
+        x, dt, log_w, b, c, D, start, y, last, states if carry else None, T, H, apart(x.flatten(2)), apart(b.flatten(2)),
+        H // groups, B // D.shape[0], P, N, chunk_of(T), carry, num_warps=4, num_stages=1,
     )  # fmt: skip
     return y, last, states
 
@@ -217,8 +217,9 @@ def ssd_backward(
     *others, dstart = gradients = _gradients(x, dt, b, started)
     carry = states.numel() > 0
     ssd_backward_kernel[(B * H,)](
-        x, dt, log_w, b, c, D, states if carry else None, dy, dlast, *others, dstart if started else None,
-        T, H, apart(x.flatten(2)), apart(b.flatten(2)), H // groups, B // D.shape[0], P, N, chunk_of(T), carry, num_warps=4 if P * N <= 4096 else 8, num_stages=1,
+        x, dt, log_w, b, c, D, states if carry else None, dy, dlast, *others, dstart if started else None, T, H,
+        apart(x.flatten(2)), apart(b.flatten(2)), H // groups, B // D.shape[0], P, N, chunk_of(T), carry,
+        num_warps=4 if P * N <= 4096 else 8, num_stages=1,
     )  # fmt: skip
     return gradients  # type: ignore[return-value]
 

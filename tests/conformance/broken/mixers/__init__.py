@@ -339,6 +339,20 @@ class Placed(Leaky):
         return self.factor * y, state
 
 
+class Narrow(Leaky):
+    """It says that only a product reads what a gate reads.
+
+    Formula: y = as leaky
+    Source: an example
+    Parameters: 32,896 at d_model 128
+    """
+
+    name = "narrow"
+    products: ClassVar[tuple[str, ...]] = ("write.", "rate")
+    breaks = "test_it_runs_under_bfloat16_autocast"
+    says = "with its `products` write., rate in bfloat16 it computes something else"
+
+
 class Double(Leaky):
     """Its output is in double precision.
 
