@@ -1,21 +1,16 @@
-"""Short runs of a small hybrid, and a loop in plain PyTorch to hold them against."""
+"""Short runs of a small hybrid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gt.data.tokens import Tokens
-from gt.models.lm import LanguageModel
-from gt.seeds import Streams
 from gt.spec import RunSpec
 from gt.training import checkpoint
 from gt.training.cohort import Cohort
-from gt.training.schedule import learning_rate
 
 HYBRID: dict[str, Any] = {
     "d_model": 16,
@@ -66,7 +61,7 @@ def go_on(cohort: Cohort, until: int | None = None) -> Cohort:
 
 def column(cohort: Cohort, name: str, run: int = 0) -> list[float]:
     """A column of a run's curves."""
-    curves = cohort.curves[run]
+    curves = cohort.book.curves[run]
     return [row[curves.columns.index(name)] for row in curves.rows]
 
 
@@ -76,23 +71,7 @@ def assert_same(a: Cohort, run_of_a: int, b: Cohort, run_of_b: int = 0, **tolera
     for name, weight in a.parameters(run_of_a).items():
         torch.testing.assert_close(weight, b.parameters(run_of_b)[name], **tolerance)
     sides = ((a, run_of_a), (b, run_of_b))
-    for name in a.curves[run_of_a].columns:
+    for name in a.book.curves[run_of_a].columns:
         if name != "timestamp":
             ours, theirs = (torch.tensor(column(c, name, run), dtype=torch.float64) for c, run in sides)
             torch.testing.assert_close(ours, theirs, **tolerance, equal_nan=True)
-
-
-def plain_loop(spec: RunSpec, vocab_size: int, losses: Iterable[Callable[[LanguageModel], Tensor]]) -> LanguageModel:
-    """A run's model after AdamW steps on these losses, clipped, at the run's learning rates. No weight decay."""
-    model = LanguageModel(spec.model, vocab_size).double()
-    fresh = LanguageModel(spec.model, vocab_size)
-    fresh.reset_parameters(Streams(spec.seed))
-    model.load_state_dict(fresh.state_dict())
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
-    for step, loss in enumerate(losses):
-        optimizer.param_groups[0]["lr"] = learning_rate(spec.training, step)
-        optimizer.zero_grad()
-        loss(model).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return model

@@ -238,7 +238,7 @@ def test_of_readers_a_corpus_is_made_of_its_own(copy: Path, file: str, old: str,
 
 # What is edited, the module whose sum changes, and of the hybrid, attention and selective WKV those runs that are made again.
 CHANGES: dict[str, tuple[str, str, str, str, str]] = {
-    "a line of the trainer": ("training/cohort.py", "(norm + 1e-6)", "(norm + 1e-5)", "gt.training.cohort", "has"),
+    "a line of the trainer": ("training/update.py", "(norm + 1e-6)", "(norm + 1e-5)", "gt.training.update", "has"),
     "a constant of the trainer": ("training/plan.py", "HORIZON = ", "HORIZON = 2 * ", "gt.training.plan", "has"),
     "a line of a mixer": ("models/mixers/attention.py", "0.02 / ", "0.03 / ", "gt.models.mixers.attention", "a"),
     "a default of a mixer": (
@@ -258,7 +258,7 @@ CHANGES: dict[str, tuple[str, str, str, str, str]] = {
         "has",
     ),
     "a fusion": ("models/fusions/gated.py", "g = torch.sigmoid", "g = torch.tanh", "gt.models.fusions.gated", "h"),
-    "a decorator": ("training/cohort.py", "    @torch.no_grad()\n", "", "gt.training.cohort", "has"),
+    "a decorator": ("training/update.py", "    @torch.no_grad()\n", "", "gt.training.update", "has"),
     "a statement of a module": ("training/cohort.py", '":4096:8"', '":16:8"', "gt.training.cohort", "has"),
     "an optimizer": ("training/optimizers/adamw.py", "rates / first", "rates * first", "gt.training.optimizers.adamw", "has"),
     "an initialisation that some use": ("models/init.py", "q = gain * q", "q = 2 * gain * q", "gt.models.init", "has"),

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gt.conformance.subjects import Subject, Weights, apart, call, in_pieces, named, noise, tensors
 from gt.models.init import mark_unset
 from gt.seeds import Streams
-from gt.training import regions
+from gt.training import compiled as compiler
 from gt.training.flat import parameter_groups
 
 TIME = 19  # longer than a chunk of 16, and of no use to divide
@@ -255,12 +255,21 @@ def _gradients(y: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(y.square().sum(), weights, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
-def test_compiled_code_of_it_can_be_told_from_other_code(part: Subject) -> None:
-    """Code is compiled once for all that compute the same, so it must be known of each attribute what it is."""
-    try:
-        regions.structure(part.started())
-    except TypeError as error:
-        part.fail(str(error))
+def test_layers_share_its_code_only_where_it_computes_the_same(part: Subject) -> None:
+    """Code is compiled once for all layers of a component, unless it says that it reads its place."""
+    if part.component.kind == "fusion":
+        pytest.skip("a fusion is not told its layer")
+    here, there, inputs = part.moved(), part.started(layer=0), part.inputs(2, TIME)
+    own = named(here)
+    if here.computation != there.computation or {n: w.shape for n, w in own.items()} != {
+        n: w.shape for n, w in named(there).items()
+    }:
+        return
+    if apart(call(there, inputs, weights=own)[0], call(here, inputs)[0]) > EXACT:
+        part.fail(
+            "with the same weights it computes something else in another layer, and layers share compiled code. If it is to "
+            "read `layer` or `n_layer`, or what `build` made of them, say so: reads_place = True in the class."
+        )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -278,7 +287,7 @@ def test_compiled_code_gives_what_eager_code_gives(part: Subject) -> None:
         return call(module, inputs, weights=weights)[0]
 
     found = []
-    for function in (output, regions.compile_static(output)):
+    for function in (output, compiler.compile_static(output)):
         y = function(weights, *inputs)
         found.append([y, *_gradients(y, list(weights.values()))])
     for name, eager, compiled in zip(["output", *weights], *found, strict=True):
@@ -349,6 +358,14 @@ def test_it_runs_under_bfloat16_autocast(part: Subject) -> None:
     error = ((y - exact).norm(dim=-1) / exact.norm(dim=-1).clamp(min=1e-6)).median()
     if error > 0.1:
         part.fail(f"under bfloat16 autocast its output is off by {error:.0%} at half of all positions: too few bits in a sum?")
+    cast = {name: w.bfloat16() if name.startswith(module.products) else w for name, w in named(module).items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow, _ = call(module, inputs, weights=cast)
+    if not torch.equal(narrow, y):
+        part.fail(
+            f"with its `products` {', '.join(module.products)} in bfloat16 it computes something else under autocast: name "
+            "those parameters alone that only matrix products read."
+        )
 
 
 def test_weights_survive_being_saved(part: Subject) -> None:

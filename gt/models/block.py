@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, ClassVar
 
-import torch.utils.checkpoint
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gt.catalogue import component
 from gt.models.init import constant_, norm_
 from gt.models.mixers.wrap import Wrapped
+from gt.models.norms import LayerNorm, RMSNorm
+from gt.models.regions import Parts, Region, present, run
 from gt.seeds import Streams
 from gt.spec import ModelSpec
 
@@ -22,7 +26,7 @@ def build(kind: str, spec: Any, *args: int) -> nn.Module:
 
 def norm(spec: ModelSpec) -> nn.Module:
     """RMSNorm (eps 1e-6) or LayerNorm (eps 1e-5) over d_model."""
-    return nn.RMSNorm(spec.d_model, eps=1e-6) if spec.norm == "rms" else nn.LayerNorm(spec.d_model, eps=1e-5)
+    return RMSNorm(spec.d_model, eps=1e-6) if spec.norm == "rms" else LayerNorm(spec.d_model, eps=1e-5)
 
 
 class Block(nn.Module):
@@ -59,7 +63,7 @@ class Block(nn.Module):
         if len(letters) == 2:
             self.fusion = build("fusion", spec.fusion, spec.d_model)
             if spec.branch_norm == "rms":
-                self.branch_norms = nn.ModuleDict({letter: nn.RMSNorm(spec.d_model, eps=1e-6) for letter in letters})
+                self.branch_norms = nn.ModuleDict({letter: RMSNorm(spec.d_model, eps=1e-6) for letter in letters})
         self.feed_forward: nn.Module | None = None
         self.feed_forward_norm: nn.Module | None = None
         self.feed_forward_output_norm: nn.Module | None = None
@@ -72,41 +76,48 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """x: (batch, time, d_model). state: None, or what the previous piece of the sequence returned."""
-        n = x if self.post else _through(self.mixer_norm, x)
-        mixed, states = self._mix(n, x, state)
-        x, last = self.finish(x, mixed, n, state["feed_forward"] if state and self.feed_forward is not None else None)
-        if self.feed_forward is not None:
-            states["feed_forward"] = last
-        return x, states
+        states = {}
 
-    def finish(self, x: Tensor, mixed: Tensor, n: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """What comes after the mixers: x with mix(n), and the feed-forward layer. Returns that layer's state beside."""
-        x = self._add(x, mixed, "mixer")
-        if self.feed_forward is None:
-            return x, None
-        inner = n if self.beside else x if self.post else _through(self.feed_forward_norm, x)
-        y, state = self.feed_forward(inner, state)
-        return self._add(x, y, "feed_forward"), state
-
-    def _add(self, x: Tensor, y: Tensor, sublayer: str) -> Tensor:
-        """The residual stream x with the output y of a sublayer, `mixer` or `feed_forward`."""
-        y = _through(getattr(self, f"{sublayer}_gain"), _through(getattr(self, f"{sublayer}_output_norm"), y))
-        return _through(getattr(self, f"{sublayer}_norm"), x + y) if self.post else x + y
-
-    def _mix(self, n: Tensor, x: Tensor, state: Any) -> tuple[Tensor, dict[str, Any]]:
-        outputs, states = [], {}
-        for letter, mixer in self.mixers.items():
-            past = state[letter] if state else None
-            if letter in self.recompute and self.training:
-                y, states[letter] = torch.utils.checkpoint.checkpoint(mixer, n, past, use_reentrant=False)
+        def call(region: Region, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+            past = state[region.state] if state and region.state else None
+            if region.recompute and self.training:
+                given, new = checkpoint(region.function, region.parts, *inputs, past, use_reentrant=False)
             else:
-                y, states[letter] = mixer(n, past)
-            outputs.append(self.branch_norms[letter](y) if self.branch_norms is not None else y)
-        if self.fusion is None:
-            return outputs[0], states
-        fused = self.fusion(*outputs, x, state["fusion"] if state else None)
-        states["fusion"] = fused.state
-        return fused.y, states
+                given, new = region.function(region.parts, *inputs, past)
+            if region.state:
+                states[region.state] = new
+            return given
+
+        return run(self.regions(), {"x": x}, call)["x"], states
+
+    def regions(self) -> list[Region]:
+        """What it computes, from the value x to the next x: its norm, each mixer with its own norm, the fusion, and all that
+        comes after them.
+        """
+        found, n, mixed = list[Region](), "x", [f"mixers.{letter}" for letter in self.mixers]
+        if self.mixer_norm is not None and not self.post:
+            found, n = [Region(("n",), ("x",), {"norm": self.mixer_norm}, _normed)], "n"
+        for (letter, mixer), y in zip(self.mixers.items(), mixed, strict=True):
+            beside = len(mixed) == 2 and y == mixed[0]
+            recompute = letter in self.recompute
+            found.append(Region((y,), (n,), {"mixer": mixer}, _mixed, letter, beside, recompute))
+            if self.branch_norms is not None:
+                found.append(Region((y,), (y,), {"norm": self.branch_norms[letter]}, _normed, beside=beside))
+        if self.fusion is not None:
+            found.append(Region(("mixed", "gate"), (*mixed, "x"), {"fusion": self.fusion}, _fused, "fusion"))
+        parts = present(
+            mixer_output_norm=self.mixer_output_norm,
+            mixer_gain=self.mixer_gain,
+            mixer_sum_norm=self.mixer_norm if self.post else None,
+            feed_forward_norm=None if self.post else self.feed_forward_norm,
+            feed_forward=self.feed_forward,
+            feed_forward_output_norm=self.feed_forward_output_norm,
+            feed_forward_gain=self.feed_forward_gain,
+            feed_forward_sum_norm=self.feed_forward_norm if self.post else None,
+        )
+        inputs = ["x", "mixed" if self.fusion is not None else mixed[0], *([n] if self.beside else [])]
+        state = "feed_forward" if self.feed_forward is not None else None
+        return [*found, Region(("x",), tuple(inputs), parts, _finished, state)]
 
     def reset_parameters(self, streams: Streams) -> None:
         """Norms to one, gains to their start; every other part from its own scope."""
@@ -124,6 +135,8 @@ class Block(nn.Module):
 
 class Gain(nn.Module):
     """A learned factor for each channel."""
+
+    computation: ClassVar[Hashable] = "gain"
 
     def __init__(self, d_model: int, initial: float) -> None:
         super().__init__()
@@ -144,9 +157,40 @@ def _gain(spec: ModelSpec) -> Gain | None:
     return None if spec.residual_gain is None else Gain(spec.d_model, spec.residual_gain)
 
 
-def _through(module: Any, x: Tensor) -> Tensor:
-    """module(x), or x where there is no module."""
-    return x if module is None else module(x)
+def _normed(parts: Parts, x: Tensor, state: None = None) -> tuple[tuple[Tensor], None]:
+    return (parts["norm"](x),), None
+
+
+def _mixed(parts: Parts, n: Tensor, state: Any = None) -> tuple[tuple[Tensor], Any]:
+    y, state = parts["mixer"](n, state)
+    return (y,), state
+
+
+def _fused(parts: Parts, r: Tensor, m: Tensor, x: Tensor, state: Any = None) -> tuple[tuple[Tensor, Tensor | None], Any]:
+    y, gate, state = parts["fusion"](r, m, x, state)
+    return (y, gate), state
+
+
+def _finished(parts: Parts, x: Tensor, mixed: Tensor, *rest: Any) -> tuple[tuple[Tensor], Any]:
+    """What comes after the mixers: x with mix(n), and the feed-forward layer. rest: n, if that layer reads it; its state."""
+    *beside, state = rest
+    x = _added(parts, "mixer", x, mixed)
+    if "feed_forward" not in parts:
+        return (x,), None
+    y, state = parts["feed_forward"](beside[0] if beside else _through(parts, "feed_forward_norm", x), state)
+    return (_added(parts, "feed_forward", x, y),), state
+
+
+def _added(parts: Parts, sublayer: str, x: Tensor, y: Tensor) -> Tensor:
+    """The residual stream x with the output y of a sublayer, `mixer` or `feed_forward`."""
+    y = _through(parts, f"{sublayer}_gain", _through(parts, f"{sublayer}_output_norm", y))
+    return _through(parts, f"{sublayer}_sum_norm", x + y)
+
+
+def _through(parts: Parts, name: str, x: Tensor) -> Tensor:
+    """What a module gives for x, or x where there is none."""
+    y: Tensor = parts[name](x) if name in parts else x
+    return y
 
 
 def _reset(module: Any, streams: Streams) -> None:

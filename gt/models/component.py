@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gt.explain import validated
 from gt.models.init import norm_, normal_
-from gt.options import Options
+from gt.options import Options, initial_of
 from gt.seeds import Streams
 
 
@@ -20,10 +21,15 @@ class Component(nn.Module):
     """A named part of a model, built from its options.
 
     exact_gradient: False where the gradient stands in for that of the output by intention, as of a choice; `build` can say so.
+    reads_place: True where `forward` depends on `layer` or `n_layer`, be it through what `build` keeps of them; then layers do
+    not share compiled code. products: prefixes of the names of parameters that matrix products alone read, in the precision of
+    activations; where that is bfloat16 they can be handed in as such, cast once a step for all layers.
     """
 
     name: ClassVar[str]
     exact_gradient: bool = True
+    reads_place: ClassVar[bool] = False
+    products: ClassVar[tuple[str, ...]] = ()
 
     class Config(Options):
         """No options."""
@@ -37,6 +43,12 @@ class Component(nn.Module):
 
     def build(self, config: Any) -> None:
         """Make the modules and parameters; `self.d_model`, `self.layer` and `self.n_layer` say where it stands."""
+
+    @property
+    def computation(self) -> Hashable:
+        """All that decides what it computes from its weights and inputs; compiled code is shared by it."""
+        options = self.config.model_dump_json(exclude=initial_of(type(self.config)))
+        return type(self), options, self.d_model, (self.layer, self.n_layer) if self.reads_place else None
 
     def reset_parameters(self, streams: Streams) -> None:
         """Set every parameter, each from its own stream: matrices N(0, .02), biases zero, norms one.

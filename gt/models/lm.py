@@ -14,6 +14,7 @@ from gt.models.fusions.base import Fusion
 from gt.models.init import assert_all_set, blanket_, constant_, mark_unset, norm_, normal_, orthogonal_, uniform_
 from gt.models.mixers.state import InitialState
 from gt.models.mixers.wrap import unwrapped
+from gt.models.regions import Parts, Region, present
 from gt.seeds import Streams
 from gt.spec import ModelSpec, RunSpec
 
@@ -128,11 +129,15 @@ class LanguageModel(nn.Module):
 
     def read_out(self, x: Tensor) -> Tensor:
         """The residual stream (batch, time, d_model) -> logits (batch, time, vocab)."""
-        if self.norm is not None:
-            x = self.norm(x)
-        logits = nn.functional.linear(x, self.embedding.weight if self.head is None else self.head.weight)
-        cap = self.spec.logit_softcap
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        region = self.last_region()
+        (logits,), _ = region.function(region.parts, x, None)
+        assert logits is not None
+        return logits
+
+    def last_region(self) -> Region:
+        """What comes after the layers, from their x to the logits."""
+        parts = present(norm=self.norm, table=self.embedding if self.head is None else self.head)
+        return Region(("logits",), ("x",), parts, ReadOut(self.spec.logit_softcap))
 
     def reset_parameters(self, streams: Streams) -> None:
         """Each block sets its own; embeddings and head are N(0, .02) unless `spec.init` says otherwise.
@@ -176,6 +181,19 @@ class LanguageModel(nn.Module):
         if isinstance(self.body, Towers):
             return {self.spec.n_layer: self.body.fusion}
         return {i: block.fusion for i, block in enumerate(self.blocks()) if isinstance(block.fusion, Fusion)}
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """The function of a model's last region: logits, softly capped if there is a cap."""
+
+    cap: float | None
+
+    def __call__(self, parts: Parts, x: Tensor, state: None) -> tuple[tuple[Tensor], None]:
+        """x: (batch, time, d_model)."""
+        x = parts["norm"](x) if "norm" in parts else x
+        logits = nn.functional.linear(x, parts["table"].weight)
+        return (logits if self.cap is None else self.cap * torch.tanh(logits / self.cap),), None
 
 
 def output_projection(module: nn.Module) -> nn.Linear:

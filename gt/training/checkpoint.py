@@ -13,14 +13,13 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from gt.records import atomic_write
+from gt.training import snapshot
 from gt.training.cohort import Cohort
-from gt.training.curves import Curves
 from gt.training.weights import weights_sum
 
 FILE = "checkpoint.safetensors"
@@ -37,11 +36,9 @@ class Progress:
 
 def save(folder: Path, cohort: Cohort, progress: Progress) -> None:
     """Write a checkpoint over the last one, whole or not at all. The cohort must have been collected."""
-    tensors = {f"state/{name}": value for name, value in cohort.state().items()}
-    tensors |= {f"curves/{run}": curves.tensor() for run, curves in enumerate(cohort.curves)}
-    about = {"step": cohort.step, "status": cohort.status, "ended_at": cohort.ended_at, **asdict(progress)}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    metadata = {"identity": cohort.identity, "about": json.dumps(about)}
+    found, own = snapshot.taken(cohort)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in found.items()}
+    metadata = {"identity": cohort.identity, "about": json.dumps({"cohort": own, **asdict(progress)})}
     metadata["sha256"] = _sha256(tensors, metadata["about"])
     with atomic_write(folder / FILE) as temporary:
         save_file(tensors, temporary, metadata)
@@ -70,12 +67,7 @@ def load(folder: Path, cohort: Cohort) -> Progress | str | None:
     if metadata.get("sha256") != _sha256(tensors, metadata.get("about", "")):
         return "it is damaged (what it holds has another sha256 than was written)"
     about = json.loads(metadata["about"])
-    with torch.no_grad():
-        for name, value in cohort.state().items():
-            value.copy_(tensors[f"state/{name}"])
-    cohort.curves = [Curves(old.columns, tensors[f"curves/{run}"]) for run, old in enumerate(cohort.curves)]
-    cohort.step = cohort.collected = about["step"]
-    cohort.status, cohort.ended_at = about["status"], about["ended_at"]
+    snapshot.restore(cohort, tensors, about["cohort"])
     return Progress(about["seconds"], tuple(about["resumed_from"]), tuple(about["attempts"]))
 
 

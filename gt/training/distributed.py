@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gt.errors import ConfigError
+from gt.spec import TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,13 @@ class World:
 
     rank: int = 0
     size: int = 1
+
+    def check(self, training: TrainingSpec) -> None:
+        """ConfigError for what cannot be trained in several processes."""
+        if self.size > 1 and training.auxiliary is not None:
+            raise ConfigError("training.auxiliary: these terms look at a whole batch, so such a run trains in one process.")
+        if self.size > 1 and training.carry_state:
+            raise ConfigError("training.carry_state: a checkpoint has the states of one process, so such a run trains in one.")
 
     def share(self, batch: Tensor, dim: int) -> Tensor:
         """This process's part of a batch. ConfigError if it cannot be divided equally."""
@@ -37,6 +45,9 @@ class World:
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+
+ALONE = World()
 
 
 def join(device: torch.device) -> World:

@@ -78,10 +78,12 @@ class Flat:
         """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`."""
         buffer = self.zeros()
         n_runs = self.shape[0]
-        places = [place for view in self.views(buffer).values() for place in view.unbind(0)]
-        # Of tensors that are contiguous one launch serves hundreds.
-        rows = [piece.contiguous().view(n_runs, *self.shapes[name]) for name, piece in zip(self.starts, pieces, strict=True)]
-        torch._foreach_copy_(places, [row for piece in rows for row in piece.unbind(0)])
+        views = self.views(buffer)
+        # Of tensors that are contiguous, and of one type, one launch serves hundreds.
+        for dtype in dict.fromkeys(piece.dtype for piece in pieces):
+            own = {name: piece.contiguous() for name, piece in zip(self.starts, pieces, strict=True) if piece.dtype == dtype}
+            rows = [row for name, piece in own.items() for row in piece.view(n_runs, *self.shapes[name]).unbind(0)]
+            torch._foreach_copy_([place for name in own for place in views[name].unbind(0)], rows)
         return buffer
 
     def rows(self, names: Iterable[str]) -> Tensor:

@@ -31,8 +31,8 @@ from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums,
 from gt.spec import RunSpec
 from gt.starts import STARTS
 from gt.training import checkpoint
-from gt.training.cohort import ALONE, Cohort
-from gt.training.distributed import World
+from gt.training.cohort import Cohort
+from gt.training.distributed import ALONE, World
 from gt.training.memory import peak_of
 from gt.training.provenance import backend, provenance
 from gt.training.weights import starting_weights
@@ -171,7 +171,7 @@ class Attempt:
     def _resume(self) -> checkpoint.Progress:
         found = checkpoint.load(self.checkpoints, self.cohort)
         if isinstance(found, checkpoint.Progress):
-            print(f"Resuming from step {self.cohort.step}.", file=sys.stderr)
+            print(f"Resuming {self.cohort.place}.", file=sys.stderr)
             for entry in self.entries:
                 entry.note(resumed_at=self.cohort.step)
             return replace(found, resumed_from=(*found.resumed_from, self.cohort.step))
@@ -236,7 +236,7 @@ class Attempt:
     def _finish(self) -> None:
         """Write the records, each before the end of its run's attempt: what has completed has a record."""
         self.settings.meter.leave(self.id)
-        own, status = self._usage(), list(self.cohort.status)
+        own, status = self._usage(), list(self.cohort.book.status)
         served = backend(self.jobs[0].spec.model, self.cohort.tokens.vocab_size, self.settings.device)
         for run, entry in enumerate(self.entries):
             self._write_record(run, own, served)
@@ -276,16 +276,16 @@ class Attempt:
         """
         job, cohort = self.jobs[run], self.cohort
         write_json(job.out / SPEC, job.spec.model_dump(mode="json"))
-        cohort.curves[run].write(job.out / CURVES)
+        cohort.book.curves[run].write(job.out / CURVES)
         weights = {name: w.cpu().contiguous() for name, w in cohort.parameters(run).items()}
         with atomic_write(job.out / WEIGHTS) as temporary:
             save_file(weights, temporary, {"run_id": job.spec.run_id})
         training, seconds = job.spec.training, time.perf_counter() - self.clock
-        steps = cohort.ended_at[run] or cohort.step
+        steps = cohort.book.ended_at[run] or cohort.step
         ids = [*self.before.attempts, self.id]
         manifest = Manifest(
             run_id=job.spec.run_id,
-            status="diverged" if cohort.status[run] == "diverged" else "completed",
+            status="diverged" if cohort.book.status[run] == "diverged" else "completed",
             steps_completed=steps,
             watch=training.watch,
             data_sha256=cohort.tokens.sha256,
@@ -330,6 +330,6 @@ class Reporter:
             if self.cohort.done:
                 self.bar.close()
         elif not math.isnan(val) or self.cohort.done:
-            end = f"  {self.cohort.status[0]}" if row["step"] in (self.total, self.cohort.ended_at[0]) else ""
+            end = f"  {self.cohort.book.status[0]}" if row["step"] in (self.total, self.cohort.book.ended_at[0]) else ""
             line = f"{self.label}  step {row['step']}/{self.total}  train {train:.4f}  val {val:.4f} bits/byte{end}"
             print(line, file=sys.stderr, flush=True)

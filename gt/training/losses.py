@@ -6,6 +6,7 @@ input it is t.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NOT_COUNTED = -100  # what torch's cross-entropy calls it
+# criterion(logits (..., vocab), targets (...)) -> what each target adds to what is minimised, (...).
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def token_losses(model: Any, batch: Tensor, precision: str) -> Tensor:
@@ -25,6 +28,20 @@ def losses_and_state(model: Any, batch: Tensor, precision: str, state: Any) -> t
     with autocast(batch.device, precision):
         logits, state = model(inputs(batch), state)
     return cross_entropies(logits, batch[:, 1:]), state
+
+
+def loss_and_objective(
+    criterion: Criterion | None, logits: Tensor, targets: Tensor, n_targets: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """The cross-entropy of logits (..., vocab), summed over the targets (...) that count and divided by n_targets, which curves
+    show; and the same of a criterion, None if there is none: then the cross-entropy is what is minimised.
+    """
+    nats = cross_entropies(logits, targets).sum() / n_targets
+    if criterion is None:
+        return nats, None
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    of_targets = criterion(wide, torch.where(targets < 0, ~targets, targets))
+    return nats, torch.where(targets >= 0, of_targets, 0.0).sum() / n_targets
 
 
 def mean_loss(losses: Tensor, targets: Tensor) -> Tensor:

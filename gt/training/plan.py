@@ -62,7 +62,7 @@ class StepPlan:
         self.text = torch.from_numpy(text).to(device)
         self.rates = torch.zeros(HORIZON, len(specs), len(groups), dtype=torch.float64, device=device)
         coins = dropper.shape(training) if dropper is not None else (0,)
-        self.coins = torch.zeros(HORIZON, len(specs), *coins, device=device)
+        self.coins = torch.zeros(HORIZON, len(specs), *coins, dtype=torch.float64, device=device)
         self.first = -1  # the step at the head of the tables
         self.carry_state = training.carry_state
         self.length, self.goes_on = training.sequence_length, False
@@ -130,4 +130,4 @@ class StepPlan:
         """(run, group): the factor that `parts` puts on the gradients."""
         of_run: list[dict[Any, PartTraining]] = [spec.training.parts for spec in self.specs]  # type: ignore[misc]
         scales = [[parts.get(group.part, EVERYWHERE_ALIKE).gradient_scale for group in self.groups] for parts in of_run]
-        return torch.tensor(scales, device=device)
+        return torch.tensor(scales, dtype=torch.float64, device=device)

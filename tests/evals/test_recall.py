@@ -154,8 +154,8 @@ def test_runs_of_a_task_stacked_are_the_runs_alone(tmp_path: Path) -> None:
         for name, weight in cohorts[1 + i].parameters(0).items():
             torch.testing.assert_close(cohorts[0].parameters(i)[name], weight, rtol=1e-9, atol=1e-12)
     # An untrained model knows nothing of the answers: log V nats, over the answers alone.
-    rows = cohorts[0].curves[0].rows
-    first = dict(zip(cohorts[0].curves[0].columns, rows[0], strict=True))
+    rows = cohorts[0].book.curves[0].rows
+    first = dict(zip(cohorts[0].book.curves[0].columns, rows[0], strict=True))
     assert first["val/loss"] == pytest.approx(np.log(Tokens.open(data).vocab_size), abs=0.1)
 
 
@@ -164,9 +164,9 @@ def test_regions_take_the_same_losses_over_answers(tmp_path: Path) -> None:
     cohort = Cohort([spec], Tokens.open(data), CPU, torch.float64)
     cohort.plan.prepare(0)
     batch = cohort.plan.now()[0][0]
-    regions = Regions(cohort.model, cohort.views, "float32", compiled=False)
+    regions = Regions(cohort.model, cohort.subject.leaves, "float32", compiled=False)
     expected, n_targets = token_losses(cohort.model, batch, "float32"), (batch[:, 1:] >= 0).sum()
-    torch.testing.assert_close(regions(batch, n_targets), expected.sum() / n_targets, rtol=1e-12, atol=0)
+    torch.testing.assert_close(regions(batch, n_targets)[0], expected.sum() / n_targets, rtol=1e-12, atol=0)
     assert (expected == 0).sum() == (batch[:, 1:] < 0).sum()
 
 

@@ -123,10 +123,10 @@ def test_the_slice_that_curves_follow_is_the_same_bytes_for_every_tokenizer(prep
         training = {"steps": 1, "batch_size": 2, "sequence_length": 48, "evaluation_tokens": 4096}
         spec = {**specification("r").model_dump(), "tokenizer": TOKENIZERS[name].model_dump(), "training": training}
         cohort = Cohort([RunSpec.model_validate(spec)], Tokens.open(folder), CPU)
-        sizes.add(cohort.validation_bytes)
-        counted = cohort.pieces[..., 1:]
+        sizes.add(cohort.validator.bytes)
+        counted = cohort.validator.windows[..., 1:]
         tokens = cohort.tokens.val[cohort.tokens.slice("val", 4096).first :]
-        assert counted[counted >= 0].tolist() == tokens[: cohort.validation_targets].tolist()
+        assert counted[counted >= 0].tolist() == tokens[: cohort.validator.targets].tolist()
     assert len(sizes) == 1 and 4096 <= sizes.pop() < 4110
 
 

@@ -21,6 +21,7 @@ from gt.spec import RunSpec
 from gt.training import checkpoint, regions
 from gt.training.cohort import Cohort
 from gt.training.loop import Job, Settings, train
+from gt.training.objective import InRegions
 from gt.training.packs import train_pack
 from gt.verify import Trained, difference, verify
 
@@ -76,7 +77,7 @@ def trained(specs: list[RunSpec], data: Path, **options: Any) -> Cohort:
 
 def log(cohort: Cohort, run: int = 0) -> torch.Tensor:
     """A run's curves but for the time."""
-    curves = cohort.curves[run]
+    curves = cohort.book.curves[run]
     return curves.tensor()[:, [i for i, column in enumerate(curves.columns) if column != "timestamp"]]
 
 
@@ -103,7 +104,7 @@ def test_so_it_does_with_matrices_that_are_orthogonalised_and_a_run_that_was_sto
     graph, eager = (trained(specs, data, engine_name=name, compiled=compiled) for name in ("graph", "eager"))
     assert graph.engine.name == "graph"
     assert_same_bits(graph, eager)
-    losses = [log(graph, run)[:, graph.curves[run].columns.index("train/loss") - 1] for run in (0, 1)]
+    losses = [log(graph, run)[:, graph.book.curves[run].columns.index("train/loss") - 1] for run in (0, 1)]
     assert all(loss[-1] < loss[1] for loss in losses)
     stopped, resumed = (Cohort(specs, Tokens.open(data), GPU, compiled=compiled) for _ in range(2))
     finish(stopped, until=5)
@@ -130,8 +131,8 @@ def test_a_stacked_run_under_muon_is_the_run_alone_to_rounding(data: Path) -> No
 def test_mixers_on_two_streams_give_the_bits_of_one(data: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]) -> None:
     specs = [spec.model_copy(update={"model": spec.model.model_copy(update=model)}) for spec in (run_spec(), run_spec(seed=1))]
     beside = trained(specs, data)
-    assert beside.regions is not None
-    assert beside.regions.lane is not None
+    assert isinstance(beside.objective, InRegions)
+    assert beside.objective.regions.lane is not None
     monkeypatch.setattr(regions, "Lane", lambda _device: None)
     assert_same_bits(beside, trained(specs, data))
 
@@ -213,7 +214,7 @@ def test_a_run_that_diverges_in_a_graph_leaves_its_neighbour_as_it_was(data: Pat
     specs = [run_spec("GPT-2", learning_rate=rate, **wild) for rate in (10.0, 0.003)]
     diverging, steady = trained(specs, data), trained([specs[1], specs[1]], data)
     assert diverging.engine.name == "graph"
-    assert diverging.status == ["diverged", "completed"]
+    assert diverging.book.status == ["diverged", "completed"]
     assert torch.equal(diverging.weights[1], steady.weights[1])
     torch.testing.assert_close(log(diverging, 1), log(steady, 1), rtol=0, atol=0, equal_nan=True)
 

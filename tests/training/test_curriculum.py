@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from corpus import words
 from pydantic import ValidationError
-from runs import assert_same, column, plain_loop, resumed, run_spec, trained
-from torch import Tensor
+from runs import assert_same, column, resumed, run_spec, trained
 
-from gt.data.batches import Batches
 from gt.data.tokens import Tokens
-from gt.models.lm import LanguageModel
-from gt.training.losses import token_losses
 from gt.training.schedule import learning_rate
 
 STAGES: list[dict[str, Any]] = [
@@ -30,26 +23,6 @@ LENGTHS = [8] * 3 + [16] * 4 + [32] * 5
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
     return Tokens.open(words(tmp_path_factory.mktemp("data")))
-
-
-def windows(data: Tokens) -> Iterator[Tensor]:
-    """The batches of the run's twelve steps: each stage has those of a run of its length."""
-    for length in (8, 16, 32):
-        batches = Batches(data.train, 4, length, seed=0)
-        for step in range(LENGTHS.count(length)):
-            yield torch.from_numpy(batches.batch(step))
-
-
-def test_it_is_what_a_plain_loop_over_the_stages_does(data: Tokens) -> None:
-    spec = run_spec(curriculum=STAGES)
-    cohort = trained([spec], data)
-
-    def loss(model: LanguageModel, batch: Tensor) -> Tensor:
-        return token_losses(model, batch, "float32").mean()
-
-    model = plain_loop(spec, data.vocab_size, [partial(loss, batch=batch) for batch in windows(data)])
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(cohort.parameters(0)[name], weight.detach(), rtol=1e-7, atol=1e-9)
 
 
 def test_tokens_are_those_that_were_seen(data: Tokens) -> None:
@@ -75,13 +48,6 @@ def test_validation_stays_at_the_length_of_the_run(data: Tokens) -> None:
 def test_a_run_that_stops_around_a_border_goes_on_to_the_same_bits(data: Tokens, tmp_path: Path, stop: int) -> None:
     spec = run_spec(curriculum=STAGES)
     assert_same(resumed([spec], data, stop, tmp_path), 0, trained([spec], data))
-
-
-def test_stacked_runs_are_the_runs_alone(data: Tokens) -> None:
-    specs = [run_spec(seed=seed, curriculum=STAGES) for seed in (0, 1)]
-    together = trained(specs, data)
-    for run, spec in enumerate(specs):
-        assert_same(together, run, trained([spec], data), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_piece_of_a_batch_must_have_the_same_of_every_process(data: Path, batc
     """One or three sequences over two processes."""
     with pytest.raises(ConfigError, match=f"pieces of {batch_size // 2} cannot be divided over 2"):
         specs = [run_spec(batch_size=batch_size)]
-        Cohort(specs, Tokens.open(data), torch.device("cpu"), compiled=compiled, world=World(0, 2))._step()
+        Cohort(specs, Tokens.open(data), torch.device("cpu"), compiled=compiled, world=World(0, 2))
 
 
 def test_two_processes_train_the_run_of_one(data: Path, tmp_path: Path) -> None:

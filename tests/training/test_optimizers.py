@@ -283,7 +283,7 @@ def test_a_run_that_diverges_under_muon_leaves_its_neighbour_as_it_was(tokens: T
     wild = {"optimizer": {"name": "muon", "scale": "original", **EXACT}, "clip_norm": None, "weight_decay": 10.0, "steps": 40}
     steady = run_spec(ONE_LAYER, **wild, learning_rate=0.001)
     cohort = trained([run_spec(ONE_LAYER, **wild, learning_rate=10.0, warmup_ratio=0.0), steady], tokens)
-    assert cohort.status == ["diverged", "completed"]
+    assert cohort.book.status == ["diverged", "completed"]
     assert cohort.weights.isfinite().all()
     assert_same(cohort, 1, trained([steady], tokens), rtol=1e-9, atol=1e-12)
 

@@ -73,7 +73,7 @@ def curves_of(specs: list[RunSpec], data: Path) -> list[pd.DataFrame]:
     while not cohort.done:
         cohort.advance()
         cohort.collect()
-    return [pd.DataFrame(c.rows, columns=c.columns).drop(columns="timestamp") for c in cohort.curves]
+    return [pd.DataFrame(c.rows, columns=c.columns).drop(columns="timestamp") for c in cohort.book.curves]
 
 
 def test_there_is_another_value_for_every_setting_that_may_differ() -> None:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from corpus import words
 from pydantic import ValidationError
-from runs import HYBRID, TRAINING, assert_same, column, resumed, run_spec, trained
+from runs import HYBRID, TRAINING, assert_same, cohort, column, go_on, resumed, run_spec, trained
 
 from gt.data.tokens import Tokens
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
+from gt.training import checkpoint
+from gt.training import cohort as training
 
 N = 6
 
@@ -54,7 +56,7 @@ def test_the_training_that_follows_is_the_run_s_own(data: Tokens) -> None:
     assert column(pretrained, "tokens") == column(plain, "tokens")
     assert column(pretrained, "learning_rate")[1:] == column(plain, "learning_rate")[1:]
     assert column(pretrained, "train/loss")[1] != column(plain, "train/loss")[1]
-    assert pretrained.optimizer.state["steps"] == plain.optimizer.state["steps"] == 12
+    assert pretrained.update.optimizer.state["steps"] == plain.update.optimizer.state["steps"] == 12
 
 
 @pytest.mark.parametrize("stop", [0, 4])
@@ -63,11 +65,26 @@ def test_a_run_that_stops_after_the_pretraining_goes_on_to_the_same_bits(data: T
     assert_same(resumed([spec], data, stop, tmp_path), 0, trained([spec], data))
 
 
-def test_stacked_runs_are_the_runs_alone(data: Tokens) -> None:
-    specs = [run_spec(seed=seed, pretrain_steps=N) for seed in (0, 1)]
-    together = trained(specs, data)
-    for run, spec in enumerate(specs):
-        assert_same(together, run, trained([spec], data), rtol=1e-8, atol=1e-10)
+@pytest.mark.parametrize(("stops", "letters", "step"), [(2, ["m", "r"], 2), (4, ["r"], None), (7, ["r"], 4)])
+def test_a_run_that_is_killed_in_its_pretraining_goes_on_there_to_the_same_bits(
+    data: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int, letters: list[str], step: int | None
+) -> None:
+    """Within a branch, and between two; stacked, and with the moments of its optimizer."""
+    monkeypatch.setattr(training, "HORIZON", 2)  # steps until it can be saved
+    specs = [run_spec(seed=seed, pretrain_steps=N, steps=4) for seed in (0, 1)]
+    killed, another = cohort(specs, data), cohort(specs, data)
+    for _ in range(stops):
+        killed.advance()
+        killed.collect()
+    assert killed.pretraining.letters == letters
+    checkpoint.save(tmp_path, killed, checkpoint.Progress())
+    assert isinstance(checkpoint.load(tmp_path, another), checkpoint.Progress)
+    branch = another.pretraining.branch
+    assert step == (None if branch is None else branch.step)
+    whole = trained(specs, data)
+    go_on(another)
+    for run in range(2):
+        assert_same(another, run, whole, run)
 
 
 def test_the_tokens_of_a_run_include_those_of_its_branches() -> None:

@@ -24,6 +24,7 @@ class ChannelMix(FeedForward):
     """
 
     name: ClassVar[str] = "channel_mix"
+    products: ClassVar[tuple[str, ...]] = ("key.", "receptance.", "value.")
 
     class Config(Options):
         ratio: Positive = Field(3.5, description="hidden channels over d_model, in whole groups of 32")

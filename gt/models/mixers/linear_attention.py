@@ -27,6 +27,7 @@ class LinearAttention(Mixer):
 
     name: ClassVar[str] = "linear_attention"
     axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
+    products: ClassVar[tuple[str, ...]] = ("qkv.",)
 
     class Config(Options):
         head_size: Count = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ class Wrapped(nn.Module):
     def __init__(self, mixer: nn.Module, d_model: int, kind: str) -> None:
         super().__init__()
         self.mixer: Any = mixer
+        self.kind = kind
         self.mixer_norm = nn.LayerNorm(d_model) if kind != "residual" else None
         self.up: nn.Linear | None = None
         if kind == "identity_ffn":
@@ -49,6 +51,11 @@ class Wrapped(nn.Module):
             norm_(self.feed_forward_norm)
             linear_(self.up, 0.02, streams, "wrap.up")
             linear_(self.down, 0.02, streams, "wrap.down")
+
+    @property
+    def computation(self) -> Hashable:
+        """As a component's."""
+        return Wrapped, self.kind, self.mixer.computation
 
     def state_size(self, context: int) -> int:
         """The mixer's, in floats."""

@@ -318,21 +318,39 @@ class Deciding(Leaky):
         return found / 2 if not found.is_meta and found.max() > 1e6 else found
 
 
-class Opaque(Leaky):
-    """It keeps an object of which nobody can say what it is.
+class Placed(Leaky):
+    """It computes something else in each layer, and does not say so.
+
+    Formula: y = (1 + layer / n_layer) * as leaky
+    Source: an example
+    Parameters: 32,896 at d_model 128
+    """
+
+    name = "placed"
+    breaks = "test_layers_share_its_code_only_where_it_computes_the_same"
+    says = "computes something else in another layer, .*reads_place = True"
+
+    def build(self, config: Any) -> None:
+        super().build(config)
+        self.factor = 1 + self.layer / self.n_layer
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, Any]:
+        y, state = super().forward(x, state)
+        return self.factor * y, state
+
+
+class Narrow(Leaky):
+    """It says that only a product reads what a gate reads.
 
     Formula: y = as leaky
     Source: an example
     Parameters: 32,896 at d_model 128
     """
 
-    name = "opaque"
-    breaks = "test_compiled_code_of_it_can_be_told_from_other_code"
-    says = "Opaque.helper is a object, of which compiled code cannot be told apart"
-
-    def build(self, config: Any) -> None:
-        super().build(config)
-        self.helper = object()
+    name = "narrow"
+    products: ClassVar[tuple[str, ...]] = ("write.", "rate")
+    breaks = "test_it_runs_under_bfloat16_autocast"
+    says = "with its `products` write., rate in bfloat16 it computes something else"
 
 
 class Double(Leaky):
