@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from gt.catalogue import Component
 from gt.conformance.subjects import Whole
 from gt.data import corpora, ngram, tokenizers
 from gt.data.sums import file_sha256
@@ -66,9 +67,15 @@ def looked_at() -> Subject:
     return Subject.load(*trained(), CPU)
 
 
-def measured(measure: Whole, subject: Subject) -> list[Measurement]:
+@cache
+def found(component: Component) -> tuple[Measurement, ...]:
+    """All measurements of the trained model: taken once, since some take seconds."""
+    torch.manual_seed(1)
+    return tuple(measured(component, looked_at()))
+
+
+def measured(component: Component, subject: Subject) -> list[Measurement]:
     """All measurements of a model, options at their defaults."""
-    component = measure.component
     if component.kind == "probe":
         return list(component.load()().measure(Network(subject, trained()[0])))
     if required := [name for name, own in component.config.model_fields.items() if own.is_required()]:
@@ -88,7 +95,7 @@ def test_what_is_measured_is_declared(measure: Whole) -> None:
     """Each measurement is of one of `metrics`, has its axes, and is there once; and something is measured at all."""
     known = {metric.name: metric for metric in measure.component.load().metrics}
     seen = set()
-    for own in measured(measure, looked_at()):
+    for own in found(measure.component):
         if (metric := known.get(own.metric)) is None:
             measure.fail(f"it measures {own.metric!r}, which is none of its metrics: {', '.join(known)}.")
         axes = {axis.name for axis in metric.axes} | ({"layer"} if measure.component.kind == "probe" else set())
@@ -105,18 +112,17 @@ def test_what_is_measured_is_declared(measure: Whole) -> None:
 
 def test_what_is_measured_is_a_number(measure: Whole) -> None:
     """Of a model that is healthy; null is for what a model has not."""
-    found = measured(measure, looked_at())
-    if found and all(own.value is None for own in found):
-        measure.fail(f"none of its {len(found)} measurements is a finite number.")
+    there = found(measure.component)
+    if there and all(own.value is None for own in there):
+        measure.fail(f"none of its {len(there)} measurements is a finite number.")
 
 
 def test_measuring_again_gives_the_same(measure: Whole) -> None:
     """Whatever was drawn before: what is random comes from gt.seeds."""
     metrics = {metric.name: metric for metric in measure.component.load().metrics}
-    torch.manual_seed(1)
-    first = measured(measure, looked_at())
+    first = found(measure.component)
     torch.manual_seed(2)
-    for one, other in zip(first, measured(measure, looked_at()), strict=True):
+    for one, other in zip(first, measured(measure.component, looked_at()), strict=True):
         if one != other and not is_timed(metrics[one.metric].unit):
             measure.fail(
                 f"{one.name} is {one.value} the first time and {other.value} the second: draw from gt.seeds, and not from a "
@@ -131,7 +137,7 @@ def test_a_model_is_left_as_it_was(measure: Whole) -> None:
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     modes = {name: module.training for name, module in model.named_modules()}
     before = torch.get_rng_state()
-    measured(measure, subject)
+    measured(measure.component, subject)
     for name, value in model.state_dict().items():
         if not torch.equal(value, weights[name]):
             measure.fail(f"it changes {name}: work on a copy, or put it back in a `finally`.")

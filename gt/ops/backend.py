@@ -66,6 +66,16 @@ def choice(op: str, device_type: str, double: bool, keys: int, values: int) -> s
     return "positions" if serves(keys, values) else "chunked"
 
 
+def fused(device_type: str, double: bool) -> bool:
+    """Whether what stands between recurrences and products is computed by kernels of ours, each in one pass: `use("chunked")`
+    has all of it in torch code.
+    """
+    return device_type == "cuda" and not double and forced() != "chunked" and _has_triton()
+
+
+fused._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def forced() -> str | None:
     """What `use` says."""
     return _forced[-1] if _forced else None

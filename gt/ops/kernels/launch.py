@@ -4,6 +4,7 @@ chunked ones are made operators that torch differentiates and maps over runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,58 +14,64 @@ from torch import Tensor
 CHUNK = 16
 
 
-def one_pass(activations: Tensor) -> bool:
-    """Whether products may round their factors to the 11 bits of TF32: where a model's activations have 8."""
+def rounded(activations: Tensor) -> bool:
+    """Whether a model's activations have the 8 bits of bfloat16, so that products may round their factors to as many."""
     return activations.dtype == torch.bfloat16
 
 
-def warps(elements: int, rounded: bool) -> int:
-    """Warps of a program that keeps a state of this size.
-
-    On tensor cores as few as can hold it, 32 elements a thread: the rows of a chunk are no more than one product has, and
-    further warps would repeat it. Exact products are spread over more: four were best at head sizes of 32.
-    """
-    return max(1, elements // 1024) if rounded else 4 if elements <= 2048 else 8
+def warps(elements: int) -> int:
+    """Warps of a program that keeps a state of this size, and whose products are exact: four were best at head sizes of 32."""
+    return 4 if elements <= 2048 else 8
 
 
-def stages(rounded: bool) -> int:
-    """Chunks that are on their way at a time: exact products leave no registers for the next one."""
-    return 2 if rounded else 1
-
-
-def folded(x: Tensor | None, dim: int | None, n: int) -> Tensor | None:
+def folded(x: Tensor, dim: int | None, n: int) -> Tensor:
     """An input of n runs as one of a batch n times as large: (n, batch, ...) -> (n * batch, ...)."""
-    if x is None:
-        return None
     return (x.expand(n, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
 
 
-def register(forward: Any, gradients: Any, written: int) -> None:
+def register(forward: Any, gradients: Any, written: int, strided: bool = False) -> None:
     """Differentiate an operator by its backward kernel, and fold runs into the batch under `torch.func.vmap`.
 
     forward(*inputs, start) -> (y, last state, states before each chunk), the third for the backward pass alone;
-    gradients(*inputs, states, dy, dlast) -> those of inputs and start. y is like inputs[written]. Copies and sums around the
-    kernels are made here and in `gradients`, not in the operators: a compiler then fuses them with what is next to them.
+    gradients(*inputs, states, dy, dlast, started) -> those of inputs and, if started, of start. y is like inputs[written].
+    Copies and sums around the kernels are made here and in `gradients`, not in the operators: a compiler then fuses them with
+    what is next to them. strided: the inputs need not be contiguous.
     """
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         *tensors, start = inputs
         ctx.save_for_backward(*tensors, output[2])
-        ctx.has_start = start is not None
+        ctx.started = start is not None
         ctx.set_materialize_grads(False)  # the states have no gradient, and zeros for them would be written every time
 
     def differentiate(ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         *inputs, states = ctx.saved_tensors
         dy = torch.zeros_like(inputs[written]) if dy is None else dy.contiguous()
         dlast = None if dlast is None else dlast.contiguous()
-        *of_inputs, dstart = gradients(*inputs, states, dy, dlast)
-        return (*of_inputs, dstart if ctx.has_start else None)
-
-    def over_runs(info: Any, in_dims: Any, *inputs: Tensor | None) -> Any:
-        outputs = forward(*(contiguous(folded(x, dim, info.batch_size)) for x, dim in zip(inputs, in_dims, strict=True)))
-        return tuple(x.unflatten(0, (info.batch_size, -1)) for x in outputs), (0, 0, 0)
+        *of_inputs, dstart = gradients(*inputs, states, dy, dlast, ctx.started)
+        return (*of_inputs, dstart if ctx.started else None)
 
     forward.register_autograd(differentiate, setup_context=remember)
+    fold_runs(forward, as_it_is if strided else Tensor.contiguous)
+
+
+def as_it_is(x: Tensor) -> Tensor:
+    """x."""
+    return x
+
+
+def fold_runs(forward: Any, prepared: Callable[[Tensor], Tensor] = as_it_is) -> None:
+    """Under `torch.func.vmap` an operator takes all runs at once: the first dimension of each tensor that it takes or returns
+    is a batch, or parameters of a run, and may be as many times as large. prepared: what is done to folded inputs.
+    """
+
+    def over_runs(info: Any, in_dims: Any, *inputs: Any) -> Any:
+        given = zip(inputs, in_dims, strict=True)
+        results = forward(*(prepared(folded(x, dim, info.batch_size)) if isinstance(x, Tensor) else x for x, dim in given))
+        if isinstance(results, Tensor):
+            return results.unflatten(0, (info.batch_size, -1)), 0
+        return tuple(x.unflatten(0, (info.batch_size, -1)) for x in results), (0,) * len(results)
+
     forward.register_vmap(over_runs)
 
 
@@ -76,3 +83,12 @@ def contiguous(x: Tensor | None) -> Tensor | None:
 def assert_contiguous(*inputs: Tensor | None) -> None:
     """Of what a kernel gets: it would read other numbers than were meant."""
     assert all(x is None or x.is_contiguous() for x in inputs)
+
+
+def apart(x: Tensor) -> int:
+    """Numbers from one row of x to the next, as of a part of the columns of a wider tensor. AssertionError where rows are not
+    equally far apart.
+    """
+    rows = x.flatten(0, -2)
+    assert rows.data_ptr() == x.data_ptr() and rows.stride(1) == 1, "a kernel's rows are equally far apart"
+    return rows.stride(0)

@@ -11,12 +11,15 @@ first. No two programs add to one place: what several share leaves the kernel in
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, one_pass, register, stages, warps
+from gt.ops.kernels import wkv6_bfloat16
+from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, register, rounded, warps
 
 # No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
 STRONGEST = tl.constexpr(-1e30)
@@ -27,18 +30,8 @@ VALUES = 32  # of a forward program
 
 
 @triton.jit
-def _dot(a, b, PRECISION: tl.constexpr):
-    return tl.dot(a, b, input_precision=PRECISION)
-
-
-@triton.jit
-def _sums(ones, w, PRECISION: tl.constexpr):
-    """Exponents, which stay exact: a sum of 30 that is off by 2^-11 of itself is off by 1.5 %."""
-    if PRECISION == "tf32":
-        upper = (w.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)  # the bits that TF32 keeps
-        return tl.dot(ones, upper, input_precision="tf32") + tl.dot(ones, w - upper, input_precision="tf32")
-    else:
-        return tl.dot(ones, w, input_precision=PRECISION)
+def _dot(a, b):
+    return tl.dot(a, b, input_precision="ieee")
 
 
 @triton.jit
@@ -57,7 +50,7 @@ def _to_middle(t, j, level):
 @triton.jit
 def wkv6_forward_kernel(
     r, k, v, log_w, u, start, y, last, states, T, H, per_group,
-    K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """r, k and log_w (B, T, H, K), v (B, T, H, V), u (B / per_group, H, K), start (B, H, K, V) or None -> y as v, last as
     start, and states (B, H, chunk, K, V), each that before a chunk; all contiguous. Programs: (B * H, V / BV).
@@ -90,19 +83,19 @@ def wkv6_forward_kernel(
         for level in tl.static_range(LEVELS):
             X = tl.where((col >> level) & 1 == 1, r_c, k_c)  # readers are late in their block, writers early
             if level > 0:
-                X *= tl.exp2(_sums(_to_middle(col, row, level), w_c, PRECISION))
-            A += tl.where(_separated(col, row, level) & (row < col), _dot(X, tl.trans(X), PRECISION), 0.0)
-        E, F = tl.exp2(_sums(before, w_c, PRECISION)), tl.exp2(_sums(after, w_c, PRECISION))
-        y_c = _dot(A, v_c, PRECISION) + _dot(r_c * E, S, PRECISION)
+                X *= tl.exp2(_dot(_to_middle(col, row, level), w_c))
+            A += tl.where(_separated(col, row, level) & (row < col), _dot(X, tl.trans(X)), 0.0)
+        E, F = tl.exp2(_dot(before, w_c)), tl.exp2(_dot(after, w_c))
+        y_c = _dot(A, v_c) + _dot(r_c * E, S)
         tl.store(y + ov, y_c.to(y.dtype.element_ty), mask=there)
-        S = tl.exp2(tl.sum(w_c, axis=0))[:, None] * S + _dot(tl.trans(k_c * F), v_c, PRECISION)
+        S = tl.exp2(tl.sum(w_c, axis=0))[:, None] * S + _dot(tl.trans(k_c * F), v_c)
     tl.store(last + program * K * V + tile, S)
 
 
 @triton.jit
 def wkv6_backward_kernel(
     r, k, v, log_w, u, states, dy, dlast, dr, dk, dv, dlog_w, du, dstart, T, H, per_group,
-    K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Of the same shapes the gradients, from the last chunk to the first; du is a sequence's, (B, H, K). Programs: (B * H)."""
     program = tl.program_id(0).to(tl.int64)
@@ -134,40 +127,41 @@ def wkv6_backward_kernel(
         v_c = tl.load(v + ov, mask=there, other=0.0).to(tl.float32)
         dy_c = tl.load(dy + ov, mask=there, other=0.0).to(tl.float32)
         w_c = tl.maximum(tl.load(log_w + ok, mask=there, other=0.0).to(tl.float32), STRONGEST) * LOG2_E
-        dA = _dot(dy_c, tl.trans(v_c), PRECISION)
+        dA = _dot(dy_c, tl.trans(v_c))
         d_own = tl.sum(tl.where(col == row, dA, 0.0), axis=1)[:, None]
-        dA = tl.where(row < col, dA, _dot(v_c, tl.trans(dy_c), PRECISION))  # of a pair, whichever of the two comes first
-        E, F = tl.exp2(_sums(before, w_c, PRECISION)), tl.exp2(_sums(after, w_c, PRECISION))
+        dA = tl.where(row < col, dA, _dot(v_c, tl.trans(dy_c)))  # of a pair, whichever of the two comes first
+        E, F = tl.exp2(_dot(before, w_c)), tl.exp2(_dot(after, w_c))
         kept = tl.exp2(tl.sum(w_c, axis=0))
         rE, kF = r_c * E, k_c * F
-        d_rE, d_kF = _dot(dy_c, tl.trans(S), PRECISION), _dot(v_c, tl.trans(G), PRECISION)
+        d_rE, d_kF = _dot(dy_c, tl.trans(S)), _dot(v_c, tl.trans(G))
         dr_c = d_own * bonus[None, :] * k_c + E * d_rE
         dk_c = d_own * bonus[None, :] * r_c + F * d_kF
         du_sum += d_own * r_c * k_c
         # w_j acts on what is read after j and written before: E_t for t > j, F_s for s < j
-        dw_c = _dot(after, rE * d_rE, PRECISION) + _dot(before, kF * d_kF, PRECISION)
+        dw_c = _dot(after, rE * d_rE) + _dot(before, kF * d_kF)
         dw_c += (kept * tl.sum(S * G, axis=1))[None, :]
         A_t = tl.where(col == row, tl.sum(r_c * bonus[None, :] * k_c, axis=1)[:, None], 0.0)
         for level in tl.static_range(LEVELS):
             late, pair = (col >> level) & 1 == 1, _separated(col, row, level)
             D = 1.0
             if level > 0:
-                D = tl.exp2(_sums(_to_middle(col, row, level), w_c, PRECISION))
+                D = tl.exp2(_dot(_to_middle(col, row, level), w_c))
             X = tl.where(late, r_c, k_c) * D
-            A_t += tl.where(pair & (row > col), _dot(X, tl.trans(X), PRECISION), 0.0)
-            dX = _dot(tl.where(pair, dA, 0.0), X, PRECISION)
+            A_t += tl.where(pair & (row > col), _dot(X, tl.trans(X)), 0.0)
+            dX = _dot(tl.where(pair, dA, 0.0), X)
             dr_c += tl.where(late, D * dX, 0.0)
             dk_c += tl.where(late, 0.0, D * dX)
             if level > 0:
-                dw_c += _dot(_to_middle(row, col, level), X * dX, PRECISION)
-        dv_c = _dot(kF, G, PRECISION) + _dot(A_t, dy_c, PRECISION)
+                dw_c += _dot(_to_middle(row, col, level), X * dX)
+        dv_c = _dot(kF, G) + _dot(A_t, dy_c)
         tl.store(dr + ok, dr_c.to(dr.dtype.element_ty), mask=there)
         tl.store(dk + ok, dk_c.to(dk.dtype.element_ty), mask=there)
         tl.store(dv + ov, dv_c.to(dv.dtype.element_ty), mask=there)
         tl.store(dlog_w + ok, dw_c.to(dlog_w.dtype.element_ty), mask=there)
-        G = kept[:, None] * G + _dot(tl.trans(rE), dy_c, PRECISION)
+        G = kept[:, None] * G + _dot(tl.trans(rE), dy_c)
     tl.store(du + program * K + keys, tl.sum(du_sum, axis=0))
-    tl.store(dstart + program * K * V + tile, G)
+    if dstart is not None:
+        tl.store(dstart + program * K * V + tile, G)
 
 
 def _results(v: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,10 +171,12 @@ def _results(v: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(v), last, v.new_empty(B, H, -(-T // CHUNK), keys, V, dtype=torch.float32)
 
 
-def _gradients(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _gradients(
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, started: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Room for those of r, k, v, log_w, u and start; that of u has a part for each sequence."""
     (B, _, H, K), V = r.shape, v.shape[-1]
-    du, dstart = (v.new_empty(B, H, *shape, dtype=torch.float32) for shape in ((K,), (K, V)))
+    du, dstart = (v.new_empty(shape, dtype=torch.float32) for shape in ((B, H, K), (B, H, K, V) if started else 0))
     dr, dk, dv, dlog_w = (torch.empty_like(t) for t in (r, k, v, log_w))
     return dr, dk, dv, dlog_w, du, dstart
 
@@ -194,28 +190,28 @@ def wkv6_forward(
     All contiguous. Returns y like v, the last state (B, H, K, V) in float32, and the states before each chunk (B, H, chunk,
     K, V).
     """
-    (B, T, H, K), V, rounded = r.shape, v.shape[-1], one_pass(v)
+    (B, T, H, K), V = r.shape, v.shape[-1]
     assert_contiguous(r, k, v, log_w, u, start)
     results = _results(v, K)
     own = min(V, VALUES)
     wkv6_forward_kernel[(B * H, V // own)](
-        r, k, v, log_w, u, start, *results, T, H, B // u.shape[0], K, V, own, CHUNK, "tf32" if rounded else "ieee",
-        num_warps=warps(K * own, rounded), num_stages=stages(rounded),
+        r, k, v, log_w, u, start, *results, T, H, B // u.shape[0], K, V, own, CHUNK,
+        num_warps=warps(K * own), num_stages=1,
     )  # fmt: skip
     return results
 
 
 @torch.library.custom_op("gt::wkv6_backward", mutates_args=())
 def wkv6_backward(
-    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None, started: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of r, k, v, log_w, u and start; that of u has a part for each sequence, (B, H, K) in float32."""
-    (B, T, H, K), V, rounded = r.shape, v.shape[-1], one_pass(v)
+    """The gradients of r, k, v, log_w, u and, if started, start; that of u has a part for each sequence, (B, H, K)."""
+    (B, T, H, K), V = r.shape, v.shape[-1]
     assert_contiguous(r, k, v, log_w, u, states, dy, dlast)
-    gradients = _gradients(r, k, v, log_w)
+    *others, dstart = gradients = _gradients(r, k, v, log_w, started)
     wkv6_backward_kernel[(B * H,)](
-        r, k, v, log_w, u, states, dy, dlast, *gradients, T, H, B // u.shape[0], K, V, CHUNK, "tf32" if rounded else "ieee",
-        num_warps=warps(K * V, rounded), num_stages=stages(rounded),
+        r, k, v, log_w, u, states, dy, dlast, *others, dstart if started else None, T, H, B // u.shape[0], K, V, CHUNK,
+        num_warps=warps(K * V), num_stages=1,
     )  # fmt: skip
     return gradients
 
@@ -227,12 +223,12 @@ def _(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, start: Tensor |
 
 @wkv6_backward.register_fake
 def _(
-    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None
+    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, states: Tensor, dy: Tensor, dlast: Tensor | None, started: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _gradients(r, k, v, log_w)
+    return _gradients(r, k, v, log_w, started)
 
 
-def _differentiated(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
+def _differentiated(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, *others: Any) -> tuple[Tensor, ...]:
     *of_series, du, dstart = wkv6_backward(r, k, v, log_w, u, *others)
     return *of_series, du.unflatten(0, (u.shape[0], -1)).sum(1).to(u.dtype), dstart
 
@@ -243,6 +239,7 @@ register(wkv6_forward, _differentiated, written=2)
 def wkv6_chunks(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """As `gt.ops.wkv6.wkv6_reference`; computes in float32, y has v's dtype. Products of bfloat16 activations are of TF32."""
-    y, last, _ = wkv6_forward(*(contiguous(x) for x in (r, k, v, log_w, u.unsqueeze(0), state)))
+    """As `gt.ops.wkv6.wkv6_reference`, y has v's dtype; in float32, or of bfloat16 activations in bfloat16."""
+    forward = wkv6_bfloat16.wkv6_forward if rounded(v) else wkv6_forward
+    y, last, _ = forward(*(contiguous(x) for x in (r, k, v, log_w, u.unsqueeze(0), state)))
     return y, last

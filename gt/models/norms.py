@@ -1,0 +1,26 @@
+"""torch's norms, which on a GPU are one kernel forward and one backward."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gt.ops.norm import norm_kernel
+
+
+class RMSNorm(nn.RMSNorm):
+    """y = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., channel) -> the same shape."""
+        assert self.eps is not None, "the kernel has no default"
+        y = norm_kernel(x, self.weight, None, self.eps)
+        return super().forward(x) if y is None else y
+
+
+class LayerNorm(nn.LayerNorm):
+    """y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., channel) -> the same shape."""
+        y = norm_kernel(x, self.weight, self.bias, self.eps, centred=True)
+        return super().forward(x) if y is None else y

@@ -1,0 +1,156 @@
+"""Mixes of a position with the one before it, forward and backward in one pass each (RWKV's token shift).
+
+    y_i,t = x_t + (x_{t-1} - x_t) * (z_i,t + bias_i), for each of n mixes i, with x_{-1} = 0
+
+z is what depends on the data, if anything does. A program has some positions of one run; the gradients of biases leave it as a
+part, as in `gt.ops.kernels.norm`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gt.ops.kernels.launch import assert_contiguous, fold_runs
+
+ROWS = 16  # of a program
+TILE = 2048  # numbers at once
+
+
+@triton.jit
+def _place(run, i: tl.constexpr, row, rows, N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr):
+    """Where a row of mix i stands in y: mix LAST comes after the others."""
+    slot: tl.constexpr = MIXES - 1 if i == LAST else i if i < LAST else i - 1
+    return ((run * MIXES + slot) * rows + row) * N
+
+
+@triton.jit
+def shift_forward_kernel(
+    x, z, bias, y, rows, T,
+    N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """x (run * rows, N) of sequences of T rows, z (run * rows, MIXES, N) or None, bias (run, MIXES, N) -> y (run, MIXES, rows,
+    N). Programs: (part, run).
+    """
+    run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
+    for done in range(0, ROWS, R):
+        row = (tl.program_id(0) * ROWS + done + tl.arange(0, R))[:, None]
+        there = (row < rows) & (column < N)
+        at = run * rows + row
+        x_t = tl.load(x + at * N + column, mask=there, other=0.0).to(tl.float32)
+        delta = tl.load(x + (at - 1) * N + column, mask=there & (row % T > 0), other=0.0).to(tl.float32) - x_t
+        for i in tl.static_range(MIXES):
+            m = tl.load(bias + (run * MIXES + i) * N + column, mask=column < N, other=0.0).to(tl.float32)
+            if z is not None:
+                m += tl.load(z + (at * MIXES + i) * N + column, mask=there, other=0.0).to(tl.float32)
+            out = y + _place(run, i, row, rows, N, MIXES, LAST) + column
+            tl.store(out, (x_t + delta * m).to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def shift_backward_kernel(
+    x, z, bias, dy, dx, dz, dbias, rows, T,
+    N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """dy as y -> dx as x, dz as z, and dbias (run, part, MIXES, N)."""
+    run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
+    part = run * tl.num_programs(0) + tl.program_id(0)
+    for done in range(0, ROWS, R):
+        row = (tl.program_id(0) * ROWS + done + tl.arange(0, R))[:, None]
+        there = (row < rows) & (column < N)
+        at = run * rows + row
+        follows = there & (row % T + 1 < T) & (row + 1 < rows)
+        x_t = tl.load(x + at * N + column, mask=there, other=0.0).to(tl.float32)
+        delta = tl.load(x + (at - 1) * N + column, mask=there & (row % T > 0), other=0.0).to(tl.float32) - x_t
+        dx_t = tl.zeros([R, C], tl.float32)
+        for i in tl.static_range(MIXES):
+            m = tl.load(bias + (run * MIXES + i) * N + column, mask=column < N, other=0.0).to(tl.float32)
+            m_next = m
+            given = dy + _place(run, i, row, rows, N, MIXES, LAST) + column
+            d = tl.load(given, mask=there, other=0.0).to(tl.float32)
+            d_next = tl.load(given + N, mask=follows, other=0.0).to(tl.float32)
+            dm = d * delta
+            if z is not None:
+                own = (at * MIXES + i) * N + column
+                m += tl.load(z + own, mask=there, other=0.0).to(tl.float32)
+                m_next += tl.load(z + own + MIXES * N, mask=follows, other=0.0).to(tl.float32)
+                tl.store(dz + own, dm.to(dz.dtype.element_ty), mask=there)
+            dx_t += d - d * m + d_next * m_next
+            sums = dbias + (part * MIXES + i) * N + column
+            total = tl.sum(dm, axis=0)[None, :]
+            if done > 0:
+                total += tl.load(sums, mask=column < N, other=0.0)
+            tl.store(sums, total, mask=column < N)
+        tl.store(dx + at * N + column, dx_t.to(dx.dtype.element_ty), mask=there)
+
+
+def _sizes(x: Tensor, bias: Tensor) -> tuple[int, int, int, int]:
+    """Rows of a run, parts, rows at once and columns of a tile."""
+    rows, columns = x.shape[0] * x.shape[1] // len(bias), triton.next_power_of_2(x.shape[2])
+    return rows, -(-rows // ROWS), min(ROWS, max(1, TILE // columns)), columns
+
+
+def _result(x: Tensor, bias: Tensor) -> Tensor:
+    runs, mixes, n = bias.shape
+    return x.new_empty(runs, mixes, x.shape[0] // runs, x.shape[1], n)
+
+
+def _gradients(x: Tensor, z: Tensor | None, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    dz = x.new_empty(0) if z is None else torch.empty_like(z)
+    runs, mixes, n = bias.shape
+    return torch.empty_like(x), dz, x.new_empty(runs, _sizes(x, bias)[1], mixes, n, dtype=torch.float32)
+
+
+@torch.library.custom_op("gt::shift", mutates_args=())
+def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tensor:
+    """x (B, T, N), z (B, T, mix, N) or None, bias (R, mix, N), where B / R sequences are a run's -> y (R, mix, B / R, T, N),
+    whose mix `last` comes after the others. All contiguous.
+    """
+    assert_contiguous(x, z, bias)
+    rows, parts, at_once, columns = _sizes(x, bias)
+    y = _result(x, bias)
+    shift_forward_kernel[(parts, len(bias))](
+        x, z, bias, y, rows, x.shape[1], x.shape[2], bias.shape[1], last, ROWS, at_once, columns, num_warps=4
+    )
+    return y
+
+
+@torch.library.custom_op("gt::shift_backward", mutates_args=())
+def shift_backward(x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x and z (nothing if there is none), and that of bias in parts (R, part, mix, N)."""
+    assert_contiguous(x, z, bias, dy)
+    rows, parts, at_once, columns = _sizes(x, bias)
+    dx, dz, dbias = gradients = _gradients(x, z, bias)
+    shift_backward_kernel[(parts, len(bias))](
+        x, z, bias, dy, dx, dz, dbias, rows, x.shape[1], x.shape[2], bias.shape[1], last, ROWS, at_once, columns, num_warps=4
+    )
+    return gradients
+
+
+@shift_forward.register_fake
+def _(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tensor:
+    return _result(x, bias)
+
+
+@shift_backward.register_fake
+def _(x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
+    return _gradients(x, z, bias)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.last = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, z, bias = ctx.saved_tensors
+    dx, dz, dbias = shift_backward(x, z, bias, dy.contiguous(), ctx.last)
+    return dx, None if z is None else dz, dbias.sum(1).to(bias.dtype), None
+
+
+shift_forward.register_autograd(_differentiate, setup_context=_remember)
+fold_runs(shift_forward)

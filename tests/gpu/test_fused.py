@@ -1,0 +1,161 @@
+"""Kernels of what stands between products and recurrences, against the formula in float64: values and gradients, for runs whose
+weights differ.
+
+With TRITON_INTERPRET=1 and Triton installed they also run on a CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+GPU = torch.cuda.is_available()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not (GPU or INTERPRETED), reason="no GPU")]
+DEVICE = "cuda" if GPU else "cpu"
+FLOAT32, BFLOAT16 = 2e-5, 1e-2
+RUNS = 2
+
+Op = Callable[..., Tensor]
+
+
+def draw(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def relative(actual: Tensor, expected: Tensor) -> float:
+    return ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def with_gradients(op: Op, inputs: list[Tensor]) -> list[Tensor]:
+    """The result of all runs, and the gradients of a random functional of it."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    y = torch.func.vmap(op)(*leaves)
+    return [y, *torch.autograd.grad((y * draw(*y.shape, seed=99).to(y)).sum(), leaves)]
+
+
+def assert_same(kernel: Op, formula: Op, inputs: list[Tensor], activations: int) -> None:
+    """In float32, and where the first inputs, so many, are bfloat16: what is rounded already, the formula gets rounded too."""
+    for dtype, tolerance in ((torch.float32, FLOAT32), (torch.bfloat16, BFLOAT16)):
+        given = [x.to(dtype) if i < activations else x for i, x in enumerate(inputs)]
+        exact = with_gradients(formula, [x.double() for x in given])
+        errors = [relative(a, b) for a, b in zip(with_gradients(kernel, given), exact, strict=True)]
+        assert max(errors) <= tolerance, errors
+
+
+def standard(x: Tensor, groups: int, eps: float, centred: bool) -> Tensor:
+    own = x.unflatten(-1, (groups, -1))
+    own = own - own.mean(-1, keepdim=True) if centred else own
+    return (own / (own.square().mean(-1, keepdim=True) + eps).sqrt()).flatten(-2)
+
+
+@pytest.mark.parametrize(("channels", "time"), [(24, 7), (32, 40), (192, 5)])
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_norm(channels: int, time: int, centred: bool) -> None:
+    from gt.ops.kernels.norm import norm_forward
+
+    def kernel(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        own = bias.unsqueeze(0) if centred else None
+        y: Tensor = norm_forward(x, None, weight.unsqueeze(0), own, 1, 1e-5, centred, "", x.dtype)
+        return y if centred else y + 0 * bias
+
+    def formula(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return standard(x, 1, 1e-5, centred) * weight + (bias if centred else 0 * bias)
+
+    inputs = [draw(RUNS, 3, time, channels, seed=0), *(draw(RUNS, channels, seed=i) for i in (1, 2))]
+    assert_same(kernel, formula, inputs, activations=1)
+
+
+@pytest.mark.parametrize(("groups", "centred", "place"), [(4, True, "last"), (1, False, "first"), (2, False, "first")])
+def test_a_gated_norm_of_groups_whose_gate_is_a_part_of_a_wider_tensor(groups: int, centred: bool, place: str) -> None:
+    from gt.ops.kernels.norm import norm_forward
+
+    def kernel(x: Tensor, wide: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        gate = wide[..., 8:40]
+        y: Tensor = norm_forward(x, gate, weight.unsqueeze(0), bias.unsqueeze(0), groups, 1e-5, centred, place, x.dtype)
+        return y
+
+    def formula(x: Tensor, wide: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        gate = F.silu(wide[..., 8:40])
+        if place == "first":
+            return standard(x * gate, groups, 1e-5, centred) * weight + bias
+        return (standard(x, groups, 1e-5, centred) * weight + bias) * gate
+
+    inputs = [draw(RUNS, 3, 9, 32, seed=0), draw(RUNS, 3, 9, 48, seed=1), *(draw(RUNS, 32, seed=i) for i in (2, 3))]
+    assert_same(kernel, formula, inputs, activations=2)
+
+
+def shifted(x: Tensor, z: Tensor, bias: Tensor) -> Tensor:
+    """(mix, batch, time, channel)."""
+    delta = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1) - x
+    return (x.unsqueeze(2) + delta.unsqueeze(2) * (z + bias)).movedim(2, 0)
+
+
+@pytest.mark.parametrize(("channels", "time"), [(24, 7), (32, 40)])
+def test_token_shifts(channels: int, time: int) -> None:
+    """Five mixes, of which the second comes last."""
+    from gt.ops.kernels.shift import shift_forward
+
+    inputs = [draw(RUNS, 2, time, channels, seed=0), draw(RUNS, 2, time, 5, channels, seed=1), draw(RUNS, 5, channels, seed=2)]
+    assert_same(
+        lambda x, z, bias: shift_forward(x, z, bias.unsqueeze(0), 1).squeeze(0),
+        lambda x, z, bias: shifted(x, z, bias)[[0, 2, 3, 4, 1]],
+        inputs,
+        activations=2,
+    )
+
+
+def test_a_token_shift_that_depends_on_no_data() -> None:
+    from gt.ops.kernels.shift import shift_forward
+
+    assert_same(
+        lambda x, bias: shift_forward(x, None, bias[None, None], 0)[0, 0],
+        lambda x, bias: shifted(x, torch.zeros_like(x).unsqueeze(2), bias[None])[0],
+        [draw(RUNS, 2, 19, 24, seed=0), draw(RUNS, 24, seed=1)],
+        activations=1,
+    )
+
+
+def test_the_same_call_gives_the_same_bits_alone_and_stacked() -> None:
+    from gt.ops.kernels.norm import norm_forward
+
+    inputs = [draw(RUNS, 3, 40, 32, seed=0), *(draw(RUNS, 32, seed=i) for i in (1, 2))]
+
+    def kernel(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y: Tensor = norm_forward(x, None, weight.unsqueeze(0), bias.unsqueeze(0), 1, 1e-5, True, "", x.dtype)
+        return y
+
+    together = with_gradients(kernel, inputs)
+    leaves = [x[1].clone().requires_grad_() for x in inputs]
+    y = kernel(*leaves)
+    alone = [y, *torch.autograd.grad((y * draw(*together[0].shape, seed=99)[1]).sum(), leaves)]
+    assert all(torch.equal(a[1], b) for a, b in zip(together, alone, strict=True))
+
+
+def test_a_step_of_adamw() -> None:
+    from gt.ops.kernels.adamw import adamw_, squares
+
+    shape = (RUNS, 3, 1024)
+    weights, momentum, gradient, last = (draw(*shape, seed=i) for i in range(4))
+    variance = draw(*shape, seed=4).square()
+    factor, rate, decay = (draw(*shape[:2], seed=i).sigmoid() for i in (5, 6, 7))
+    betas, steps = torch.tensor([[0.9, 0.95], [0.8, 0.99]], device=DEVICE), 7
+    of_run = torch.cat([betas, 1 - betas[:, :1] ** steps, (1 - betas[:, 1:] ** steps).sqrt()], dim=1)
+    w, m, g, before, v, f, lr, d, own = (
+        x.double() for x in (weights, momentum, gradient, last, variance, factor, rate, decay, of_run)
+    )
+    beta1, beta2, first, second = own.unsqueeze(-1).unsqueeze(-1).unbind(1)
+    clipped = g * f.unsqueeze(-1)
+    m, v = beta1 * m + (1 - beta1) * clipped, beta2 * v + (1 - beta2) * clipped.square()
+    update = lr.unsqueeze(-1) * (m / first) / (v.sqrt() / second + 1e-8)
+    sums = [w.square(), update.square(), g * before]
+    assert relative(squares(gradient), g.square().sum(2)) <= FLOAT32
+    found = adamw_(weights, momentum, variance, last, gradient, factor, rate, decay, of_run, 1e-8)
+    expected = [w - lr.unsqueeze(-1) * d.unsqueeze(-1) * w - update, m, v, g, torch.stack([x.sum(2) for x in sums], dim=2)]
+    for a, b in zip([weights, momentum, variance, last, found], expected, strict=True):
+        assert relative(a, b) <= FLOAT32
