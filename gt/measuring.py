@@ -72,15 +72,19 @@ def measuring(jobs: int, device: torch.device, threads: int, devices: Path | Non
 
 
 def _begin(device: torch.device, threads: int, devices: Path | None) -> None:
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     Meter.of(device, devices)
     torch.zeros(1, device=device)  # CUDA takes seconds to begin
 
 
-def _end_with_parent() -> None:
-    """A pool's process waits for its next task for ever where its parent was killed."""
+def end_with_parent() -> None:
+    """End this process when its parent does: one of a pool waits for its next task for ever where its parent was killed."""
     parent = parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +17,8 @@ from gt.study import load_study
 
 Engine = Literal["eager", "graph"]
 ENGINES: tuple[Engine, ...] = ("graph", "eager")
+# What a user would write in place of ours; see gt/bench/peers/.
+Rival = Literal["JAX", "JAX, cuDNN", "transformers", "transformers, compiled", "transformers, reduce-overhead", "FLA's layers"]
 HYBRID, TRANSFORMER = "GF-MH", "GPT-2"
 STACKS = (16, 8, 1, 4, 2)  # those that tell most first, in case that time runs out
 # Training never ends, and curves are never due, while it is measured.
@@ -29,8 +34,7 @@ QUICK = {
 class Candidate:
     """A way to train: `cohorts` on streams of their own, each of `stacked` runs of a specification.
 
-    engine, compiled, backend: None is what training would choose. familiar: the layers and the loop that users know, with
-    FLA's mixers in place of ours.
+    engine, compiled, backend: None is what training would choose. rival: which other program does the same work; None: ours.
     """
 
     name: str
@@ -40,13 +44,22 @@ class Candidate:
     engine: Engine | None = None
     compiled: bool | None = None
     backend: str | None = None  # of the recurrences
-    familiar: bool = False
+    rival: Rival | None = None
     followed: bool = True  # whether each step measures the norms that curves show
 
-    def specs(self) -> list[list[RunSpec]]:
+    def specs(self, first_seed: int = 0) -> list[list[RunSpec]]:
         """Those of each cohort; the runs differ in their seeds."""
-        seeds = iter(range(self.stacked * self.cohorts))
+        seeds = itertools.count(first_seed)
         return [[self.spec.model_copy(update={"seed": next(seeds)}) for _ in range(self.stacked)] for _ in range(self.cohorts)]
+
+    def sent(self) -> dict[str, Any]:
+        """As plain values, for another process."""
+        return {**vars(self), "spec": self.spec.model_dump(mode="json")}
+
+    @classmethod
+    def received(cls, sent: dict[str, Any]) -> Candidate:
+        """The inverse of `sent`."""
+        return cls(**{**sent, "spec": RunSpec.model_validate(sent["spec"])})
 
 
 Specs = dict[str, RunSpec]
@@ -84,10 +97,22 @@ def _cohorts(specs: Specs) -> list[Candidate]:
     ]
 
 
-def _familiar(specs: Specs) -> list[Candidate]:
-    known = Candidate(f"{HYBRID}, FLA's layers in a plain loop", specs[HYBRID], engine="eager", compiled=False, familiar=True)
-    plain = Candidate(f"{TRANSFORMER}, plain loop", specs[TRANSFORMER], engine="eager", compiled=False, familiar=True)
-    return [Candidate(HYBRID, specs[HYBRID]), known, Candidate(TRANSFORMER, specs[TRANSFORMER]), plain]
+def _peers(specs: Specs) -> list[Candidate]:
+    """Ours beside the programs that do the same work for many runs at once; those that tell most first."""
+    entrants: list[tuple[str, Rival | None]] = [(name, rival) for name in (TRANSFORMER, HYBRID) for rival in (None, "JAX")]
+    n = STACKS[0]
+    return [
+        Candidate(f"{name}, {n} stacked{f', {rival}' * (rival is not None)}", specs[name], stacked=n, rival=rival)
+        for name, rival in (*entrants, (TRANSFORMER, "JAX, cuDNN"))
+    ]
+
+
+def _alone(specs: Specs) -> list[Candidate]:
+    """The same for a single run, where there are more of them."""
+    in_torch: list[Rival] = ["transformers", "transformers, compiled", "transformers, reduce-overhead"]
+    rivals: dict[str, list[Rival]] = {TRANSFORMER: ["JAX", *in_torch, "JAX, cuDNN"], HYBRID: ["JAX", "FLA's layers"]}
+    ours = [Candidate(name, specs[name]) for name in rivals]
+    return [*ours, *(Candidate(f"{name}, {rival}", specs[name], rival=rival) for name, own in rivals.items() for rival in own)]
 
 
 def _curves(specs: Specs) -> list[Candidate]:
@@ -104,11 +129,17 @@ def _variants(specs: Specs) -> list[Candidate]:
 
 
 def _starts(specs: Specs) -> list[Candidate]:
-    return [Candidate(f"{HYBRID}, 16 runs", specs[HYBRID], stacked=16), Candidate(HYBRID, specs[HYBRID])]
+    ours = [Candidate(f"{HYBRID}, 16 stacked", specs[HYBRID], stacked=16), Candidate(HYBRID, specs[HYBRID])]
+    return [*ours, Candidate(f"{HYBRID}, JAX", specs[HYBRID], rival="JAX")]
 
 
 def _measuring(specs: Specs) -> list[Candidate]:
     return [Candidate(name, specs[name]) for name in (HYBRID, TRANSFORMER)]
+
+
+def _step(specs: Specs) -> list[Candidate]:
+    own = [Candidate(f"{name}, {STACKS[0]} stacked", specs[name], stacked=STACKS[0]) for name in (HYBRID, TRANSFORMER)]
+    return [*own, Candidate(HYBRID, specs[HYBRID])]
 
 
 COMPARISONS: dict[str, Callable[[Specs], list[Candidate]]] = {
@@ -117,25 +148,47 @@ COMPARISONS: dict[str, Callable[[Specs], list[Candidate]]] = {
     "backends": _backends,
     "stacks": _stacks,
     "cohorts": _cohorts,
-    "familiar": _familiar,
+    "peers": _peers,
+    "alone": _alone,
     "curves": _curves,
     "variants": _variants,
     "starts": _starts,
     "measuring": _measuring,
+    "step": _step,
 }
-NAMES = (*COMPARISONS, "ops")  # the recurrences alone: gt/bench/recurrences.py
+# Those that are no list of candidates: the recurrences alone, peers by size, and several GPUs.
+NAMES = (*COMPARISONS, "ops", "sizes", "worlds")
 
 
 def candidates(comparison: str, study: Path, quick: bool) -> list[Candidate]:
     """Those of a comparison, at the sizes of a study. ConfigError where the study lacks a variant that it needs."""
-    plan = load_study(study).plan()
     training = ({"steps": 8} if quick else {}) if comparison == "measuring" else ENDLESS
-    changes: Any = merge(QUICK if quick else {}, {"training": training})
+    specs = specifications(study, QUICK if quick else {}, {"training": training})
+    with needing(comparison, study, specs):
+        found = COMPARISONS[comparison](specs)
+    return list({small.name: small for small in map(_small, found)}.values()) if quick else found
+
+
+def _small(candidate: Candidate) -> Candidate:
+    """The same with two runs stacked, if it says that it has more."""
+    name = candidate.name.replace(f"{candidate.stacked} stacked", "2 stacked")
+    return replace(candidate, stacked=2, name=name) if candidate.stacked > 2 and name != candidate.name else candidate
+
+
+def specifications(study: Path, *changes: Any, factors: Mapping[str, Any] | None = None) -> Specs:
+    """A run of each variant of a study, with changes; where cells have these factors, if any are said."""
+    plan = load_study(study).plan()
     specs: Specs = {}
-    for cell in plan.cells:
-        specs.setdefault(cell.variant, RunSpec.model_validate(merge(plan.spec(cell).model_dump(), changes)))
+    for cell in (cell for cell in plan.cells if factors in (None, cell.factors)):
+        specs.setdefault(cell.variant, RunSpec.model_validate(reduce(merge, changes, plan.spec(cell).model_dump())))
+    return specs
+
+
+@contextmanager
+def needing(comparison: str, study: Path, specs: Specs) -> Iterator[None]:
+    """In which a variant that is not among `specs` is a ConfigError."""
     try:
-        return COMPARISONS[comparison](specs)
+        yield
     except KeyError as missing:
         variant = str(missing.args[0])
         needs = f"{study}: the comparison {comparison!r} needs the variant {variant!r}."
@@ -144,5 +197,7 @@ def candidates(comparison: str, study: Path, quick: bool) -> list[Candidate]:
 
 def affordable(candidate: Candidate, gpu: bool) -> bool:
     """Whether a device can run it: a CPU has no graphs and no kernels, and more than two runs tell nothing new there."""
+    if candidate.rival not in (None, "JAX", "transformers") and not gpu:
+        return False
     plain = candidate.engine != "graph" and not candidate.compiled and candidate.backend in (None, "chunked")
     return gpu or (plain and candidate.stacked * candidate.cohorts <= 2)

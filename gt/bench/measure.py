@@ -7,18 +7,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from gt.bench.candidates import Candidate
+from gt.bench.candidates import Candidate, Rival
+from gt.bench.events import Json, summary
+from gt.bench.noise import vocabulary
+from gt.bench.peers.apart import Apart
 from gt.bench.trainers import Cohorts, Trainer, forget_compiled, trainer
-from gt.models.lm import audit
+from gt.models.lm import Audit, count
 from gt.progress import progress
 from gt.training.plan import HORIZON
 
-Json = dict[str, Any]
 ROUND_SECONDS = 0.4
 # Dense bfloat16 FLOPs a second, from NVIDIA's data sheets.
 PEAKS = {
@@ -38,6 +39,7 @@ class Entrant:
     """A candidate that has started."""
 
     candidate: Candidate
+    counts: Audit
     trainer: Trainer
     start_seconds: float  # from nothing to the first finished step, with compilation and capture
     peak_memory: int | None  # bytes allocated on the GPU over what was there before
@@ -49,14 +51,14 @@ def compare(candidates: list[Candidate], device: torch.device, rounds: int, seco
     """Measure candidates against each other. One that cannot run is in the result with its error.
 
     seconds: in which candidates are started, so that those which are can still be measured: one is if there is time for as
-    long a start as another of its model had.
+    long a start as another of its model and program had.
     """
     entrants: list[Entrant | Json] = []
-    longest: dict[str, float] = {}
+    longest: dict[tuple[str, Rival | None], float] = {}
     begin = time.perf_counter()
     forget_compiled()
     for candidate in progress(candidates, "starting", "candidate"):
-        own_begin, run = time.perf_counter(), candidate.spec.run_id
+        own_begin, run = time.perf_counter(), (candidate.spec.run_id, candidate.rival)
         if own_begin - begin + longest.get(run, 0.0) > seconds:
             entrants.append({"name": candidate.name, "error": "not started: no time was left"})
             continue
@@ -70,8 +72,13 @@ def compare(candidates: list[Candidate], device: torch.device, rounds: int, seco
         for entrant in running:
             entrant.seconds.append(_clock(lambda entrant=entrant: entrant.trainer.take(entrant.steps)) / entrant.steps)  # type: ignore[misc]
     results = [_result(entrant, device) if isinstance(entrant, Entrant) else entrant for entrant in entrants]
+    for entrant in running:
+        if isinstance(entrant.trainer, Apart):
+            entrant.trainer.close()
     del entrants, running
     gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # other processes measure there too
     return results
 
 
@@ -82,13 +89,20 @@ def _start(candidate: Candidate, device: torch.device) -> Entrant:
         torch.cuda.reset_peak_memory_stats(device)
     begin = time.perf_counter()
     own = trainer(candidate, device)
-    own.take(1)
-    entrant = Entrant(candidate, own, time.perf_counter() - begin, None)
-    if gpu:
-        entrant.peak_memory = torch.cuda.max_memory_allocated(device) - before
-    step = min(_clock(lambda: own.take(1)) for _ in range(3))
-    entrant.steps = int(np.clip(2 ** np.ceil(np.log2(ROUND_SECONDS / step)), 1, HORIZON))
-    own.take(HORIZON - 4 if entrant.steps == HORIZON else 1)  # so that every round has one refill of the plan
+    counts = count(candidate.spec.model, vocabulary(candidate.spec), candidate.spec.training.sequence_length)
+    if own.parameters != counts.n_params:
+        raise ValueError(f"it has {own.parameters} parameters, and the model {counts.n_params}")
+    if isinstance(own, Apart):
+        entrant = Entrant(candidate, counts, own, own.start_seconds, own.peak_memory)
+    else:
+        own.take(1)
+        entrant = Entrant(candidate, counts, own, time.perf_counter() - begin, None)
+        if gpu:
+            entrant.peak_memory = torch.cuda.max_memory_allocated(device) - before
+    step = min(_clock(lambda: own.take(own.stride)) for _ in range(3)) / own.stride
+    entrant.steps = int(np.clip(2 ** np.ceil(np.log2(ROUND_SECONDS / step)), own.stride, HORIZON))
+    if isinstance(own, Cohorts):
+        own.take(HORIZON - 4 if entrant.steps == HORIZON else 1)  # so that every round has one refill of the plan
     return entrant
 
 
@@ -98,12 +112,13 @@ def _result(entrant: Entrant, device: torch.device) -> Json:
     runs = candidate.stacked * candidate.cohorts
     low, median, high = np.percentile(entrant.seconds, [25, 50, 75])
     tokens = runs * spec.training.batch_size * spec.training.sequence_length
-    counts = audit(entrant.trainer.model, spec.training.sequence_length)
+    flops = entrant.counts.flops_per_token
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     result: Json = {
         "name": candidate.name,
+        "rival": candidate.rival,
         "run": spec.run_id,
-        "parameters": counts.n_params,
+        "parameters": entrant.trainer.parameters,
         "stacked": candidate.stacked,
         "cohorts": candidate.cohorts,
         "ms_a_step": 1e3 * median,
@@ -112,8 +127,8 @@ def _result(entrant: Entrant, device: torch.device) -> Json:
         "steps_a_round": entrant.steps,
         "run_steps_per_second": runs / median,
         "tokens_per_second": tokens / median,
-        "flops_per_token": counts.flops_per_token,
-        "model_flops_utilisation": utilisation(counts.flops_per_token, tokens / median, device_name),
+        "flops_per_token": flops,
+        "model_flops_utilisation": utilisation(flops, tokens / median, device_name),
         "peak_memory_bytes": entrant.peak_memory,
         "start_seconds": entrant.start_seconds,
     }
@@ -122,38 +137,42 @@ def _result(entrant: Entrant, device: torch.device) -> Json:
         first = cohorts.cohorts[0]
         result |= {"engine": first.engine.name, "compiled": first.compiled, "backend": candidate.backend}
         result["validation_ms"] = 1e3 * min(_clock(cohorts.validate) for _ in range(3))
-    else:
-        result |= {"engine": "plain loop", "compiled": False}
     if device.type == "cuda":
-        result["step"] = kernels(entrant.trainer)
-        if result["engine"] == "graph" and candidate.backend is None:  # with another it would have to be compiled again
-            for cohort in entrant.trainer.cohorts:  # type: ignore[attr-defined]
-                cohort.engine.name = "eager"
-            result["uncaptured_step"] = kernels(entrant.trainer)
+        result |= _kernels(entrant)
     return result
+
+
+def _kernels(entrant: Entrant) -> Json:
+    """What a step runs. Of a graph also one by one: kernels that run at once take longer each."""
+    own, candidate = entrant.trainer, entrant.candidate
+    try:
+        found = {"step": own.kernels()}
+        if (
+            isinstance(own, Cohorts) and candidate.engine is None and candidate.backend is None
+        ):  # others would be compiled again
+            found["uncaptured_step"] = summary(own.events(captured=False))
+    except Exception as error:  # a profiler that is missing or that another holds
+        return {"step": None, "no_step": in_a_line(error)}
+    return found
+
+
+def with_leads(rows: list[Json]) -> list[Json]:
+    """The same rows, with how many times as fast ours is beside each rival's, where both ran."""
+    ours = {(row["run"], row["stacked"]): row["tokens_per_second"] for row in rows if _ran(row) and row["rival"] is None}
+    leads = [ours.get((row["run"], row["stacked"])) if _ran(row) and row["rival"] else None for row in rows]
+    return [
+        row | ({"ours_over_it": lead / row["tokens_per_second"]} if lead else {}) for row, lead in zip(rows, leads, strict=True)
+    ]
+
+
+def _ran(row: Json) -> bool:
+    return "tokens_per_second" in row
 
 
 def utilisation(flops_per_token: int, tokens_per_second: float, device_name: str) -> float | None:
     """The share of the device's peak: forward and backward are three times the forward pass. None for an unknown device."""
     peak = PEAKS.get(device_name)
     return 3 * flops_per_token * tokens_per_second / peak if peak else None
-
-
-def kernels(own: Trainer) -> Json:
-    """What a step runs on the GPU: how many kernels and copies, the reading of its log included, and which take longest."""
-    own.take(1)  # the first of a round may have the plan refilled
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        own.take(1)
-    found: dict[str, list[float]] = {}
-    for event in profile.events():
-        if event.device_type.name == "CUDA" and not event.is_user_annotation:
-            found.setdefault(event.name, []).append(event.time_range.elapsed_us())
-    longest = sorted(found.items(), key=lambda item: -sum(item[1]))[:15]
-    return {
-        "kernels": sum(map(len, found.values())),
-        "busy_ms": sum(map(sum, found.values())) / 1e3,
-        "longest": [{"name": name, "calls": len(us), "us": sum(us)} for name, us in longest],
-    }
 
 
 def in_a_line(error: Exception) -> str:

@@ -56,19 +56,20 @@ def recurrences(device: torch.device, rounds: int, quick: bool) -> Iterator[dict
         forget_compiled()  # the compiler gives up on a function after eight shapes
         given = [x.requires_grad_() for x in inputs(op, length, head_size, device, batch=2 if quick else BATCH)]
         shape = {"op": op, "time": length, "head_size": head_size}
+        named = f"{op}, {length} tokens, heads of {head_size}"
         calls: dict[str, Callable[[], None]] = {}
         for backend, load in IMPLEMENTATIONS[op].items():
             try:
                 calls[backend] = _call(load(), given, device, compiled=backend in OURS)
             except Exception as error:  # a package that is missing, a shape that is not served
-                yield {**shape, "backend": backend, "error": in_a_line(error)}
+                yield {**shape, "backend": backend, "name": f"{named}, {backend}", "error": in_a_line(error)}
         seconds: dict[str, list[float]] = {backend: [] for backend in calls}
         for _ in range(rounds):
             for backend, call in calls.items():
                 seconds[backend].append(_seconds(call, device))
         for backend, measured in seconds.items():
             low, median, high = 1e6 * np.percentile(measured, [25, 50, 75])
-            yield {**shape, "backend": backend, "us": median, "us_quartiles": [low, high]}
+            yield {**shape, "backend": backend, "name": f"{named}, {backend}", "us": median, "us_quartiles": [low, high]}
 
 
 def _call(function: Callable[..., Any], given: list[Tensor], device: torch.device, compiled: bool) -> Callable[[], None]:

@@ -14,10 +14,10 @@ import torch
 
 from gt.bench.candidates import Candidate
 from gt.bench.measure import in_a_line
+from gt.bench.peers.apart import Apart
 from gt.bench.trainers import trainer
-from gt.spec import RunSpec
 
-CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 
 
 def starts(candidates: list[Candidate], device: torch.device) -> list[dict[str, Any]]:
@@ -28,14 +28,15 @@ def starts(candidates: list[Candidate], device: torch.device) -> list[dict[str, 
     """
     results: list[dict[str, Any]] = []
     for candidate in candidates:
-        described = (candidate.spec.model_dump(mode="json"), candidate.stacked, candidate.cohorts)
         result: dict[str, Any] = {"name": candidate.name, "stacked": candidate.stacked, "cohorts": candidate.cohorts}
         try:
             with tempfile.TemporaryDirectory() as folder:
                 for kind in ("cold", "warm"):
                     begin = time.perf_counter()
                     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-                        result[f"{kind}_training_seconds"] = process.submit(_first_step, folder, *described, device).result()
+                        result[f"{kind}_training_seconds"] = process.submit(
+                            _first_step, folder, candidate.sent(), device
+                        ).result()
                         result[f"{kind}_seconds"] = time.perf_counter() - begin
         except Exception as error:
             result["error"] = in_a_line(error)
@@ -43,8 +44,12 @@ def starts(candidates: list[Candidate], device: torch.device) -> list[dict[str, 
     return results
 
 
-def _first_step(caches: str, spec: dict[str, Any], stacked: int, cohorts: int, device: torch.device) -> float:
+def _first_step(caches: str, sent: dict[str, Any], device: torch.device) -> float:
     os.environ |= {name: str(Path(caches) / name.lower()) for name in CACHES}
     begin = time.perf_counter()
-    trainer(Candidate("in another process", RunSpec.model_validate(spec), stacked, cohorts), device).take(1)
+    own = trainer(Candidate.received(sent), device)
+    if isinstance(own, Apart):
+        own.close()
+        return own.start_seconds
+    own.take(1)
     return time.perf_counter() - begin

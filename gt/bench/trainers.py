@@ -1,57 +1,67 @@
-"""What takes the steps that are timed: our cohorts, or the loop that most people write."""
+"""What takes the steps that are timed: our cohorts, or a program that somebody else would write."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gt.bench.candidates import Candidate
-from gt.data.slices import Places
+from gt.bench.events import Event, Json, recorded, summary
+from gt.bench.noise import noise_for
 from gt.data.tokens import Tokens
-from gt.models.lm import LanguageModel
 from gt.ops.backend import use
-from gt.seeds import Streams, numpy_stream
-from gt.spec import RunSpec
 from gt.training import compiled
 from gt.training.cohort import Cohort
-from gt.training.losses import token_losses
 from gt.training.update import Update
-
-# As many characters as tiny Shakespeare has, and as many kinds.
-TRAIN, VALIDATION, VOCABULARY = 1_003_854, 111_540, 65
 
 
 class Trainer(Protocol):
-    """Something that trains."""
+    """Something that trains.
 
-    model: LanguageModel
+    stride: it takes steps in multiples of this. parameters: of one run. peak_memory: bytes on the GPU, where it knows that
+    itself.
+    """
+
+    stride: int
+    parameters: int
+    peak_memory: int | None
 
     def take(self, steps: int) -> None:
         """Take steps, and wait until they are done."""
 
+    def kernels(self) -> Json:
+        """What a step runs on the GPU."""
+
 
 def trainer(candidate: Candidate, device: torch.device) -> Trainer:
-    """What a candidate describes. It has taken no step yet."""
-    tokens = noise(candidate.spec.tokenizer.vocab_size or VOCABULARY)
-    return Familiar(candidate.spec, tokens, device) if candidate.familiar else Cohorts(candidate, tokens, device)
+    """What a candidate describes. ImportError for a rival that is not installed."""
+    spec, rival = candidate.spec, candidate.rival
+    if rival is None:
+        return Cohorts(candidate, noise_for(spec), device)
+    if rival.startswith("JAX"):
+        from gt.bench.peers.apart import Apart
 
+        return Apart(candidate, device)
+    if rival.startswith("transformers"):
+        from gt.bench.peers.huggingface import transformers_loop
 
-def noise(vocab_size: int) -> Tokens:
-    """Tokens without structure: how long a step takes does not depend on what is learned."""
-    draw = numpy_stream(0, "bench")
-    train, val = (draw.integers(vocab_size, size=n).astype(np.uint16) for n in (TRAIN, VALIDATION))
-    whole = Places([1, VALIDATION], [1, VALIDATION])
-    return Tokens(vocab_size, train, val, None, np.ones(vocab_size, dtype=np.int64), "noise", {"val": whole})
+        return transformers_loop(spec, noise_for(spec), device, rival)
+    from gt.bench.peers.fla_layers import fla_loop
+
+    return fla_loop(spec, noise_for(spec), device)
 
 
 class Cohorts:
     """Cohorts side by side, as `gt.training.loop.together` trains them."""
 
-    def __init__(self, candidate: Candidate, tokens: Tokens, device: torch.device) -> None:
+    stride = 1
+    peak_memory: int | None = None
+
+    def __init__(self, candidate: Candidate, tokens: Tokens, device: torch.device, first_seed: int = 0) -> None:
+        self.device = device
         self.backend = candidate.backend
         if self.backend is not None:
             forget_compiled()
@@ -59,9 +69,9 @@ class Cohorts:
             kind = Cohort if candidate.followed else Unfollowed
             self.cohorts = [
                 kind(specs, tokens, device, engine_name=candidate.engine, compiled=candidate.compiled)
-                for specs in candidate.specs()
+                for specs in candidate.specs(first_seed)
             ]
-        self.model = self.cohorts[0].model
+        self.parameters = sum(parameter.numel() for parameter in self.cohorts[0].model.parameters())
 
     def take(self, steps: int) -> None:
         stop = self.cohorts[0].step + steps
@@ -71,6 +81,22 @@ class Cohorts:
                     cohort.advance(stop)
                 for cohort in self.cohorts:
                     cohort.collect()
+
+    def events(self, captured: bool = True) -> list[Event]:
+        """Of one step. Not captured: as it runs without a graph, operation by operation, with the bytes that shapes tell."""
+        names = [cohort.engine.name for cohort in self.cohorts]
+        self.take(1)  # the first of a round may have the plan refilled
+        try:
+            for cohort in self.cohorts:
+                cohort.engine.name = cohort.engine.name if captured else "eager"
+            return recorded(lambda: self.take(1), self.device, shapes=not captured)
+        finally:
+            for cohort, name in zip(self.cohorts, names, strict=True):
+                cohort.engine.name = name
+
+    def kernels(self) -> Json:
+        """What a step runs on the GPU, the reading of its log included."""
+        return summary(self.events())
 
     def validate(self) -> None:
         """Measure the validation loss of every run."""
@@ -105,66 +131,3 @@ class Unfollowed(Cohort):
 def forget_compiled() -> None:
     """Compile everything anew from here on: what is compiled has its backend built in."""
     compiled.forget()
-
-
-class Familiar:
-    """A plain loop of autocast, backward, clipping and fused AdamW, with FLA's RWKV-6 and Mamba-2 in place of ours."""
-
-    def __init__(self, spec: RunSpec, tokens: Tokens, device: torch.device) -> None:
-        self.training, self.device = spec.training, device
-        self.model = LanguageModel(spec.model, tokens.vocab_size)
-        self.model.reset_parameters(Streams(spec.seed))
-        for block in self.model.blocks():
-            for letter, mixer in block.mixers.items():
-                block.mixers[letter] = fla_layer(mixer)
-        self.model.to(device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=spec.training.learning_rate, fused=device.type == "cuda")
-        self.text = torch.from_numpy(tokens.train.astype(np.int64)).to(device)
-        self.window = torch.arange(self.training.sequence_length + 1, device=device)
-
-    def take(self, steps: int) -> None:
-        torch.use_deterministic_algorithms(False)  # not what people do
-        for _ in range(steps):
-            starts = torch.randint(len(self.text) - len(self.window), (self.training.batch_size, 1), device=self.device)
-            loss = token_losses(self.model, self.text[starts + self.window], self.training.precision).mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm or torch.inf)
-            self.optimizer.step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        torch.use_deterministic_algorithms(True)
-
-
-def fla_layer(mixer: Any) -> nn.Module:
-    """FLA's layer with the weights of ours; other mixers as they are."""
-    if mixer.name == "rwkv6":
-        from fla.layers.rwkv6 import RWKV6Attention
-
-        layer = RWKV6Attention(
-            hidden_size=mixer.d_model, expand_k=1.0, expand_v=1.0, num_heads=mixer.n_head, norm_eps=mixer.g_norm.eps
-        )
-    elif mixer.name == "mamba2":
-        from fla.layers.mamba2 import Mamba2
-
-        layer = Mamba2(
-            hidden_size=mixer.d_model, head_dim=mixer.head_dim, state_size=mixer.d_state, chunk_size=64, backend="triton"
-        )
-        layer.eval()  # its path for training wants causal_conv1d's extension; that for evaluation has the same kernels
-    else:
-        return mixer
-    layer.load_state_dict(mixer.state_dict())
-    return Adapted(layer, mixer)
-
-
-class Adapted(nn.Module):
-    """An FLA layer where a block expects one of our mixers."""
-
-    def __init__(self, layer: nn.Module, mixer: Any) -> None:
-        super().__init__()
-        self.layer = layer
-        self.flops_per_token, self.state_size = mixer.flops_per_token, mixer.state_size
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, None]:
-        y = self.layer(x)
-        return (y[0] if isinstance(y, tuple) else y), None

@@ -13,7 +13,9 @@ from gt.cli.options import FLAG, Count, Number, Records, Tokens, described
 from gt.cli.tables import print_findings
 from gt.errors import ConfigError, nearest
 
-COMPARISONS = "models, engines, backends, stacks, cohorts, familiar, curves, variants, starts, measuring, ops"
+COMPARISONS = (
+    "models, engines, backends, stacks, cohorts, peers, alone, curves, variants, starts, measuring, step, ops, sizes, worlds"
+)
 
 
 @command(TOOLS, "gt doctor")
@@ -89,14 +91,16 @@ def bench(
     Medians over rounds.
     """
     from gt.bench.candidates import NAMES
+    from gt.devices import visible
 
     for name in comparison:
         if name not in NAMES:
             raise ConfigError(f"bench: unknown comparison {name!r}." + nearest(name, NAMES))
+    gpus = visible() if device != "cpu" else []  # before one of them is chosen
     where = chosen(device, threads)
     from gt.bench.report import bench
 
-    bench(list(comparison) or ["models"], study, out, where, 2 if quick else rounds, seconds, quick)
+    bench(list(comparison) or ["models"], study, out, where, gpus, 2 if quick else rounds, seconds, quick)
 
 
 @command(TOOLS, "gt completion --install")

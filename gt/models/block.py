@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from gt.catalogue import component
 from gt.models.init import constant_, norm_
 from gt.models.mixers.wrap import Wrapped
+from gt.models.norms import LayerNorm, RMSNorm
 from gt.models.regions import Parts, Region, present, run
 from gt.seeds import Streams
 from gt.spec import ModelSpec
@@ -25,7 +26,7 @@ def build(kind: str, spec: Any, *args: int) -> nn.Module:
 
 def norm(spec: ModelSpec) -> nn.Module:
     """RMSNorm (eps 1e-6) or LayerNorm (eps 1e-5) over d_model."""
-    return nn.RMSNorm(spec.d_model, eps=1e-6) if spec.norm == "rms" else nn.LayerNorm(spec.d_model, eps=1e-5)
+    return RMSNorm(spec.d_model, eps=1e-6) if spec.norm == "rms" else LayerNorm(spec.d_model, eps=1e-5)
 
 
 class Block(nn.Module):
@@ -62,7 +63,7 @@ class Block(nn.Module):
         if len(letters) == 2:
             self.fusion = build("fusion", spec.fusion, spec.d_model)
             if spec.branch_norm == "rms":
-                self.branch_norms = nn.ModuleDict({letter: nn.RMSNorm(spec.d_model, eps=1e-6) for letter in letters})
+                self.branch_norms = nn.ModuleDict({letter: RMSNorm(spec.d_model, eps=1e-6) for letter in letters})
         self.feed_forward: nn.Module | None = None
         self.feed_forward_norm: nn.Module | None = None
         self.feed_forward_output_norm: nn.Module | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gt.ops.spread import over_sequences
+
 
 def short_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, last: Tensor | None) -> tuple[Tensor, Tensor]:
     """y_t = b + sum over i < taps of weight[taps - 1 - i] * x_{t-i}.
@@ -19,7 +21,8 @@ def short_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, last: Tens
     if last is None:
         last = x.new_zeros(x.shape[0], x.shape[2], taps - 1)
     padded = torch.cat([last.to(x.dtype).transpose(1, 2), x], dim=1)
-    y = padded[:, :time] * weight[:, 0]
-    for i in range(1, taps):
-        y = y + padded[:, i : i + time] * weight[:, i]
-    return y if bias is None else y + bias, padded[:, padded.shape[1] - taps + 1 :].transpose(1, 2)
+    first, *others = (over_sequences(weight[:, i], x) for i in range(taps))
+    y = padded[:, :time] * first
+    for i, own in enumerate(others, start=1):
+        y = y + padded[:, i : i + time] * own
+    return y if bias is None else y + over_sequences(bias, x), padded[:, padded.shape[1] - taps + 1 :].transpose(1, 2)

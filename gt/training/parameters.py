@@ -70,13 +70,13 @@ class Parameters:
 
 
 def _of_products(model: nn.Module) -> list[str]:
-    """The parameters that components say only matrix products read."""
+    """The matrices that components say only products read."""
     return [
         f"{place}.{name}"
         for place, part in model.named_modules()
         if isinstance(part, Component)
-        for name, _ in part.named_parameters()
-        if name.startswith(part.products)
+        for name, parameter in part.named_parameters()
+        if name.startswith(part.products) and parameter.ndim > 1
     ]
 
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from gt.catalogue import component
+from gt.ops.backend import fused
 from gt.spec import RunSpec
 from gt.training.compiled import compile_static
 from gt.training.flat import Flat
+from gt.training.optimizers.adamw import AdamW
 from gt.training.optimizers.base import Optimizer
 
 FOLLOWED = ("grad_norm", "update_ratio", "grad_cosine")  # one curve a part of the model
@@ -30,7 +32,12 @@ class Update:
         self.scales, self.last_gradient = flat.by_block(scales.to(flat.dtype)), flat.zeros()
         self.alive = torch.ones(len(specs), dtype=torch.bool, device=flat.device)
         self.columns = ["grad_norm", *(f"{what}/{part}" for what in FOLLOWED for part in flat.parts)]
-        self.apply: Callable[[Tensor, Tensor, Tensor], Tensor] = compile_static(self._apply) if compiled else self._apply
+        device = flat.device.type
+        if compiled and type(self.optimizer) is AdamW and fused(device, flat.dtype == torch.float64):
+            self._before, self._after = compile_static(self._before), compile_static(self._after)  # type: ignore[method-assign]
+            self.apply: Callable[[Tensor, Tensor, Tensor], Tensor] = self._apply_in_one_pass
+        else:
+            self.apply = compile_static(self._apply) if compiled else self._apply
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -61,6 +68,35 @@ class Update:
         self.alive &= nats.isfinite() & norm.isfinite()
         clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
         return self.optimizer.step(clipped, rates)
+
+    @torch.no_grad()
+    def _apply_in_one_pass(self, gradient: Tensor, rates: Tensor, nats: Tensor) -> Tensor:
+        """The same in one pass over the gradient, for its norms, and one over all buffers. last_gradient is unscaled here."""
+        from gt.ops.kernels.adamw import squares
+
+        assert isinstance(self.optimizer, AdamW)
+        norm, norms, factor, rates = self._before(squares(gradient), rates, nats)
+        return self._after(norm, norms, self.optimizer.step_in_one_pass(gradient, factor, rates, self.last_gradient))
+
+    def _before(self, squares: Tensor, rates: Tensor, nats: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """squares: the sum of a gradient's in each block -> its norm (run,), that of each part, what it is multiplied by (run,
+        block), and the learning rates of the runs that are alive.
+        """
+        scales = self.scales.squeeze(2)
+        norms = (squares * scales.square() @ self.flat.in_part).sqrt()
+        norm = norms.square().sum(1).sqrt()
+        self.alive &= nats.isfinite() & norm.isfinite()
+        clip = norm.new_ones(len(norm)) if self.clip_norm is None else (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        alive = self.alive.unsqueeze(1)
+        return norm, norms, torch.where(alive, clip.unsqueeze(1) * scales, 0.0), torch.where(alive, rates, 0.0)
+
+    def _after(self, norm: Tensor, norms: Tensor, sums: Tensor) -> Tensor:
+        """The columns' values from the sums of each block."""
+        scales = self.scales.square()
+        of_parts = torch.cat([sums[:, :, :2], sums[:, :, 2:] * scales], dim=2).transpose(1, 2) @ self.flat.in_part
+        weights, update, last, similar = of_parts.unbind(1)
+        ratios = update.sqrt() / weights.sqrt().clamp(min=1e-30)
+        return torch.cat([norm.unsqueeze(1), norms, ratios, similar / (norms * last.sqrt()).clamp(min=1e-30)], dim=1)
 
     def _norms(self, buffer: Tensor) -> Tensor:
         """The norm of each part of the model: (run, part)."""

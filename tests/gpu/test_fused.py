@@ -145,17 +145,18 @@ def test_a_step_of_adamw() -> None:
     variance = draw(*shape, seed=4).square()
     factor, rate, decay = (draw(*shape[:2], seed=i).sigmoid() for i in (5, 6, 7))
     betas, steps = torch.tensor([[0.9, 0.95], [0.8, 0.99]], device=DEVICE), 7
-    of_run = torch.cat([betas, 1 - betas[:, :1] ** steps, (1 - betas[:, 1:] ** steps).sqrt()], dim=1)
+    corrections = [1 - betas[:, :1] ** steps, (1 - betas[:, 1:] ** steps).sqrt()]
+    of_run = torch.cat([betas, *corrections, torch.full((RUNS, 1), 1e-8, device=DEVICE)], dim=1)
     w, m, g, before, v, f, lr, d, own = (
         x.double() for x in (weights, momentum, gradient, last, variance, factor, rate, decay, of_run)
     )
-    beta1, beta2, first, second = own.unsqueeze(-1).unsqueeze(-1).unbind(1)
+    beta1, beta2, first, second, epsilon = own.unsqueeze(-1).unsqueeze(-1).unbind(1)
     clipped = g * f.unsqueeze(-1)
     m, v = beta1 * m + (1 - beta1) * clipped, beta2 * v + (1 - beta2) * clipped.square()
-    update = lr.unsqueeze(-1) * (m / first) / (v.sqrt() / second + 1e-8)
-    sums = [w.square(), update.square(), g * before]
+    update = lr.unsqueeze(-1) * (m / first) / (v.sqrt() / second + epsilon)
+    sums = [w.square(), update.square(), before.square(), g * before]
     assert relative(squares(gradient), g.square().sum(2)) <= FLOAT32
-    found = adamw_(weights, momentum, variance, last, gradient, factor, rate, decay, of_run, 1e-8)
+    found = adamw_(weights, momentum, variance, last, gradient, factor, rate, decay, of_run)
     expected = [w - lr.unsqueeze(-1) * d.unsqueeze(-1) * w - update, m, v, g, torch.stack([x.sum(2) for x in sums], dim=2)]
     for a, b in zip([weights, momentum, variance, last, found], expected, strict=True):
         assert relative(a, b) <= FLOAT32

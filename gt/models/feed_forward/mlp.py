@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from gt.errors import ConfigError
 from gt.models.feed_forward.base import FeedForward
 from gt.models.init import linear_
+from gt.models.linear import Linear
 from gt.options import Options, Positive, initial
 from gt.seeds import Streams
 
@@ -39,8 +40,8 @@ class MLP(FeedForward):
         hidden = round(config.ratio * d_model)
         if hidden < 1:
             raise ConfigError(f"mlp.ratio: {config.ratio} leaves no hidden channel at d_model {d_model}.")
-        self.up = nn.Linear(d_model, hidden, bias=config.bias)
-        self.down = nn.Linear(hidden, d_model, bias=config.bias)
+        self.up = Linear(d_model, hidden, bias=config.bias)
+        self.down = Linear(hidden, d_model, bias=config.bias)
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         """x: (batch, time, d_model) -> (y of the same shape, no state)."""

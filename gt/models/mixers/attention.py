@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gt.errors import ConfigError
 from gt.models.init import linear_
+from gt.models.linear import Linear
 from gt.models.mixers.base import Mixer, State
 from gt.ops.conv import short_convolution
 from gt.options import Count, Options, initial
@@ -49,10 +50,10 @@ class Attention(Mixer):
             raise ConfigError(f"attention.rope: a head of {d_model // config.n_head} channels has no pairs to rotate.")
         self.n_head, self.rope = config.n_head, config.rope
         self.output_std = 0.02 / (2 * self.n_layer) ** 0.5 if config.scale_residual else 0.02
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=config.bias)
+        self.qkv = Linear(d_model, 3 * d_model, bias=config.bias)
         # The control for a state-space model's convolution: the same taps on queries, keys and values, starting as identity.
         self.conv = nn.Parameter(torch.empty(3 * d_model, config.conv)) if config.conv > 1 else None
-        self.output = nn.Linear(d_model, d_model, bias=config.bias)
+        self.output = Linear(d_model, d_model, bias=config.bias)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """There is no memory; the context is the keys and values so far (batch, head, past, head size) and the last inputs."""

@@ -15,6 +15,8 @@ from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
+from gt.ops.norm import norm_kernel
+from gt.ops.spread import over_sequences
 from gt.ops.ssd import ssd
 from gt.options import Count, CountOrNone, Options, initial
 from gt.seeds import Streams
@@ -90,7 +92,7 @@ class Mamba2(Mixer):
         if memory is None and self.initial_state is not None:
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
-            dt = F.softplus(dt.to(self.dt_bias.dtype) + self.dt_bias)
+            dt = F.softplus(dt.to(self.dt_bias.dtype) + over_sequences(self.dt_bias, dt))
             inner, B, C = (t.to(z.dtype) for t in (inner, B, C))  # activations, as in mamba_ssm; decays are float32
             y, memory = self._recur(
                 inner.unflatten(-1, (self.n_head, self.head_dim)),
@@ -99,7 +101,7 @@ class Mamba2(Mixer):
                 C.unflatten(-1, (self.n_groups, self.d_state)),
                 memory,
             )
-            y = self.norm(y.flatten(2) * F.silu(z.to(dt.dtype)))
+        y = self.norm(y.flatten(2), z)
         return self.out_proj(y), State(memory, (last,))
 
     def _recur(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -156,14 +158,18 @@ class Mamba2(Mixer):
 
 
 class GroupedRMSNorm(nn.Module):
-    """RMSNorm over each of n_groups equal groups of channels, eps 1e-5."""
+    """RMSNorm over each of n_groups equal groups of channels, eps 1e-5, of what a gate has let through."""
 
     def __init__(self, width: int, n_groups: int) -> None:
         super().__init__()
         self.n_groups = n_groups
         self.weight = nn.Parameter(torch.empty(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., width) -> the same shape."""
-        grouped = x.unflatten(-1, (self.n_groups, -1))
-        return F.rms_norm(grouped, grouped.shape[-1:], eps=1e-5).flatten(-2) * self.weight
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """x, z: (..., width) -> the norm of x silu(z), the same shape."""
+        y = norm_kernel(x, self.weight, None, 1e-5, self.n_groups, gate=z, gate_place="first")
+        if y is not None:
+            return y
+        with torch.autocast(x.device.type, enabled=False):
+            gated = (x * F.silu(z.to(self.weight.dtype))).unflatten(-1, (self.n_groups, -1))
+            return F.rms_norm(gated, gated.shape[-1:], eps=1e-5).flatten(-2) * self.weight

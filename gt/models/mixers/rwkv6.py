@@ -14,6 +14,9 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
+from gt.ops.backend import fused
+from gt.ops.norm import norm_kernel
+from gt.ops.spread import over_sequences
 from gt.ops.wkv6 import wkv6
 from gt.options import Count, CountOrNone, Options, Positive, initial
 from gt.seeds import Streams
@@ -45,7 +48,7 @@ class RWKV6(Mixer):
     axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
     # The low-rank matrices that make the token shift and the decay; the official optimizer does not decay them either.
     undecayed: ClassVar[tuple[str, ...]] = ("x_proj.", "w_proj.")
-    products: ClassVar[tuple[str, ...]] = ("x_proj.0.linear.", "x_proj.2.", *(f"{i}_proj." for i in "rkvgo"))
+    products: ClassVar[tuple[str, ...]] = ("x_proj.0.linear.", "x_proj.2.", *(f"{i}_proj." for i in "rkvgow"))
 
     class Config(Options):
         head_size: Count = 64
@@ -83,27 +86,47 @@ class RWKV6(Mixer):
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """As every mixer's; the memory is S (batch, head, key, value), the context the last input (batch, d_model)."""
-        memory, (last,) = state if state is not None else (None, (torch.zeros_like(x[:, 0]),))
-        delta = torch.cat([last.unsqueeze(1), x[:, :-1]], dim=1) - x
-
-        low = torch.tanh(self.x_proj[0](x, delta)).unflatten(-1, (5, -1))
-        mix = torch.einsum("btfr,hfr->btfh", low, self.x_proj[2].weight.unflatten(-1, (5, -1))) + self.x_bias
-        mixed = dict(zip(ORDER, (x.unsqueeze(2) + delta.unsqueeze(2) * mix).unbind(2), strict=True))
+        memory, (last,) = state if state is not None else (None, (None,))
+        rkvg, w = self._mixed(x, last)
         # One batched product instead of four: forward and backward, a small model waits for launches and not for arithmetic.
         weights = torch.stack([p.linear.weight for p in (self.r_proj, self.k_proj, self.v_proj, self.g_proj)])
-        r, k, v, g = torch.einsum("fbtc,fdc->fbtd", torch.stack([mixed[i] for i in "rkvg"]), weights)
-        with torch.autocast(x.device.type, enabled=False):
-            log_w = -self.w_proj.linear(mixed["w"].to(self.bonus.dtype)).exp()
-            if self.key_clamp:
-                k = k * (-log_w).clamp(max=1)
+        r, k, v, g = torch.einsum("fbtc,fdc->fbtd", rkvg, weights)
+        log_w = -self.w_proj.linear(w).exp()
+        if self.key_clamp:
+            k = k * (-log_w).clamp(max=1)
 
         r, k, v, log_w = (t.unflatten(-1, (self.n_head, self.head_size)) for t in (r, k, v, log_w))
         if memory is None and self.initial_state is not None:
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
             y, memory = self._recur(r, k, v, log_w, memory)
-            y = self.g_norm(y.to(self.bonus.dtype).flatten(2).flatten(0, 1)).view(*x.shape)
-        return self.o_proj(y * F.silu(g)), State(memory, (x[:, -1],))
+        return self.o_proj(self._gated(y.flatten(2), g)), State(memory, (x[:, -1],))
+
+    def _mixed(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The inputs of r, k, v and g, (4, batch, time, d_model), and that of the decay: x mixed with the one before."""
+        first, second = self.x_proj[0], self.x_proj[2].weight.unflatten(-1, (5, -1))
+        if last is None and fused(x.device.type, x.dtype == torch.float64):
+            from gt.ops.kernels.shift import shift_forward
+
+            low = torch.tanh(first.linear(shift_forward(x, None, first.mu[None, None], 0)[0, 0])).unflatten(-1, (5, -1))
+            mixed = shift_forward(x, torch.einsum("btfr,hfr->btfh", low, second), self.x_bias.unsqueeze(0), ORDER.index("w"))[0]
+            return mixed[:4], mixed[4]
+        before = torch.cat([torch.zeros_like(x[:, :1]) if last is None else last.unsqueeze(1), x[:, :-1]], dim=1)
+        delta = before - x
+        low = torch.tanh(first(x, delta)).unflatten(-1, (5, -1))
+        mix = torch.einsum("btfr,hfr->btfh", low, second) + self.x_bias
+        of = dict(zip(ORDER, (x.unsqueeze(2) + delta.unsqueeze(2) * mix).unbind(2), strict=True))
+        return torch.stack([of[i] for i in "rkvg"]), of["w"]
+
+    def _gated(self, y: Tensor, g: Tensor) -> Tensor:
+        """The norm of each head's output, gated. y, g: (batch, time, d_model)."""
+        own: Any = self.g_norm
+        normed = norm_kernel(y, own.weight, own.bias, own.eps, self.n_head, centred=True, gate=g)
+        if normed is not None:
+            return normed
+        with torch.autocast(y.device.type, enabled=False):
+            flat = own(y.to(self.bonus.dtype).flatten(0, 1)).view(y.shape)
+        return flat * F.silu(g)
 
     def _recur(self, r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.state_norm is None:
@@ -217,6 +240,7 @@ class LowRank(nn.Module):
         self.lora: Any = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (..., width) -> the same shape."""
-        y: Tensor = self.lora(x)
-        return y
+        """x: (batch, time, width) -> the same shape, in the dtype of the bias."""
+        low, bias = torch.tanh(self.lora[0](x)), self.lora[2].bias
+        y = F.linear(low, self.lora[2].weight).to(bias.dtype)  # products in the precision of activations; sums not
+        return y + over_sequences(bias, x)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SUMS = 3  # of a block: the squares of its weights and of its update, and its gradient times the one before
+SUMS = 4  # of a block: squares of its weights, its update and its last gradient, and that gradient times the new one
 
 
 @triton.jit
@@ -22,22 +22,23 @@ def squares_kernel(x, sums, BLOCK: tl.constexpr):
 
 @triton.jit
 def adamw_kernel(
-    gradient, factor, rate, decay, weights, momentum, variance, last, of_run, sums, blocks, epsilon,
+    gradient, factor, rate, decay, weights, momentum, variance, last, of_run, sums, blocks,
     BLOCK: tl.constexpr, OF_RUN: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """gradient, weights, momentum, variance and last (run, block, BLOCK); factor, rate and decay (run, block); of_run (run,
-    OF_RUN): beta1, beta2, and what the two means are divided by -> sums (run, block, SUMS). last becomes gradient.
+    OF_RUN): beta1, beta2, what the two means are divided by, epsilon -> sums (run, block, SUMS). last becomes gradient.
     """
     program = tl.program_id(0).to(tl.int64)
     own = of_run + program // blocks * OF_RUN
     beta1, beta2, first, second = tl.load(own), tl.load(own + 1), tl.load(own + 2), tl.load(own + 3)
+    epsilon = tl.load(own + 4)
     at = program * BLOCK + tl.arange(0, BLOCK)
     g_before, w = tl.load(last + at), tl.load(weights + at)
     g = tl.load(gradient + at)
     tl.store(last + at, g)
-    similar = tl.sum(g * g_before, axis=0)
-    lr = tl.load(rate + program)
-    g = g * tl.load(factor + program)
+    similar, before = tl.sum(g * g_before, axis=0), tl.sum(g_before * g_before, axis=0)
+    lr, f = tl.load(rate + program), tl.load(factor + program)
+    g = tl.where(f == 0.0, 0.0, g * f)  # of a run that has diverged it is not finite
     m = tl.load(momentum + at)
     m += (1 - beta1) * (g - m)
     v = beta2 * tl.load(variance + at) + (1 - beta2) * g * g
@@ -47,7 +48,8 @@ def adamw_kernel(
     tl.store(weights + at, w * (1 - lr * tl.load(decay + program)) - update)
     tl.store(sums + program * SUMS, tl.sum(w * w, axis=0))
     tl.store(sums + program * SUMS + 1, tl.sum(update * update, axis=0))
-    tl.store(sums + program * SUMS + 2, similar)
+    tl.store(sums + program * SUMS + 2, before)
+    tl.store(sums + program * SUMS + 3, similar)
 
 
 def squares(buffer: Tensor) -> Tensor:
@@ -60,18 +62,18 @@ def squares(buffer: Tensor) -> Tensor:
 
 def adamw_(
     weights: Tensor, momentum: Tensor, variance: Tensor, last: Tensor, gradient: Tensor, factor: Tensor, rate: Tensor,
-    decay: Tensor, of_run: Tensor, epsilon: float,
+    decay: Tensor, of_run: Tensor,
 ) -> Tensor:  # fmt: skip
     """Take a step in place. Buffers are (run, block, BLOCK); factor, which the gradient is multiplied by, rate and decay (run,
-    block); of_run (run, 4): beta1, beta2, 1 - beta1^t and the root of 1 - beta2^t. `last` becomes the gradient.
+    block); of_run (run, 5): beta1, beta2, 1 - beta1^t, the root of 1 - beta2^t and epsilon. `last` becomes the gradient.
 
-    Returns the sums of each block, (run, block, 3): squares of the weights before and of the update without decay, and
-    the gradient times `last`.
+    Returns the sums of each block, (run, block, 4): squares of the weights before, of the update without decay and of `last`,
+    and the gradient times `last`.
     """
     runs, blocks, size = weights.shape
     sums = weights.new_empty(runs, blocks, SUMS)
     adamw_kernel[(runs * blocks,)](
-        gradient, factor, rate, decay, weights, momentum, variance, last, of_run, sums, blocks, epsilon, size, of_run.shape[1],
-        SUMS, num_warps=4,
+        gradient, factor, rate, decay, weights, momentum, variance, last, of_run, sums, blocks, size, of_run.shape[1], SUMS,
+        num_warps=4,
     )  # fmt: skip
     return sums

@@ -38,7 +38,26 @@ class AdamW(Optimizer):
         momentum, variance = self.state["momentum"], self.state["variance"]
         momentum.lerp_(gradient, 1 - self.options.beta1)
         variance.mul_(self.options.beta2).add_((1 - self.options.beta2) * gradient.square())
+        first, second = self.corrections()
+        return (rates / first) * momentum / (variance.sqrt() / second + self.options.epsilon)
+
+    def corrections(self) -> tuple[Tensor, Tensor]:
+        """What the mean and the root of the square's mean are divided by, (run, 1, 1), as they have started at zero."""
         # in double precision: 1 - beta^t is small at first
         of_mean, of_square = (1 - beta ** self.state["steps"] for beta in self.exact)
-        first, second = of_mean.to(gradient.dtype), of_square.sqrt().to(gradient.dtype)
-        return (rates / first) * momentum / (variance.sqrt() / second + self.options.epsilon)
+        return of_mean.to(self.flat.dtype), of_square.sqrt().to(self.flat.dtype)
+
+    def step_in_one_pass(self, gradient: Tensor, factor: Tensor, rates: Tensor, last: Tensor) -> Tensor:
+        """`step` by a kernel (`gt.ops.kernels.adamw`), of the gradient times factor (run, block), where `last` is the gradient
+        before and becomes this one. Returns the sums of each block that the kernel takes, (run, block, sum).
+        """
+        from gt.ops.kernels.adamw import adamw_
+
+        self.state["steps"] += 1
+        of_run = [self.options.beta1, self.options.beta2, *self.corrections(), self.options.epsilon]
+        rate = self.flat.by_block(rates.to(self.flat.dtype)).squeeze(2)
+        momentum, variance = self.state["momentum"], self.state["variance"]
+        return adamw_(
+            self.weights, momentum, variance, last, gradient, factor, rate, self.decay.squeeze(2),
+            torch.cat([own.view(-1, 1) for own in of_run], dim=1),
+        )  # fmt: skip

@@ -1,0 +1,17 @@
+"""torch's linear layer, whose bias is summed over a sequence before it is summed over sequences."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gt.ops.spread import over_sequences
+
+
+class Linear(nn.Linear):
+    """y = W x + b."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, time, d_in) -> (batch, time, d_out)."""
+        y = F.linear(x, self.weight)
+        return y if self.bias is None else y + over_sequences(self.bias, x).to(y.dtype)
