@@ -40,17 +40,34 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Module:
-    """The statements of a file by the names that they bind. text: what to read in place of what the file holds."""
+    """The statements of a file by the names that they bind. text: what the file holds, or what to read in its place."""
 
-    def __init__(self, name: str, file: Path, text: bytes | None = None) -> None:
+    def __init__(self, name: str, file: Path, text: bytes) -> None:
         self.name, self.file = name, file
-        self.tree = ast.parse(file.read_bytes() if text is None else text)
+        self.tree = ast.parse(text)
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, Binding] = {}
         self.imported: set[Binding] = set()  # by the import of this module itself
         self.effects: list[ast.stmt] = []
+        self.mentions = cache(self._mentions)
+        self.content = cache(self._content)
         for statement in self.tree.body:
             self._read(statement)
+
+    def statements(self, name: str) -> list[ast.stmt]:
+        """Those that define a name; those that its import executes."""
+        return self.effects if name == IMPORTED else self.definitions.get(name, [])
+
+    def _mentions(self, name: str) -> Mentions:
+        """What the statements of a name mention."""
+        return Mentions(self, self.statements(name))
+
+    def _content(self, name: str) -> str:
+        """A sum over what the statements of a name say; empty where there are none."""
+        if name in self.imports:
+            return sha256("{} {}".format(*self.imports[name]))
+        statements = self.statements(name)
+        return sha256("\n".join(map(canonical, statements))) if statements else ""
 
     def _read(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -108,7 +125,7 @@ class Module:
         return ".".join(filter(None, [module, own, *attributes])) in PURE
 
 
-class Mentions(ast.NodeVisitor):
+class Mentions:
     """What a statement of a module mentions: names with the attributes that are read of them, imports, and what only
     `isinstance` asks about.
     """
@@ -119,39 +136,33 @@ class Mentions(ast.NodeVisitor):
         self.asked: set[str] = set()
         self.bound: dict[str, set[Binding]] = {}
         self.imported: set[Binding] = set()
-        for statement in statements:
-            self.visit(statement)
+        todo: list[ast.AST] = list(statements)
+        while todo:
+            todo += self._read(todo.pop())
 
-    def visit_Name(self, node: ast.Name) -> None:
-        self.names.add((node.id, ()))
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        name, attributes = _chain(node)
-        if name:
-            self.names.add((name, attributes))
-        else:
-            self.generic_visit(node)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        self._import(node)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self._import(node)
-
-    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for name, binding in self.module.bindings(node).items():
-            self.bound.setdefault(name, set()).add(binding)
-        self.imported |= self.module.loaded(node)
-
-    def visit_Call(self, node: ast.Call) -> None:
-        name, attributes = _chain(node.func)
-        if name in ("isinstance", "issubclass") and len(node.args) == 2:
-            self.visit(node.args[0])
-            self.asked |= {own.id for own in ast.walk(node.args[1]) if isinstance(own, ast.Name)}
-            return
-        if (name, *attributes)[-1] in ("import_module", "__import__") and node.args and isinstance(node.args[0], ast.Constant):
-            self.imported.add((str(node.args[0].value), ALL))
-        self.generic_visit(node)
+    def _read(self, node: ast.AST) -> Iterable[ast.AST]:
+        """Returns the nodes inside of it that are still to be read."""
+        if isinstance(node, ast.Name):
+            self.names.add((node.id, ()))
+            return ()
+        if isinstance(node, ast.Attribute):
+            name, attributes = _chain(node)
+            if name:
+                self.names.add((name, attributes))
+                return ()
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for name, binding in self.module.bindings(node).items():
+                self.bound.setdefault(name, set()).add(binding)
+            self.imported |= self.module.loaded(node)
+            return ()
+        elif isinstance(node, ast.Call):
+            name, attributes = _chain(node.func)
+            if name in ("isinstance", "issubclass") and len(node.args) == 2:
+                self.asked |= {own.id for own in ast.walk(node.args[1]) if isinstance(own, ast.Name)}
+                return (node.args[0],)
+            if (name, *attributes)[-1] in ("import_module", "__import__"):
+                self.imported |= {(str(own.value), ALL) for own in node.args[:1] if isinstance(own, ast.Constant)}
+        return ast.iter_child_nodes(node)
 
 
 class Code:
@@ -161,7 +172,7 @@ class Code:
         self.packages = packages
         self.module = cache(self._module)
         self.uses = cache(self._uses)
-        self.content = cache(self._content)
+        self.loaded = cache(self._loaded)
 
     def of(self, *roots: str) -> dict[str, str]:
         """Of each module that some definitions (`module:name`) or modules use, 16 hex digits over what they use there."""
@@ -199,7 +210,7 @@ class Code:
             return None
         path = self.packages[first].joinpath(*inner)
         file = next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
-        return Module(name, file) if file else None
+        return _parsed(name, file, file.read_bytes()) if file else None
 
     def _uses(self, place: Place) -> frozenset[Place]:
         """What is used where a definition is used."""
@@ -214,11 +225,10 @@ class Code:
             return frozenset(found)
         if name == IMPORTED:
             for binding in (*module.imported, (module.name, None)):
-                found |= set(self._loaded(binding))
-        statements = module.effects if name == IMPORTED else module.definitions.get(name, [])
-        mentioned = Mentions(module, statements)
+                found |= self.loaded(binding)
+        mentioned = module.mentions(name)
         for binding in mentioned.imported:
-            found |= set(self._loaded(binding))
+            found |= self.loaded(binding)
         for name, attributes in mentioned.names:
             for binding in mentioned.bound.get(name, ()):
                 found |= set(self._follow(binding, attributes))
@@ -246,39 +256,49 @@ class Code:
         else:
             yield name, ALL
 
-    def _loaded(self, binding: Binding) -> Iterator[Place]:
+    def _loaded(self, binding: Binding) -> frozenset[Place]:
         """What an import executes: its module, the packages around that, and what it names if that is a module."""
         name, own = binding
         parts = name.split(".")
-        for path in (*(".".join(parts[: i + 1]) for i in range(len(parts))), *([f"{name}.{own}"] if own else [])):
-            if self.module(path) is not None:
-                yield path, IMPORTED
+        paths = (*(".".join(parts[: i + 1]) for i in range(len(parts))), *([f"{name}.{own}"] if own else []))
+        found = {(path, IMPORTED) for path in paths if self.module(path) is not None}
         if own == ALL and self.module(name) is not None:
-            yield name, ALL
+            found.add((name, ALL))
+        return frozenset(found)
 
-    def _content(self, place: Place) -> str:
+    def content(self, place: Place) -> str:
         """A sum over what a place says itself."""
-        module, name = self.module(place[0]), place[1]
+        module = self.module(place[0])
         assert module is not None
-        if name in module.imports:
-            return sha256("{} {}".format(*module.imports[name]))
-        statements = module.effects if name == IMPORTED else module.definitions.get(name, [])
-        return sha256("\n".join(map(canonical, statements))) if statements else ""
+        return module.content(place[1])
+
+
+@cache
+def _parsed(name: str, file: Path, text: bytes) -> Module:
+    """Once for all sets of packages that have this one."""
+    return Module(name, file, text)
 
 
 def canonical(node: Any) -> str:
     """A syntax tree as a text that is the same in all versions of Python, without statements that do nothing."""
     if isinstance(node, list):
-        return f"[{','.join(canonical(own) for own in node if not _is_idle(own))}]"
+        return f"[{','.join([canonical(own) for own in node if not _is_idle(own)])}]"
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {node.value!a}"
     if isinstance(node, ast.JoinedStr):  # where some versions have an empty text at the end
         return f"JoinedStr({canonical([own for own in node.values if getattr(own, 'value', None) != ''])})"
     if not isinstance(node, ast.AST):
         return ascii(node)
-    values = {name: getattr(node, name, None) for name in sorted(node._fields) if name not in IGNORED}
-    own = ",".join(f"{name}={canonical(value)}" for name, value in values.items() if value not in (None, []))
-    return f"{type(node).__name__}({own})"
+    kind: Any = type(node)
+    values = [(name, getattr(node, name, None)) for name in _fields(kind)]
+    own = ",".join([f"{name}={canonical(value)}" for name, value in values if value is not None and value != []])
+    return f"{kind.__name__}({own})"
+
+
+@cache
+def _fields(kind: Any) -> list[str]:
+    """The fields of a kind of node that say something, in their order in a text."""
+    return sorted(name for name in kind._fields if name not in IGNORED)
 
 
 def sha256(text: str) -> str:

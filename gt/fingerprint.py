@@ -17,9 +17,10 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import Distribution, distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,12 +163,20 @@ def versions(modules: Iterable[str]) -> dict[str, str]:
     names = {_package(module) for module in modules} - {"gt", project.package()}
     if not names:
         return {}
-    distributions = _distributions()
-    brought = {own for name in names for own in distributions.get(name, [])} - set(distributions.get("gt", []))
+    brought = {own for name in names for own in _distributions(name)} - _distributions("gt")
     return {own: version(own) for own in sorted(brought)}
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Which distributions bring a package. To find out reads the lists of files of all that are installed: once is enough."""
-    return packages_distributions()
+def _distributions(package: str) -> frozenset[str]:
+    """Which distributions bring a package, as `importlib.metadata.packages_distributions` says it of all packages: that takes a
+    second, since it makes an object of each file that is installed.
+    """
+    module = re.compile(rf"^{re.escape(package)}(/[^,\n]*)?\.py(,|$)", re.MULTILINE)
+
+    def brings(own: Distribution) -> bool:
+        if declared := (own.read_text("top_level.txt") or "").split():
+            return package in declared
+        return module.search(own.read_text("RECORD") or own.read_text("SOURCES.txt") or "") is not None
+
+    return frozenset(own.metadata["Name"] for own in distributions() if brings(own))

@@ -1,8 +1,4 @@
-"""What is finished of a run, and finished records that stand aside until the workflow asks for them.
-
-Snakemake removes the outputs of a job before it starts and when it fails. A pack trains many runs in one job, so what it
-has finished stands in `results/staged/<run_id>/`, where Snakemake does not look, and the jobs of the runs themselves bring
-it to `results/runs/`. The files are hard links of each other: that is quick, and takes no space.
+"""What is finished of a run, and finished records that stand aside until the workflow asks for them (`gt.fetch`).
 
 Nothing here imports torch.
 """
@@ -26,6 +22,7 @@ from gt.artefacts import (
 )
 from gt.asked import HELD_OUT, RECALL, VALIDATION, Asked
 from gt.errors import ConfigError
+from gt.fetch import bring
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
 from gt.records import (
     HOST,
@@ -38,7 +35,6 @@ from gt.records import (
     measurements,
     read_json,
     read_sealed,
-    temporary_name,
 )
 from gt.spec import RunSpec
 
@@ -98,6 +94,22 @@ def is_probed(record: Path) -> bool:
         return False
     (spec, manifest), found = read_run(record), read_probes(record)
     return found.weights == manifest.files[WEIGHTS].sha256 and found.code == code_of_probes(spec)
+
+
+def made(staged: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> dict[str, list[str]]:
+    """The files that a pack has made of a run and that are those of now, by what they were made by: train, evaluate, probe.
+
+    looks, further: as in `outdated`.
+    """
+    if not _holds(lambda: is_trained(staged, looks[0], data)):
+        return {}
+    found, names = {"train": list(RECORD)}, evaluations(read_run(staged)[0], looks, further)
+    if _holds(lambda: is_evaluated(staged, names)):
+        files = [evaluation_file(staged, Asked.of(name).label) for name in names]
+        found["evaluate"] = [file.relative_to(staged).as_posix() for file in files]
+    if _holds(lambda: is_probed(staged)):
+        found["probe"] = [PROBES]
+    return found
 
 
 def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
@@ -190,39 +202,6 @@ def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
         return True
     shutil.rmtree(staged, ignore_errors=True)
     return False
-
-
-def bring(source: Path, target: Path, *names: str) -> None:
-    """Have files in another folder too, each whole or not at all, in this order."""
-    for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(target / name)
-        try:
-            os.link(source / name, temporary)
-        except OSError:  # not all file systems have links
-            shutil.copy2(source / name, temporary)
-        os.replace(temporary, target / name)
-        temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
-
-
-def fetched(staged: Path | None, record: Path, files: Iterable[Path], is_there: Callable[[Path], bool]) -> bool:
-    """Whether a pack has left these measurements of a run, which are then with its record; what it has left is given up."""
-    if staged is None:
-        return False
-    names = [file.relative_to(record).as_posix() for file in files]
-    found = is_there(staged)
-    if found:
-        bring(staged, record, *names)
-    release(staged, *names)
-    return found
-
-
-def release(staged: Path, *names: str) -> None:
-    """Give up measurements that have been fetched, and with the last of them the whole folder."""
-    for name in names:
-        (staged / name).unlink(missing_ok=True)
-    if not measurements(staged):
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def left_behind(folder: Path) -> list[Path]:

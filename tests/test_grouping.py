@@ -198,6 +198,26 @@ def test_packs_are_a_partition_on_one_text_each_and_no_larger_than_asked(study: 
     assert made == packs([plan], size)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 64])
+def test_packs_that_are_dealt_out_are_alike_and_keep_all_places_busy(at_once: int) -> None:
+    plan = load_study(ROOT / "config/studies/v4_char.yaml").plan()
+    made = packs([plan], 32, at_once, together=False)
+    assert sorted(run_id for runs in made.values() for run_id in runs) == sorted(plan.runs)
+    assert len(made) == max(at_once, 3)  # 90 runs on one text
+    sizes = {len(runs) for runs in made.values()}
+    assert max(sizes) - min(sizes) <= 1
+    # Of each architecture, which decides how long a run takes, all packs have as many as can be.
+    keys = [[cohort_key(plan.runs[run_id]) for run_id in runs] for runs in made.values()]
+    for key in {key for own in keys for key in own}:
+        counts = [own.count(key) for own in keys]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_there_is_no_pack_without_a_run() -> None:
+    plan = records.of_runs([run(seed=seed) for seed in range(3)])
+    assert sorted(map(len, packs([plan], 32, at_once=16, together=False).values())) == [1, 1, 1]
+
+
 def test_runs_of_one_cohort_stand_together() -> None:
     specs = [
         run(seed=seed, **changes) for seed in range(3) for changes in ({}, {"d_model": 64}, {"fusion": {"gate_init": 0.3}})

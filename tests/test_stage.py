@@ -11,8 +11,10 @@ import records
 from runs import run_spec
 
 from gt.artefacts import write
-from gt.records import PROBES, RECORD, file_sums, write_json, write_sealed
-from gt.stage import bring, damaged, left_behind, put_away
+from gt.fetch import bring, fetch
+from gt.fingerprint import code_of_training
+from gt.records import PROBES, RECORD, file_sums, read_json, write_json, write_sealed
+from gt.stage import damaged, left_behind, made, put_away
 
 HELD_OUT = "evaluations/held_out.json"
 
@@ -38,6 +40,42 @@ def test_standing_aside_does_not_touch_the_original(tmp_path: Path) -> None:
     bring(original, tmp_path / "staged", *RECORD)
     assert {(original / name).stat().st_mtime for name in RECORD} == {1e9}
     assert {(tmp_path / "staged" / name).read_bytes() for name in RECORD} == {(original / n).read_bytes() for n in RECORD}
+
+
+def test_what_a_pack_has_made_is_fetched_over_what_was_there_and_then_given_up(tmp_path: Path) -> None:
+    staged, target = record(tmp_path / "staged"), record(tmp_path / "run")
+    for name in (HELD_OUT, "evaluations/needle.json", PROBES):
+        write_json(staged / name, {"of": "this training"})
+        write_json(target / name, {"of": "an earlier one"})
+    write_json(target / "failure.json", {"of": "an earlier one"})
+    assert fetch(staged, target, *RECORD)
+    assert {file.name for file in target.rglob("*") if file.is_file()} == set(RECORD)
+    assert fetch(staged, target, HELD_OUT, "evaluations/needle.json")
+    assert not list(staged.glob("evaluations/*"))
+    assert {(staged / name).exists() for name in (*RECORD, PROBES)} == {True}
+    assert fetch(staged, target, PROBES)
+    assert read_json(target / HELD_OUT) == read_json(target / PROBES) == {"of": "this training"}
+    assert not staged.exists()
+
+
+def test_what_a_pack_has_left_of_a_run_that_failed_is_given_up(tmp_path: Path) -> None:
+    staged, target = record(tmp_path / "staged"), record(tmp_path / "run")
+    assert not fetch(staged, target)
+    assert not staged.exists()
+    assert (target / "manifest.json").exists()
+
+
+def test_what_is_staged_counts_as_made_only_where_it_is_of_now(tmp_path: Path) -> None:
+    spec, staged = run_spec(), tmp_path / "staged"
+    assert made(staged, [spec], tmp_path, []) == {}
+    record(staged)
+    write(staged / "manifest.json", records.manifest(spec, code={"gt.models.lm": "of another version"}))
+    assert made(staged, [spec], tmp_path, []) == {}
+    write(staged / "manifest.json", records.manifest(spec, code=code_of_training(spec)))
+    assert made(staged, [spec], tmp_path, []) == {"train": list(RECORD)}
+    assert made(staged, [run_spec(seed=spec.seed + 1)], tmp_path, []) == {}
+    write_json(staged / PROBES, {"of": "no form"})
+    assert made(staged, [spec], tmp_path, []) == {"train": list(RECORD)}
 
 
 def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_document(tmp_path: Path) -> None:

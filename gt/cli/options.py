@@ -61,7 +61,6 @@ Attempts = Annotated[Path, described("results/attempts")]
 DeviceLogs = Annotated[
     Path | None, described("results/devices: logs of GPUs, by which jobs that share one are told apart from strangers")
 ]
-Staged = Annotated[Path | None, described("where a pack may have left this run")]
 Note = Annotated[Path | None, described("where to note what it is made of, once it is made")]
 StudyResults = Annotated[Path, described("results/studies/<study>")]
 Studies = Annotated[list[Path] | None, MANY, described("results/studies/<study> ...; all there are, run or published")]

@@ -21,7 +21,6 @@ from gt.cli.options import (
     PlanFile,
     Record,
     Records,
-    Staged,
     Tokens,
     described,
 )
@@ -120,28 +119,20 @@ def train(
     out: Record,
     checkpoints: Checkpoints,
     attempts: Attempts,
-    staged: Staged = None,
     devices: DeviceLogs = None,
     training: Training = TRAINING,
 ) -> None:
-    """Train one run of a plan, or fetch it from a pack.
+    """Train one run of a plan.
 
     A run that was killed goes on from its checkpoint, to the same bits.
     """
-    from gt import stage
-    from gt.artefacts import read_manifest, read_plan
-    from gt.records import FAILURE, RECORD, measurements
+    from gt.artefacts import read_plan
+    from gt.records import FAILURE, measurements
 
     of = read_plan(plan)
     spec = entry(run, of.runs, f"the plan of {of.study} has no {run!r} among its runs.")
     for earlier in (FAILURE, *measurements(out)):  # what they are of will be no more
         (out / earlier).unlink(missing_ok=True)
-    if staged is not None and stage.is_trained(staged, spec, data):
-        stage.bring(staged, out, *RECORD)
-        print(f"{run}: {read_manifest(out).status}, in a pack")
-        return
-    if staged is not None:
-        shutil.rmtree(staged, ignore_errors=True)
     try:
         settings = training.settings(attempts, devices)
         from gt.training.loop import Job
@@ -165,43 +156,39 @@ def evaluate(
             "`gt list evaluations` has them; by default held-out losses, or recall", consume_multiple=True, metavar="NAME..."
         ),
     ] = None,
-    staged: Staged = None,
     devices: DeviceLogs = None,
     compute: Compute = COMPUTE,
 ) -> None:
-    """Measure a trained run on held-out text, or fetch it from a pack."""
+    """Measure a trained run on held-out text."""
     from gt import stage
     from gt.artefacts import evaluation_file, read_run
     from gt.asked import Asked
 
     names = evaluations or stage.evaluations(read_run(run)[0], [], [])
     files = [evaluation_file(run, Asked.of(name, "--evaluations").label) for name in names]
-    if not stage.fetched(staged, run, files, lambda folder: stage.is_evaluated(folder, names)):
-        device = compute.chosen()
-        from gt.evals.evaluation import evaluate
-        from gt.metering import metered
+    device = compute.chosen()
+    from gt.evals.evaluation import evaluate
+    from gt.metering import metered
 
-        with metered(f"evaluate {run.name}", device, devices):
-            evaluate(run, data, device, names)
+    with metered(f"evaluate {run.name}", device, devices):
+        evaluate(run, data, device, names)
     print("\n".join(map(str, files)))
 
 
 @command(STUDY, "gt probe --run results/runs/<run_id> --data results/data/shakespeare/char")
-def probe(*, run: Record, data: Tokens, staged: Staged = None, devices: DeviceLogs = None, compute: Compute = COMPUTE) -> None:
-    """Look inside a trained run, or fetch it from a pack.
+def probe(*, run: Record, data: Tokens, devices: DeviceLogs = None, compute: Compute = COMPUTE) -> None:
+    """Look inside a trained run.
 
     Branches, gates, gradients, states, variance.
     """
-    from gt import stage
     from gt.records import PROBES
 
-    if not stage.fetched(staged, run, [run / PROBES], stage.is_probed):
-        device = compute.chosen()
-        from gt.metering import metered
-        from gt.probes.probe import probe
+    device = compute.chosen()
+    from gt.metering import metered
+    from gt.probes.probe import probe
 
-        with metered(f"probe {run.name}", device, devices):
-            probe(run, data, device)
+    with metered(f"probe {run.name}", device, devices):
+        probe(run, data, device)
     print(f"{run / PROBES}")
 
 

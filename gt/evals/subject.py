@@ -22,7 +22,7 @@ from gt.training.losses import autocast, cross_entropies
 from gt.training.weights import load_model
 
 # Tokens that go through a model at once, fewer where the logits or the attention scores of so many would not fit.
-TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 2**15}
+TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 2**15}
 LOGITS_AT_ONCE, SCORES_AT_ONCE = 2**26, 2**28
 
 

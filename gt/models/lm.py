@@ -66,6 +66,11 @@ class Towers(nn.Module):
         self.fusion.reset_parameters(streams.scope("fusion"))
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """An embedding without values: what torch draws is never used, and on the meta device imports dynamo."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class LanguageModel(nn.Module):
     """Embedding, blocks, final norm (not in post-norm models), and a head that is the embedding unless it is untied.
 
@@ -76,9 +81,9 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.spec = spec
         with torch.random.fork_rng(devices=[]):
-            self.embedding = nn.Embedding(vocab_size, spec.d_model)
-            self.position = nn.Embedding(spec.max_positions, spec.d_model) if spec.positions == "learned" else None
-            self.segment = nn.Embedding(len(spec.segment_markers), spec.d_model) if spec.segment_markers else None
+            self.embedding = _table(vocab_size, spec.d_model)
+            self.position = _table(spec.max_positions, spec.d_model) if spec.positions == "learned" else None
+            self.segment = _table(len(spec.segment_markers), spec.d_model) if spec.segment_markers else None
             self.embedding_norm = norm(spec) if spec.init.embedding_norm else None
             self.body: Any = Towers(spec) if spec.stack == "towers" else Stack(spec, spec.layer_list())
             self.norm = norm(spec) if spec.norm_position != "post" else None

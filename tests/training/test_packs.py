@@ -28,8 +28,9 @@ from gt.measuring import measuring
 from gt.records import measurements, read_json
 from gt.spec import RunSpec
 from gt.stage import is_evaluated, is_probed
+from gt.training import packs
 from gt.training.cohort import Cohort
-from gt.training.loop import Attempt, Job, Settings, together
+from gt.training.loop import Attempt, Job, Settings, together, train
 from gt.training.packs import folder_name, train_pack
 
 CPU = torch.device("cpu")
@@ -92,6 +93,13 @@ def test_stacked_runs_are_trained_as_if_alone_whatever_they_differ_in(data: Path
     assert len({round(end, 9) for end in ends}) == len(ends), "a setting had no effect, so the test says nothing about it"
 
 
+@pytest.fixture
+def stacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are stacked as on a GPU."""
+    monkeypatch.setitem(packs.STACK, "cpu", packs.STACK["cuda"])
+
+
+@pytest.mark.usefixtures("stacking")
 def test_runs_that_diverge_or_fail_hurt_no_neighbour(data: Path, tmp_path: Path) -> None:
     specs = {
         "good": run_spec(),
@@ -112,14 +120,15 @@ def test_runs_that_diverge_or_fail_hurt_no_neighbour(data: Path, tmp_path: Path)
     assert "sequence_length" in (attempts["does not fit"][0].error or "")
 
 
-def test_the_device_seconds_of_all_runs_of_a_pack_are_those_of_the_process(data: Path, tmp_path: Path) -> None:
+def test_the_device_seconds_of_all_runs_of_a_process_are_those_of_the_process(data: Path, tmp_path: Path) -> None:
     """Two runs stacked, and one of another form beside them: the three have a third each while both are there."""
     specs = [run_spec(), run_spec(seed=1), run_spec(model={"d_model": 32})]
     settings = Settings(CPU, 1e9)
     assert settings.meter.own == {}
     begin = time.monotonic()
     jobs = [Job(spec, data, tmp_path / f"{i}") for i, spec in enumerate(specs)]
-    assert len(list(train_pack(jobs, set(), tmp_path / "checkpoints", settings))) == 3
+    stacked, beside = (Attempt(own, tmp_path / f"checkpoints-{len(own)}", settings) for own in (jobs[:2], jobs[2:]))
+    assert [error for _, error in together([stacked, beside])] == [None, None]
     elapsed = time.monotonic() - begin
     manifests = [read_manifest(job.out) for job in jobs]
     first, second, alone = (manifest.usage.device_seconds or 0.0 for manifest in manifests)
@@ -131,6 +140,29 @@ def test_the_device_seconds_of_all_runs_of_a_pack_are_those_of_the_process(data:
     assert all(manifest.usage.unknown == why for manifest in manifests)
 
 
+def test_on_a_cpu_a_pack_trains_its_runs_one_by_one_to_the_bits_that_they_have_alone(data: Path, tmp_path: Path) -> None:
+    specs, settings = [run_spec(seed) for seed in range(2)], Settings(CPU, 1e9)
+    jobs = [Job(spec, data, tmp_path / f"{spec.seed}") for spec in specs]
+    assert [status for _, status in train_pack(jobs, set(), tmp_path / "checkpoints", settings)] == ["completed"] * 2
+    for job in jobs:
+        alone = Job(job.spec, data, tmp_path / f"{job.spec.seed}-alone")
+        train(alone, tmp_path / "alone", settings)
+        assert (alone.out / "model.safetensors").read_bytes() == (job.out / "model.safetensors").read_bytes()
+        manifest = read_manifest(job.out)
+        assert (manifest.stacked, manifest.cohorts, set(manifest.usage.unknown)) == (1, 1, {"energy_joules"})
+
+
+def test_a_run_alone_goes_on_from_its_checkpoint_in_a_pack_too(data: Path, tmp_path: Path) -> None:
+    jobs = [Job(run_spec(seed), data, tmp_path / f"{seed}") for seed in range(2)]
+    killed = Attempt(jobs[:1], tmp_path / "checkpoints" / jobs[0].spec.run_id, Settings(CPU, 0.0))
+    while killed.cohort.step < 3:
+        killed.advance()
+        killed.collect()
+    list(train_pack(jobs, set(), tmp_path / "checkpoints", Settings(CPU, 1e9)))
+    assert [read_manifest(job.out).resumed_from for job in jobs] == [[3], []]
+
+
+@pytest.mark.usefixtures("stacking")
 def test_a_cohort_that_was_killed_while_it_wrote_its_records_goes_on_from_its_checkpoint(data: Path, tmp_path: Path) -> None:
     jobs = [Job(run_spec(seed), data, tmp_path / f"{seed}") for seed in range(2)]
     checkpoints = tmp_path / "checkpoints"
@@ -160,7 +192,7 @@ def test_a_killed_pack_keeps_what_is_finished_and_goes_on_with_the_rest(measurin
     command += ["--measuring", str(measuring), "--run", short.run_id, long.run_id]
     staged = tmp_path / "staged" / short.run_id / "manifest.json"
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not staged.exists() or not glob(f"{tmp_path}/checkpoints/**/*.safetensors", recursive=True):
+    while not staged.exists() or not glob(f"{tmp_path}/checkpoints/{long.run_id}/**/*.safetensors", recursive=True):
         assert first.poll() is None, "the pack ended before it could be killed"
         time.sleep(0.01)
     others = psutil.Process(first.pid).children()

@@ -67,10 +67,10 @@ def test_a_copy_of_the_results_without_times_makes_nothing_again(finished: Check
 @pytest.mark.parametrize(
     ("file", "again"),
     [
-        ("text.txt", {"corpus": 1, "tokenize": 1, "train": 4, "evaluate": 4, "probe": 4, **AFTER_RUNS}),
-        ("gt/training/loop.py", {"train": 4, "evaluate": 4, "probe": 4, **AFTER_RUNS}),
-        ("gt/evals/language.py", {"evaluate": 4, **AFTER_RUNS}),
-        ("gt/probes/states.py", {"probe": 4, **AFTER_RUNS}),
+        ("text.txt", {"corpus": 1, "tokenize": 1, "pack": 2, "train": 4, "evaluate": 4, "probe": 4, **AFTER_RUNS}),
+        ("gt/training/loop.py", {"pack": 2, "train": 4, "evaluate": 4, "probe": 4, **AFTER_RUNS}),
+        ("gt/evals/language.py", {"pack": 2, "evaluate": 4, **AFTER_RUNS}),
+        ("gt/probes/states.py", {"pack": 2, "probe": 4, **AFTER_RUNS}),
         ("gt/analysis/aggregate.py", {"aggregate": 1, "claims": 1, "figures": 1, "report": 1}),
         ("gt/tracking.py", {"track": 1}),
         ("config/claims/gates.yaml", {"claims": 1, "report": 1}),
@@ -107,17 +107,17 @@ def halve(path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "name", "again"),
     [
-        (shutil.rmtree, "", {"train": 1, "evaluate": 1, "probe": 1}),
-        (remove, "curves.parquet", {"train": 1, "evaluate": 1, "probe": 1}),
-        (remove, "model.safetensors", {"train": 1, "evaluate": 1, "probe": 1}),
-        (halve, "manifest.json", {"train": 1, "evaluate": 1, "probe": 1}),
-        (halve, HELD_OUT, {"evaluate": 1}),
-        (remove, "evaluations/quantisation.json", {"evaluate": 1}),
-        (remove, "probes.json", {"probe": 1}),
+        (shutil.rmtree, "", {"pack": 1, "train": 1, "evaluate": 1, "probe": 1}),
+        (remove, "curves.parquet", {"pack": 1, "train": 1, "evaluate": 1, "probe": 1}),
+        (remove, "model.safetensors", {"pack": 1, "train": 1, "evaluate": 1, "probe": 1}),
+        (halve, "manifest.json", {"pack": 1, "train": 1, "evaluate": 1, "probe": 1}),
+        (halve, HELD_OUT, {"pack": 1, "evaluate": 1}),
+        (remove, "evaluations/quantisation.json", {"pack": 1, "evaluate": 1}),
+        (remove, "probes.json", {"pack": 1, "probe": 1}),
         pytest.param(
             halve,
             "model.safetensors",
-            {"train": 1, "evaluate": 1, "probe": 1},
+            {"pack": 1, "train": 1, "evaluate": 1, "probe": 1},
             marks=pytest.mark.skipif(not hasattr(gt.records, "FILES"), reason="the manifest has no sizes"),
         ),
     ],
@@ -132,7 +132,7 @@ def test_what_is_missing_or_damaged_of_a_record_is_found(
 def test_damaged_tokens_are_made_again_for_the_run_that_needs_them_and_no_other_is_trained(checkout: Checkout) -> None:
     shutil.rmtree(first_record(checkout))
     halve(next(checkout.folder.glob("results/data/*/char/train.bin")))
-    assert checkout.planned() == {"tokenize": 1, "train": 1, "evaluate": 1, "probe": 1, **AFTER_RUNS}
+    assert checkout.planned() == {"tokenize": 1, "pack": 1, "train": 1, "evaluate": 1, "probe": 1, **AFTER_RUNS}
 
 
 def test_the_study_is_whole_again_after_damage_and_an_interruption(checkout: Checkout) -> None:
@@ -223,7 +223,7 @@ def test_a_job_that_is_refused_is_not_tried_again_and_a_report_says_so(tmp_path:
     assert set(pd.read_parquet(study / "runs.parquet")["status"]) == {"failed"}
     assert "too few for 4,096 tracks" in (study / "report.md").read_text()
     # What was written in passing is not taken for done.
-    assert checkout.planned() == {"train": 2, "evaluate": 2, "probe": 2, **AFTER_RUNS}
+    assert checkout.planned() == {"pack": 2, "train": 2, "evaluate": 2, "probe": 2, **AFTER_RUNS}
 
 
 def test_a_report_is_written_when_the_workflow_is_stopped_before_the_first_evaluation(tmp_path: Path) -> None:

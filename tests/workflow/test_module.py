@@ -69,7 +69,7 @@ def planned(result: subprocess.CompletedProcess[str]) -> set[str]:
     return set(re.findall(r"^(?!total)(\w+) +\d+$", result.stdout, re.MULTILINE))
 
 
-STAGES = {"corpus", "tokenize", "train", "evaluate", "probe", "aggregate", "track", "claims", "figures", "report"}
+STAGES = {"corpus", "tokenize", "pack", "train", "evaluate", "probe", "aggregate", "track", "claims", "figures", "report"}
 
 
 @pytest.mark.parametrize(

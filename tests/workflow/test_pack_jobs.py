@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from checkouts import Checkout
 
-from gt.records import read_json
+from gt.records import measurements, read_json
 
 UNTIL = ("--until", "evaluate", "probe")
 
@@ -111,6 +111,24 @@ def test_changed_evaluation_is_done_in_packs_without_training(checkout: Checkout
     assert not ran(checkout.snakemake(*UNTIL, pack_size=4))
 
 
+def test_a_run_alone_has_the_bits_of_one_in_a_pack(finished: Checkout, tmp_path: Path) -> None:
+    """With whom it is trained, and in which process it is evaluated and probed, changes nothing that is measured."""
+    alone = Checkout(tmp_path)
+    alone.study(seeds=1)
+    jobs = ran(alone.snakemake(*UNTIL, pack_size=1))
+    assert jobs == {"corpus", "tokenize", "train", "evaluate", "probe"}
+    records = sorted(alone.folder.glob("results/runs/*"))
+    assert len(records) == 2
+    for record in records:
+        packed = finished.folder / "results/runs" / record.name
+        assert (record / "model.safetensors").read_bytes() == (packed / "model.safetensors").read_bytes()
+        curves = [pd.read_parquet(own / "curves.parquet").drop(columns="timestamp") for own in (record, packed)]
+        pd.testing.assert_frame_equal(*curves, check_exact=True)
+        for name in measurements(record):
+            one, other = (read_json(own / name) for own in (record, packed))
+            assert one["measurements"] == other["measurements"] != []
+
+
 def test_a_run_that_fails_in_a_pack_stops_no_other_and_tries_again_with_a_gpu(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -153,4 +171,6 @@ def test_no_more_jobs_have_a_gpu_than_there_are_gpus(
     assert result.returncode == 0
     assert f'Resource("gpu", {limit})' in result.stderr
     jobs = checkout.snakemake("-n").stdout
-    assert jobs.count("gpu=1, device=auto") == 12
+    assert jobs.count("gpu=1, device=auto") == 2  # packs, one a place; what fetches from them needs none
+    alone = checkout.snakemake("-n", pack_size=1).stdout
+    assert alone.count("gpu=1, device=auto") == 12

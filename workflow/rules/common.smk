@@ -62,7 +62,7 @@ except ModuleNotFoundError as error:
 SETTINGS = {
     "study": None,
     "device": "auto",
-    "pack_size": 1,
+    "pack_size": "auto",
     "jobs_per_gpu": 1,
     "measuring_jobs": 1,
     "checkpoint_seconds": 60,
@@ -76,6 +76,7 @@ COUNTS = {
 # Under --use-conda, Snakemake's own environment may be a small one.
 COMPLETE = find_spec("torch") is not None
 DEVICES = ["auto", "cpu", "cuda"]
+LARGEST_PACK = 32  # unless a configuration says so
 
 
 def without_conda_if_there_is_none():
@@ -127,10 +128,13 @@ def study_names():
             f"config: device: unknown device {device!r}.{nearest(device, DEVICES)}"
         )
     for key, meaning in COUNTS.items():
-        if type(count := config[key]) is not int or count < 1:
-            raise ConfigError(
-                f"config: {key}: {count!r} is not allowed. Allowed: how many {meaning}, from 1."
-            )
+        count, automatic = config[key], SETTINGS[key] == "auto"
+        if type(count) is int and count > 0 or automatic and count == "auto":
+            continue
+        allowed = f"{'auto, or ' if automatic else ''}how many {meaning}, from 1."
+        raise ConfigError(
+            f"config: {key}: {count!r} is not allowed. Allowed: {allowed}"
+        )
     if (
         not isinstance(seconds := config["checkpoint_seconds"], int | float)
         or not seconds > 0
@@ -178,6 +182,26 @@ def load_plans():
     return plans
 
 
+def load_packs():
+    """The runs of each pack, by its name.
+
+    auto: of each text at least as many packs as run at once, a core or a place on a GPU each. Nothing is known of machines that
+    jobs are sent to, nor, there, of this one: each run is a job of its own.
+    """
+    size, at_once = config["pack_size"], 1
+    if size == "auto":
+        local = workflow.resource_settings.nodes is None and not workflow.remote_exec
+        places = (
+            GPUS * config["jobs_per_gpu"]
+            if GPU_PER_JOB
+            else workflow.resource_settings.cores
+        )
+        size, at_once = (LARGEST_PACK, places or 1) if local else (1, 1)
+    if size == 1:
+        return {}
+    return packs(PLANS.values(), size, at_once, together=bool(GPU_PER_JOB))
+
+
 def search(**folders):
     """Let jobs look into these folders before others, by the environment variables that name them."""
     for variable, folder in folders.items():
@@ -210,8 +234,9 @@ PLANS = load_plans()
 limit_gpus()
 STUDIES = list(PLANS)
 TEMPLATES = templates()
-# Runs that are trained side by side by one job; without packs each run is a job of its own.
-PACKS = packs(PLANS.values(), config["pack_size"]) if config["pack_size"] > 1 else {}
+GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
+# Runs that one job trains, evaluates and probes; without packs each run is a job of its own.
+PACKS = load_packs()
 PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
 CELL_OF_RUN = {
     run: cell
@@ -222,7 +247,6 @@ CELL_OF_RUN = {
 PLANS_OF_RUN = {
     run: [plan for plan in PLANS.values() if run in plan.runs] for run in CELL_OF_RUN
 }
-GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
 # What a job calls `gt`. What fails by chance is tried once more, and what is refused (exit code 2) or stopped by hand is not.
 shell.prefix(
     'gt() {{ python -m gt "$@" || case $? in 2 | 130) false ;; *) python -m gt "$@" ;; esac; }}; '
@@ -298,38 +322,39 @@ def looks_of_run(run):
     return [plan.runs[run] for plan in PLANS_OF_RUN[run]]
 
 
-def gpus_to(is_done):
-    """How many GPUs a run's job asks for. is_done: whether its pack has done its work, by staged record and run.
+def made_in_pack(job, run):
+    """The files that a run's pack has made of what one of the run's own jobs is to make; none where it has failed."""
+    looks, further = looks_of_run(run), further_asked_of(run)
+    staged, data = Path("results/staged") / run, Path(data_of(run))
+    return stage.made(staged, looks, data, further).get(job, [])
 
-    With packs it fetches what the pack has made, and does not need one; but what failed there, it tries alone.
-    """
+
+def fetching(job):
+    """A parameter of a run's job: the command that fetches what the run's pack has made, and fails where there is nothing."""
+
+    def command(wildcards):
+        if not PACKS:
+            return "false"
+        run = wildcards.run
+        folders = f"results/staged/{run}", f"results/runs/{run}"
+        return shlex.join(
+            ["python", "-m", "gt.fetch", *folders, *made_in_pack(job, run)]
+        )
+
+    return command
+
+
+def gpus_to(job):
+    """How many GPUs a run's job asks for. To fetch what a pack has made takes none; but what failed there, it tries alone."""
 
     def gpus(wildcards):
         if PACKS:
             pack = Path(f"results/packs/{PACK_OF_RUN[wildcards.run]}.json")
-            staged = Path(f"results/staged/{wildcards.run}")
-            if not pack.exists() or is_done(staged, wildcards.run):
+            if not pack.exists() or made_in_pack(job, wildcards.run):
                 return 0
         return GPU_PER_JOB
 
     return gpus
-
-
-def trained(staged, run):
-    return stage.is_trained(staged, looks_of_run(run)[0], Path(data_of(run)))
-
-
-def evaluated(staged, run):
-    if not (staged / "manifest.json").exists():
-        return False
-    (trained, _), further = read_run(staged), further_asked_of(run)
-    return stage.is_evaluated(
-        staged, stage.evaluations(trained, looks_of_run(run), further)
-    )
-
-
-def probed(staged, run):
-    return stage.is_probed(staged)
 
 
 def pack_of_run(wildcards):

@@ -19,13 +19,13 @@ rule probe:
         "../envs/gt.yaml"
     threads: 1
     resources:
-        gpu=gpus_to(probed),
+        gpu=gpus_to("probe"),
         device=config["device"],
         mem_mb=2000,
     params:
         data=data_of_run,
         record="results/runs/{run}",
-        staged="results/staged/{run}",
+        fetch=fetching("probe"),
     shell:
-        "gt probe --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
+        "{params.fetch} > {log:q} 2>&1 || gt probe --run {params.record:q} --data {params.data:q}"
         " --devices results/devices --device {resources.device} --threads {threads} > {log:q} 2>&1"

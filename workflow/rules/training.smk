@@ -1,8 +1,8 @@
 # Tokens -> run records. A run's name contains the hash of its specification, so a changed study retrains only what changed.
 #
-# With pack_size above 1, a pack trains many runs in one process on one GPU, evaluates and probes them, in `measuring_jobs`
-# processes, and leaves them in results/staged/; `train`, `evaluate` and `probe` then fetch them from there. Nothing finished is
-# lost if one of these jobs is killed.
+# A pack trains many runs in one process, evaluates and probes them, in `measuring_jobs` processes, and leaves them in
+# results/staged/; `train`, `evaluate` and `probe` then fetch them from there. Nothing finished is lost if one of these jobs is
+# killed. With a pack_size of 1 there are no packs.
 #
 # Attempts and the logs of GPUs are outputs of no rule: what Snakemake makes again, it removes first.
 
@@ -58,7 +58,7 @@ rule train:
     # One thread a run, whatever --cores is: threads decide the last bits of a sum.
     threads: 1
     resources:
-        gpu=gpus_to(trained),
+        gpu=gpus_to("train"),
         device=config["device"],
         checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=2000,
@@ -67,10 +67,10 @@ rule train:
         record=folder_of_output,
         # Not an output: Snakemake removes outputs of failed jobs, and a killed run goes on from here.
         checkpoints="results/checkpoints/{run}",
-        staged="results/staged/{run}",
+        fetch=fetching("train"),
     shell:
-        "gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q} --out {params.record:q}"
-        " --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds} --staged {params.staged:q}"
+        "{params.fetch} > {log:q} 2>&1 || gt train --plan {input.plan:q} --run {wildcards.run:q} --data {params.data:q}"
+        " --out {params.record:q} --checkpoints {params.checkpoints:q} --checkpoint-seconds {resources.checkpoint_seconds}"
         " --attempts results/attempts --devices results/devices"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
 
@@ -93,15 +93,15 @@ rule evaluate:
         "../envs/gt.yaml"
     threads: 1
     resources:
-        gpu=gpus_to(evaluated),
+        gpu=gpus_to("evaluate"),
         device=config["device"],
         mem_mb=2000,
     params:
         names=evaluations_of_run,
         data=data_of_run,
         record="results/runs/{run}",
-        staged="results/staged/{run}",
+        fetch=fetching("evaluate"),
     shell:
-        "gt evaluate --run {params.record:q} --data {params.data:q} --staged {params.staged:q}"
+        "{params.fetch} > {log:q} 2>&1 || gt evaluate --run {params.record:q} --data {params.data:q}"
         " --evaluations {params.names:q} --devices results/devices"
         " --device {resources.device} --threads {threads} > {log:q} 2>&1"
