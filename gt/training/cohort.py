@@ -108,13 +108,6 @@ class Cohort:
         """All runs are trained, or diverged, and the host knows it."""
         return self.collected >= self.training.steps or None not in self.book.ended_at
 
-    @property
-    def place(self) -> str:
-        """How far it is, in words."""
-        branch = self.pretraining.branch
-        before = f"in the pretraining of branch {self.pretraining.letters[0]}, " if branch is not None else ""
-        return f"{before}from step {branch.step if branch is not None else self.step}"
-
     def parameters(self, run: int) -> dict[str, Tensor]:
         """The weights of one run by name, in the model's order."""
         return {name: self.subject.places[name][run] for name, _ in self.model.named_parameters()}

@@ -171,7 +171,9 @@ class Attempt:
     def _resume(self) -> checkpoint.Progress:
         found = checkpoint.load(self.checkpoints, self.cohort)
         if isinstance(found, checkpoint.Progress):
-            print(f"Resuming {self.cohort.place}.", file=sys.stderr)
+            branch = self.cohort.pretraining.branch
+            where = f"{self.cohort.step}" if branch is None else f"{branch.step} of a branch's pretraining"
+            print(f"Resuming from step {where}.", file=sys.stderr)
             for entry in self.entries:
                 entry.note(resumed_at=self.cohort.step)
             return replace(found, resumed_from=(*found.resumed_from, self.cohort.step))

@@ -78,10 +78,13 @@ class Regions:
 
     def _placed(self, regions: list[Region]) -> list[Placed]:
         """Those that are `beside` on the lane; what reads theirs waits for it."""
-        placed, beside, lane = [], set[str](), self.lane
+        placed, beside = list[Placed](), set[str]()  # of what is on the lane, the names of the values
         for region in regions:
-            within = lane.beside if region.beside and lane else lane.joined if beside & {*region.inputs} and lane else None
-            beside = beside | {*region.outputs} if region.beside else beside - {*region.outputs, *region.inputs}
+            within = None
+            if self.lane is not None and region.beside:
+                within, beside = self.lane.beside, beside | {*region.outputs}
+            elif self.lane is not None and beside & {*region.inputs}:
+                within, beside = self.lane.joined, set()
             placed.append(Placed(region, *self._code(region), within))
         return placed
 
