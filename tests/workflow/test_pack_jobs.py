@@ -126,7 +126,8 @@ def test_a_run_alone_has_the_bits_of_one_in_a_pack(finished: Checkout, tmp_path:
         pd.testing.assert_frame_equal(*curves, check_exact=True)
         for name in measurements(record):
             one, other = (read_json(own / name) for own in (record, packed))
-            assert one["measurements"] == other["measurements"] != []
+            assert one["measurements"] == other["measurements"]
+        assert read_json(record / "probes.json")["measurements"]
 
 
 def test_a_run_that_fails_in_a_pack_stops_no_other_and_tries_again_with_a_gpu(
