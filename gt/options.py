@@ -24,6 +24,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def computation(self) -> str:
+        """What decides how a component computes: all options but those of `initial`, as JSON."""
+        return self.model_dump_json(exclude=set(initial_of(type(self))))
+
 
 def numbers(config: type[Options]) -> list[str]:
     """The options that are floats. Of an optimizer, runs that are stacked may differ in them, and in no others."""

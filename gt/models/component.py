@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gt.explain import validated
 from gt.models.init import norm_, normal_
-from gt.options import Options, initial_of
+from gt.options import Options
 from gt.seeds import Streams
 
 
@@ -47,8 +47,7 @@ class Component(nn.Module):
     @property
     def computation(self) -> Hashable:
         """All that decides what it computes from its weights and inputs; compiled code is shared by it."""
-        options = self.config.model_dump_json(exclude=initial_of(type(self.config)))
-        return type(self), options, self.d_model, (self.layer, self.n_layer) if self.reads_place else None
+        return type(self), self.config.computation(), self.d_model, (self.layer, self.n_layer) if self.reads_place else None
 
     def reset_parameters(self, streams: Streams) -> None:
         """Set every parameter, each from its own stream: matrices N(0, .02), biases zero, norms one.

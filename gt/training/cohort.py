@@ -76,9 +76,8 @@ class Cohort:
             self.model, self.weights = own.model, own.weights
             for block in self.model.blocks():
                 block.recompute = set(recompute)
-            drop = training.branch_drop
-            dropper = BranchDropper(drop, self.model) if drop is not None else None
-            plain = training.auxiliary is None and drop is None and not training.carry_state
+            dropper = BranchDropper(drop, self.model) if (drop := training.branch_drop) is not None else None
+            plain = training.auxiliary is None and dropper is None and not training.carry_state
             self.compiled = (device.type == "cuda" if compiled is None else compiled) and plain and divisible(self.model)
             if self.compiled and training.precision == "bfloat16":
                 own.narrow()
@@ -87,8 +86,7 @@ class Cohort:
             self.objective: Objective = InRegions(*minimised) if self.compiled else Whole(*minimised, dropper)
             self.update = self.update_class(specs, own.flat, self.weights, self.plan.gradient_scales(device), self.compiled)
             self.stepper = Stepper(training, tokens, self.plan, self.objective, own, self.update, world)
-            rows = self.stepper.rows if self.compiled else None
-            self.validator = Validator(tokens, training, self.objective, own, rows)
+            self.validator = Validator(tokens, training, self.objective, own, self.stepper.rows if self.compiled else None)
             self.book = Logbook(specs, self.stepper.columns, self.validator, self.weights)
             options = (device, dtype, self.engine.name, self.compiled, recompute, world, None, criterion)
             self.pretraining = Pretraining(specs, lambda branch: type(self)(branch, tokens, *options), own.places)

@@ -12,7 +12,6 @@ from gt.ops.backend import fused
 from gt.spec import RunSpec
 from gt.training.compiled import compile_static
 from gt.training.flat import Flat
-from gt.training.optimizers.adamw import AdamW
 from gt.training.optimizers.base import Optimizer
 
 FOLLOWED = ("grad_norm", "update_ratio", "grad_cosine")  # one curve a part of the model
@@ -33,7 +32,7 @@ class Update:
         self.alive = torch.ones(len(specs), dtype=torch.bool, device=flat.device)
         self.columns = ["grad_norm", *(f"{what}/{part}" for what in FOLLOWED for part in flat.parts)]
         device = flat.device.type
-        if compiled and type(self.optimizer) is AdamW and fused(device, flat.dtype == torch.float64):
+        if compiled and self.optimizer.step_in_one_pass is not None and fused(device, flat.dtype == torch.float64):
             self._before, self._after = compile_static(self._before), compile_static(self._after)  # type: ignore[method-assign]
             self.apply: Callable[[Tensor, Tensor, Tensor], Tensor] = self._apply_in_one_pass
         else:
@@ -74,7 +73,6 @@ class Update:
         """The same in one pass over the gradient, for its norms, and one over all buffers. last_gradient is unscaled here."""
         from gt.ops.kernels.adamw import squares
 
-        assert isinstance(self.optimizer, AdamW)
         norm, norms, factor, rates = self._before(squares(gradient), rates, nats)
         return self._after(norm, norms, self.optimizer.step_in_one_pass(gradient, factor, rates, self.last_gradient))
 

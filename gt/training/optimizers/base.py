@@ -39,6 +39,8 @@ class Optimizer:
     """
 
     name: ClassVar[str]
+    # Where a kernel takes the whole step in one pass over all buffers: the method that does, as AdamW's.
+    step_in_one_pass: Any = None
 
     class Config(Options):
         """No options."""

@@ -33,6 +33,7 @@ class Muon(AdamW):
     """
 
     name = "muon"
+    step_in_one_pass = None  # type: ignore[assignment]  # the kernel knows no matrices
 
     class Config(Options):
         momentum: Decay = Field(0.95, description="of the running mean of the gradient")
