@@ -64,7 +64,7 @@ def packs(
     specs = specifications(study, small, {"training": {**_schedule(steps), "log_every": 10**9}})
     for model in (HYBRID, TRANSFORMER):
         with needing("worlds", study, specs):
-            stacked, cohorts = (2, SMALL_PACK) if small else (STACK, PACKED)
+            stacked, cohorts = (2, SMALL_PACK) if small else (STACK["cuda"], PACKED)
             pack = Candidate(model, specs[model], stacked, cohorts)
         first: tuple[float, list[str]] | None = None
         for n in counts:

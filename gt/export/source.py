@@ -26,6 +26,7 @@ STAND_INS = {
     "gt.options": f"{HERE}.options",
     "gt.explain": f"{HERE}.explain",
     "gt.ops.backend": f"{HERE}.backend",
+    "gt.ops.fused": f"{HERE}.fused",
 }
 CATALOGUE = "gt.catalogue"
 FILES = {f"{HERE}.modelling": "modeling_groundthink", f"{HERE}.configuration": "configuration_groundthink"}

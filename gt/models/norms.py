@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gt.ops.norm import norm_kernel
+from gt.ops.fused import norm_kernel
 
 
 class RMSNorm(nn.RMSNorm):

@@ -22,8 +22,3 @@ def select(op: str, device_type: str, double: bool, keys: int, values: int) -> s
 def implementation(op: str, name: str) -> Any:
     """The function."""
     return IMPLEMENTATIONS[op]()
-
-
-def fused(device_type: str, double: bool) -> bool:
-    """Whether kernels compute what stands around the operations."""
-    return False

@@ -15,7 +15,7 @@ from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import short_convolution
-from gt.ops.norm import norm_kernel
+from gt.ops.fused import norm_kernel
 from gt.ops.spread import over_sequences
 from gt.ops.ssd import ssd
 from gt.options import Count, CountOrNone, Options, initial

@@ -14,8 +14,7 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, orthogonal_, uniform_
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
-from gt.ops.backend import fused
-from gt.ops.norm import norm_kernel
+from gt.ops.fused import norm_kernel, shift_kernel
 from gt.ops.spread import over_sequences
 from gt.ops.wkv6 import wkv6
 from gt.options import Count, CountOrNone, Options, Positive, initial
@@ -105,11 +104,10 @@ class RWKV6(Mixer):
     def _mixed(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         """The inputs of r, k, v and g, (4, batch, time, d_model), and that of the decay: x mixed with the one before."""
         first, second = self.x_proj[0], self.x_proj[2].weight.unflatten(-1, (5, -1))
-        if last is None and fused(x.device.type, x.dtype == torch.float64):
-            from gt.ops.kernels.shift import shift_forward
-
-            low = torch.tanh(first.linear(shift_forward(x, None, first.mu[None, None], 0)[0, 0])).unflatten(-1, (5, -1))
-            mixed = shift_forward(x, torch.einsum("btfr,hfr->btfh", low, second), self.x_bias.unsqueeze(0), ORDER.index("w"))[0]
+        if last is None and (shifted := shift_kernel(x, None, first.mu.unsqueeze(0))) is not None:
+            low = torch.tanh(first.linear(shifted[0])).unflatten(-1, (5, -1))
+            mixed = shift_kernel(x, torch.einsum("btfr,hfr->btfh", low, second), self.x_bias, last=ORDER.index("w"))
+            assert mixed is not None
             return mixed[:4], mixed[4]
         before = torch.cat([torch.zeros_like(x[:, :1]) if last is None else last.unsqueeze(1), x[:, :-1]], dim=1)
         delta = before - x

@@ -1,4 +1,4 @@
-"""Norms over channels, with or without a gate, in one pass on a GPU (`gt.ops.kernels.norm`)."""
+"""What stands between recurrences and products, in one pass on a GPU. Each gives None where no kernel serves."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def norm_kernel(
     place = "" if gate is None else gate_place
     y: Tensor = norm_forward(x, gate, weight.unsqueeze(0), own, groups, eps, centred, place, dtype)
     return y
+
+
+def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> Tensor | None:
+    """x (batch, time, channel) -> x_t + (x_{t-1} - x_t) * (z_i,t + bias_i) for each mix i, (mix, batch, time, channel), with
+    x_{-1} = 0 and mix `last` after the others. z: (batch, time, mix, channel), or None for zeros; bias: (mix, channel).
+    """
+    if not fused(x.device.type, x.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.shift import shift_forward
+
+    y: Tensor = shift_forward(x, z, bias.unsqueeze(0), last)
+    return y.squeeze(0)
