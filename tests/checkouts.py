@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,13 @@ def write_text(file: Path) -> None:
 class Checkout:
     """A copy of the repository in which a study may be changed and run."""
 
+    @classmethod
+    def there(cls, folder: Path) -> Checkout:
+        """One that was made before."""
+        own = cls.__new__(cls)
+        own.folder = folder
+        return own
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for part in ("workflow", "config", "report_templates", "gt", "gt_upstream"):
@@ -56,9 +62,7 @@ class Checkout:
     def copy(self, folder: Path) -> Checkout:
         """The same in another folder, with the files' times."""
         shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
-        other = copy(self)
-        other.folder = folder
-        return other
+        return Checkout.there(folder)
 
     def call(
         self,

@@ -27,9 +27,7 @@ HELD_OUT = "evaluations/held_out.json"
 def copied(finished: Checkout, folder: Path) -> Checkout:
     """A fresh clone with a copy of the results: no times, and nothing that Snakemake remembers."""
     shutil.copytree(finished.folder, folder, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".snakemake"))
-    other = Checkout.__new__(Checkout)
-    other.folder = folder
-    return other
+    return Checkout.there(folder)
 
 
 def first_record(checkout: Checkout) -> Path:
@@ -145,31 +143,32 @@ def test_the_study_is_whole_again_after_damage_and_an_interruption(checkout: Che
     assert {run for run in before if after[run] != before[run]} == {lost.name}
     assert [file.read_bytes() for file in checkout.folder.glob(f"results/damaged/*/{HELD_OUT}")] == [halved]
     assert checkout.planned() == AFTER_RUNS
-    assert checkout.snakemake().returncode == 0
+    assert checkout.snakemake("--until", "aggregate").returncode == 0
     runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("run_id")
     assert dict(runs["started"]) == after
-    assert checkout.planned() == {}
+    assert "aggregate" not in checkout.planned()
 
 
 def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Checkout) -> None:
     tiny, other = (checkout.folder / "config/studies" / name for name in ("tiny.yaml", "other.yaml"))
     other.write_text(tiny.read_text().replace("quantisation", "long_context"))
-    runs = sorted(checkout.folder.glob("results/runs/*"))
-    before = {file: file.read_bytes() for file in checkout.folder.glob("results/runs/*/evaluations/*.json")}
-    assert checkout.snakemake("--until", "evaluate", study="other").returncode == 0
-    for run in runs:
-        assert set(read_evaluations(run)) == {"held_out", "long_context", "quantisation"}
+    run = first_record(checkout)
+    wanted = str(run.relative_to(checkout.folder) / HELD_OUT)
+    before = {file: file.read_bytes() for file in run.glob("evaluations/*.json")}
+    assert checkout.snakemake(wanted, study="other").returncode == 0
+    assert set(read_evaluations(run)) == {"held_out", "long_context", "quantisation"}
     assert {file: file.read_bytes() for file in before} == before
-    values = [{name: own.measurements for name, own in read_evaluations(run).items()} for run in runs]
-    assert "evaluate" not in checkout.planned() | checkout.planned(study="other")
+    values = {name: own.measurements for name, own in read_evaluations(run).items()}
+    assert checkout.planned(wanted, study="other") == {}
+    assert "evaluate" not in checkout.planned()
 
     # One that fails takes nothing with it.
     other.write_text(tiny.read_text().replace("quantisation", "needle"))
     with open(checkout.folder / "gt/evals/needle.py", "a") as module:
         module.write("\n\ndef broken(self, subject):\n    raise RuntimeError('broken on purpose')\n")
         module.write("\n\nNeedle.measure = broken\n")
-    assert checkout.snakemake("--until", "evaluate", study="other").returncode == 1
-    assert [{name: own.measurements for name, own in read_evaluations(run).items()} for run in runs] == values
+    assert checkout.snakemake(wanted, study="other").returncode == 1
+    assert {name: own.measurements for name, own in read_evaluations(run).items()} == values
 
 
 @pytest.mark.parametrize(
