@@ -46,8 +46,7 @@ def study(machine: Machine, tmp_path: Path) -> Study:
     ("name", "faults"),
     [
         ("Everything is killed", 1),
-        ("A job of the last stages is killed", 1),
-        ("A run's record is damaged", 2),
+        ("A run's record is damaged", 1),
     ],
 )
 def test_a_disturbed_study_ends_as_its_twin(machine: Machine, name: str, faults: int) -> None:
