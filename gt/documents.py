@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,6 +156,13 @@ for _tag, _pattern, _first in (
     _Composer.add_implicit_resolver(TAG + _tag, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
+@lru_cache(maxsize=256)
+def _composed(text: str) -> yaml.Node | None:
+    """The nodes of a text. A process reads the same variants for each of its studies, and this is most of reading them."""
+    node: yaml.Node | None = _Composer(text).get_single_node()
+    return node
+
+
 def read_yaml(path: Path) -> Json:
     """Read a YAML mapping. ConfigError names the file, and the line where it is not one."""
     try:
@@ -167,7 +175,7 @@ def read_yaml(path: Path) -> Json:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{Mark(path, line)}: not UTF-8 (byte {error.object[error.start]:#04x}).") from None
     try:
-        node = _Composer(text).get_single_node()
+        node = _composed(text)
         document = None if node is None else _Constructor(path).value(node)
     except yaml.reader.ReaderError as error:
         mark = Mark(path, text.count("\n", 0, error.position) + 1)

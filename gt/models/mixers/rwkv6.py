@@ -47,7 +47,10 @@ class RWKV6(Mixer):
     axes: ClassVar[tuple[str, ...]] = ("batch", "head", "key", "value")
     # The low-rank matrices that make the token shift and the decay; the official optimizer does not decay them either.
     undecayed: ClassVar[tuple[str, ...]] = ("x_proj.", "w_proj.")
-    products: ClassVar[tuple[str, ...]] = ("x_proj.0.linear.", "x_proj.2.", *(f"{i}_proj." for i in "rkvgow"))
+    products: ClassVar[tuple[str, ...]] = (
+        *("x_proj.0.linear.", "x_proj.2.", "w_proj.linear.lora.0.", "w_proj.linear.lora.2.weight"),
+        *(f"{i}_proj." for i in "rkvgo"),
+    )
 
     class Config(Options):
         head_size: Count = 64
