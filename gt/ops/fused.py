@@ -38,11 +38,11 @@ def norm_kernel(
 
 def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> Tensor | None:
     """x (batch, time, channel) -> x_t + (x_{t-1} - x_t) * (z_i,t + bias_i) for each mix i, (mix, batch, time, channel), with
-    x_{-1} = 0 and mix `last` after the others. z: (batch, time, mix, channel), or None for zeros; bias: (mix, channel).
+    x_{-1} = 0 and mix `last` after the others. z: (mix, batch, time, channel), or None for zeros; bias: (mix, channel).
     """
     if not fused(x.device.type, x.dtype == torch.float64):
         return None
     from gt.ops.kernels.shift import shift_forward
 
-    y: Tensor = shift_forward(x, z, bias.unsqueeze(0), last)
+    y: Tensor = shift_forward(x.contiguous(), z if z is None else z.contiguous(), bias.unsqueeze(0), last)
     return y.squeeze(0)

@@ -93,7 +93,7 @@ def test_a_gated_norm_of_groups_whose_gate_is_a_part_of_a_wider_tensor(groups: i
 def shifted(x: Tensor, z: Tensor, bias: Tensor) -> Tensor:
     """(mix, batch, time, channel)."""
     delta = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1) - x
-    return (x.unsqueeze(2) + delta.unsqueeze(2) * (z + bias)).movedim(2, 0)
+    return x + delta * (z + bias[:, None, None])
 
 
 @pytest.mark.parametrize(("channels", "time"), [(24, 7), (32, 40)])
@@ -101,7 +101,7 @@ def test_token_shifts(channels: int, time: int) -> None:
     """Five mixes, of which the second comes last."""
     from gt.ops.kernels.shift import shift_forward
 
-    inputs = [draw(RUNS, 2, time, channels, seed=0), draw(RUNS, 2, time, 5, channels, seed=1), draw(RUNS, 5, channels, seed=2)]
+    inputs = [draw(RUNS, 2, time, channels, seed=0), draw(RUNS, 5, 2, time, channels, seed=1), draw(RUNS, 5, channels, seed=2)]
     assert_same(
         lambda x, z, bias: shift_forward(x, z, bias.unsqueeze(0), 1).squeeze(0),
         lambda x, z, bias: shifted(x, z, bias)[[0, 2, 3, 4, 1]],
@@ -115,7 +115,7 @@ def test_a_token_shift_that_depends_on_no_data() -> None:
 
     assert_same(
         lambda x, bias: shift_forward(x, None, bias[None, None], 0)[0, 0],
-        lambda x, bias: shifted(x, torch.zeros_like(x).unsqueeze(2), bias[None])[0],
+        lambda x, bias: shifted(x, torch.zeros_like(x)[None], bias[None])[0],
         [draw(RUNS, 2, 19, 24, seed=0), draw(RUNS, 24, seed=1)],
         activations=1,
     )

@@ -106,18 +106,21 @@ class RWKV6(Mixer):
 
     def _mixed(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         """The inputs of r, k, v and g, (4, batch, time, d_model), and that of the decay: x mixed with the one before."""
-        first, second = self.x_proj[0], self.x_proj[2].weight.unflatten(-1, (5, -1))
+        first = self.x_proj[0]
         if last is None and (shifted := shift_kernel(x, None, first.mu.unsqueeze(0))) is not None:
-            low = torch.tanh(first.linear(shifted[0])).unflatten(-1, (5, -1))
-            mixed = shift_kernel(x, torch.einsum("btfr,hfr->btfh", low, second), self.x_bias, last=ORDER.index("w"))
+            mixed = shift_kernel(x, self._shifts(first.linear(shifted[0])), self.x_bias, last=ORDER.index("w"))
             assert mixed is not None
             return mixed[:4], mixed[4]
         before = torch.cat([torch.zeros_like(x[:, :1]) if last is None else last.unsqueeze(1), x[:, :-1]], dim=1)
         delta = before - x
-        low = torch.tanh(first(x, delta)).unflatten(-1, (5, -1))
-        mix = torch.einsum("btfr,hfr->btfh", low, second) + self.x_bias
-        of = dict(zip(ORDER, (x.unsqueeze(2) + delta.unsqueeze(2) * mix).unbind(2), strict=True))
+        of = dict(zip(ORDER, x + delta * (self._shifts(first(x, delta)) + self.x_bias[:, None, None]), strict=True))
         return torch.stack([of[i] for i in "rkvg"]), of["w"]
+
+    def _shifts(self, low: Tensor) -> Tensor:
+        """What the data adds to the five shifts, (5, batch, time, d_model), of W_1 x, (batch, time, 5 * rank)."""
+        low = torch.tanh(low).unflatten(-1, (5, -1)).movedim(2, 0)
+        matrices = self.x_proj[2].weight.unflatten(-1, (5, -1)).movedim(1, 0)  # (5, d_model, rank)
+        return (low.flatten(1, 2) @ matrices.transpose(1, 2)).unflatten(1, low.shape[1:3])
 
     def _gated(self, y: Tensor, g: Tensor) -> Tensor:
         """The norm of each head's output, gated. y, g: (batch, time, d_model)."""

@@ -33,8 +33,8 @@ def shift_forward_kernel(
     x, z, bias, y, rows, T,
     N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """x (run * rows, N) of sequences of T rows, z (run * rows, MIXES, N) or None, bias (run, MIXES, N) -> y (run, MIXES, rows,
-    N). Programs: (part, run).
+    """x (run * rows, N) of sequences of T rows, z (run, MIXES, rows, N) or None, bias (run, MIXES, N) -> y (run, MIXES,
+    rows, N). Programs: (part, run).
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
     for done in range(0, ROWS, R):
@@ -46,7 +46,7 @@ def shift_forward_kernel(
         for i in tl.static_range(MIXES):
             m = tl.load(bias + (run * MIXES + i) * N + column, mask=column < N, other=0.0).to(tl.float32)
             if z is not None:
-                m += tl.load(z + (at * MIXES + i) * N + column, mask=there, other=0.0).to(tl.float32)
+                m += tl.load(z + ((run * MIXES + i) * rows + row) * N + column, mask=there, other=0.0).to(tl.float32)
             out = y + _place(run, i, row, rows, N, MIXES, LAST) + column
             tl.store(out, (x_t + delta * m).to(y.dtype.element_ty), mask=there)
 
@@ -75,9 +75,9 @@ def shift_backward_kernel(
             d_next = tl.load(given + N, mask=follows, other=0.0).to(tl.float32)
             dm = d * delta
             if z is not None:
-                own = (at * MIXES + i) * N + column
+                own = ((run * MIXES + i) * rows + row) * N + column
                 m += tl.load(z + own, mask=there, other=0.0).to(tl.float32)
-                m_next += tl.load(z + own + MIXES * N, mask=follows, other=0.0).to(tl.float32)
+                m_next += tl.load(z + own + N, mask=follows, other=0.0).to(tl.float32)
                 tl.store(dz + own, dm.to(dz.dtype.element_ty), mask=there)
             dx_t += d - d * m + d_next * m_next
             sums = dbias + (part * MIXES + i) * N + column
@@ -107,8 +107,8 @@ def _gradients(x: Tensor, z: Tensor | None, bias: Tensor) -> tuple[Tensor, Tenso
 
 @torch.library.custom_op("gt::shift", mutates_args=())
 def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tensor:
-    """x (B, T, N), z (B, T, mix, N) or None, bias (R, mix, N), where B / R sequences are a run's -> y (R, mix, B / R, T, N),
-    whose mix `last` comes after the others. All contiguous.
+    """x (B, T, N), z (R mix, B / R, T, N) or None, bias (R, mix, N), where B / R sequences are a run's -> y (R, mix, B / R, T,
+    N), whose mix `last` comes after the others. All contiguous.
     """
     assert_contiguous(x, z, bias)
     rows, parts, at_once, columns = _sizes(x, bias)
