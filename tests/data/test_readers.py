@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from gt.catalogue import component
 from gt.data import corpora
-from gt.data.reader import Document, Reader
+from gt.data.reader import Document, Reader, text_sum
 from gt.data.sums import file_sha256
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -154,7 +154,7 @@ def test_what_is_null_is_no_document(tmp_path: Path) -> None:
     path = table(tmp_path / "d.parquet", ["a" * 99, None, "", "b" * 99, "c" * 99])
     corpora.prepare(corpus_spec("file:d"), tmp_path / "out", path)
     assert sum(read_json(tmp_path / "out/corpus.json")["bytes"].values()) == 300  # and an end of line after each
-    assert corpora.text_sum([Document("a"), Document("")]) != corpora.text_sum([Document("a")])
+    assert text_sum([Document("a"), Document("")]) != text_sum([Document("a")])
 
 
 # A data set of the Hub, as `datasets` loads it: here from a folder, in each format.
@@ -242,7 +242,7 @@ def test_a_data_set_is_pinned_by_a_commit(revision: str) -> None:
 
 OWN = '''"""Corpora of this laboratory."""
 
-from gt.data.reader import Document, Reader
+from gt.data.reader import Document, Reader, text_sum
 from gt.options import Count, Options
 
 
