@@ -242,7 +242,7 @@ def test_a_data_set_is_pinned_by_a_commit(revision: str) -> None:
 
 OWN = '''"""Corpora of this laboratory."""
 
-from gt.data.reader import Document, Reader, text_sum
+from gt.data.reader import Document, Reader
 from gt.options import Count, Options
 
 
