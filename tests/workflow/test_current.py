@@ -155,7 +155,7 @@ def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Ch
     run = first_record(checkout)
     wanted = str(run.relative_to(checkout.folder) / HELD_OUT)
     before = {file: file.read_bytes() for file in run.glob("evaluations/*.json")}
-    assert checkout.snakemake(wanted, study="other").returncode == 0
+    assert checkout.snakemake("--", wanted, study="other").returncode == 0
     assert set(read_evaluations(run)) == {"held_out", "long_context", "quantisation"}
     assert {file: file.read_bytes() for file in before} == before
     values = {name: own.measurements for name, own in read_evaluations(run).items()}
@@ -167,7 +167,7 @@ def test_studies_that_share_runs_keep_the_evaluations_of_each_other(checkout: Ch
     with open(checkout.folder / "gt/evals/needle.py", "a") as module:
         module.write("\n\ndef broken(self, subject):\n    raise RuntimeError('broken on purpose')\n")
         module.write("\n\nNeedle.measure = broken\n")
-    assert checkout.snakemake(wanted, study="other").returncode == 1
+    assert checkout.snakemake("--", wanted, study="other").returncode == 1
     assert {name: own.measurements for name, own in read_evaluations(run).items()} == values
 
 
