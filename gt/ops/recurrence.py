@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gt.ops.kernels import tiles
-from gt.ops.kernels.launch import assert_contiguous, contiguous, folded
+from gt.ops.kernels.launch import assert_contiguous, contiguous, fold_runs
 
 WEAK = -0.5  # of log w
 SMALLEST = 1e-37  # in place of a decay that is 0 in float32
@@ -136,13 +136,8 @@ def _differentiate(ctx: Any, dy: Tensor | None, dfinal: Tensor | None) -> tuple[
 recurrence.register_autograd(_differentiate, setup_context=_setup)
 
 
-@recurrence.register_vmap
-def _(info: Any, dims: tuple[int | None, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Runs become part of the batch; each keeps its own u."""
-    *tensors, decay = inputs
-    tensors = [contiguous(folded(x, dim, info.batch_size)) for x, dim in zip(tensors, dims[:-1], strict=True)]
-    y, final = recurrence(*tensors, decay)
-    return (y.unflatten(0, (info.batch_size, -1)), final.unflatten(0, (info.batch_size, -1))), (0, 0)
+# Runs become part of the batch; each keeps its own u.
+fold_runs(recurrence, Tensor.contiguous)
 
 
 def _contiguous_recurrence(
