@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ class Checkout:
     def copy(self, folder: Path) -> Checkout:
         """The same in another folder, with the files' times."""
         shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
-        return Checkout.there(folder)
+        other = copy(self)
+        other.folder = folder
+        return other
 
     def call(
         self,
