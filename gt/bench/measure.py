@@ -15,9 +15,10 @@ from gt.bench.candidates import Candidate, Rival
 from gt.bench.events import Json, summary
 from gt.bench.noise import vocabulary
 from gt.bench.peers.apart import Apart
-from gt.bench.trainers import Cohorts, Trainer, forget_compiled, trainer
+from gt.bench.trainers import Cohorts, Trainer, trainer
 from gt.models.lm import Audit, count
 from gt.progress import progress
+from gt.training.compiled import forget
 from gt.training.plan import HORIZON
 
 ROUND_SECONDS = 0.4
@@ -56,7 +57,7 @@ def compare(candidates: list[Candidate], device: torch.device, rounds: int, seco
     entrants: list[Entrant | Json] = []
     longest: dict[tuple[str, Rival | None], float] = {}
     begin = time.perf_counter()
-    forget_compiled()
+    forget()
     for candidate in progress(candidates, "starting", "candidate"):
         own_begin, run = time.perf_counter(), (candidate.spec.run_id, candidate.rival)
         if own_begin - begin + longest.get(run, 0.0) > seconds:

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gt.bench.measure import in_a_line
-from gt.bench.trainers import forget_compiled
 from gt.ops import selective, ssd, wkv6  # noqa: F401 -- they enter their backends
 from gt.ops.backend import IMPLEMENTATIONS
+from gt.training.compiled import forget
 
 BATCH, D_MODEL, D_STATE = 32, 128, 64
 # Those of the studies first: a measurement that is cut short has them.
@@ -53,7 +53,7 @@ def recurrences(device: torch.device, rounds: int, quick: bool) -> Iterator[dict
     """
     shapes = [(32, 16)] if quick else [(t, h) for t, h in itertools.product(LENGTHS, HEAD_SIZES)]
     for (length, head_size), op in itertools.product(shapes, OPERATIONS):
-        forget_compiled()  # the compiler gives up on a function after eight shapes
+        forget()  # the compiler gives up on a function after eight shapes
         given = [x.requires_grad_() for x in inputs(op, length, head_size, device, batch=2 if quick else BATCH)]
         shape = {"op": op, "time": length, "head_size": head_size}
         named = f"{op}, {length} tokens, heads of {head_size}"

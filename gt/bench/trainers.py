@@ -13,8 +13,8 @@ from gt.bench.events import Event, Json, recorded, summary
 from gt.bench.noise import noise_for
 from gt.data.tokens import Tokens
 from gt.ops.backend import use
-from gt.training import compiled
 from gt.training.cohort import Cohort
+from gt.training.compiled import forget
 from gt.training.update import Update
 
 
@@ -64,7 +64,7 @@ class Cohorts:
         self.device = device
         self.backend = candidate.backend
         if self.backend is not None:
-            forget_compiled()
+            forget()  # what is compiled has its backend built in
         with self._backend():
             kind = Cohort if candidate.followed else Unfollowed
             self.cohorts = [
@@ -126,8 +126,3 @@ class Unfollowed(Cohort):
     """A cohort that clips and updates, and measures nothing else for its curves."""
 
     update_class = ClipAndUpdate
-
-
-def forget_compiled() -> None:
-    """Compile everything anew from here on: what is compiled has its backend built in."""
-    compiled.forget()

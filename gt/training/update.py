@@ -62,11 +62,15 @@ class Update:
 
     def _clip_and_step(self, gradient: Tensor, norm: Tensor, rates: Tensor, nats: Tensor) -> Tensor:
         """Update the runs that are alive, whose gradients have these norms (run,). Returns what was subtracted."""
-        clip = self.clip_norm
-        clipped = gradient if clip is None else gradient * (clip / (norm + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
-        self.alive &= nats.isfinite() & norm.isfinite()
-        clipped, rates = torch.where(self.alive.view(-1, 1, 1), clipped, 0.0), torch.where(self.alive.view(-1, 1), rates, 0.0)
+        factor, rates = self._clipping(norm, rates, nats)
+        clipped = torch.where(self.alive.view(-1, 1, 1), gradient * factor.view(-1, 1, 1), 0.0)
         return self.optimizer.step(clipped, rates)
+
+    def _clipping(self, norm: Tensor, rates: Tensor, nats: Tensor) -> tuple[Tensor, Tensor]:
+        """What gradients of these norms are multiplied by, (run,), and the learning rates of the runs that are still alive."""
+        self.alive &= nats.isfinite() & norm.isfinite()
+        factor = torch.ones_like(norm) if self.clip_norm is None else (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        return factor, torch.where(self.alive.unsqueeze(1), rates, 0.0)
 
     @torch.no_grad()
     def _apply_in_one_pass(self, gradient: Tensor, rates: Tensor, nats: Tensor) -> Tensor:
@@ -83,10 +87,8 @@ class Update:
         scales = self.scales.squeeze(2)
         norms = (squares * scales.square() @ self.flat.in_part).sqrt()
         norm = norms.square().sum(1).sqrt()
-        self.alive &= nats.isfinite() & norm.isfinite()
-        clip = norm.new_ones(len(norm)) if self.clip_norm is None else (self.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-        alive = self.alive.unsqueeze(1)
-        return norm, norms, torch.where(alive, clip.unsqueeze(1) * scales, 0.0), torch.where(alive, rates, 0.0)
+        factor, rates = self._clipping(norm, rates, nats)
+        return norm, norms, torch.where(self.alive.unsqueeze(1), factor.unsqueeze(1) * scales, 0.0), rates
 
     def _after(self, norm: Tensor, norms: Tensor, sums: Tensor) -> Tensor:
         """The columns' values from the sums of each block."""

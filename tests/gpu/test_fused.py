@@ -6,37 +6,25 @@ With TRITON_INTERPRET=1 and Triton installed they also run on a CPU.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
+from kernels import BFLOAT16, DEVICE, FLOAT32, MARKS, noise, relative
 from torch import Tensor
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available()
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not (GPU or INTERPRETED), reason="no GPU")]
-DEVICE = "cuda" if GPU else "cpu"
-FLOAT32, BFLOAT16 = 2e-5, 1e-2
+pytestmark = MARKS
 RUNS = 2
 
 Op = Callable[..., Tensor]
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
-
-
-def relative(actual: Tensor, expected: Tensor) -> float:
-    return ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
 def with_gradients(op: Op, inputs: list[Tensor]) -> list[Tensor]:
     """The result of all runs, and the gradients of a random functional of it."""
     leaves = [x.clone().requires_grad_() for x in inputs]
     y = torch.func.vmap(op)(*leaves)
-    return [y, *torch.autograd.grad((y * draw(*y.shape, seed=99).to(y)).sum(), leaves)]
+    return [y, *torch.autograd.grad((y * noise(*y.shape, seed=99).to(y)).sum(), leaves)]
 
 
 def assert_same(kernel: Op, formula: Op, inputs: list[Tensor], activations: int) -> None:
@@ -67,7 +55,7 @@ def test_a_norm(channels: int, time: int, centred: bool) -> None:
     def formula(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return standard(x, 1, 1e-5, centred) * weight + (bias if centred else 0 * bias)
 
-    inputs = [draw(RUNS, 3, time, channels, seed=0), *(draw(RUNS, channels, seed=i) for i in (1, 2))]
+    inputs = [noise(RUNS, 3, time, channels, seed=0), *(noise(RUNS, channels, seed=i) for i in (1, 2))]
     assert_same(kernel, formula, inputs, activations=1)
 
 
@@ -86,7 +74,7 @@ def test_a_gated_norm_of_groups_whose_gate_is_a_part_of_a_wider_tensor(groups: i
             return standard(x * gate, groups, 1e-5, centred) * weight + bias
         return (standard(x, groups, 1e-5, centred) * weight + bias) * gate
 
-    inputs = [draw(RUNS, 3, 9, 32, seed=0), draw(RUNS, 3, 9, 48, seed=1), *(draw(RUNS, 32, seed=i) for i in (2, 3))]
+    inputs = [noise(RUNS, 3, 9, 32, seed=0), noise(RUNS, 3, 9, 48, seed=1), *(noise(RUNS, 32, seed=i) for i in (2, 3))]
     assert_same(kernel, formula, inputs, activations=2)
 
 
@@ -101,7 +89,11 @@ def test_token_shifts(channels: int, time: int) -> None:
     """Five mixes, of which the second comes last."""
     from gt.ops.kernels.shift import shift_forward
 
-    inputs = [draw(RUNS, 2, time, channels, seed=0), draw(RUNS, 5, 2, time, channels, seed=1), draw(RUNS, 5, channels, seed=2)]
+    inputs = [
+        noise(RUNS, 2, time, channels, seed=0),
+        noise(RUNS, 5, 2, time, channels, seed=1),
+        noise(RUNS, 5, channels, seed=2),
+    ]
     assert_same(
         lambda x, z, bias: shift_forward(x, z, bias.unsqueeze(0), 1).squeeze(0),
         lambda x, z, bias: shifted(x, z, bias)[[0, 2, 3, 4, 1]],
@@ -116,7 +108,7 @@ def test_a_token_shift_that_depends_on_no_data() -> None:
     assert_same(
         lambda x, bias: shift_forward(x, None, bias[None, None], 0)[0, 0],
         lambda x, bias: shifted(x, torch.zeros_like(x)[None], bias[None])[0],
-        [draw(RUNS, 2, 19, 24, seed=0), draw(RUNS, 24, seed=1)],
+        [noise(RUNS, 2, 19, 24, seed=0), noise(RUNS, 24, seed=1)],
         activations=1,
     )
 
@@ -124,7 +116,7 @@ def test_a_token_shift_that_depends_on_no_data() -> None:
 def test_the_same_call_gives_the_same_bits_alone_and_stacked() -> None:
     from gt.ops.kernels.norm import norm_forward
 
-    inputs = [draw(RUNS, 3, 40, 32, seed=0), *(draw(RUNS, 32, seed=i) for i in (1, 2))]
+    inputs = [noise(RUNS, 3, 40, 32, seed=0), *(noise(RUNS, 32, seed=i) for i in (1, 2))]
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y: Tensor = norm_forward(x, None, weight.unsqueeze(0), bias.unsqueeze(0), 1, 1e-5, True, "", x.dtype)
@@ -133,7 +125,7 @@ def test_the_same_call_gives_the_same_bits_alone_and_stacked() -> None:
     together = with_gradients(kernel, inputs)
     leaves = [x[1].clone().requires_grad_() for x in inputs]
     y = kernel(*leaves)
-    alone = [y, *torch.autograd.grad((y * draw(*together[0].shape, seed=99)[1]).sum(), leaves)]
+    alone = [y, *torch.autograd.grad((y * noise(*together[0].shape, seed=99)[1]).sum(), leaves)]
     assert all(torch.equal(a[1], b) for a, b in zip(together, alone, strict=True))
 
 
@@ -141,9 +133,9 @@ def test_a_step_of_adamw() -> None:
     from gt.ops.kernels.adamw import adamw_, squares
 
     shape = (RUNS, 3, 1024)
-    weights, momentum, gradient, last = (draw(*shape, seed=i) for i in range(4))
-    variance = draw(*shape, seed=4).square()
-    factor, rate, decay = (draw(*shape[:2], seed=i).sigmoid() for i in (5, 6, 7))
+    weights, momentum, gradient, last = (noise(*shape, seed=i) for i in range(4))
+    variance = noise(*shape, seed=4).square()
+    factor, rate, decay = (noise(*shape[:2], seed=i).sigmoid() for i in (5, 6, 7))
     betas, steps = torch.tensor([[0.9, 0.95], [0.8, 0.99]], device=DEVICE), 7
     corrections = [1 - betas[:, :1] ** steps, (1 - betas[:, 1:] ** steps).sqrt()]
     of_run = torch.cat([betas, *corrections, torch.full((RUNS, 1), 1e-8, device=DEVICE)], dim=1)

@@ -5,12 +5,12 @@ With TRITON_INTERPRET=1 and Triton installed they also run on a CPU, at the smal
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from kernels import BFLOAT16, DEVICE, FLOAT32, GPU, MARKS, noise, relative
 from torch import Tensor
 
 from gt.ops.backend import asked, implementation, serving
@@ -18,12 +18,7 @@ from gt.ops.selective import selective, selective_reference
 from gt.ops.ssd import ssd, ssd_reference
 from gt.ops.wkv6 import wkv6, wkv6_reference
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-GPU = torch.cuda.is_available()
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not (GPU or INTERPRETED), reason="no GPU")]
-DEVICE = "cuda" if GPU else "cpu"
-# What the project demands of every path: relative error of float32, and of bfloat16 activations.
-FLOAT32, BFLOAT16 = 2e-5, 1e-2
+pytestmark = MARKS
 LENGTHS, SIZES = ((17, 64, 200, 1024), (16, 32, 64)) if GPU else ((17,), (16,))
 DECAYS = {"mixed": None, "none": -1e-6, "total": -30.0}
 KERNELS = [("wkv6", "chunks"), ("wkv6", "positions"), ("ssd", "chunks"), ("ssd", "positions"), ("selective", "positions")]
@@ -32,10 +27,6 @@ SUMMED = {"ssd": (4, 7)}
 # Inputs that are bfloat16 where a model is: r, k, v; x, B, C.
 ACTIVATIONS = {"wkv6": (0, 1, 2), "ssd": (0, 3, 4)}
 REFERENCES: dict[str, Callable[..., Any]] = {"wkv6": wkv6_reference, "ssd": ssd_reference, "selective": selective_reference}
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def inputs(op: str, time: int, size: int, log_decay: float | None, seed: int = 0) -> list[Tensor]:
@@ -67,10 +58,6 @@ def with_gradients(function: Callable[..., Any], given: list[Tensor]) -> list[Te
     y, last = function(*leaves)
     weighed = (y * noise(*y.shape, seed=90).to(y)).sum() + (last * noise(*last.shape, seed=91).to(last)).sum()
     return [y, last, *torch.autograd.grad(weighed, leaves)]
-
-
-def relative(actual: Tensor, expected: Tensor) -> float:
-    return ((actual.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30)).item()
 
 
 @pytest.mark.parametrize("decay", DECAYS)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 # Positions at once.
 CHUNK = 16
+# Of a kernel that goes row by row: rows of a program, and numbers at once.
+ROWS, TILE = 16, 2048
 
 
 def rounded(activations: Tensor) -> bool:
@@ -92,3 +94,9 @@ def apart(x: Tensor) -> int:
     rows = x.flatten(0, -2)
     assert rows.data_ptr() == x.data_ptr() and rows.stride(1) == 1, "a kernel's rows are equally far apart"
     return rows.stride(0)
+
+
+def parted(rows: int, channels: int) -> tuple[int, int, int]:
+    """How some rows of a run are cut: in how many programs, rows at once, and columns of a tile, the next power of two."""
+    columns = 1 << (channels - 1).bit_length()
+    return -(-rows // ROWS), min(ROWS, max(1, TILE // columns)), columns

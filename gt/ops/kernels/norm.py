@@ -13,10 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs
-
-ROWS = 16  # of a program
-TILE = 2048  # numbers at once
+from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
@@ -121,8 +118,8 @@ def norm_backward_kernel(
 def _sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
     """Rows of a run, parts, rows at once and columns of a tile."""
     runs, n = weight.shape
-    rows, columns = x.numel() // n // runs, triton.next_power_of_2(n)
-    return rows, -(-rows // ROWS), min(ROWS, max(1, TILE // columns)), columns
+    rows = x.numel() // n // runs
+    return rows, *parted(rows, n)
 
 
 @torch.library.custom_op("gt::norm", mutates_args=())

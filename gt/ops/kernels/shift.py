@@ -15,10 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import assert_contiguous, fold_runs
-
-ROWS = 16  # of a program
-TILE = 2048  # numbers at once
+from gt.ops.kernels.launch import ROWS, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
@@ -90,8 +87,8 @@ def shift_backward_kernel(
 
 def _sizes(x: Tensor, bias: Tensor) -> tuple[int, int, int, int]:
     """Rows of a run, parts, rows at once and columns of a tile."""
-    rows, columns = x.shape[0] * x.shape[1] // len(bias), triton.next_power_of_2(x.shape[2])
-    return rows, -(-rows // ROWS), min(ROWS, max(1, TILE // columns)), columns
+    rows = x.shape[0] * x.shape[1] // len(bias)
+    return rows, *parted(rows, x.shape[2])
 
 
 def _result(x: Tensor, bias: Tensor) -> Tensor:

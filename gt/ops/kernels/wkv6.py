@@ -19,32 +19,17 @@ import triton.language as tl
 from torch import Tensor
 
 from gt.ops.kernels import wkv6_bfloat16
+from gt.ops.kernels.halvings import LEVELS, LOG2_E, separated, to_middle
 from gt.ops.kernels.launch import CHUNK, assert_contiguous, contiguous, register, rounded, warps
 
 # No decay of float32 is stronger; a sum that leaves one out must not make 0 times infinity of it.
 STRONGEST = tl.constexpr(-1e30)
-# Halvings of a chunk of 16.
-LEVELS = tl.constexpr(4)
-LOG2_E = tl.constexpr(1.4426950408889634)
 VALUES = 32  # of a forward program
 
 
 @triton.jit
 def _dot(a, b):
     return tl.dot(a, b, input_precision="ieee")
-
-
-@triton.jit
-def _separated(t, s, level):
-    """Where the middle of a block of 2^(level + 1) positions separates t and s: the highest bit in which they differ."""
-    return ((t ^ s) >> level) == 1
-
-
-@triton.jit
-def _to_middle(t, j, level):
-    """1 where position j lies between t and the middle of t's block, the middle counted as after it."""
-    same_half = ((t ^ j) >> level) == 0
-    return (same_half & (t != j) & ((j < t) == (((t >> level) & 1) == 1))).to(tl.float32)
 
 
 @triton.jit
@@ -83,8 +68,8 @@ def wkv6_forward_kernel(
         for level in tl.static_range(LEVELS):
             X = tl.where((col >> level) & 1 == 1, r_c, k_c)  # readers are late in their block, writers early
             if level > 0:
-                X *= tl.exp2(_dot(_to_middle(col, row, level), w_c))
-            A += tl.where(_separated(col, row, level) & (row < col), _dot(X, tl.trans(X)), 0.0)
+                X *= tl.exp2(_dot(to_middle(col, row, level), w_c))
+            A += tl.where(separated(col, row, level) & (row < col), _dot(X, tl.trans(X)), 0.0)
         E, F = tl.exp2(_dot(before, w_c)), tl.exp2(_dot(after, w_c))
         y_c = _dot(A, v_c) + _dot(r_c * E, S)
         tl.store(y + ov, y_c.to(y.dtype.element_ty), mask=there)
@@ -142,17 +127,17 @@ def wkv6_backward_kernel(
         dw_c += (kept * tl.sum(S * G, axis=1))[None, :]
         A_t = tl.where(col == row, tl.sum(r_c * bonus[None, :] * k_c, axis=1)[:, None], 0.0)
         for level in tl.static_range(LEVELS):
-            late, pair = (col >> level) & 1 == 1, _separated(col, row, level)
+            late, pair = (col >> level) & 1 == 1, separated(col, row, level)
             D = 1.0
             if level > 0:
-                D = tl.exp2(_dot(_to_middle(col, row, level), w_c))
+                D = tl.exp2(_dot(to_middle(col, row, level), w_c))
             X = tl.where(late, r_c, k_c) * D
             A_t += tl.where(pair & (row > col), _dot(X, tl.trans(X)), 0.0)
             dX = _dot(tl.where(pair, dA, 0.0), X)
             dr_c += tl.where(late, D * dX, 0.0)
             dk_c += tl.where(late, 0.0, D * dX)
             if level > 0:
-                dw_c += _dot(_to_middle(row, col, level), X * dX)
+                dw_c += _dot(to_middle(row, col, level), X * dX)
         dv_c = _dot(kF, G) + _dot(A_t, dy_c)
         tl.store(dr + ok, dr_c.to(dr.dtype.element_ty), mask=there)
         tl.store(dk + ok, dk_c.to(dk.dtype.element_ty), mask=there)

@@ -20,12 +20,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gt.ops.kernels.halvings import LEVELS, LOG2_E, separated, to_middle
 from gt.ops.kernels.launch import CHUNK, assert_contiguous, register
 from gt.ops.kernels.products import product
 
 STRONGEST = tl.constexpr(-10.0)  # half a chunk of them is e^-80, and float32 has e^88
-LOG2_E = tl.constexpr(1.4426950408889634)
-LEVELS = tl.constexpr(4)  # halvings of a chunk of 16
 VALUES = 32  # of a program that keeps a state
 
 
@@ -34,19 +33,6 @@ def _sums(ones, w):
     """ones @ w. Exponents stay exact: a sum of 30 that is off by 2^-11 of itself is off by 1.5 %."""
     upper = (w.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)  # the bits that TF32 keeps
     return tl.dot(ones, upper, input_precision="tf32") + tl.dot(ones, w - upper, input_precision="tf32")
-
-
-@triton.jit
-def _separated(t, s, level):
-    """Where the middle of a block of 2^(level + 1) positions separates t and s: the highest bit in which they differ."""
-    return ((t ^ s) >> level) == 1
-
-
-@triton.jit
-def _to_middle(t, j, level):
-    """1 where position j lies between t and the middle of t's block, the middle counted as after it."""
-    same_half = ((t ^ j) >> level) == 0
-    return (same_half & (t != j) & ((j < t) == (((t >> level) & 1) == 1))).to(tl.float32)
 
 
 @triton.jit
@@ -182,11 +168,11 @@ def wkv6_backward_kernel(
     for level in tl.static_range(LEVELS):
         late = (col >> level) & 1 == 1
         X = tl.where(late, R, W)
-        dX = product(tl.where(_separated(col, row, level), dA, 0.0), X)
+        dX = product(tl.where(separated(col, row, level), dA, 0.0), X)
         dr_c += tl.where(late, to_read * dX, 0.0)
         dk_c += tl.where(late, 0.0, to_written * dX)
         if level > 0:
-            dw_c += product(_to_middle(row, col, level), X.to(tl.float32) * dX)
+            dw_c += product(to_middle(row, col, level), X.to(tl.float32) * dX)
     tl.store(dr + ok, dr_c.to(dr.dtype.element_ty), mask=there)
     tl.store(dk + ok, dk_c.to(dk.dtype.element_ty), mask=there)
     tl.store(dlog_w + ok, dw_c * change, mask=there)
