@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
-from gt.artefacts import Cell, Name, Plan
+from gt.artefacts import Cell, Name, Plan, Point, Tuning
 from gt.asked import Asked
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
 from gt.shared import configurations
 from gt.spec import Corpus, CorpusSpec, Diverged, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
+from gt.tuning import Tune, outcome_of, search, values_at
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A part of a specification, as it was written.
@@ -77,6 +78,9 @@ class Block(Document):
     )
 
     scales: list[str] = Field([], description="named sizes of config/scales.yaml, each merged over the study's model")
+    tuned: bool = Field(
+        True, description="whether its cells take the settings that the study's `tune` chooses for each of them"
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod
@@ -101,6 +105,7 @@ class StudyFile(Block):
     )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
+    tune: Tune | None = Field(None, description="the settings that are chosen for each cell, on seeds that judge nothing")
     model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Part = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
@@ -115,6 +120,20 @@ def _shared() -> Any:
 
 
 SharedModel = _shared()
+
+
+# The validation loss of a run, infinite where it diverged; None while it has not run.
+Measured = Callable[[RunSpec], float | None]
+
+
+class Candidate(NamedTuple):
+    """A cell of a block, its runs and the document that they were made of; and how it is tuned, by which runs, if it is."""
+
+    cell: Cell
+    specs: list[RunSpec]
+    document: Json
+    tuning: Tuning | None
+    trials: list[RunSpec]
 
 
 class Study:
@@ -142,15 +161,19 @@ class Study:
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
-    def plan(self) -> Plan:
-        """The cells, their runs and all that the workflow needs to know. The order is the file's."""
+    def plan(self, measured: Measured = lambda spec: None) -> Plan:
+        """The cells, their runs and all that the workflow needs to know. The order is the file's.
+
+        measured: of the runs that tune, those that there are; more is asked for as they come.
+        """
         cells: dict[str, Cell] = {}
         runs: dict[str, RunSpec] = {}
+        tunings: dict[str, Tuning] = {}
         excluded: set[int] = set()
         reached: set[Mark] = set()
         considered: list[Cell] = []
         for block in self._blocks:
-            for cell, specs, document in self._cells(*block):
+            for cell, specs, document, tuning, trials in self._cells(*block, measured):
                 considered.append(cell)
                 if rules := self._excluding(cell):
                     excluded |= rules
@@ -163,7 +186,9 @@ class Study:
                     keys = self._place_of("variants", block[1])
                     raise self._refusal(keys, f"two different cells are called {cell.id!r}; give one a label.")
                 cells[cell.id] = cell.model_copy(update={"runs": {**known, **cell.runs}})
-                runs |= {spec.run_id: spec for spec in specs}
+                if tuning is not None:
+                    tunings.setdefault(cell.id, tuning)
+                runs |= {spec.run_id: spec for spec in (*trials, *specs)}
         self._check_exclusions(considered, excluded)
         if not cells:
             raise self._refusal(("exclude",), "exclude leaves no cell.")
@@ -182,6 +207,7 @@ class Study:
             diverged=self.file.diverged,
             tokens=sum(spec.tokens for spec in runs.values()),
             cells=list(cells.values()),
+            tunings=list(tunings.values()),
             runs=runs,
             corpora={spec.corpus.id: spec.corpus for spec in runs.values()},
             tokenizers={spec.tokenizer.id: spec.tokenizer for spec in runs.values()},
@@ -215,10 +241,11 @@ class Study:
             blocks.append((validated(Block, document, self.path, at=("also", i), file=self.document), ("also", i)))
         return blocks
 
-    def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Cell, list[RunSpec], Json]]:
-        """Each cell of a block, its runs, and the document that they were made of."""
+    def _cells(self, block: Block, at: Keys, measured: Measured) -> Iterator[Candidate]:
+        """Each cell of a block."""
         places = {name: self._place_of(name, at) for name in Block.model_fields}
         self._check_factors(block, places["factors"])
+        tune = self._tune_of(block, places)
         for i, use in enumerate(block.variants):
             if isinstance(use, VariantUse):
                 check_keys(ModelSpec, use.model, self.path, at=(*places["variants"], i, "model"))
@@ -250,19 +277,24 @@ class Study:
             document["tokenizer"] = self._tokenizer(document, (*places["tokenizers"], k)).model_dump(mode="json")
             document["seed"] = block.seed_list[0]
             first = validated(RunSpec, document, self.path, about)
-            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             if scale:
                 factors = {"scale": scale, **factors}
             suffix = "".join(f".{name}={value}" for name, value in by_short_name(factors).items())
+            name = f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}"
+            tuning, trials = None, list[RunSpec]()
+            if tune is not None:
+                tuning, trials, document = self._tuned(tune, name, document, about, measured)
+                first = validated(RunSpec, document, self.path, about)
+            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             cell = Cell(
-                id=f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}",
+                id=name,
                 variant=label,
                 corpus=first.corpus.id,
                 tokenizer=first.tokenizer.id,
                 factors=factors,
                 runs={spec.seed: spec.run_id for spec in specs},
             )
-            yield cell, specs, document
+            yield Candidate(cell, specs, document, tuning, trials)
 
     def _place_of(self, name: str, at: Keys) -> Keys:
         """The keys that lead to what a block says under a name: in the block, or in the study where it says nothing."""
@@ -279,14 +311,77 @@ class Study:
     def _check_factors(self, block: Block, at: Keys) -> None:
         """Whether each path of a block's factors is of a run's specification, and none is in another."""
         for path, values in block.factors.items():
-            if path.split(".")[0] == "seed":
-                raise self._refusal((*at, path), "the seed is no factor. Say which under the key seeds.")
-            if path in {f"training.{name}" for name in Watch.model_fields}:
-                raise self._refusal((*at, path), "it only looks at a run, and makes no other one: it is no factor.")
-            for value in values:
-                check_keys(RunSpec, nested(path, value, mark_of(self.document, (*at, path))), self.path, at=at)
+            self._check_path(path, values, at)
             if inner := next((other for other in block.factors if other.startswith(f"{path}.")), None):
                 raise self._refusal((*at, path), f"it holds {inner}, another factor: which of them is meant?")
+
+    def _check_path(self, path: str, values: Iterable[Any], at: Keys) -> None:
+        """Whether a setting is of a run's specification, and makes another run."""
+        if path.split(".")[0] == "seed":
+            raise self._refusal((*at, path), "the seed is no factor. Say which under the key seeds.")
+        if path in {f"training.{name}" for name in Watch.model_fields}:
+            raise self._refusal((*at, path), "it only looks at a run, and makes no other one: it is no factor.")
+        for value in values:
+            check_keys(RunSpec, nested(path, value, mark_of(self.document, (*at, path))), self.path, at=at)
+
+    def _tune_of(self, block: Block, places: dict[str, Keys]) -> Tune | None:
+        """How a block's cells are tuned, if they are: no factor may set what is chosen, and no seed that chooses may judge."""
+        tune, keys = self.file.tune, ("tune", "space")
+        if tune is None and not block.tuned:
+            raise self._refusal(places["tuned"], "nothing is tuned in this study: it has no key `tune`.")
+        if tune is None or not block.tuned:
+            return None
+        for path, values in tune.space.items():
+            self._check_path(path, (values.value(0), values.value(1)), keys)
+            for factor in block.factors:
+                if f"{factor}.".startswith(f"{path}.") or f"{path}.".startswith(f"{factor}."):
+                    line = "Leave out one of them, or give the block with the factor `tuned: false`."
+                    raise self._refusal((*places["factors"], factor), f"tune chooses {path}. {line}")
+        if both := sorted(set(tune.seeds) & set(block.seed_list)):
+            free = [seed for seed in range(100, 1200) if seed not in block.seed_list][: len(tune.seeds)]
+            raise self._refusal(
+                ("tune", "seeds"), f"seed {both[0]} judges as well, and would judge what it has chosen. Write: seeds: {free}"
+            )
+        return tune
+
+    def _tuned(
+        self, tune: Tune, cell: str, document: Json, about: str, measured: Measured
+    ) -> tuple[Tuning, list[RunSpec], Json]:
+        """How far the tuning of a cell is, by which runs, and the cell's document with what was chosen; until then, with values
+        in the middle. What would change nothing of the cell is not tuned.
+        """
+
+        def at(values: dict[str, float]) -> Json:
+            changes: Json = {}
+            for path, value in values.items():
+                changes = merge(changes, nested(path, value, mark_of(self.document, ("tune", "space", path))))
+            return merge(document, changes)
+
+        def trials(point: tuple[int, ...]) -> list[RunSpec]:
+            if point not in known:
+                first = validated(RunSpec, at(values_at(space, point)), self.path, about)
+                known[point] = [first.model_copy(update={"seed": seed}) for seed in tune.seeds]
+            return known[point]
+
+        known: dict[tuple[int, ...], list[RunSpec]] = {}
+        middle = {path: own.value((own.points - 1) // 2) for path, own in tune.space.items()}
+        idle = [".".join(keys) for keys in _idle(validated(RunSpec, at(middle), self.path, about))]
+        space = {path: own for path, own in tune.space.items() if not any(f"{path}.".startswith(f"{own}.") for own in idle)}
+        if not space:
+            raise self._refusal(("tune", "space"), f"{about} has nothing of it. Give its block `tuned: false`.")
+        found = search(space, tune.runs // len(tune.seeds), lambda point: outcome_of([measured(own) for own in trials(point)]))
+        tuning = Tuning(
+            cell=cell,
+            scales={path: own.scale for path, own in space.items()},
+            points=[
+                Point(values=values_at(space, point), round=turn, runs={spec.seed: spec.run_id for spec in trials(point)})
+                for point, turn in found.points.items()
+            ],
+            choice=None if found.choice is None else values_at(space, found.choice),
+            ended=found.ended,
+        )
+        chosen = tuning.choice or {path: middle[path] for path in space}
+        return tuning, [spec for point in found.points for spec in trials(point)], at(chosen)
 
     def _document(self, use: VariantUse, scale: Json) -> Json:
         """The model and training of one cell without its factors, merged from general to particular."""
@@ -458,6 +553,17 @@ def by_short_name(factors: Json) -> Json:
     return {names[path]: value for path, value in factors.items()}
 
 
+def trial_cells(plan: Plan) -> Iterator[tuple[Tuning, Point, Cell]]:
+    """What tunes cells, as cells: of each tuning every point, whose values are further factors."""
+    cells = {cell.id: cell for cell in plan.cells}
+    for tuning in plan.tunings:
+        for point in tuning.points:
+            own = cells[tuning.cell]
+            values = "".join(f".{name}={value:g}" for name, value in by_short_name(point.values).items())
+            changes = {"id": f"{own.id}.tuning{values}", "factors": {**own.factors, **point.values}, "runs": point.runs}
+            yield tuning, point, own.model_copy(update=changes)
+
+
 def named(path: Path) -> str:
     """The name of a study's file. ConfigError if it cannot be the name of folders of results."""
     try:
@@ -519,15 +625,15 @@ def study_file(path: Path) -> Path:
     return found[0]
 
 
-def checked_plan(path: Path | str, planned: Path) -> Plan:
+def checked_plan(path: Path | str, planned: Path, measured: Measured = lambda spec: None) -> Plan:
     """The study's plan, whose models are known to be buildable and whose sequences, as far as texts are at hand, to fit them.
-    Says on stderr which settings no run reads.
+    Says on stderr which settings no run reads. measured: as in `Study.plan`.
 
     Building every model (on the meta device) needs torch, so it is done only where `planned`, the plan of an earlier call,
     does not say the same already.
     """
     study = load_study(path)
-    plan = study.plan()
+    plan = study.plan(measured)
     if not planned.exists() or planned.read_bytes() != dumps(plan).encode():
         from gt.data.fit import check_text
         from gt.models.lm import check
