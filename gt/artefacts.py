@@ -128,6 +128,29 @@ class Tuning(Typed):
     ended: dict[str, str] = Field({}, description="path -> why the choice is at an edge of what was tried")
 
 
+class Looks(Typed):
+    """When claims are looked at: after so many seeds each time, and those that are decided get no more.
+
+    The error that a look may use up is laid down by `spending`, for claims together and for whichever look each stops at
+    (`gt.analysis.sequential`).
+    """
+
+    looks: Annotated[list[Count], Field(min_length=2, max_length=10)] = Field(description="seeds at each, rising")
+    spending: Literal["pocock", "obrien_fleming"] = "obrien_fleming"
+    futility: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1,
+        description="a claim also stops where all seeds are less likely than this to decide it, if they go on as so far",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Looks:
+        if self.looks != sorted(set(self.looks)):
+            raise ValueError(f"looks {self.looks} must rise. Write: looks: {sorted(set(self.looks))}")
+        if self.looks[0] < 2:
+            raise ValueError(f"looks {self.looks}: the first must have 2 seeds or more, for nothing varies over one")
+        return self
+
+
 class Plan(Artefact):
     """All that a study asks for. Published, it also says when each run was first begun.
 
@@ -147,6 +170,8 @@ class Plan(Artefact):
     tokens: Count = Field(description="that all runs train on")
     cells: Annotated[list[Cell], Field(min_length=1)]
     tunings: list[Tuning] = Field([], description="of the cells that are tuned, in their order")
+    looks: Looks | None = Field(None, description="when claims are looked at, if before all seeds have run")
+    next_look: Count = Field(0, description="which of the looks decides what else is run; 0: none")
     runs: Annotated[dict[str, RunSpec], Field(min_length=1)]
     corpora: dict[str, Corpus]
     tokenizers: dict[str, TokenizerSpec]
@@ -208,17 +233,19 @@ class Plan(Artefact):
 
     @property
     def waves(self) -> dict[str, tuple[Any, ...]]:
-        """The runs that can be made now -> what comes together: a round of a tuning, or what a tuning was waited for with.
+        """The runs that can be made now -> what comes together: a round of a tuning, what waits for a tuning, what a look adds.
 
         While a tuning goes on, no cell that is tuned has runs that can be made.
         """
         tuned = {own.cell for own in self.tunings}
         own: dict[str, tuple[Any, ...]] = {run_id: (self.study, turn) for run_id, turn in self.trials.items()}
         for cell in self.cells:
-            if cell.id not in tuned:
-                own |= dict.fromkeys(cell.runs.values(), ())
-            elif not self.tuning:
-                own |= dict.fromkeys((run_id for run_id in cell.runs.values() if run_id not in own), (self.study,))
+            if self.tuning and cell.id in tuned:
+                continue
+            for seed, run_id in cell.runs.items():
+                look = sum(seed >= n for n in self.looks.looks[:-1]) if self.looks else 0
+                wave = (self.study, "look", look) if look else (self.study,) if cell.id in tuned else ()
+                own.setdefault(run_id, wave)
         return {run_id: own[run_id] for run_id in self.runs if run_id in own}
 
     def spec(self, cell: Cell) -> RunSpec:

@@ -12,16 +12,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, Protocol, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
-from gt.artefacts import Cell, Name, Plan, Point, Tuning
+from gt.artefacts import Cell, Looks, Name, Plan, Point, Tuning
 from gt.asked import Asked
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
@@ -72,7 +72,9 @@ class Block(Document):
     variants: Annotated[list[Name | VariantUse], Field(min_length=1)]
     corpora: Annotated[list[str | Corpus], Field(min_length=1)]
     tokenizers: Annotated[list[TokenizerSpec], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Seed] = Field(description="how many (0, 1, ...), or which")
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Seed] | Looks = Field(
+        description="how many (0, 1, ...), or which; or how many at each look"
+    )
     factors: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted path of a run specification -> values"
     )
@@ -84,14 +86,17 @@ class Block(Document):
 
     @field_validator("seeds", mode="after")
     @classmethod
-    def _unique(cls, seeds: int | list[int]) -> int | list[int]:
+    def _unique(cls, seeds: int | list[int] | Looks) -> int | list[int] | Looks:
         if isinstance(seeds, list) and (not seeds or len(set(seeds)) != len(seeds)):
             raise ValueError(f"seeds {seeds} must be at least one, each once")
         return seeds
 
     @property
     def seed_list(self) -> list[int]:
-        return self.seeds if isinstance(self.seeds, list) else list(range(self.seeds))
+        """Those that are run in any case."""
+        if isinstance(self.seeds, list):
+            return self.seeds
+        return list(range(self.seeds.looks[0] if isinstance(self.seeds, Looks) else self.seeds))
 
 
 class StudyFile(Block):
@@ -122,8 +127,27 @@ def _shared() -> Any:
 SharedModel = _shared()
 
 
-# The validation loss of a run, infinite where it diverged; None while it has not run.
-Measured = Callable[[RunSpec], float | None]
+class Decisions(Protocol):
+    """What is known of a study's decisions (`gt.decided`)."""
+
+    def measured(self, spec: RunSpec) -> float | None:
+        """The validation loss of a run that tunes, infinite where it diverged; None while it has not run."""
+
+    def looked(self, number: int, runs: Sequence[str]) -> set[str] | None:
+        """The cells that go on after a look at all of these runs; None while it was not taken. number: from 1."""
+
+
+class Undecided:
+    """Nothing is known yet."""
+
+    def measured(self, spec: RunSpec) -> float | None:
+        return None
+
+    def looked(self, number: int, runs: Sequence[str]) -> set[str] | None:
+        return None
+
+
+NOTHING = Undecided()
 
 
 class Candidate(NamedTuple):
@@ -161,10 +185,10 @@ class Study:
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
-    def plan(self, measured: Measured = lambda spec: None) -> Plan:
+    def plan(self, decided: Decisions = NOTHING) -> Plan:
         """The cells, their runs and all that the workflow needs to know. The order is the file's.
 
-        measured: of the runs that tune, those that there are; more is asked for as they come.
+        decided: by runs that tune, and by looks; the plan asks for more as they come.
         """
         cells: dict[str, Cell] = {}
         runs: dict[str, RunSpec] = {}
@@ -173,7 +197,7 @@ class Study:
         reached: set[Mark] = set()
         considered: list[Cell] = []
         for block in self._blocks:
-            for cell, specs, document, tuning, trials in self._cells(*block, measured):
+            for cell, specs, document, tuning, trials in self._cells(*block, decided):
                 considered.append(cell)
                 if rules := self._excluding(cell):
                     excluded |= rules
@@ -197,6 +221,8 @@ class Study:
                 ("baseline",), f"no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
             )
         self.unread = list(self._unread(reached))
+        tuning = any(own.choice is None for own in tunings.values())
+        next_look = 0 if tuning else self._look(cells, runs, decided)
         return Plan(
             study=self.name,
             title=self.file.title,
@@ -208,12 +234,32 @@ class Study:
             tokens=sum(spec.tokens for spec in runs.values()),
             cells=list(cells.values()),
             tunings=list(tunings.values()),
+            looks=self.file.seeds if isinstance(self.file.seeds, Looks) else None,
+            next_look=next_look,
             runs=runs,
             corpora={spec.corpus.id: spec.corpus for spec in runs.values()},
             tokenizers={spec.tokenizer.id: spec.tokenizer for spec in runs.values()},
             corpus_files=self.corpus_files,
             tokenizer_files=self.tokenizer_files,
         )
+
+    def _look(self, cells: dict[str, Cell], runs: dict[str, RunSpec], decided: Decisions) -> int:
+        """Give cells the further seeds that the looks so far have asked for. Returns which look is next, 0 for none."""
+        seeds = self.file.seeds
+        if not isinstance(seeds, Looks):
+            return 0
+        for look, (n, more) in enumerate(itertools.pairwise(seeds.looks), 1):
+            if (going_on := decided.looked(look, sorted(runs))) is None:
+                return look
+            for name in [name for name, cell in cells.items() if name in going_on and list(cell.runs) == list(range(n))]:
+                first = runs[cells[name].runs[0]]
+                further = [first.model_copy(update={"seed": seed}) for seed in range(n, more)]
+                known = {**cells[name].runs, **{spec.seed: spec.run_id for spec in further}}
+                cells[name] = cells[name].model_copy(update={"runs": known})
+                runs |= {spec.run_id: spec for spec in further}
+            if not going_on:
+                return 0
+        return 0
 
     def _evaluations(self) -> list[str | dict[str, Any]]:
         """Those that are asked for, each once, with the options that are not at their defaults."""
@@ -241,8 +287,10 @@ class Study:
             blocks.append((validated(Block, document, self.path, at=("also", i), file=self.document), ("also", i)))
         return blocks
 
-    def _cells(self, block: Block, at: Keys, measured: Measured) -> Iterator[Candidate]:
+    def _cells(self, block: Block, at: Keys, decided: Decisions) -> Iterator[Candidate]:
         """Each cell of a block."""
+        if isinstance(block.seeds, Looks) and block.seeds != self.file.seeds:
+            raise self._refusal((*at, "seeds"), "looks are those of the whole study: write them under its own key seeds.")
         places = {name: self._place_of(name, at) for name in Block.model_fields}
         self._check_factors(block, places["factors"])
         tune = self._tune_of(block, places)
@@ -283,7 +331,7 @@ class Study:
             name = f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}"
             tuning, trials = None, list[RunSpec]()
             if tune is not None:
-                tuning, trials, document = self._tuned(tune, name, document, about, measured)
+                tuning, trials, document = self._tuned(tune, name, document, about, decided)
                 first = validated(RunSpec, document, self.path, about)
             specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             cell = Cell(
@@ -337,15 +385,16 @@ class Study:
                 if f"{factor}.".startswith(f"{path}.") or f"{path}.".startswith(f"{factor}."):
                     line = "Leave out one of them, or give the block with the factor `tuned: false`."
                     raise self._refusal((*places["factors"], factor), f"tune chooses {path}. {line}")
-        if both := sorted(set(tune.seeds) & set(block.seed_list)):
-            free = [seed for seed in range(100, 1200) if seed not in block.seed_list][: len(tune.seeds)]
+        judging = set(block.seed_list) | set(range(block.seeds.looks[-1] if isinstance(block.seeds, Looks) else 0))
+        if both := sorted(set(tune.seeds) & judging):
+            free = [seed for seed in range(100, 1200) if seed not in judging][: len(tune.seeds)]
             raise self._refusal(
                 ("tune", "seeds"), f"seed {both[0]} judges as well, and would judge what it has chosen. Write: seeds: {free}"
             )
         return tune
 
     def _tuned(
-        self, tune: Tune, cell: str, document: Json, about: str, measured: Measured
+        self, tune: Tune, cell: str, document: Json, about: str, decided: Decisions
     ) -> tuple[Tuning, list[RunSpec], Json]:
         """How far the tuning of a cell is, by which runs, and the cell's document with what was chosen; until then, with values
         in the middle. What would change nothing of the cell is not tuned.
@@ -369,7 +418,9 @@ class Study:
         space = {path: own for path, own in tune.space.items() if not any(f"{path}.".startswith(f"{own}.") for own in idle)}
         if not space:
             raise self._refusal(("tune", "space"), f"{about} has nothing of it. Give its block `tuned: false`.")
-        found = search(space, tune.runs // len(tune.seeds), lambda point: outcome_of([measured(own) for own in trials(point)]))
+        found = search(
+            space, tune.runs // len(tune.seeds), lambda point: outcome_of([decided.measured(own) for own in trials(point)])
+        )
         tuning = Tuning(
             cell=cell,
             scales={path: own.scale for path, own in space.items()},
@@ -625,15 +676,15 @@ def study_file(path: Path) -> Path:
     return found[0]
 
 
-def checked_plan(path: Path | str, planned: Path, measured: Measured = lambda spec: None) -> Plan:
+def checked_plan(path: Path | str, planned: Path, decided: Decisions = NOTHING) -> Plan:
     """The study's plan, whose models are known to be buildable and whose sequences, as far as texts are at hand, to fit them.
-    Says on stderr which settings no run reads. measured: as in `Study.plan`.
+    Says on stderr which settings no run reads. decided: as in `Study.plan`.
 
     Building every model (on the meta device) needs torch, so it is done only where `planned`, the plan of an earlier call,
     does not say the same already.
     """
     study = load_study(path)
-    plan = study.plan(measured)
+    plan = study.plan(decided)
     if not planned.exists() or planned.read_bytes() != dumps(plan).encode():
         from gt.data.fit import check_text
         from gt.models.lm import check

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gt.artefacts import Plan
 from gt.errors import ConfigError
 from gt.spec import RunSpec
-from gt.study import Study, dumps, trial_cells
+from gt.study import Study, Undecided, dumps, trial_cells
 from gt.tuning import Outcome, Range, outcome_of, search
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +40,20 @@ STUDY: dict[str, Any] = {
 Loss = Callable[[RunSpec], float | None]
 
 
-def planned(folder: Path, measured: Loss = lambda spec: None, **changes: Any) -> Plan:
+class Known(Undecided):
+    """The losses of runs that tune are known."""
+
+    def __init__(self, losses: Loss) -> None:
+        self.losses = losses
+
+    def measured(self, spec: RunSpec) -> float | None:
+        return self.losses(spec)
+
+
+def planned(folder: Path, losses: Loss = lambda spec: None, **changes: Any) -> Plan:
     path = folder / "s.yaml"
     path.write_text(yaml.safe_dump({**STUDY, **changes}))
-    return Study(path, ROOT / "config").plan(measured)
+    return Study(path, ROOT / "config").plan(Known(losses))
 
 
 def best_at(rate: float) -> Loss:

@@ -54,6 +54,7 @@ try:
     from gt.grouping import packs
     from gt.records import atomic_write
     from gt.artefacts import read_run
+    from gt.decided import Decided
     from gt.shared import linked, templates
     from gt.study import checked_plan, dumps, load_study, names_asked_for, study_file
 except ModuleNotFoundError as error:
@@ -104,53 +105,59 @@ def plan_study(name, file):
     """
     path = Path(f"config/studies/{name}.yaml")
     separate = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    known = decided(name)
     if separate and not COMPLETE:
-        return load_study(path).plan(measured)
-    return checked_plan(path, file, measured)
+        return load_study(path).plan(known)
+    return checked_plan(path, file, known)
 
 
-def measured(spec):
-    """What a run that tunes has given: its validation loss, infinite where it diverged; None where it is to be made."""
-    record = RUNS / spec.run_id
-    data = DATA / spec.corpus.id / spec.tokenizer.id
-    if {"train", "evaluate"} & stage.outdated(record, [spec], data, []):
-        return None
-    return stage.validation_loss(record)
+def decided(study):
+    """What a study's runs that tune, and the looks at its claims, have decided so far."""
+    claims = load_claims(claims_about(study))
+    own = {name: claim.sha256 for name, claim in claims.items() if claim.study == study}
+    return Decided(Path("results"), study, own)
 
 
 def settled(study):
-    """A study's plan once nothing of it is left to choose. Until then, whatever asks for it waits for the runs that choose."""
-    asked = None
-    while PLANS[study].tuning:
-        if (trials := trials_of(study)) == asked:
-            raise WorkflowError(
-                f"{study}: its tuning has runs whose results are not current."
-            )
-        asked = trials
-        checkpoints.tune.get(study=study, trials=name_of(trials))
-        PLANS[study] = load_study(Path(f"config/studies/{study}.yaml")).plan(measured)
+    """A study's plan once nothing of it is left to decide. Until then, whatever asks for it waits for what decides."""
+    while waits := waits_for(study):
+        kind, name = waits
+        getattr(checkpoints, kind).get(study=study, name=name)
+        path = Path(f"config/studies/{study}.yaml")
+        PLANS[study] = load_study(path).plan(decided(study))
         write_plan(Path(f"results/studies/{study}/plan.json"), PLANS[study])
         know_runs()
         runs = PLANS[study].waves
         OUTDATED.update((job, run) for run in runs for job in outdated_of_run(run))
+        if waits_for(study) == waits:
+            raise WorkflowError(f"{study}: what decides of its runs is not current.")
     return PLANS[study]
 
 
-def trials_of(study):
-    """The runs that a study's tuning waits for, or has waited for, of what it has asked for so far."""
-    return sorted(PLANS[study].trials)
-
-
-def name_of(runs):
-    return hashlib.sha256("\n".join(runs).encode()).hexdigest()[:10]
+def waits_for(study):
+    """The checkpoint that a study's plan waits for, and its name, which is that of its runs; None where it is settled."""
+    plan = PLANS[study]
+    if plan.tuning:
+        runs = "\n".join(sorted(plan.trials))
+        return "tune", hashlib.sha256(runs.encode()).hexdigest()[:10]
+    if plan.next_look:
+        return "look", decided(study).look(plan.next_look, sorted(plan.runs)).stem
+    return None
 
 
 def evaluations_of_trials(wildcards):
-    """What the runs that tune were measured at, of as many as a name stands for."""
-    return [
-        f"results/runs/{run}/evaluations/held_out.json"
-        for run in trials_of(wildcards.study)
-    ]
+    """What the runs that tune were measured at."""
+    trials = sorted(PLANS[wildcards.study].trials)
+    return [f"results/runs/{run}/evaluations/held_out.json" for run in trials]
+
+
+def files_so_far(name):
+    """An input function: one file of the record of every run that a study has asked for so far."""
+
+    def files(wildcards):
+        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study].waves]
+
+    return files
 
 
 def claims_about(study):
