@@ -227,7 +227,7 @@ class Earlier:
                 pairs[i] = [(distance, cell, cell) for distance, cell in first]
             else:
                 both = product(first, second_)
-                pairs[i] = [(max(x, y), cell, other) for (x, cell), (y, other) in both if cell.id != other.id]
+                pairs[i] = [(max(x, y), cell, other) for (x, cell), (y, other) in both if cell.runs != other.runs]
             if pairs[i]:
                 near.append((min(distance for distance, *_ in pairs[i]), i))
         for _, i in sorted(near):

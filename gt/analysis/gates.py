@@ -23,7 +23,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -52,7 +52,7 @@ from gt.analysis.claims import (
 )
 from gt.analysis.controls import Sizes, Unequal, unequal
 from gt.analysis.earlier import Earlier, Read, Spread
-from gt.analysis.statistics import detectable, rank_correlation, seeds_needed, trend
+from gt.analysis.statistics import detectable, narrowest, rank_correlation, seeds_needed, trend
 from gt.analysis.values import is_count
 from gt.artefacts import Plan
 from gt.grouping import cohort_key
@@ -87,9 +87,10 @@ class Fault:
 class Sight:
     """What the seeds of one predicate see; of several comparisons in it, of the one that varies most.
 
-    words: what is compared. seeds: that all of its cells have. alpha: of the test. detectable, margin: distances on the scale,
-    of a ratio as a share; None where no spread is known, or the claim names no distance. needed: the seeds for the margin; None
-    too where more than 10,000 are.
+    words: what is compared. seeds: that its cells have in common. alpha: of the test. detectable, margin: distances on the
+    scale, of a ratio as a share; None where no spread is known, or the claim names no distance. Of two bounds they are the
+    least that these may be away from their middle, and half of what is between them. needed: the seeds for the margin; None too
+    where more than 10,000 are.
     """
 
     words: str
@@ -121,9 +122,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the runs that are not there yet. minutes: of the device, without those of unknown speed. here: whether this machine has
-    one of the kind. known, estimated, unknown: how many runs are of cells whose speed records have, how many speeds follow from
-    FLOPs, and how many neither.
+    """Of the runs that are not there yet. minutes: of the device, but for those of unknown speed. here: whether this machine
+    has one of the kind. known, estimated, unknown: how many runs are of cells whose speed records have, how many speeds follow
+    from FLOPs, and how many neither.
     """
 
     runs: int
@@ -233,7 +234,7 @@ class _Gating:
                 continue
             sight = self._sight(predicate)
             sights.append(sight)
-            if (fault := self._cannot_see(predicate, sight)) is not None:
+            if (fault := self._cannot_see(i, predicate, sight)) is not None:
                 faults.append(fault)
             elif sight.spread and sight.spread.sd == 0 and sight.spread.step == "same cells":
                 faults.append(self._constant(i, f"all {sight.spread.seeds} seeds of {sight.spread.study} gave the same number"))
@@ -255,13 +256,9 @@ class _Gating:
     # whether it can fail
 
     def _cannot_fail(self, i: int, predicate: Predicate) -> Fault | None:
-        pairs = [(cell, metric) for cell, metric in cells_of(predicate)]
-        places = [self._find(cell, metric) for cell, metric in pairs]
+        places = [self._find(*own) for own in cells_of(predicate)]
         if all(is_count(place.metric) for place in places):
             return self._constant(i, f"the {phrase(places[0].metric)} is counted on the model, the same in every seed")
-        if alone := [place for place in places if len(place.cell.runs) < 2 and not is_count(place.metric)]:
-            why = f"{alone[0].cell.id} has one seed, of which there is no spread"
-            return Fault("cannot fail", why, self._seeds(alone[0], max(5, self.claim.seeds)))
         for a, b, *_ in _comparisons(predicate):
             if b is not None and self._alike(self._find(a, predicate.metric), self._find(b, predicate.metric)):
                 why = f"{title(a)} and {title(b)} share every run, so that they cannot differ"
@@ -269,8 +266,7 @@ class _Gating:
         return self._out_of_bounds(i, predicate)
 
     def _constant(self, i: int, why: str) -> Fault:
-        fix = f"{self._at(i, 'metric')}: metric: one that training decides"
-        return Fault("cannot fail", why, fix)
+        return Fault("cannot fail", why, f"{self._at(i, 'metric')}: metric: one that training decides")
 
     def _alike(self, a: Place, b: Place) -> bool:
         return (a.cell.runs, a.metric, a.at) == (b.cell.runs, b.metric, b.at)
@@ -293,87 +289,78 @@ class _Gating:
         inside = f"between {low:g} and {high:g}" if math.isfinite(high) else f"never below {low:g}"
         why = f"the {phrase(metric)} is {inside}, so that this {'always' if always else 'never'} holds"
         return Fault(
-            "cannot fail",
-            why,
-            f"{self._at(i, key)}: {key}: a bound {'inside of that' if math.isfinite(high) else f'above {low:g}'}",
+            "cannot fail", why, f"{self._at(i, key)}: {key}: a bound that is {'inside' if math.isfinite(high) else 'above'}"
         )
 
     # what it can see
 
     def _sight(self, predicate: Predicate) -> Sight:
-        seeds = self._shared(predicate)
-        match predicate:
-            case Trend():
-                words, needed = (
-                    f"{predicate.metric}: {len(predicate.cells)} cells",
-                    _for_a_trend(len(predicate.cells), self.alpha),
-                )
-                return Sight(words, seeds, self.alpha, "trend", None, needed=needed)
-            case RankCorrelation():
-                return self._correlation(predicate, seeds)
-        found = [self._compared(predicate, *own, seeds) for own in _comparisons(predicate)]
-        return max(found, key=lambda own: own.spread.sd if own.spread else math.inf)
+        """Of several comparisons the one that sees least."""
+        if isinstance(predicate, Trend | RankCorrelation):
+            return self._row(predicate)
+        found = [self._compared(predicate, *own) for own in _comparisons(predicate)]
+        return max(found, key=lambda own: (own.blind, own.spread.sd if own.spread else math.inf))
 
-    def _shared(self, predicate: Predicate) -> int:
-        own = [self._find(cell, metric) for cell, metric in cells_of(predicate)]
-        return len(set.intersection(*(set(place.cell.runs) for place in own if not is_count(place.metric))))
-
-    def _compared(self, predicate: Predicate, a: Cell, b: Cell | None, scale: str, seeds: int) -> Sight:
-        metric = predicate.metric
+    def _compared(self, predicate: Predicate, a: Cell, b: Cell | None, scale: str) -> Sight:
         log = b is not None and scale == "ratio"
-        left, right = self._find(a, metric), self._find(b, metric) if b else None
+        left, right = self._find(a, predicate.metric), self._find(b, predicate.metric) if b else None
         spread = self._spread(self._read(left), self._read(right) if right else None, log)
-        sight = Sight(_words(left, right, "/" if log else "−"), seeds, self.alpha, "ratio" if log else "value", spread)
-        band = _band(predicate, log)
-        margin = None if band is None else (band[1] - band[0]) / 2
-        if margin is None:
-            margin = _distance(predicate, log)
-        shown = margin if margin is None or not log else exponential(margin) - 1
-        sight = replace(sight, margin=shown)
-        if spread is None:
-            return sight
-        seen = detectable(spread.sd, seeds, self.alpha)
-        if band is not None:
-            needed = seeds_needed(spread.sd, bounds=(*band, sum(band) / 2), alpha=self.alpha)
-        else:
-            needed = seeds_needed(spread.sd, difference=margin, alpha=self.alpha) if margin is not None else None
-        return replace(sight, detectable=exponential(seen) - 1 if log and seen is not None else seen, needed=needed)
+        # One of several is enough, so that each is tested at a share of alpha.
+        alpha = self.alpha / len(predicate.cells) if isinstance(predicate, Exists) else self.alpha
+        band, margin = _band(predicate, log), _margin(predicate, log)
+        seeds = _common([left, right] if right else [left])
+        seen = needed = None
+        if spread is not None:
+            seen = (narrowest if band else detectable)(spread.sd, seeds, alpha)
+            if band is not None:
+                needed = seeds_needed(spread.sd, bounds=(*band, sum(band) / 2), alpha=alpha)
+            elif margin is not None:
+                needed = seeds_needed(spread.sd, difference=margin, alpha=alpha)
+        if log:
+            seen, margin = (None if own is None else exponential(own) - 1 for own in (seen, margin))
+        words = _words(left, right, "/" if log else "−")
+        return Sight(words, seeds, alpha, "ratio" if log else "value", spread, seen, margin, needed)
 
     def _spread(self, a: Read, b: Read | None, log: bool) -> Spread | None:
         if self.claim.sd is not None:
             return Spread(self.claim.sd, "declared")
         return self.earlier.spread(a, b, log)
 
-    def _correlation(self, predicate: RankCorrelation, seeds: int) -> Sight:
-        """Of the same cells alone: how much ranks vary depends on how far cells are apart."""
-        sight = Sight(f"{predicate.metric}: {len(predicate.cells)} cells", seeds, self.alpha, "correlation", None)
-        if self.claim.sd is not None:
-            spread = Spread(self.claim.sd, "declared")
-        else:
-            reads = [self._read(self._find(cell, predicate.metric)) for cell in predicate.cells]
-            partner = predicate.with_
-            others = [Read(own.spec, partner, own.at) for own in reads] if isinstance(partner, str) else []
-            where, rows = self.earlier.table([*reads, *others])
-            own = [row[: len(reads)] for row in rows]
-            other = [row[len(reads) :] for row in rows] if isinstance(partner, str) else [partner] * len(rows)
-            try:
-                found = rank_correlation(other, own, predicate.kind)
-            except ValueError:  # there are none, or cells are tied
-                return sight
-            spread = Spread(found.sd or 0.0, "same cells", len(own), 1, where)
-        return replace(sight, spread=spread, detectable=detectable(spread.sd, seeds, self.alpha))
+    def _row(self, predicate: Trend | RankCorrelation) -> Sight:
+        """Of many cells. How much ranks vary depends on how far cells are apart, so it is known of the same cells alone."""
+        places = [self._find(cell, predicate.metric) for cell in predicate.cells]
+        seeds, words = _common(places), f"{predicate.metric}: {len(places)} cells"
+        if isinstance(predicate, Trend):
+            return Sight(words, seeds, self.alpha, "trend", None, needed=_for_a_trend(len(places), self.alpha))
+        spread = Spread(self.claim.sd, "declared") if self.claim.sd is not None else self._of_ranks(predicate, places)
+        seen = detectable(spread.sd, seeds, self.alpha) if spread else None
+        return Sight(words, seeds, self.alpha, "correlation", spread, seen)
 
-    def _cannot_see(self, predicate: Predicate, sight: Sight) -> Fault | None:
+    def _of_ranks(self, predicate: RankCorrelation, places: list[Place]) -> Spread | None:
+        reads, partner = [self._read(place) for place in places], predicate.with_
+        others = [Read(own.spec, partner, own.at) for own in reads] if isinstance(partner, str) else []
+        where, rows = self.earlier.table([*reads, *others])
+        own = [row[: len(reads)] for row in rows]
+        other = [row[len(reads) :] for row in rows] if isinstance(partner, str) else [partner] * len(rows)
+        try:
+            found = rank_correlation(other, own, predicate.kind)
+        except ValueError:  # there are none, or cells are tied
+            return None
+        return Spread(found.sd or 0.0, "same cells", len(own), 1, where)
+
+    def _cannot_see(self, i: int, predicate: Predicate, sight: Sight) -> Fault | None:
+        place = min((self._find(*own) for own in cells_of(predicate)), key=lambda own: len(own.cell.runs))
+        if sight.seeds < 2:
+            why = f"anything: its cells have {sight.seeds} seed{'' if sight.seeds == 1 else 's'} in common"
+            return Fault("cannot see", why, self._seeds(place, max(sight.needed or 5, self.claim.seeds)))
         if not sight.blind:
             return None
-        place = min((self._find(*own) for own in cells_of(predicate)), key=lambda own: len(own.cell.runs))
-        why = (
-            f"its margin of {shown(sight.margin, sight.scale)}: {sight.seeds} seeds see {shown(sight.detectable, sight.scale)}"
-        )
+        seen, margin = (shown(own, sight.scale) for own in (sight.detectable, sight.margin))
+        why = f"its margin of {margin}: {sight.seeds} seeds see {seen}"
         if sight.scale == "trend":
             why = f"any trend: {sight.seeds} seeds that all have the cells in order do not reach {sight.alpha:.2g}"
         if sight.needed is None or sight.needed > MOST_SEEDS:
-            return Fault("cannot see", why, f"{self.claims.place(self.name)}: a wider margin: no number of seeds sees this one")
+            return Fault("cannot see", why, f"{self._at(i)}: a margin of {seen}")
         return Fault("cannot see", why, self._seeds(place, sight.needed))
 
     def _seeds(self, place: Place, needed: int) -> str:
@@ -413,14 +400,15 @@ def _comparisons(predicate: Predicate) -> list[tuple[Cell, Cell | None, str]]:
 
 def _words(a: Place, b: Place | None, sign: str) -> str:
     """What is compared: what is the same of both stands once."""
-    left, right = (f"{own.metric}" + ("" if own.at is None else f" at {own.at:g}") for own in (a, b or a))
+    left, right = (own.metric + ("" if own.at is None else f" at {own.at:g}") for own in (a, b or a))
+    first, second = (label(own.cell) for own in (a, b or a))
+    if b is not None and first == second and a.cell.id != b.cell.id:
+        first, second = a.cell.id, b.cell.id
     if b is None:
-        return f"{left}: {label(a.cell)}"
+        return f"{left}: {first}"
     if left == right:
-        return f"{left}: {label(a.cell)} {sign} {label(b.cell)}"
-    if a.cell.id == b.cell.id:
-        return f"{left} {sign} {right}: {label(a.cell)}"
-    return f"{left} ({label(a.cell)}) {sign} {right} ({label(b.cell)})"
+        return f"{left}: {first} {sign} {second}"
+    return f"{left} {sign} {right}: {first}" if first == second else f"{left} ({first}) {sign} {right} ({second})"
 
 
 def _for_a_trend(cells: int, alpha: float) -> int | None:
@@ -429,8 +417,16 @@ def _for_a_trend(cells: int, alpha: float) -> int | None:
     return next((n for n in range(2, 50) if 2 * trend(order, [order] * n).p_rising < alpha), None)
 
 
-def _distance(predicate: Predicate, log: bool) -> float | None:
-    """The least distance that a comparison names, as its test has it."""
+def _common(places: list[Place]) -> int:
+    """The number of seeds that cells have in common, but for those of which only what is counted is read."""
+    trained = [set(place.cell.runs) for place in places if not is_count(place.metric)]
+    return len(set.intersection(*trained)) if trained else 1
+
+
+def _margin(predicate: Predicate, log: bool) -> float | None:
+    """The least distance that a predicate names, as its test has it: of bounds, half of what is between them."""
+    if (band := _band(predicate, log)) is not None:
+        return (band[1] - band[0]) / 2
     if not isinstance(predicate, Compare | Exists):
         return None
     margin = predicate.margin if isinstance(predicate, Compare) else None
