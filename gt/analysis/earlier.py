@@ -28,6 +28,7 @@ from statistics import median, variance
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gt.analysis.aggregate import SIZES
+from gt.analysis.efficiency import DERIVED
 from gt.analysis.reading import read_curves
 from gt.archive import KEPT, PLAN, glanced, kept_curves
 from gt.archive import read_plan as read_archived
@@ -198,6 +199,8 @@ class Earlier:
 
     def spread(self, a: Read, b: Read | None, log: bool) -> Spread | None:
         """How much `paired` values of a, or of a and b, vary from seed to seed; None where no record has the metric."""
+        if any(registered(own.metric) in DERIVED for own in (a, b or a)):  # of what a study says that it costs
+            return None
         return self._same(a, b, log) or self._closest(a, b, log, text=True) or self._closest(a, b, log, text=False)
 
     def _same(self, a: Read, b: Read | None, log: bool) -> Spread | None:
@@ -246,13 +249,14 @@ class Earlier:
         where = ""
         best: list[list[float]] = []
         for study in self.studies:
-            cells = [
-                next((own for of, own in self._alike.get(_unseeded(read.spec), []) if of is study), None) for read in reads
-            ]
-            found = [study.of(cell, read.metric, read.at) for cell, read in zip(cells, reads, strict=True) if cell is not None]
-            seeds = sorted(set.intersection(*map(set, found))) if len(found) == len(reads) else []
+            own = [[cell for of, cell in self._alike.get(_unseeded(read.spec), []) if of is study][:1] for read in reads]
+            cells = [cell for found in own for cell in found]
+            if len(cells) < len(reads) or len(set.intersection(*(set(cell.runs) for cell in cells))) <= len(best):
+                continue
+            values = [study.of(cell, read.metric, read.at) for cell, read in zip(cells, reads, strict=True)]
+            seeds = sorted(set.intersection(*map(set, values)))
             if len(seeds) >= max(FEW, len(best) + 1):
-                where, best = study.plan.study, [[own[seed] for own in found] for seed in seeds]
+                where, best = study.plan.study, [[value[seed] for value in values] for seed in seeds]
         return where, best
 
     @cached_property
