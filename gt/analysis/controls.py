@@ -49,6 +49,7 @@ class Sizes:
             self._counted = {key: Size(*map(int, own)) for key, own in read_json(file).items()} if file.exists() else {}
         except (AttributeError, ConfigError, TypeError, ValueError):  # it can be counted again
             self._counted = {}
+        self._kept = len(self._counted)
 
     def of(self, spec: RunSpec) -> Size | None:
         """None where it is not known and may not be counted."""
@@ -63,9 +64,8 @@ class Sizes:
 
     def keep(self) -> None:
         """Write down what was counted, for calls that must not import torch."""
-        own = {key: [size.parameters, size.flops] for key, size in sorted(self._counted.items())}
-        if own and (not self.file.exists() or read_json(self.file) != own):
-            write_json(self.file, own)
+        if len(self._counted) > self._kept:
+            write_json(self.file, {key: [own.parameters, own.flops] for key, own in sorted(self._counted.items())})
 
 
 def _key(spec: RunSpec) -> str:

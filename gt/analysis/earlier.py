@@ -126,7 +126,9 @@ class Study:
 
     def _point(self, run: str, metric: str, at: float | None) -> float | None:
         """Of a curve: at a step, or the last."""
-        table = self._curves(run)
+        table = None
+        with suppress(ConfigError):  # a damaged record is made again when the study runs
+            table = self._curves(run)
         if table is None or metric not in table.column_names:
             return None
         points = dict(zip(table["step"].to_pylist(), table[metric].to_pylist(), strict=True))

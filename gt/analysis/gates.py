@@ -29,6 +29,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+from gt import artefacts
 from gt.analysis.aggregate import SIZES, label
 from gt.analysis.claims import (
     Cell,
@@ -242,10 +243,22 @@ class _Gating:
         place = self.claims.place(self.name)
         return Gate(self.name, place, sights, list(dict.fromkeys(faults)), list(dict.fromkeys(differing)))
 
-    def _find(self, cell: Cell, metric: str) -> Place:
-        place = self.places.find(cell, metric)
+    def _find(self, cell: Cell, metric: str, besides: Place | None = None) -> Place:
+        """besides: what a cell that others choose is compared with, and is taken not to be, where it can be another."""
+
+        def choose(cells: list[artefacts.Cell], _: list[artefacts.Cell]) -> list[artefacts.Cell]:
+            return sorted(cells, key=lambda own: besides is not None and own.id == besides.cell.id)[:1]
+
+        place = self.places.find(cell, metric, choose)
         assert place is not None  # there is no arm
         return place
+
+    def _pair(self, predicate: Predicate, a: Cell, b: Cell | None) -> tuple[Place, Place | None]:
+        left = self._find(a, predicate.metric)
+        if b is None:
+            return left, None
+        right = self._find(b, predicate.metric, left)
+        return self._find(a, predicate.metric, right), right
 
     def _read(self, place: Place) -> Read:
         return Read(self.plan.spec(place.cell), place.metric, place.at)
@@ -260,16 +273,14 @@ class _Gating:
         if all(is_count(place.metric) for place in places):
             return self._constant(i, f"the {phrase(places[0].metric)} is counted on the model, the same in every seed")
         for a, b, *_ in _comparisons(predicate):
-            if b is not None and self._alike(self._find(a, predicate.metric), self._find(b, predicate.metric)):
+            left, right = self._pair(predicate, a, b)
+            if b is not None and right and (left.cell.runs, left.metric, left.at) == (right.cell.runs, right.metric, right.at):
                 why = f"{title(a)} and {title(b)} share every run, so that they cannot differ"
                 return Fault("cannot fail", why, f"{self._at(i)}: b: another cell, or another metric of it")
         return self._out_of_bounds(i, predicate)
 
     def _constant(self, i: int, why: str) -> Fault:
         return Fault("cannot fail", why, f"{self._at(i, 'metric')}: metric: one that training decides")
-
-    def _alike(self, a: Place, b: Place) -> bool:
-        return (a.cell.runs, a.metric, a.at) == (b.cell.runs, b.metric, b.at)
 
     def _out_of_bounds(self, i: int, predicate: Predicate) -> Fault | None:
         """A bound on one cell that all values of the metric are on one side of."""
@@ -303,7 +314,7 @@ class _Gating:
 
     def _compared(self, predicate: Predicate, a: Cell, b: Cell | None, scale: str) -> Sight:
         log = b is not None and scale == "ratio"
-        left, right = self._find(a, predicate.metric), self._find(b, predicate.metric) if b else None
+        left, right = self._pair(predicate, a, b)
         spread = self._spread(self._read(left), self._read(right) if right else None, log)
         # One of several is enough, so that each is tested at a share of alpha.
         alpha = self.alpha / len(predicate.cells) if isinstance(predicate, Exists) else self.alpha
@@ -375,7 +386,7 @@ class _Gating:
 
     def _unequal(self, predicate: Predicate) -> Iterator[Unequal]:
         for a, b, *_ in _comparisons(predicate):
-            left, right = self._find(a, predicate.metric), self._find(b, predicate.metric) if b else None
+            left, right = self._pair(predicate, a, b)
             if b is None or right is None or left.cell.variant == right.cell.variant or registered(left.metric).better is None:
                 continue
             tuned = a.tuned_by is not None, b.tuned_by is not None

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import records
 
 from gt.analysis.earlier import Earlier, Read
 from gt.archive import KEPT, pack
 from gt.artefacts import Cell, Plan, evaluation_file, write
-from gt.records import MANIFEST
-from gt.spec import RunSpec
+from gt.records import CURVES, MANIFEST
 
 SEEDS = range(5)
 
@@ -132,10 +134,29 @@ def test_a_damaged_record_is_said_and_the_others_are_read(tmp_path: Path, capsys
     assert "damaged: its records are not all readable" in capsys.readouterr().err
 
 
+def test_a_curve_is_read_at_its_end_or_at_a_step_and_a_damaged_one_not_at_all(tmp_path: Path) -> None:
+    plan = planned("old", {"A": 1, "B": 2})
+    remember(tmp_path, plan, lambda cell, seed: 2.0)
+    ends = np.random.default_rng(0).normal(1, 0.1, 5)
+    for seed, run in plan.cells[0].runs.items():
+        points = {"step": [1, 2], "tokens": [10, 20], "timestamp": [0.0, 1.0], "train/loss": [2.0 * seed, float(ends[seed])]}
+        pq.write_table(pa.table(points), tmp_path / "runs" / run / CURVES)
+    for run in plan.cells[1].runs.values():
+        (tmp_path / "runs" / run / CURVES).write_text("no curves")
+    (a, b), own = reads(plan, "A", "B", metric="train/loss"), Earlier(tmp_path)
+    last, first = own.spread(a, None, False), own.spread(replace(a, at=1.0), None, False)
+    assert last is not None
+    assert first is not None
+    assert last.sd == pytest.approx(np.std(ends, ddof=1))
+    assert first.sd == pytest.approx(np.std([0, 2, 4, 6, 8], ddof=1))
+    damaged = own.spread(b, None, False)
+    assert damaged is not None
+    assert damaged.step == "same text"
+
+
 def test_the_share_of_a_device_is_what_a_run_took_and_else_its_time_over_its_company(tmp_path: Path) -> None:
     plan = planned("old", {"A": 1})
     remember(tmp_path, plan, lambda cell, seed: 2.0, seconds=60.0, stacked=5, cohorts=2)
     (_, own), *_ = Earlier(tmp_path).trained
     tokens = next(iter(plan.runs.values())).tokens
     assert own.seconds * tokens == pytest.approx(6.0)
-    assert isinstance(next(iter(plan.runs.values())), RunSpec)

@@ -167,6 +167,21 @@ def test_the_line_is_that_of_the_block_whose_cells_are_read(lab: Path) -> None:
     assert fault.fix.startswith(f"{line_of('  seeds:')}: seeds: [100, 101, 102")
 
 
+@pytest.mark.parametrize("tuned", ["a", "b"])
+def test_a_cell_that_others_choose_is_not_taken_for_what_it_is_compared_with(lab: Path, tuned: str) -> None:
+    factors = {"factors": {"training.learning_rate": [0.001, 0.01]}}
+    write_study(**factors)
+    rng = np.random.default_rng(0)
+    plan = load_study("config/studies/mine.yaml").plan()
+    remember(plan, lambda cell, seed: float(rng.normal(2, 0.1)))
+    fixed = {"variant": "GF", "factors": {"learning_rate": 0.001}}
+    cells = {"a": fixed, "b": fixed} | {tuned: {"variant": "GF", "tuned_by": "HY"}}
+    found = gate({**EQUAL, **cells}, **factors)
+    assert "cannot fail" not in [fault.kind for fault in found.faults]
+    assert found.sights[0].spread is not None
+    assert found.sights[0].spread.sd > 0
+
+
 COUNTED = {"test": "threshold", "metric": "n_params", "a": "GF", "above": 10}
 NEVER = {"test": "threshold", "a": "GF"}
 
