@@ -78,7 +78,8 @@ def plan(
         if found.gates:
             print()
             print_table(gate_words.HEADER, gate_words.table(found.gates))
-            print("\n".join(["", *gate_words.said(found)]))
+        if said := gate_words.said(found):
+            print("\n".join(["", *said]))
     if found.refuses and found.faulty:
         raise ConfigError(gate_words.refusal(found.study, found.faulty, "its `gate: refuse` refuses"))
     if out is not None:
