@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
@@ -111,6 +111,10 @@ class StudyFile(Block):
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
     tune: Tune | None = Field(None, description="the settings that are chosen for each cell, on seeds that judge nothing")
+    gate: Literal["refuse", "warn"] | None = Field(
+        None,
+        description="what becomes of a claim that cannot fail or see its margin; by default it is said, and not registered",
+    )
     model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Part = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
@@ -260,6 +264,16 @@ class Study:
             if not going_on:
                 return 0
         return 0
+
+    def seeds_of(self, cell: Cell) -> tuple[int | list[int] | Json, str]:
+        """The seeds of a planned cell as they are written, and the file and line."""
+        keys: Keys = ("seeds",)
+        for block, at in self._blocks:
+            labels = [use if isinstance(use, str) else use.label or use.variant for use in block.variants]
+            if cell.variant in labels and set(block.seed_list) <= cell.runs.keys():
+                keys = self._place_of("seeds", at)
+                break
+        return value_at(self.document, keys), place(self.document, keys, self.path)
 
     def _evaluations(self) -> list[str | dict[str, Any]]:
         """Those that are asked for, each once, with the options that are not at their defaults."""

@@ -357,6 +357,20 @@ def _detectable(n: int, alpha: float, wanted: float) -> float:
     return float(optimize.brentq(lambda d: power(d, 1.0, n, alpha) - wanted, 0.0, upper))
 
 
+def narrowest(sd: float, n: int, alpha: float = 0.05, wanted: float = POWER) -> float | None:
+    """The least margin within which TOST over n seeds finds a true mean of 0 with the power wanted, as `detectable`."""
+    return None if n < 2 else sd * _narrowest(n, alpha, wanted)
+
+
+@cache
+def _narrowest(n: int, alpha: float, wanted: float) -> float:
+    """In units of the sd."""
+    upper = 1.0
+    while power_of_equivalence(-upper, upper, 0.0, 1.0, n, alpha) < wanted:
+        upper *= 2
+    return float(optimize.brentq(lambda m: power_of_equivalence(-m, m, 0.0, 1.0, n, alpha) - wanted, 0.0, upper))
+
+
 def seeds_needed(
     sd: float,
     *,
