@@ -24,7 +24,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import interpolate, optimize, special, stats
@@ -38,7 +38,7 @@ LEVELS = np.geomspace(1e-6, 0.5, 20)
 FUTURES = 4000
 
 
-def spent(spending: Spending, share: float, alpha: float) -> float:
+def spent(spending: Spending, share: float, alpha: Any) -> Any:
     """What may be spent of a one-sided alpha when a share of the seeds, 0 to 1, has run (Lan and DeMets 1983).
 
     pocock: alpha log(1 + (e - 1) share); obrien_fleming: 2 - 2 Phi(z / sqrt(share)), z the point that alpha / 2 lies above.
@@ -47,7 +47,16 @@ def spent(spending: Spending, share: float, alpha: float) -> float:
         return alpha
     if spending == "pocock":
         return alpha * math.log1p((math.e - 1) * share)
-    return 2 * float(special.ndtr(special.ndtri(alpha / 2) / math.sqrt(share)))
+    return 2 * special.ndtr(special.ndtri(alpha / 2) / math.sqrt(share))
+
+
+def level(spending: Spending, share: float, p: float | np.ndarray) -> Any:
+    """The alpha of which this much may be spent when a share of the seeds has run: the inverse of `spent`."""
+    if share >= 1:
+        return p
+    if spending == "pocock":
+        return p / math.log1p((math.e - 1) * share)
+    return 2 * special.ndtr(special.ndtri(np.divide(p, 2)) * math.sqrt(share))
 
 
 @dataclass(frozen=True)
@@ -181,19 +190,17 @@ def _solved(law: _Law, n: int, due: float) -> float:
 
 
 @cache
-def _levels(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending) -> np.ndarray:
-    """The critical values (levels, looks), as points of the normal distribution, almost linear in those of alpha."""
-    return np.array(special.ndtri([critical(seeds, shares, spending, float(alpha)) for alpha in LEVELS]))
-
-
-def _level(points: np.ndarray, p: float) -> float:
-    """The level whose critical value a p is."""
-    point = float(special.ndtri(p))
-    if point > points[-1]:
-        return 1.0
-    rising = np.concatenate(([True], np.diff(points) > 0))
-    curve = interpolate.PchipInterpolator(points[rising], special.ndtri(LEVELS[rising]))
-    return float(special.ndtr(curve(max(point, points[0]))))
+def _curves(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Of each look after the first, the level whose critical value a p is; both as points of the normal distribution, between
+    which the one is almost linear in the other.
+    """
+    points = special.ndtri([critical(seeds, shares, spending, float(alpha)) for alpha in LEVELS])
+    rising = [np.concatenate(([True], np.diff(column) > 0)) for column in points.T]
+    return [
+        interpolate.PchipInterpolator(points[keep, k], special.ndtri(LEVELS[keep]), extrapolate=False)
+        for k, keep in enumerate(rising)
+        if k > 0
+    ]
 
 
 @dataclass(frozen=True)
@@ -212,32 +219,42 @@ class Design:
         """The one-sided p of each look below which it decides."""
         return critical(self.seeds, self.shares, self.spending, alpha)
 
-    def repeated(self, p: Sequence[float], seeds: Sequence[int]) -> float:
-        """The repeated p of t-tests at the looks so far. p: of each; seeds: that each had, which are fewer where runs are lost.
+    def repeated(self, p: Sequence[float] | np.ndarray, seeds: Sequence[int]) -> Any:
+        """The repeated p of t-tests at the looks so far, a number, or an array where each p is one.
 
-        At least 1e-6, but 0 where a look is certain; 1 where no level below a half would have decided.
+        p: (..., looks). seeds: that each look had, which are fewer than planned where runs are lost. At least 1e-6, but for the
+        first look; 1 where no level below a half would have decided.
         """
-        if any(value == 0 for value in p):
-            return 0.0
-        if len(set(seeds)) < len(seeds):
+        p = np.asarray(p, dtype=np.float64)
+        looks = p.shape[-1]
+        if len(set(seeds)) < looks:  # one had nothing new
             return self.repeated_of_any(p)
-        table = _levels(tuple(seeds), self.shares[: len(p)], self.spending) if len(p) > 1 else np.empty((0, 1))
-        return min(self.repeated_of_any(p[:1]), *(_level(table[:, k], p[k]) for k in range(1, len(p))), 1.0)
+        found = [level(self.spending, self.shares[0], p[..., 0])]
+        if looks > 1:
+            for k, curve in enumerate(_curves(tuple(seeds), self.shares[:looks], self.spending), 1):
+                point = special.ndtri(p[..., k])
+                known = special.ndtr(curve(np.maximum(point, curve.x[0])))
+                found.append(np.where(np.isnan(known), 1.0, known))
+        found += [np.where((p == 0).any(axis=-1), 0.0, 1.0)]
+        result = np.minimum.reduce(found)
+        return float(result) if result.ndim == 0 else result
 
-    def repeated_of_any(self, p: Sequence[float]) -> float:
-        """The repeated p of tests whose joint law is not known: each look spends what is its own (Bonferroni)."""
+    def repeated_of_any(self, p: Sequence[float] | np.ndarray) -> Any:
+        """The same of tests whose joint law is not known: each look spends what is its own (Bonferroni)."""
+        p = np.asarray(p, dtype=np.float64)
 
-        def decided(alpha: float) -> bool:
-            spent_by = [spent(self.spending, share, alpha) for share in (0.0, *self.shares)[1 : len(p) + 1]]
-            return any(own <= now - before for own, now, before in zip(p, spent_by, [0.0, *spent_by], strict=False))
+        def decided(alpha: np.ndarray) -> np.ndarray:
+            totals = [np.zeros_like(alpha), *(spent(self.spending, share, alpha) for share in self.shares[: p.shape[-1]])]
+            return (p <= np.diff(np.stack(totals, axis=-1), axis=-1)).any(axis=-1)
 
-        low, high = 0.0, 0.5
-        if not decided(high):
-            return 1.0
+        low, high = np.zeros(p.shape[:-1]), np.full(p.shape[:-1], 0.5)
+        never = ~decided(high)
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (low, middle) if decided(middle) else (middle, high)
-        return high
+            enough = decided(middle)
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        result = np.where(never, 1.0, high)
+        return float(result) if result.ndim == 0 else result
 
 
 def interval(values: Sequence[float], p: float) -> tuple[float, float]:

@@ -59,8 +59,8 @@ def plan(
 
     from gt import devices
     from gt.analysis import gate_words
-    from gt.analysis.gates import outlook
     from gt.analysis.claims import load_claims
+    from gt.analysis.gates import outlook
     from gt.cli.tables import print_table
     from gt.decided import Decided
     from gt.records import MANIFEST, atomic_write

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from gt.analysis.sequential import Design, Spending, conditional_power, critical, crossings, interval, spent
+from gt.analysis.sequential import Design, Spending, conditional_power, critical, crossings, interval, level, spent
 
 DESIGN = (5, 8, 12)
 SPENDINGS: list[Spending] = ["pocock", "obrien_fleming"]
@@ -63,6 +63,12 @@ def test_each_look_spends_what_is_laid_down(spending: Spending, alpha: float) ->
 
 
 @pytest.mark.parametrize("spending", SPENDINGS)
+def test_what_is_spent_says_of_which_level_it_is(spending: Spending) -> None:
+    for share in (0.2, 0.7, 1.0):
+        assert level(spending, share, spent(spending, share, 0.0123)) == pytest.approx(0.0123, rel=1e-9)
+
+
+@pytest.mark.parametrize("spending", SPENDINGS)
 @pytest.mark.parametrize("alpha", [0.05, 0.0123, 0.025 / 40])
 def test_a_repeated_p_is_alpha_where_a_look_just_decides(spending: Spending, alpha: float) -> None:
     design = Design(DESIGN, spending)
@@ -72,18 +78,18 @@ def test_a_repeated_p_is_alpha_where_a_look_just_decides(spending: Spending, alp
 
 @pytest.mark.parametrize("spending", SPENDINGS)
 def test_without_an_effect_no_repeated_p_is_smaller_more_often_than_it_says(spending: Spending) -> None:
-    design, p = Design(DESIGN, spending), one_sided(DESIGN, 4000)
-    found = np.array([design.repeated(list(row), DESIGN) for row in p])
+    design, p = Design(DESIGN, spending), one_sided(DESIGN, 40_000)
+    found = design.repeated(p, DESIGN)
     for alpha in (0.2, 0.05, 0.025):
-        assert stats.binomtest(int((found <= alpha).sum()), 4000, alpha, "greater").pvalue > 0.01
-        assert stats.binomtest(int((found <= alpha).sum()), 4000, alpha, "less").pvalue > 0.01  # and nothing is given away
+        assert stats.binomtest(int((found <= alpha).sum()), 40_000, alpha, "greater").pvalue > 0.01
+        assert stats.binomtest(int((found <= alpha).sum()), 40_000, alpha, "less").pvalue > 0.01  # and nothing is given away
 
 
 def test_a_look_more_never_takes_a_decision_back() -> None:
     design = Design(DESIGN)
-    for row in one_sided(DESIGN, 4000)[:200]:
-        values = [design.repeated(list(row[: k + 1]), DESIGN[: k + 1]) for k in range(3)]
-        assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(values))
+    p = one_sided(DESIGN, 4000)
+    values = [design.repeated(p[:, : k + 1], DESIGN[: k + 1]) for k in range(3)]
+    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(values))
 
 
 def test_where_runs_are_lost_the_looks_are_of_those_that_there_are() -> None:
@@ -95,8 +101,8 @@ def test_where_runs_are_lost_the_looks_are_of_those_that_there_are() -> None:
 @pytest.mark.parametrize("spending", SPENDINGS)
 def test_tests_of_any_law_share_what_is_spent(spending: Spending) -> None:
     """Of independent p, which is far from how looks go together, some look decides about as often as alpha says."""
-    design, p = Design(DESIGN, spending), np.random.default_rng(3).random((5000, 3))
-    found = np.array([design.repeated_of_any(list(row)) for row in p])
+    design, p = Design(DESIGN, spending), np.random.default_rng(3).random((20_000, 3))
+    found = design.repeated_of_any(p)
     assert stats.binomtest(int((found <= 0.05).sum()), len(p), 0.05, "greater").pvalue > 0.01
     assert (found <= 0.05).mean() > 0.045
     assert design.repeated_of_any([0.9, 0.9, 0.9]) == 1.0
