@@ -414,6 +414,21 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def shaffer(p: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Adjusted p values of groups of hypotheses of which at most one in each is true (Shaffer 1986, her first procedure).
+
+    Holm's with fewer to reckon with: a group with hypotheses left holds one that may be true, and never more. Of groups of one it
+    is Holm's.
+    """
+    order = sorted((value, i, j) for i, group in enumerate(p) for j, value in enumerate(group))
+    left, adjusted, largest = [len(group) for group in p], [[0.0] * len(group) for group in p], 0.0
+    for value, i, j in order:
+        largest = max(largest, min(1.0, sum(n > 0 for n in left) * value))
+        adjusted[i][j] = largest
+        left[i] -= 1
+    return adjusted
+
+
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:
     """Benjamini and Hochberg's (1995) adjusted p values: the expected share of false positives among what is found."""
     order = sorted(range(len(p)), key=lambda i: p[i], reverse=True)
