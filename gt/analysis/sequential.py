@@ -274,7 +274,7 @@ def conditional_power(values: Sequence[float], n: int, p: float, low: float = -m
     """
     x = np.asarray(values, dtype=np.float64)
     further = np.random.default_rng(0).standard_normal((FUTURES, n - len(x))) * x.std(ddof=1) + x.mean()
-    whole = np.concatenate([np.broadcast_to(x, (FUTURES, len(x))), further], axis=1)
-    reach = -float(special.stdtrit(n - 1, p)) * whole.std(axis=1, ddof=1) / math.sqrt(n)
-    mean = whole.mean(axis=1)
+    mean = (x.sum() + further.sum(axis=1)) / n
+    squares = ((x - x.mean()) ** 2).sum() + ((further - x.mean()) ** 2).sum(axis=1) - n * (mean - x.mean()) ** 2
+    reach = -float(special.stdtrit(n - 1, p)) * np.sqrt(squares / (n - 1) / n)
     return float(np.mean((mean - reach > low) & (mean + reach < high)))

@@ -417,8 +417,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def shaffer(p: Sequence[Sequence[float]]) -> list[list[float]]:
     """Adjusted p values of groups of hypotheses of which at most one in each is true (Shaffer 1986, her first procedure).
 
-    Holm's with fewer to reckon with: a group with hypotheses left holds one that may be true, and never more. Of groups of one it
-    is Holm's.
+    Holm's with fewer to reckon with: a group with hypotheses left holds one that may be true, and never more. Of groups of one
+    it is Holm's.
     """
     order = sorted((value, i, j) for i, group in enumerate(p) for j, value in enumerate(group))
     left, adjusted, largest = [len(group) for group in p], [[0.0] * len(group) for group in p], 0.0

@@ -28,7 +28,7 @@ def test_of_groups_of_one_shaffers_procedure_is_holms(p: list[float]) -> None:
 
 @given(st.lists(st.tuples(P, P), min_size=1, max_size=4))
 def test_it_is_the_closed_test_over_what_can_be_true_together(p: list[tuple[float, float]]) -> None:
-    """By definition: a hypothesis is rejected if every set that can be true at once, and has it, is, by Bonferroni within the set.
+    """A hypothesis is rejected if every set that can be true at once, and has it, is, by Bonferroni within the set.
 
     Of two in a group one at most is true. Shaffer's procedure never rejects more.
     """
