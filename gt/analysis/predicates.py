@@ -28,7 +28,7 @@ A run that diverged has no numbers, and is never left out unsaid. How it counts 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -39,6 +39,7 @@ import numpy as np
 
 from gt import artefacts
 from gt.analysis.aggregate import MARGIN, label
+from gt.analysis.at_looks import at_looks, hope
 from gt.analysis.cautions import LOSSES
 from gt.analysis.claims import (
     Cell,
@@ -58,6 +59,7 @@ from gt.analysis.claims import (
     on,
     title,
 )
+from gt.analysis.sequential import Design
 from gt.analysis.statistics import (
     EXACT_SEEDS,
     Estimate,
@@ -172,6 +174,8 @@ class Test:
     p_sign_flip: the exact test beside a t-test against zero. outside: the side of two bounds on which the mean is.
     misses: how it fails, if it does; p_opposite: that it is the opposite, where that takes a test of its own.
     parts: where several are joined, the values by seed of each, and part: which of them is shown.
+    joint: whether the p are of t-tests, of which is known how they go together at several looks. hope: how likely all seeds of
+    the looks to come find that it holds, and that it does not (or is equivalent); None where that is not known.
     """
 
     words: str
@@ -193,13 +197,34 @@ class Test:
     p_opposite: float | None = None
     parts: list[dict[int, float]] = field(default_factory=list)
     part: int = 0
+    joint: bool = False
+    hope: tuple[float, float] | None = None
 
 
 class Judge:
-    """Judges the predicates of one claim under one arm. diverged: how runs that diverged count."""
+    """Judges the predicates of one claim under one arm. diverged: how runs that diverged count.
 
-    def __init__(self, places: Places, claim: Claim, values: Values, alpha: float, diverged: Diverged) -> None:
+    least: the seeds that each cell must have. design: of the looks, if this is at one, and earlier: the judges at those before.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        claim: Claim,
+        values: Values,
+        alpha: float,
+        diverged: Diverged,
+        least: int | None = None,
+        design: Design | None = None,
+        earlier: Sequence[Judge] = (),
+    ) -> None:
         self.places, self.claim, self.values, self.alpha, self.diverged = places, claim, values, alpha, diverged
+        self.least, self.design, self.earlier = least or claim.seeds, design, earlier
+
+    def excluding(self) -> Judge:
+        """The same where runs that diverged do not count at all."""
+        earlier = [judge.excluding() for judge in self.earlier]
+        return Judge(self.places, self.claim, self.values, self.alpha, "excluded", self.least, self.design, earlier)
 
     def place(self, cell: Cell, metric: str) -> Place | None:
         return self.places.find(cell, metric, self.values.best)
@@ -349,8 +374,8 @@ class Judge:
         for place in self.places_read():
             statuses = list(self.values.statuses(place.cell).values())
             done, completed = statuses.count("completed") + statuses.count("diverged"), statuses.count("completed")
-            if done < self.claim.seeds:
-                found.append(f"{place.cell.id}: {done} of {self.claim.seeds} seeds")
+            if done < self.least:
+                found.append(f"{place.cell.id}: {done} of {self.least} seeds")
             elif (have := len(self.values.of(place))) < min(self.claim.seeds, completed) and self.values.unmeasured(place):
                 found.append(f"{place.cell.id}: {have} of {self.claim.seeds} seeds with {self.phrase(place.metric)}")
         return list(dict.fromkeys(found))
@@ -361,26 +386,46 @@ class Judge:
             case Compare():
                 others = predicate.b if isinstance(predicate.b, list) else [predicate.b]
                 margin = predicate.margin
-                tests = [self.half_line(predicate.metric, predicate.a, b, predicate.scale, claimed, margin) for b in others]
+                tests = [self._half_line(predicate.metric, predicate.a, b, predicate.scale, claimed, margin) for b in others]
                 if self.margin() is not None and margin is None:
                     tests = [replace(test, p_equivalent=self.alike(predicate, others[0])) for test in tests]
                 return all_of(tests)
             case Exists():
                 metric, scale = predicate.metric, predicate.scale
                 return one_of(
-                    [all_of([self.half_line(metric, a, b, scale, claimed) for b in predicate.b]) for a in predicate.cells]
+                    [all_of([self._half_line(metric, a, b, scale, claimed) for b in predicate.b]) for a in predicate.cells]
                 )
             case Order():
                 steps = zip(predicate.cells, predicate.cells[1:], strict=False)
-                return all_of([self.half_line(predicate.metric, a, b, "difference", claimed) for a, b in steps])
+                return all_of([self._half_line(predicate.metric, a, b, "difference", claimed) for a, b in steps])
             case Equivalence() | Interval():
-                return self.interval(predicate.metric, predicate.a, predicate.b, predicate.scale, claimed)
+                metric, a, b, scale = predicate.metric, predicate.a, predicate.b, predicate.scale
+                return self._at_looks(lambda judge: judge.interval(metric, a, b, scale, claimed), claimed)
             case Threshold():
-                return self.half_line(predicate.metric, predicate.a, predicate.b, predicate.scale, claimed)
+                return self._half_line(predicate.metric, predicate.a, predicate.b, predicate.scale, claimed)
             case Trend():
-                return self.trend(predicate)
+                return self._at_looks(lambda judge: judge.trend(predicate), claimed)
             case RankCorrelation():
-                return self.ranks(predicate)
+                return self._at_looks(lambda judge: judge.ranks(predicate), claimed)
+
+    def _half_line(
+        self, metric: str, a: Cell, b: Cell | None, scale: str, claimed: Region, margin: float | None = None
+    ) -> Test:
+        return self._at_looks(lambda judge: judge.half_line(metric, a, b, scale, claimed, margin), claimed, margin)
+
+    def _at_looks(self, test: Callable[[Judge], Test], claimed: Region, margin: float | None = None) -> Test:
+        """A test at the look that this is, if it is at one. margin: that it also asks for equivalence within."""
+        if self.design is None:
+            return test(self)
+        found: list[Test | None] = []
+        for judge in self.earlier:
+            try:
+                found.append(test(judge))
+            except Undecidable:
+                found.append(None)
+        both_sides = math.isfinite(claimed.low) and math.isfinite(claimed.high)
+        last = at_looks([*found, test(self)], self.design, both_sides)
+        return replace(last, hope=hope(last, self.design, claimed.low, claimed.high, margin, self.alpha))
 
     def contrast(self, metric: str, a: Cell, b: Cell | None, scale: str) -> tuple[str, dict[int, float], bool]:
         """What is compared in words, its value by seed, and whether these are logarithms: of a, a - b, or a / b.
@@ -442,6 +487,7 @@ class Judge:
             p_support=up if above else down,
             p_refute=down if above else up,
             p_equivalent=equivalent,
+            joint=True,
             p_sign_flip=sign_flip_p(z) if limit == 0 and len(z) <= EXACT_SEEDS else None,
             detectable=exponential(seen) - 1 if log and seen is not None else seen,
             needed=seeds_needed(sd, difference=least, alpha=self.alpha),
@@ -473,6 +519,7 @@ class Judge:
             log,
             e,
             claimed,
+            joint=True,
             p_support=_p(inside),
             p_refute=min(1.0, 2 * outside),
             outside="below" if mean < bottom else "above" if mean > top else "",
@@ -667,7 +714,9 @@ def all_of(tests: Sequence[Test]) -> Test:
     support, refute = max(tests, key=lambda test: test.p_support), min(tests, key=lambda test: test.p_refute)
     p = support.p_support, min(1.0, len(tests) * refute.p_refute)
     opposite = None if refute.p_opposite is None else min(1.0, len(tests) * refute.p_opposite)
-    return _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "that must all hold")
+    joined = _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "that must all hold")
+    hopes = [test.hope for test in tests if test.hope is not None]
+    return replace(joined, hope=(min(a for a, _ in hopes), max(b for _, b in hopes)) if len(hopes) == len(tests) else None)
 
 
 def one_of(tests: Sequence[Test]) -> Test:
@@ -676,7 +725,9 @@ def one_of(tests: Sequence[Test]) -> Test:
     p = min(1.0, len(tests) * support.p_support), refute.p_refute
     opposites = [test.p_opposite for test in tests if test.p_opposite is not None]
     opposite = max(opposites) if opposites else None
-    return _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "of which one must hold")
+    joined = _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "of which one must hold")
+    hopes = [test.hope for test in tests if test.hope is not None]
+    return replace(joined, hope=(max(a for a, _ in hopes), min(b for _, b in hopes)) if len(hopes) == len(tests) else None)
 
 
 def _joined(

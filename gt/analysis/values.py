@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -72,8 +73,19 @@ class Values:
         self.tables = {name: pd.read_parquet(file) for name, file in files.items() if file.exists()}
         self._rows = {name: dict(iter(table.groupby("cell"))) for name, table in self.tables.items()}
         self._known: dict[tuple[str, str, float | None], dict[int, float]] = {}
+        self.seeds: int | None = None
         runs = self.tables["runs"]
         self.status = dict(zip(zip(runs["cell"], runs["seed"], strict=True), runs["status"], strict=True))
+
+    def first(self, n: int) -> Values:
+        """The same of the first n seeds of each cell alone."""
+        other = copy(self)
+        kept = {(cell.id, seed) for cell in self.plan.cells for seed in list(cell.runs)[:n]}
+        other.status = {key: status for key, status in self.status.items() if key in kept}
+        other.seeds, other._known, other._runs = n, {}, {}
+        for cell, runs in self._runs.items():
+            other._runs[cell] = [run for run in runs if (cell, int(run["seed"])) in kept]
+        return other
 
     def of(self, place: Place) -> dict[int, float]:
         """Seed -> value of the completed runs of a cell that have one."""
@@ -84,7 +96,7 @@ class Values:
 
     def statuses(self, cell: Cell) -> dict[int, str]:
         """What became of each planned seed of a cell."""
-        return {seed: self.status.get((cell.id, seed), "missing") for seed in cell.runs}
+        return {seed: self.status.get((cell.id, seed), "missing") for seed in list(cell.runs)[: self.seeds]}
 
     def branches(self, cell: str) -> list[str]:
         """The letters of the branches that were taken out of a cell's networks."""
@@ -169,7 +181,7 @@ class Values:
         return {
             seed: value
             for seed, value in sorted(found.items())
-            if self.status[cell, seed] == "completed" and math.isfinite(value)
+            if self.status.get((cell, seed)) == "completed" and math.isfinite(value)
         }
 
     def names(self) -> list[tuple[str, float | None]]:

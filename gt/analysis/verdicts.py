@@ -1,13 +1,17 @@
 """What became of the claims, from the tables of their studies.
 
-The smaller of a claim's two p values, that it holds and that it does not, is the claim's. Holm's procedure over the family
-adjusts it, in which a claim that could not be judged yet counts with p = 1, so that it matters to no verdict whether the others
-have run. What an arm gives explains a verdict (`gt.analysis.attribution`), and is adjusted among the verdicts of that arm.
+The smaller of a claim's two p values, that it holds and that it does not, is the claim's; one with a margin has a further one,
+that it is within. Shaffer's procedure over the family adjusts them, Holm's where none has a margin, in which a claim that could
+not be judged yet counts with p = 1, so that it matters to no verdict whether the others have run. What an arm gives explains a
+verdict (`gt.analysis.attribution`), and is adjusted among the verdicts of that arm.
 
 A claim that fails is said to be the `opposite`, `smaller than claimed` or `larger than claimed` (`gt.analysis.predicates`), by
 the part that decides where it has several. Where it takes a test of its own that it is the opposite, this is adjusted over the
 family too, in which the other claims have theirs, or their p: a third hypothesis beside those that a claim is decided and that
 it is equivalent.
+
+Where a study has looks, a claim is judged at each with repeated p values (`gt.analysis.at_looks`), and its judgement is that of
+the look at which it stopped (`gt.analysis.looks`); what has run since says nothing of it.
 
 A claim whose plan was not followed (`gt.analysis.deviations`) is `deviated`; what its numbers would have said otherwise is
 kept beside. The family is what was registered in time: one that deviated and was in it counts with p = 1, and what it would
@@ -18,8 +22,8 @@ of their own, adjusted by Benjamini and Hochberg.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -30,9 +34,12 @@ from gt.analysis.attribution import Interaction, interactions
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
 from gt.analysis.deviations import deviations
+from gt.analysis.looks import Look, stops
 from gt.analysis.predicates import Judge, Miss, NotMeasured, Test, Uncounted, Undecidable, all_of
-from gt.analysis.statistics import adjusted, benjamini_hochberg, holm
+from gt.analysis.sequential import Design
+from gt.analysis.statistics import adjusted, benjamini_hochberg, holm, shaffer
 from gt.analysis.values import Values
+from gt.artefacts import Looks
 from gt.records import read_json, write_json
 
 Json = dict[str, Any]
@@ -70,7 +77,7 @@ class Judgement:
     planned: whether it was, as it stands, before the first of its runs. deviations: why its plan was not followed; otherwise:
     what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
     p_equivalent, p_opposite: unadjusted, None where there is no test; leaning: what p speaks for. decides: the number of the
-    test that does.
+    test that does. seeds: that each cell had at the look at which it stopped, and stopped: why, where the study has looks.
     """
 
     claim: str
@@ -101,6 +108,8 @@ class Judgement:
     p_opposite_adjusted: float | None = None
     verdict: Word = "not yet run"
     otherwise: Word | None = None
+    seeds: int | None = None
+    stopped: Literal["decided", "futile", "last", "open"] | None = None
 
 
 def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
@@ -114,18 +123,68 @@ def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None
         if claim.not_testable is None and (claim.study if arm == FAITHFUL else arms[arm].study) == study
     ]
     families = [(claim.group, arm) for _, claim, arm in here]
-    judged = []
+    at_looks = []
     for (name, claim, arm), family in zip(here, families, strict=True):
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
-        diverged = claim.diverged or values.plan.diverged or "worst_rank"
-        # The power is given at the first step of Holm's procedure.
-        judge = Judge(places, claim, values, claim.alpha / families.count(family), diverged)
-        result = _untested(judge, arm, entered.get(name, []), begun)
-        if not result.missing and not _unjudged(result):
-            _test(result, judge)
-        judged.append(result)
+        # The power is given at the first step of the family's procedure.
+        judges = _judges(places, claim, values, claim.alpha / families.count(family))
+        at_looks.append(list(_judged(judges, arm, entered.get(name, []), begun)))
+    judged = _stopped(at_looks, values.plan.looks) if values.plan.looks else [own for (own,) in at_looks]
     _adjust(judged)
     return judged
+
+
+def _judges(places: Places, claim: Claim, values: Values, alpha: float) -> list[Judge]:
+    """Of a claim at each look of its study, or of all seeds where there are none."""
+    diverged, looks = claim.diverged or values.plan.diverged or "worst_rank", values.plan.looks
+    if looks is None:
+        return [Judge(places, claim, values, alpha, diverged)]
+    design, judges = Design(tuple(looks.looks), looks.spending), list[Judge]()
+    for n in looks.looks:
+        judges.append(Judge(places, claim, values.first(n), alpha, diverged, n, design, tuple(judges)))
+    return judges
+
+
+def _judged(judges: list[Judge], arm: str, entries: list[registration.Entry], begun: datetime | None) -> Iterator[Judgement]:
+    """The first judgement, and further ones as far as there are seeds for them."""
+    for judge in judges:
+        result = _untested(judge, arm, entries, begun)
+        if result.missing and judge.earlier:
+            return
+        if not result.missing and not _unjudged(result):
+            _test(result, judge)
+        result.seeds = judge.least if judge.design else None
+        yield result
+        if result.missing:
+            return
+
+
+def _stopped(judged: list[list[Judgement]], looks: Looks) -> list[Judgement]:
+    """Of the judgements of each claim at the looks that there are, that at which it stopped, or the last that there is."""
+    groups: dict[tuple[str, str, bool], list[int]] = {}
+    for i, own in enumerate(judged):
+        groups.setdefault((own[0].family, own[0].arm, own[0].planned), []).append(i)
+    found: dict[int, Judgement] = {}
+    for members in groups.values():
+        claims = [[_look(own) for own in judged[i] if not own.missing] for i in members]
+        alpha = [judged[i][0].alpha for i in members]
+        for i, stop in zip(members, stops(claims, len(looks.looks), alpha, looks.futility), strict=True):
+            found[i] = judged[i][max(stop.look, 0)]
+            found[i].stopped = stop.why
+    return [found[i] for i in range(len(judged))]
+
+
+def _look(own: Judgement) -> Look:
+    """What a claim is at a look. One that is not tested, or that departs from its plan, has nothing to hope for."""
+    hopes = all_of(own.tests).hope if own.tests else (0.0, 0.0)
+    hope = None if hopes is None else max(hopes)
+    return Look(_questions(own), 0.0 if own.deviations else hope)
+
+
+def _questions(own: Judgement) -> tuple[float, ...]:
+    """The p values that a claim has in its family: 1 without a test."""
+    p = [own.p, *([own.p_equivalent] if own.has_margin else [])]
+    return tuple(1.0 if value is None or own.deviations else value for value in p)
 
 
 def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: datetime | None) -> Judgement:
@@ -262,7 +321,7 @@ def _of_today(judged: Json) -> Json:
     when a claim that fails was refuted do not say how, nor by which part.
     """
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
-    how = {"margin": None, "decides": None, "misses": None, "p_opposite_adjusted": None}
+    how = {"seeds": None, "stopped": None, "margin": None, "decides": None, "misses": None, "p_opposite_adjusted": None}
     leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
     tests = [{"parts": [], "part": 0, **test} for test in judged["tests"]]
     known = {own.name: [] for own in fields(Cautions)} | judged["cautions"]
@@ -274,7 +333,7 @@ def _test(result: Judgement, judge: Judge) -> None:
         result.tests = [judge.test(predicate) for predicate in judge.claim.predicate]
     except Uncounted as why:
         result.deviations.append(str(why))
-        _test(result, Judge(judge.places, judge.claim, judge.values, judge.alpha, "excluded"))
+        _test(result, judge.excluding())
         return
     except Undecidable as why:
         result.reason, result.verdict = str(why), "not testable" if isinstance(why, NotMeasured) else "inconclusive"
@@ -290,26 +349,39 @@ def _test(result: Judgement, judge: Judge) -> None:
 
 
 def _adjust(judged: list[Judgement]) -> None:
-    """Adjust p values family by family, each hypothesis (decided, equivalent, opposite) by itself, and say the verdicts."""
+    """Adjust p values family by family, and say the verdicts."""
     groups: dict[tuple[str, str, bool], list[Judgement]] = {}
     for own in judged:
         groups.setdefault((own.family, own.arm, own.planned), []).append(own)
     for (_, _, planned), members in groups.items():
-        opposite = [own.p if own.p_opposite is None else own.p_opposite for own in members]
-        for i, own in enumerate(members):
-            own.p_adjusted = _adjusted(members, i, [member.p for member in members], planned)
-            if own.p_opposite is not None:
-                own.p_opposite_adjusted = _adjusted(members, i, opposite, planned)
+        p, opposite = [own.p for own in members], [own.p if own.p_opposite is None else own.p_opposite for own in members]
         for declared in (True, False):
             margins = [own for own in members if own.margin is not None and own.has_margin == declared]
             equivalent = [own.p_equivalent for own in margins]
             for i, own in enumerate(margins):
                 own.p_equivalent_adjusted = _adjusted(margins, i, equivalent, planned)
+        for i, own in enumerate(members):
+            if planned:
+                _together(members, i)
+            else:
+                own.p_adjusted = _adjusted(members, i, p, planned)
+            if own.p_opposite is not None:
+                own.p_opposite_adjusted = _adjusted(members, i, opposite, planned)
     for own in judged:
         if own.p is not None:
             own.verdict = _decided(own)
         if own.deviations and own.verdict in (*DECIDED, "inconclusive"):
             own.verdict, own.otherwise = "deviated", own.verdict
+
+
+def _together(members: list[Judgement], i: int) -> None:
+    """Adjust what one of a family asks, with a margin and without, which cannot both be true (Shaffer's procedure)."""
+    own = members[i]
+    asked = [_questions(replace(own, deviations=[]) if other is own else other) for other in members]
+    first, *second = shaffer(asked)[i]
+    own.p_adjusted = None if own.p is None else first
+    if own.p_equivalent is not None and second:
+        own.p_equivalent_adjusted = second[0]
 
 
 def _adjusted(members: list[Judgement], i: int, p: list[float | None], planned: bool) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from gt.cli import complete
 from gt.cli.app import RESULTS, command
-from gt.cli.options import MANY, Claims, Count, Note, PlanFile, Records, Studies, StudyResults, Templates, described
+from gt.cli.options import MANY, Claims, Count, Note, Out, PlanFile, Records, Studies, StudyResults, Templates, described
 from gt.errors import ConfigError, entry
 
 if TYPE_CHECKING:
@@ -56,6 +56,17 @@ def claims(
         _judge(claims, study, note)
     else:
         _registrations(claims, enter=action == "register")
+
+
+@command(RESULTS, "gt look --plan plan.json --runs results/runs --out look.json")
+def look(*, plan: PlanFile, runs: Records, out: Out, claims: Claims = CLAIMS) -> None:
+    """Say which cells of a study get more seeds.
+
+    Those that a claim reads which the seeds so far do not decide, where the study has looks.
+    """
+    from gt.analysis.going_on import look
+
+    print(f"{out}: {look(plan, runs, claims, out, _begun(runs.absolute().parent))} cells go on")
 
 
 @command(RESULTS, "gt why C-P2-01")

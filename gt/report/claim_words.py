@@ -228,10 +228,27 @@ def surely(judgement: Json) -> str:
 def certainty(judgement: Json) -> str:
     """What the smaller of the two p values says, alone and in the family. One that is 1 speaks for neither side."""
     if judgement["p"] > UNSURE:
-        return "No test decides: neither that the claim holds nor that it does not has a p below 1."
+        return (
+            f"No test decides: neither that the claim holds nor that it does not has a p below 1. {looked(judgement)}".strip()
+        )
     how = "Holm" if judgement["planned"] else "Benjamini and Hochberg"
     adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
-    return f"p {text.p_equation(judgement['p'])} {judgement['leaning']} the claim; {adjusted}."
+    said = f"p {text.p_equation(judgement['p'])} {judgement['leaning']} the claim; {adjusted}."
+    return f"{said} {looked(judgement)}".strip()
+
+
+def looked(judgement: Json) -> str:
+    """At which look a claim stopped, and why; empty without looks."""
+    why = {
+        "decided": "where it was decided",
+        "futile": "where all seeds together were unlikely to decide it",
+        "last": "which are all",
+        "open": "and waits for more",
+    }
+    if judgement["stopped"] not in why:
+        return ""
+    after = f"It was looked at after {text.plural(judgement['seeds'], 'seed')}, {why[judgement['stopped']]}"
+    return f"{after}; p values and intervals hold for whichever look it stops at."
 
 
 def unsettled(test: Json) -> bool:

@@ -61,7 +61,9 @@ def outdated():
             claims_about(study),
             TEMPLATES,
             config["mlflow_uri"],
-            renewed=plan.tuning or any(runs[run] for run in plan.runs),
+            renewed=plan.tuning
+            or plan.next_look
+            or any(runs[run] for run in plan.runs),
         )
         yield from ((job, study) for job in jobs)
 
