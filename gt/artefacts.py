@@ -110,6 +110,21 @@ class Cell(Typed):
     runs: Annotated[dict[Number, RunId], Field(min_length=1)] = Field(description="seed -> run")
 
 
+class Ladder(Typed):
+    """Cells of several sizes that a law is fitted to, and tested on the largest, which it has not seen."""
+
+    rungs: Annotated[str, Field(description="what the sizes differ in: scale, or the path of a factor")] = "scale"
+    learning_rate: Literal["constant", "1/width", "1/sqrt(width)"] | Annotated[dict[Name, Name], Field(min_length=1)] = Field(
+        description="how it goes on from the first rung, of which the study gives it; or, tuned at each rung, by variant the one"
+        " whose cells choose it"
+    )
+
+    @property
+    def choosing(self) -> set[str]:
+        """The variants whose cells choose rates, and are no arms themselves."""
+        return set(self.learning_rate.values()) if isinstance(self.learning_rate, dict) else set()
+
+
 class Plan(Artefact):
     """All that a study asks for. Published, it also says when each run was first begun."""
 
@@ -123,6 +138,7 @@ class Plan(Artefact):
     )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(description="price of the device")
     diverged: Diverged | None = Field(None, description="how a diverged run counts where a claim does not say")
+    ladder: Ladder | None = Field(None, description="the cells that are one model at several sizes")
     tokens: Count = Field(description="that all runs train on")
     cells: Annotated[list[Cell], Field(min_length=1)]
     runs: Annotated[dict[str, RunSpec], Field(min_length=1)]

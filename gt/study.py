@@ -21,11 +21,12 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
-from gt.artefacts import Cell, Name, Plan
+from gt.artefacts import Cell, Ladder, Name, Plan
 from gt.asked import Asked
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
+from gt.rungs import FEWEST, POWERS, arms, chooser, rungs
 from gt.shared import configurations
 from gt.spec import Corpus, CorpusSpec, Diverged, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
 
@@ -101,6 +102,7 @@ class StudyFile(Block):
     )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
+    ladder: Ladder | None = Field(None, description="the cells that are one model at several sizes")
     model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Part = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
@@ -139,6 +141,7 @@ class Study:
         self.sums: dict[tuple[Any, ...], str] = {}
         self.unread: list[str] = []
         self.documents: dict[str, Json] = {}
+        self.first_rungs: dict[str, tuple[int, float]] = {}
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
@@ -172,6 +175,7 @@ class Study:
                 ("baseline",), f"no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
             )
         self.unread = list(self._unread(reached))
+        self._check_ladder(list(cells.values()))
         return Plan(
             study=self.name,
             title=self.file.title,
@@ -180,6 +184,7 @@ class Study:
             evaluations=self._evaluations(),
             dollars_per_hour=self.file.dollars_per_hour,
             diverged=self.file.diverged,
+            ladder=self.file.ladder,
             tokens=sum(spec.tokens for spec in runs.values()),
             cells=list(cells.values()),
             runs=runs,
@@ -250,9 +255,10 @@ class Study:
             document["tokenizer"] = self._tokenizer(document, (*places["tokenizers"], k)).model_dump(mode="json")
             document["seed"] = block.seed_list[0]
             first = validated(RunSpec, document, self.path, about)
-            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             if scale:
                 factors = {"scale": scale, **factors}
+            first = self._on_rung(first, label, factors)
+            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             suffix = "".join(f".{name}={value}" for name, value in by_short_name(factors).items())
             cell = Cell(
                 id=f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}",
@@ -263,6 +269,69 @@ class Study:
                 runs={spec.seed: spec.run_id for spec in specs},
             )
             yield cell, specs, document
+
+    def _on_rung(self, spec: RunSpec, label: str, factors: Json) -> RunSpec:
+        """A run with the learning rate that the ladder's rule gives its width: the study says that of the first rung."""
+        ladder, training = self.file.ladder, spec.training
+        if ladder is None or isinstance(ladder.learning_rate, dict) or ladder.rungs not in factors:
+            return spec
+        others = {path: value for path, value in factors.items() if path != ladder.rungs}
+        arm = json.dumps([label, spec.corpus.id, spec.tokenizer.id, others], sort_keys=True)
+        width, rate = self.first_rungs.setdefault(arm, (spec.model.d_model, training.learning_rate))
+        if training.learning_rate != rate:
+            raise self._refusal(
+                ("ladder", "learning_rate"),
+                f"{ladder.learning_rate} goes on from the first rung of {label}, with {rate:g}, and at "
+                f"{factors[ladder.rungs]} the study has {training.learning_rate:g}. Leave that out, or write "
+                f"learning_rate: {{{label}: <the variant whose cells choose it>}}.",
+            )
+        rate *= (spec.model.d_model / width) ** POWERS[ladder.learning_rate]
+        return spec.model_copy(update={"training": training.model_copy(update={"learning_rate": rate})})
+
+    def _check_ladder(self, cells: list[Cell]) -> None:
+        """ConfigError for a ladder of too few rungs, without the baseline, or tuned by cells that are not there or judged."""
+        if (ladder := self.file.ladder) is None:
+            return
+        every = arms(cells, ladder)
+        found = rungs(every)
+        if len(found) < FEWEST:
+            few = f"{len(found)} rungs ({', '.join(found)}) are too few" if found else f"no cell has a {ladder.rungs}"
+            why = "three are fitted at least, and the largest is held out"
+            raise self._refusal(("ladder",), f"{few}: {why}. {self._more_rungs(found)}")
+        if not any(arm.variant == self.file.baseline and len(arm.cells) == len(found) for arm in every):
+            there = {rung for arm in every if arm.variant == self.file.baseline for rung in arm.cells}
+            lacks = [rung for rung in found if rung not in there] or found
+            raise self._refusal(("ladder",), f"the baseline {self.file.baseline} has no cell at {', '.join(lacks)}.")
+        if isinstance(ladder.learning_rate, dict):
+            for variant, tuning in ladder.learning_rate.items():
+                keys = ("ladder", "learning_rate", variant)
+                for name in (variant, tuning):
+                    if name not in (known := {arm.variant for arm in every}):
+                        raise self._refusal(keys, f"no cell of a rung is called {name!r}.{nearest(name, known)}")
+                for arm in [own for own in every if own.variant == variant]:
+                    other = chooser(arm, ladder, every)
+                    if other is None or arm.rates != other.rates:
+                        raise self._refusal(
+                            keys, f"to choose the rate of {variant}, {tuning} must have cells of the same rates at each rung."
+                        )
+                    if shared := sorted(arm.seeds & other.seeds):
+                        raise self._refusal(
+                            keys,
+                            f"{tuning} has seeds of {variant}, {shared}: the rate is chosen on others than it is judged by.",
+                        )
+
+    def _more_rungs(self, found: list[str]) -> str:
+        """The line that has rungs enough, with those that there are."""
+        path = self.file.ladder.rungs if self.file.ladder else ""
+        if path == "scale":
+            enough = [*found, *(name for name in self.scales if name not in found)][:FEWEST]
+            return f"Write scales: [{', '.join(name for name in self.scales if name in enough)}]."
+        values = [value for block, _ in self._blocks for value in block.factors.get(path, [])]
+        if not values or not all(isinstance(value, int) for value in values):
+            return f"Write factors: {{{path}: [<{FEWEST} values or more>]}}."
+        while len(values) < FEWEST:
+            values.append(2 * max(values))
+        return f"Write factors: {{{path}: [{', '.join(map(str, values))}]}}."
 
     def _place_of(self, name: str, at: Keys) -> Keys:
         """The keys that lead to what a block says under a name: in the block, or in the study where it says nothing."""
