@@ -115,8 +115,8 @@ class Ladder(Typed):
 
     rungs: Annotated[str, Field(description="what the sizes differ in: scale, or the path of a factor")] = "scale"
     learning_rate: Literal["constant", "1/width", "1/sqrt(width)"] | Annotated[dict[Name, Name], Field(min_length=1)] = Field(
-        description="how it goes on from the first rung, of which the study gives it; or, tuned at each rung, by variant the one"
-        " whose cells choose it"
+        description="how it goes on from the first rung, of which the study gives it; or, tuned at each rung, by variant the"
+        " one whose cells choose it"
     )
 
     @property

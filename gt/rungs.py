@@ -19,7 +19,7 @@ POWERS = {"constant": 0.0, "1/width": -1.0, "1/sqrt(width)": -0.5}
 
 @dataclass(frozen=True)
 class Arm:
-    """A model on one corpus and tokenizer. cells: by rung, in the plan's order; several where their rates are to be chosen of."""
+    """A model on one corpus and tokenizer. cells: by rung, in the plan's order; several where their rates are to be chosen."""
 
     variant: str
     corpus: str

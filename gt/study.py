@@ -315,10 +315,7 @@ class Study:
                             keys, f"to choose the rate of {variant}, {tuning} must have cells of the same rates at each rung."
                         )
                     if shared := sorted(arm.seeds & other.seeds):
-                        raise self._refusal(
-                            keys,
-                            f"{tuning} has seeds of {variant}, {shared}: the rate is chosen on others than it is judged by.",
-                        )
+                        raise self._refusal(keys, f"{tuning} has seeds of {variant}, {shared}: rates are chosen on others.")
 
     def _more_rungs(self, found: list[str]) -> str:
         """The line that has rungs enough, with those that there are."""

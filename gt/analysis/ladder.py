@@ -1,10 +1,10 @@
 """A study's ladder: a law of loss over size for each arm, and what it says of the largest rung, which it has not seen.
 
-The rungs are ordered by the parameters of the baseline, and the largest is held out: laws (`gt.analysis.laws`) are fitted to the
-others. Of each arm the loss there is predicted, and of each pair of arms the difference, beside two baselines that need no law:
-that the difference of the last rung that is fitted stays as it is, and that its sign does. Magnusson et al. 2025 (DataDecide,
-arXiv:2504.11393) call the share of pairs whose sign is right decision accuracy, and found no law to be better at it than one rung.
-Bands are those of means drawn again over the seeds that all arms have at all rungs.
+The rungs are ordered by the parameters of the baseline, and the largest is held out: laws (`gt.analysis.laws`) are fitted to
+the others. Of each arm the loss there is predicted, and of each pair of arms the difference, beside two baselines that need no
+law: that the difference of the last rung that is fitted stays as it is, and that its sign does. Magnusson et al. 2025
+(DataDecide, arXiv:2504.11393) call the share of pairs whose sign is right decision accuracy, and found none of eight laws to be
+better at it than the ranks of one rung. Bands are those of means drawn again over the seeds that all arms have at all rungs.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Decisions:
-    """The share of pairs whose sign at the held-out rung is the one expected, by the laws and by the rung before; a tie counts half.
+    """The share of pairs whose sign at the held-out rung is the one expected, by the laws and by the rung before.
 
-    decided: of how many of the pairs the difference there is seen at all, and the shares of those; None without any.
+    A tie counts half. decided: of how many of the pairs the difference there is seen at all, and the shares of those; None
+    without any.
     """
 
     pairs: int
@@ -126,7 +127,8 @@ class Ladder:
         predicted, found = self.predicted(over), []
         for i, j in combinations(range(len(self.arms)), 2):
             a, b = self.arms[i], self.arms[j]
-            test = paired_difference(*(dict(zip(self.seeds, arm.losses[:, -1].tolist(), strict=True)) for arm in (a, b)))
+            first, second = (dict(zip(self.seeds, arm.losses[:, -1].tolist(), strict=True)) for arm in (a, b))
+            test = paired_difference(first, second)
             apart = self.losses[:, i] - self.losses[:, j]
             measured = Band(float(apart[0, -1]), test.lower, test.upper)
             decided = test.p is not None and test.p < ALPHA

@@ -1,9 +1,9 @@
 """Loss as a power law of size, L = E + A (N / N0)^-a, with N0 the smallest size: fitted, and drawn again over seeds.
 
 E is what no size removes, A what of the loss at N0 is above it, a how fast that falls: of N, or of compute C in its place
-(Hoffmann et al. 2022, arXiv:2203.15556, equation 2, of one variable). A ladder has a handful of rungs, each the mean of seeds, so
-there are no outliers for their Huber loss to hold down: squared errors of the loss. For each exponent E and A are linear (variable
-projection; Golub and Pereyra 1973), neither below zero, so the search is over one number, and finds the best from anywhere.
+(Hoffmann et al. 2022, arXiv:2203.15556, equation 2, of one variable). A ladder has a handful of rungs, each the mean of seeds,
+without outliers for their Huber loss to hold down, so errors of the loss are squared. For each exponent E and A are linear
+(variable projection; Golub and Pereyra 1973) and neither below zero: the search is over one number, and has no start to choose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Where exponents are looked for. Those of language models are between 0.05 (Kaplan et al. 2020) and 0.34 (Hoffmann et al. 2022).
+# Where exponents are looked for. Published ones are between 0.05 (Kaplan et al. 2020) and 0.34 (Hoffmann et al. 2022).
 EXPONENTS = (0.01, 3.0)
 # A search looks at so many exponents, then again between the neighbours of the best, so often: to 1e-9 of it.
 POINTS, TIMES = 32, 8
@@ -35,7 +35,7 @@ class Laws:
 
     @property
     def edge(self) -> str:
-        """What is not to be read as a law, of the first: it does not fall, has no floor, or an exponent that the search ends at."""
+        """Why the first is not to be read as a law: it does not fall, has no floor, or an exponent at which the search ends."""
         if self.reducible[0] == 0:
             return "does not fall"
         low, high = (math.isclose(self.exponent[0], bound, rel_tol=1e-6) for bound in EXPONENTS)
@@ -45,7 +45,7 @@ class Laws:
 
 
 def fit(sizes: np.ndarray, losses: np.ndarray) -> Laws:
-    """The laws of least squares. sizes: (rungs), rising, 3 at least; losses: (draws, rungs), above zero. ValueError otherwise."""
+    """The laws of least squares. sizes: (rungs), rising, at least 3; losses: (draws, rungs), above zero; else ValueError."""
     if sizes.ndim != 1 or len(sizes) < 3 or losses.shape[1:] != sizes.shape or (np.diff(sizes) <= 0).any():
         raise ValueError(f"sizes {sizes.shape} must rise, 3 at least, and losses {losses.shape} be (draws, rungs)")
     if not (np.isfinite(losses).all() and (losses > 0).all()):

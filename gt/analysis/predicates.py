@@ -31,6 +31,7 @@ from gt.analysis.claims import (
     Compare,
     Equivalence,
     Exists,
+    Extrapolates,
     Interval,
     Order,
     Place,
@@ -43,6 +44,7 @@ from gt.analysis.claims import (
     on,
     title,
 )
+from gt.analysis.laws import fit
 from gt.analysis.statistics import (
     EXACT_SEEDS,
     Estimate,
@@ -255,6 +257,8 @@ class Judge:
                 return self.trend(predicate)
             case RankCorrelation():
                 return self.ranks(predicate)
+            case Extrapolates():
+                return self.extrapolates(predicate)
 
     def contrast(self, metric: str, a: Cell, b: Cell | None, scale: str) -> tuple[str, dict[int, float], bool]:
         """What is compared in words, its value by seed, and whether these are logarithms: of a, a - b, or a / b.
@@ -331,12 +335,18 @@ class Judge:
     def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, low: float, high: float) -> Test:
         """TOST that the mean is between two bounds, and a two-sided t-test that it is beyond the one that it is nearest to."""
         words, values, log = self.contrast(metric, a, b, scale)
-        z, said = _enough(values, words), f"{words} between {_bound(low)} and {_bound(high)}"
+        _enough(values, words)
+        said = f"{words} between {_bound(low)} and {_bound(high)}"
         places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
         if self._counted(places):
             if self.diverged != "failure":
                 raise self._uncounted(places, "no rank lies between bounds")
             return self.diverging(said, values, log, places, 1.0, 0.0)
+        return self.between(said, values, log, low, high)
+
+    def between(self, said: str, values: dict[int, float], log: bool, low: float, high: float) -> Test:
+        """The same of values by seed, which are logarithms of ratios if `log`."""
+        z = list(values.values())
         bottom, top = (math.log(low) if low > 0 else -math.inf, math.log(high)) if log else (low, high)
         outside = min(_p(beyond(z, bottom, "below")) if math.isfinite(bottom) else 1.0, _p(beyond(z, top, "above")))
         inside = within(z, bottom, top) if math.isfinite(bottom) else beyond(z, top, "below")
@@ -358,6 +368,48 @@ class Judge:
             detectable=exponential(seen) - 1 if log and seen is not None else seen,
             needed=needed,
         )
+
+    def extrapolates(self, predicate: Extrapolates) -> Test:
+        """Each seed's own law of the smaller rungs, against what the seed has at the last: one error a seed.
+
+        Of a the predicted over the measured, or less it; with b the predicted ratio, or difference, against the measured.
+        """
+        log = predicate.scale == "ratio"
+        places = [self.place(cell, metric) for cell, metric in cells_of(predicate)]
+        if self._counted(places):
+            raise self._uncounted(places, "a law has no place for it")
+        arms = [arm for arm in (predicate.a, predicate.b) if arm is not None]
+        errors = [self._errors(predicate, arm, log) for arm in arms]
+        seeds = sorted(set.intersection(*map(set, errors)))
+        self._together(seeds, places)
+        values = {seed: errors[0][seed] - (errors[1][seed] if predicate.b else 0.0) for seed in seeds}
+        ((path, sizes),) = predicate.rungs.items()
+        names = (" / " if log else " − ").join(title(arm) + on(arm) for arm in arms)
+        what = f"{self.phrase(predicate.metric)}: {names if predicate.b is None else f'({names})'} at {path}={sizes[-1]}"
+        words = f"{what}, foretold by the law of the {len(sizes) - 1} rungs before {'/' if log else '−'} measured"
+        _enough(values, words)
+        low, high = (1 - predicate.margin, 1 + predicate.margin) if log else (-predicate.margin, predicate.margin)
+        return self.between(f"{words}, between {_bound(low)} and {_bound(high)}", values, log, low, high)
+
+    def _errors(self, predicate: Extrapolates, arm: Cell, log: bool) -> dict[int, float]:
+        """By seed what the law of an arm's smaller rungs says of the last, less what is there; of logarithms if `log`."""
+        cells = predicate.at_rungs(arm)
+        read = [self.read(cell, predicate.metric) for cell in cells]
+        sizes = np.array([self._size(cell, predicate.metric) for cell in cells])
+        seeds = sorted(set.intersection(*map(set, read)))
+        losses = np.array([[own[seed] for own in read] for seed in seeds])
+        if not seeds or (losses <= 0).any() or not (np.diff(sizes) > 0).all():
+            needed = f"parameters must rise from rung to rung, and {self.phrase(predicate.metric)} be above 0"
+            raise Undecidable(f"{title(arm)}, {len(seeds)} seeds in common: {needed}")
+        foretold, measured = fit(sizes[:-1], losses[:, :-1]).at(sizes[-1]), losses[:, -1]
+        errors = np.log(foretold / measured) if log else foretold - measured
+        return dict(zip(seeds, errors.tolist(), strict=True))
+
+    def _size(self, cell: Cell, metric: str) -> float:
+        """The parameters without embeddings of a cell's models; not a number where that is not known."""
+        place = self.place(cell, metric)
+        counts = self.values.of(replace(place, metric="n_params_non_embedding", at=None)) if place else {}
+        return next(iter(counts.values()), math.nan)
 
     def _counted(self, places: Sequence[Place | None]) -> str:
         """The cells of which runs diverged that count, with their seeds, and as what; empty without any."""
