@@ -141,7 +141,8 @@ class Study:
         self.sums: dict[tuple[Any, ...], str] = {}
         self.unread: list[str] = []
         self.documents: dict[str, Json] = {}
-        self.first_rungs: dict[str, tuple[int, float]] = {}
+        self.first_widths: dict[str, int] = {}
+        self.rates: dict[str, float] = {}
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
@@ -271,13 +272,14 @@ class Study:
             yield cell, specs, document
 
     def _on_rung(self, spec: RunSpec, label: str, factors: Json) -> RunSpec:
-        """A run with the learning rate that the ladder's rule gives its width: the study says that of the first rung."""
+        """A run with the rate that the ladder's rule gives its width: the study says that of its variant's first rung."""
         ladder, training = self.file.ladder, spec.training
         if ladder is None or isinstance(ladder.learning_rate, dict) or ladder.rungs not in factors:
             return spec
         others = {path: value for path, value in factors.items() if path != ladder.rungs}
         arm = json.dumps([label, spec.corpus.id, spec.tokenizer.id, others], sort_keys=True)
-        width, rate = self.first_rungs.setdefault(arm, (spec.model.d_model, training.learning_rate))
+        width = self.first_widths.setdefault(label, spec.model.d_model)
+        rate = self.rates.setdefault(arm, training.learning_rate)
         if training.learning_rate != rate:
             raise self._refusal(
                 ("ladder", "learning_rate"),

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from gt.analysis.aggregate import MAIN
-from gt.analysis.ladder import ladders
+from gt.analysis.ladder import Ladder
 from gt.analysis.statistics import mean_interval
 from gt.analysis.values import Values
 from gt.artefacts import Cell, Plan
@@ -99,12 +99,12 @@ def budgets(plan: Plan) -> dict[str, list[Cell]]:
     return {cell: list(alike[key].values()) for cell, key in keys.items() if len(alike[key]) >= FEWEST}
 
 
-def equal_losses(values: Values, pairs: Mapping[str, str]) -> dict[str, dict[str, Saved]]:
-    """By cell, and by cost, what it saves of what its baseline needs, where that is known. pairs: a cell's baseline, by ids."""
+def equal_losses(values: Values, ladders: Sequence[Ladder], baselines: Mapping[str, str]) -> dict[str, dict[str, Saved]]:
+    """By cell, and by cost, what it saves of what its baseline needs, where that is known. baselines: by cells' ids, theirs."""
     cells, known = {cell.id: cell for cell in values.plan.cells}, budgets(values.plan)
-    rungs = {cell.id: (ladder, arm) for ladder in ladders(values) for arm in ladder.arms for cell in arm.cells}
+    rungs = {cell.id: (ladder, arm) for ladder in ladders for arm in ladder.arms for cell in arm.cells}
     found: dict[str, dict[str, Saved]] = {}
-    for name, other in pairs.items():
+    for name, other in baselines.items():
         runs = known.get(other, [])
         curves = {"tokens": _curve(values, runs, "tokens")} if runs else {}
         if runs and _alone(values, [cells[name], *runs]):

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
+from gt.analysis.equal_loss import COSTS, Saved, budgets, equal_losses
+from gt.analysis.ladder import Ladder, ladders
 from gt.analysis.reading import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
+from gt.analysis.values import Values
 from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -187,7 +190,25 @@ class Results:
         """The cells in the plan's order, each with its contrast with the baseline of its settings."""
         contrasts, cells = {row["cell"]: row for row in _rows(self.contrasts)}, _rows(self.cells)
         labels = {row["cell"]: row["label"] for row in cells}
-        return [_with_contrast(row, contrasts.get(row["cell"]), labels) for row in cells]
+        rows = [_with_contrast(row, contrasts.get(row["cell"]), labels) for row in cells]
+        return [{**row, **_savings(self.saved.get(row["cell"], {}))} for row in rows]
+
+    @cached_property
+    def _values(self) -> Values:
+        return Values(self.folder)
+
+    @cached_property
+    def ladders(self) -> list[Ladder]:
+        """The arms of each corpus and tokenizer over sizes, if the study has a ladder."""
+        return ladders(self._values) if self.plan.ladder else []
+
+    @cached_property
+    def saved(self) -> dict[str, dict[str, Saved]]:
+        """By cell and cost, what it saves of what its baseline needs for the same loss, where that is known."""
+        pairs = self.contrasts.dropna(subset=["baseline"])
+        known = self.plan.ladder or budgets(self.plan)
+        baselines = dict(zip(pairs["cell"], pairs["baseline"], strict=True))
+        return equal_losses(self._values, self.ladders, baselines) if known else {}
 
     @cached_property
     def run_cells(self) -> list[Row]:
@@ -362,6 +383,16 @@ def _with_contrast(cell: Row, contrast: Row | None, labels: dict[str, str]) -> R
         other["pairs_planned"] = contrast["planned"]
         other["against"] = labels.get(contrast["baseline"])
     return {**cell, **own, **other}
+
+
+def _savings(found: dict[str, Saved]) -> Row:
+    """What a cell saves, by cost, as a row has it."""
+    columns: Row = {}
+    for cost in COSTS:
+        own = found.get(cost)
+        columns[f"{cost}_saved"] = own.share if own else None
+        columns |= {f"{cost}_saved_{part}": getattr(own, part) if own else None for part in ("lower", "upper", "bound")}
+    return columns
 
 
 def estimated(row: Row) -> str:

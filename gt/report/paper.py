@@ -21,6 +21,7 @@ from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
+from gt.report.ladders import ladder_section
 from gt.report.limitations import limitations
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
@@ -138,12 +139,13 @@ def compared(results: Results) -> list[Block | None]:
     about = Text(f"Measured on the trained models; `gt/evals` says how. {means}")
     tables = [Tabular(table) for table in evaluation_tables(results)]
     sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
+    parts = (*(comparison(results, panel) for panel in results.panels), ladder_section(results), sensitive)
     figures, drawn = (
         [figure(results, made) for drawing in drawings if (made := picture(results, drawing))]
         for drawings in (FIGURES, EVALUATION_DRAWINGS)
     )
     return [
-        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels), sensitive, wide=True),
+        section(f"{own}-results", "Results", *parts, wide=True),
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,
     ]
