@@ -5,6 +5,7 @@ bits per byte = E + A (N / N0)^-a (D / D0)^-b + (an offset of the seed, shared b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,8 @@ from gt.study import Study
 CONFIG = Path(__file__).parents[1] / "config"
 WIDTHS = (32, 64, 128, 256)
 STEPS = (50, 100, 200)
-SHARED = np.random.default_rng(7).normal(0, 0.02, 40)
+SHARED = np.random.default_rng(7).normal(0, 0.02, 102)
+Worse = Callable[[str, RunSpec], float]
 
 
 class Law(NamedTuple):
@@ -72,16 +74,21 @@ def bits_per_byte(variant: str, spec: RunSpec, laws: dict[str, Law] = LAWS, nois
     return law.floor + law.reducible * smaller + SHARED[spec.seed] + noise * np.random.default_rng(place).normal()
 
 
-def make(root: Path, laws: dict[str, Law] = LAWS, noise: float = 0.001, **changes: Any) -> Path:
-    """The study's plan and tables, from records of all runs. Returns their folder."""
+def make(
+    root: Path, laws: dict[str, Law] = LAWS, noise: float = 0.001, worse: Worse = lambda variant, spec: 0.0, **changes: Any
+) -> Path:
+    """The study's plan and tables, from records of all runs; of a label as GF-tuning those of GF. Returns their folder.
+
+    worse: what is added to a run's loss.
+    """
     plan = read(root, **changes).plan()
     folder, runs = root / "study", root / "runs"
     for cell in plan.model_dump(mode="json")["cells"]:
         for seed, run_id in cell["runs"].items():
-            spec = plan.runs[run_id]
+            spec, variant = plan.runs[run_id], cell["variant"].removesuffix("-tuning")
             if not (runs / run_id).exists():
-                records.write_run(runs / run_id, run_id, cell, int(seed), spec.model_dump(mode="json"))
-                bits = bits_per_byte(cell["variant"], spec, laws, noise)
+                records.write_run(runs / run_id, run_id, {**cell, "variant": variant}, int(seed), spec.model_dump(mode="json"))
+                bits = bits_per_byte(variant, spec, laws, noise) + worse(cell["variant"], spec)
                 records.edit_val(runs / run_id, bits_per_byte=bits, loss=bits * np.log(2))
                 counts = {"n_params_non_embedding": size(spec), "flops_per_token": 2 * size(spec)}
                 seconds = {"seconds": 1e-9 * size(spec) * spec.tokens}

@@ -28,6 +28,7 @@ Row = Mapping[str, Any]
 ALPHA = 0.05
 # What a law is of: parameters without embeddings, or the FLOPs of training, of which a backward pass is two forward ones.
 Size = Literal["parameters", "compute"]
+SIZES: tuple[Size, ...] = ("parameters", "compute")
 
 
 class Band(NamedTuple):
@@ -113,18 +114,22 @@ class Ladder:
         means = values.mean(axis=0)[None]
         return means if len(self.seeds) < 2 else np.concatenate([means, drawn_means(values)])
 
-    def laws(self, over: Size = "parameters", held_out: bool = True) -> list[Laws]:
-        """Of each arm, fitted without the largest rung, or with it. ValueError where sizes do not rise."""
-        last = -1 if held_out else None
-        return [fit(arm.sizes[over][:last], self.losses[:, i, :last]) for i, arm in enumerate(self.arms)]
+    @cached_property
+    def laws(self) -> dict[Size, list[Laws]]:
+        """Of each arm, fitted without the largest rung."""
+        return {size: [fit(arm.sizes[size][:-1], self.losses[:, i, :-1]) for i, arm in enumerate(self.arms)] for size in SIZES}
 
-    def predicted(self, over: Size = "parameters") -> np.ndarray:
+    @cached_property
+    def predicted(self) -> dict[Size, np.ndarray]:
         """The loss of each arm at the held-out rung: (draws, arms)."""
-        return np.stack([law.at(arm.sizes[over][-1]) for law, arm in zip(self.laws(over), self.arms, strict=True)], axis=1)
+        return {
+            size: np.stack([law.at(arm.sizes[size][-1]) for law, arm in zip(laws, self.arms, strict=True)], axis=1)
+            for size, laws in self.laws.items()
+        }
 
     def pairs(self, over: Size = "parameters") -> list[Pair]:
         """Of all arms."""
-        predicted, found = self.predicted(over), []
+        predicted, found = self.predicted[over], []
         for i, j in combinations(range(len(self.arms)), 2):
             a, b = self.arms[i], self.arms[j]
             first, second = (dict(zip(self.seeds, arm.losses[:, -1].tolist(), strict=True)) for arm in (a, b))
@@ -146,7 +151,7 @@ class Ladder:
             return np.sign(losses[:, pairs[:, 0]] - losses[:, pairs[:, 1]])
 
         is_ = signs(self.losses[..., -1])
-        right = [(1 + signs(losses) * is_) / 2 for losses in (self.predicted(over), self.losses[..., -2])]
+        right = [(1 + signs(losses) * is_) / 2 for losses in (self.predicted[over], self.losses[..., -2])]
         laws, rank = (band(own.mean(axis=1)) for own in right)
         of_decided = [float(own[0, decided].mean()) if decided.any() else None for own in right]
         return Decisions(len(pairs), laws, rank, int(decided.sum()), *of_decided)

@@ -45,11 +45,11 @@ class Laws:
 
 
 def fit(sizes: np.ndarray, losses: np.ndarray) -> Laws:
-    """The laws of least squares. sizes: (rungs), rising, at least 3; losses: (draws, rungs), above zero; else ValueError."""
+    """The laws of least squares. sizes: (rungs), rising, at least 3; losses: (draws, rungs), finite; else ValueError."""
     if sizes.ndim != 1 or len(sizes) < 3 or losses.shape[1:] != sizes.shape or (np.diff(sizes) <= 0).any():
         raise ValueError(f"sizes {sizes.shape} must rise, 3 at least, and losses {losses.shape} be (draws, rungs)")
-    if not (np.isfinite(losses).all() and (losses > 0).all()):
-        raise ValueError("losses must be finite and above zero")
+    if not np.isfinite(losses).all():  # draws of two seeds may well be below zero
+        raise ValueError("losses must be finite")
     logs = np.log(sizes / sizes[0])
     low, high = (np.full(len(losses), math.log(bound)) for bound in EXPONENTS)
     for _ in range(TIMES):
@@ -70,7 +70,7 @@ def _projected(logs: np.ndarray, losses: np.ndarray, exponents: np.ndarray) -> t
     reducible = np.maximum((apart * y).sum(axis=-1) / (apart**2).sum(axis=-1), 0.0)
     floor = y.mean(axis=-1) - reducible * falls.mean(axis=-1)
     without = floor < 0
-    reducible = np.where(without, (falls * y).sum(axis=-1) / (falls**2).sum(axis=-1), reducible)
+    reducible = np.where(without, np.maximum((falls * y).sum(axis=-1), 0.0) / (falls**2).sum(axis=-1), reducible)
     floor = np.where(without, 0.0, floor)
     errors = ((floor[..., None] + reducible[..., None] * falls - y) ** 2).sum(axis=-1)
     return errors, floor, reducible

@@ -39,7 +39,7 @@ def drawn(results: Results) -> Figure | None:
     for ax, (ladder, size) in zip(axes, shown, strict=True):
         own = {arm.name: Look(style[label(arm.cells[0])].colour, "-", "o") for arm in ladder.arms}
         ax.set_xscale("log")
-        for arm, laws in zip(ladder.arms, ladder.laws(size), strict=True):
+        for arm, laws in zip(ladder.arms, ladder.laws[size], strict=True):
             _draw_arm(ax, arm, laws, arm.sizes[size], own[arm.name].colour)
         ax.set_xticks(sorted({float(at) for at in ladder.arms[0].sizes[size]}))
         ax.xaxis.set_major_formatter(SHORT if size == "parameters" else lambda value, _: f"{value:.2g}")
@@ -93,7 +93,7 @@ def _about(results: Results, ladder: Ladder) -> str:
 def _accuracy(ladder: Ladder) -> str:
     """How far the laws are off at the largest rung, beside the baselines."""
     last, before = ladder.rungs[-1], ladder.rungs[-2]
-    off = float(np.abs(ladder.predicted()[0] - ladder.losses[0, :, -1]).mean())
+    off = float(np.abs(ladder.predicted["parameters"][0] - ladder.losses[0, :, -1]).mean())
     said = f"At {last} the laws of parameters are off by {text.decimals(off)} bits per byte on average."
     if (found := ladder.decisions()) is None:
         return said
@@ -127,7 +127,7 @@ def laws_table(ladder: Ladder) -> Table:
     """The law of each arm, of parameters and of compute, with what it says of the largest rung and what is there."""
     rows: list[Row] = []
     for size in OVER:
-        for i, (arm, laws) in enumerate(zip(ladder.arms, ladder.laws(size), strict=True)):
+        for i, (arm, laws) in enumerate(zip(ladder.arms, ladder.laws[size], strict=True)):
             predicted, measured = laws.at(float(arm.sizes[size][-1])), ladder.losses[:, i, -1]
             rows.append(
                 {
