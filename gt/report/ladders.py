@@ -83,9 +83,10 @@ def _about(results: Results, ladder: Ladder) -> str:
         if ladder.short
         else ""
     )
-    seeds, path = text.plural(len(ladder.seeds), "seed"), results.plan.ladder.rungs if results.plan.ladder else ""
+    path = results.plan.ladder.rungs if results.plan.ladder else ""
+    rungs, seeds = f"{text.listed(ladder.rungs)} of `{path.rpartition('.')[2]}`", text.plural(len(ladder.seeds), "seed")
     return (
-        f"On {ladder.title}, the rungs {text.listed(ladder.rungs)} of {path.rpartition('.')[2]}, of {seeds} that all arms have."
+        f"On {ladder.title}, the rungs {rungs}, of {seeds} that all arms have."
         f" The learning rate is {rate}. The largest is held out: laws are fitted to the others.{out}"
     )
 
