@@ -413,7 +413,22 @@ def _contrast(row: Row) -> str:
         return f"{sentence}: {verdict}."
     inside = text.interval(row["difference_lower"], row["difference_upper"], sign=True)
     p = text.p_equation(row["p_holm"])
-    return f"{sentence} (95 % interval {inside}, {_pairs(row)}, Holm's p {p}): {verdict}."
+    return f"{sentence} (95 % interval {inside}, {_pairs(row)}, Holm's p {p}): {verdict}.{_at_equal_loss(row)}"
+
+
+def _at_equal_loss(row: Row) -> str:
+    """A sentence on what the baseline needs for the same loss, after a space; empty where that is not known."""
+    share, lower, upper, bound = (row[f"tokens_saved{part}"] for part in ("", "_lower", "_upper", "_bound"))
+    if text.absent(share):
+        return ""
+    sign = 1 if share >= 0 else -1
+    than = f"{'more' if (bound == 'more') == (sign > 0) else 'less'} than " if bound else ""
+    ends = [] if text.absent(lower) else sorted((100 * sign * lower, 100 * sign * upper))
+    inside = f" (95 % interval {text.interval(*ends, 1)})" if ends else ""
+    amount = f"{than}{text.decimals(100 * sign * share, 1)} %{inside}"
+    if sign < 0:
+        return f" It takes {amount} more tokens than the baseline needs for the same loss."
+    return f" It saves {amount} of the tokens that the baseline needs for the same loss."
 
 
 def _pairs(row: Row) -> str:

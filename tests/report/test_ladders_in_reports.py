@@ -10,6 +10,7 @@ import ladders as sizes
 import pytest
 from shared import make, overhang, written
 
+from gt.analysis.equal_loss import Saved
 from gt.report import text
 from gt.report.document import Tabular, Text, walk
 from gt.report.gallery import FIGURES
@@ -80,6 +81,24 @@ def test_what_is_saved_stands_beside_each_difference_where_it_is_known(results: 
     said = table.markdown()
     assert f"| +{100 * known.share:.1f} % \\[+{100 * known.lower:.1f}, +{100 * known.upper:.1f}\\] |" in said
     assert "\\> +50.0 %" in said
+
+
+@pytest.mark.parametrize(
+    ("saving", "says"),
+    [
+        (Saved(5, 0.2, 0.15, 0.24), "It saves 20.0 % (95 % interval [15.0, 24.0]) of the tokens that the baseline needs"),
+        (Saved(5, -0.25, -0.3, -0.19), "It takes 25.0 % (95 % interval [19.0, 30.0]) more tokens than the baseline needs"),
+        (Saved(5, 0.5, None, None, "more"), "It saves more than 50.0 % of the tokens that the baseline needs"),
+        (Saved(5, -1.0, None, None, "less"), "It takes more than 100.0 % more tokens than the baseline needs"),
+        (Saved(1, 0.1, None, None), "It saves 10.0 % of the tokens that the baseline needs"),
+    ],
+)
+def test_what_was_found_says_what_the_baseline_needs_for_the_same_loss(results: Results, saving: Saved, says: str) -> None:
+    best = results.panels[0].best["cell"]
+    # an attribute that is computed once may be set before
+    own = load(results.folder)
+    own.__dict__["saved"] = {best: {"tokens": saving}}
+    assert f"better. {says} for the same loss." in own.panels[0].lowest
 
 
 def test_a_study_without_a_ladder_or_budgets_says_nothing_of_either(tmp_path: Path) -> None:
