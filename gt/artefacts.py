@@ -114,15 +114,21 @@ class Ladder(Typed):
     """Cells of several sizes that a law is fitted to, and tested on the largest, which it has not seen."""
 
     rungs: Annotated[str, Field(description="what the sizes differ in: scale, or the path of a factor")] = "scale"
-    learning_rate: Literal["constant", "1/width", "1/sqrt(width)"] | Annotated[dict[Name, Name], Field(min_length=1)] = Field(
-        description="how it goes on from the first rung, of which the study gives it; or, tuned at each rung, by variant the"
-        " one whose cells choose it"
+    learning_rate: Literal["constant", "1/width", "1/sqrt(width)"] | None = Field(
+        None, description="how it goes on from the first rung, of which the study gives it"
+    )
+    tuned_by: dict[Name, Name] = Field(
+        {}, description="in its place: variant -> the one whose cells choose its rate at each rung"
     )
 
-    @property
-    def choosing(self) -> set[str]:
-        """The variants whose cells choose rates, and are no arms themselves."""
-        return set(self.learning_rate.values()) if isinstance(self.learning_rate, dict) else set()
+    @model_validator(mode="after")
+    def _one(self) -> Ladder:
+        if (self.learning_rate is None) == (not self.tuned_by):
+            rules = "learning_rate: constant, 1/width or 1/sqrt(width)"
+            raise ValueError(
+                f"the rate at each rung needs a rule or a choice, one of them. Write {rules}; or tuned_by: {{A: B}}"
+            )
+        return self
 
 
 class Plan(Artefact):

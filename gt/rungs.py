@@ -40,11 +40,10 @@ class Arm:
 
 def arms(cells: Iterable[Cell], ladder: Ladder) -> list[Arm]:
     """All that have a rung, also of those whose cells choose."""
-    tuned = ladder.learning_rate if isinstance(ladder.learning_rate, dict) else {}
     found: dict[str, Arm] = {}
     for cell in cells:
         if ladder.rungs in cell.factors:
-            chosen = {LEARNING_RATE} if cell.variant in {*tuned, *tuned.values()} else set()
+            chosen = {LEARNING_RATE} if cell.variant in {*ladder.tuned_by, *ladder.tuned_by.values()} else set()
             others = {path: value for path, value in cell.factors.items() if path not in {ladder.rungs, *chosen}}
             place = (cell.variant, cell.corpus, cell.tokenizer)
             arm = found.setdefault(json.dumps([place, others], sort_keys=True), Arm(*place, others))
@@ -59,6 +58,5 @@ def rungs(arms: Iterable[Arm]) -> list[str]:
 
 def chooser(arm: Arm, ladder: Ladder, arms: Sequence[Arm]) -> Arm | None:
     """The arm whose cells choose the rates of this one; None where they are as the study has them."""
-    variant = ladder.learning_rate.get(arm.variant) if isinstance(ladder.learning_rate, dict) else None
-    place = (variant, arm.corpus, arm.tokenizer, arm.factors)
+    place = (ladder.tuned_by.get(arm.variant), arm.corpus, arm.tokenizer, arm.factors)
     return next((own for own in arms if (own.variant, own.corpus, own.tokenizer, own.factors) == place), None)

@@ -274,7 +274,7 @@ class Study:
     def _on_rung(self, spec: RunSpec, label: str, factors: Json) -> RunSpec:
         """A run with the rate that the ladder's rule gives its width: the study says that of its variant's first rung."""
         ladder, training = self.file.ladder, spec.training
-        if ladder is None or isinstance(ladder.learning_rate, dict) or ladder.rungs not in factors:
+        if ladder is None or ladder.learning_rate is None or ladder.rungs not in factors:
             return spec
         others = {path: value for path, value in factors.items() if path != ladder.rungs}
         arm = json.dumps([label, spec.corpus.id, spec.tokenizer.id, others], sort_keys=True)
@@ -285,7 +285,7 @@ class Study:
                 ("ladder", "learning_rate"),
                 f"{ladder.learning_rate} goes on from the first rung of {label}, with {rate:g}, and at "
                 f"{factors[ladder.rungs]} the study has {training.learning_rate:g}. Leave that out, or write "
-                f"learning_rate: {{{label}: <the variant whose cells choose it>}}.",
+                f"tuned_by: {{{label}: <the variant whose cells choose it>}}.",
             )
         rate *= (spec.model.d_model / width) ** POWERS[ladder.learning_rate]
         return spec.model_copy(update={"training": training.model_copy(update={"learning_rate": rate})})
@@ -304,20 +304,18 @@ class Study:
             there = {rung for arm in every if arm.variant == self.file.baseline for rung in arm.cells}
             lacks = [rung for rung in found if rung not in there] or found
             raise self._refusal(("ladder",), f"the baseline {self.file.baseline} has no cell at {', '.join(lacks)}.")
-        if isinstance(ladder.learning_rate, dict):
-            for variant, tuning in ladder.learning_rate.items():
-                keys = ("ladder", "learning_rate", variant)
-                for name in (variant, tuning):
-                    if name not in (known := {arm.variant for arm in every}):
-                        raise self._refusal(keys, f"no cell of a rung is called {name!r}.{nearest(name, known)}")
-                for arm in [own for own in every if own.variant == variant]:
-                    other = chooser(arm, ladder, every)
-                    if other is None or arm.rates != other.rates:
-                        raise self._refusal(
-                            keys, f"to choose the rate of {variant}, {tuning} must have cells of the same rates at each rung."
-                        )
-                    if shared := sorted(arm.seeds & other.seeds):
-                        raise self._refusal(keys, f"{tuning} has seeds of {variant}, {shared}: rates are chosen on others.")
+        for variant, tuning in ladder.tuned_by.items():
+            keys = ("ladder", "tuned_by", variant)
+            for name in (variant, tuning):
+                if name not in (known := {arm.variant for arm in every}):
+                    raise self._refusal(keys, f"no cell of a rung is called {name!r}.{nearest(name, known)}")
+            for arm in [own for own in every if own.variant == variant]:
+                other = chooser(arm, ladder, every)
+                if other is None or arm.rates != other.rates:
+                    said = f"to choose the rate of {variant}, {tuning} must have cells of the same rates at each rung."
+                    raise self._refusal(keys, said)
+                if shared := sorted(arm.seeds & other.seeds):
+                    raise self._refusal(keys, f"{tuning} has seeds of {variant}, {shared}: rates are chosen on others.")
 
     def _more_rungs(self, found: list[str]) -> str:
         """The line that has rungs enough, with those that there are."""

@@ -57,9 +57,13 @@ def test_a_plan_keeps_its_ladder_and_one_of_before_there_were_ladders_has_none(t
     assert type(plan).model_validate(document).ladder is None
 
 
-TUNED = {"rungs": "model.d_model", "learning_rate": {"GF": "GF-tuning"}}
+TUNED = {"rungs": "model.d_model", "tuned_by": {"GF": "GF-tuning"}}
 TUNING = {"variants": [{"variant": "GF", "label": "GF-tuning"}]}
 FEW = "three are fitted at least, and the largest is held out. Write"
+NEITHER = (
+    "the rate at each rung needs a rule or a choice, one of them. Write learning_rate: constant, 1/width or 1/sqrt(width); "
+    "or tuned_by: {A: B}"
+)
 # What is changed, and what the message says of it after the file, the line and the key.
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "two widths": (
@@ -82,7 +86,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "ladder",
         f"no cell has a scale: {FEW} scales: [tiny, 4M, 5M, 8M].",
     ),
-    "no rule": ({"ladder": {"rungs": "model.d_model"}}, "ladder.learning_rate", "this key is required."),
+    "no rule": ({"ladder": {"rungs": "model.d_model"}}, "ladder", NEITHER),
+    "a rule and a choice": ({"ladder": {"learning_rate": "constant", "tuned_by": {"GF": "HY"}}}, "ladder", NEITHER),
     "another rule": (
         {"ladder": {"rungs": "model.d_model", "learning_rate": "2/width"}},
         "ladder.learning_rate",
@@ -97,21 +102,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"also": [{"variants": [{"variant": "GF", "training": {"learning_rate": 0.01}}], "factors": {"model.d_model": [512]}}]},
         "ladder.learning_rate",
         "1/width goes on from the first rung of GF, with 0.0003, and at 512 the study has 0.01. Leave that out, or write "
-        "learning_rate: {GF: <the variant whose cells choose it>}.",
+        "tuned_by: {GF: <the variant whose cells choose it>}.",
     ),
     "tuned by nobody": (
         {"ladder": TUNED, "also": []},
-        "ladder.learning_rate.GF",
+        "ladder.tuned_by.GF",
         "no cell of a rung is called 'GF-tuning'. Allowed: GF, GPT-2, HY.",
     ),
     "tuned on the same seeds": (
         {"ladder": TUNED, "also": [{**TUNING, "seeds": [3, 4, 100]}]},
-        "ladder.learning_rate.GF",
+        "ladder.tuned_by.GF",
         "GF-tuning has seeds of GF, [3, 4]: rates are chosen on others.",
     ),
     "tuned at some rungs": (
         {"ladder": TUNED, "also": [{**TUNING, "seeds": [100], "factors": {"model.d_model": [32, 64]}}]},
-        "ladder.learning_rate.GF",
+        "ladder.tuned_by.GF",
         "to choose the rate of GF, GF-tuning must have cells of the same rates at each rung.",
     ),
 }
@@ -126,10 +131,8 @@ def test_a_ladder_that_cannot_be_tested_is_refused_by_file_line_and_key(tmp_path
     assert message == says
     file, _, line = where.partition(", line ")
     assert file == str(tmp_path / "sizes.yaml")
-    assert (tmp_path / "sizes.yaml").read_text().splitlines()[int(line) - 1].split(":")[0].strip(" -") in {
-        "ladder",
-        *key.split("."),
-    }
+    shown = (tmp_path / "sizes.yaml").read_text().splitlines()[int(line) - 1].split(":")[0].strip()
+    assert shown in {"ladder", "learning_rate", *key.split(".")}
 
 
 def test_the_command_line_says_so_and_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from gt.analysis.laws import Laws, drawn_means, fit
 from gt.analysis.statistics import paired_difference
 from gt.analysis.values import Values
 from gt.artefacts import Cell
-from gt.rungs import arms, chooser, rungs
+from gt.rungs import LEARNING_RATE, arms, chooser, rungs
 
 Row = Mapping[str, Any]
 ALPHA = 0.05
@@ -49,12 +49,16 @@ def band(draws: np.ndarray) -> Band:
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm at each rung, the smallest first. losses: (seeds, rungs); sizes: each (rungs); rates: learning rates."""
+    """An arm at each rung, the smallest first. losses: (seeds, rungs); sizes: each (rungs); rates: learning rates.
+
+    at_ends: the rungs at which the rate that was chosen is the lowest or the highest tried.
+    """
 
     name: str
     cells: list[Cell]
     sizes: dict[Size, np.ndarray]
     rates: list[float]
+    at_ends: list[str]
     losses: np.ndarray
 
 
@@ -164,17 +168,18 @@ def ladders(values: Values) -> list[Ladder]:
         return []
     every = arms(values.plan.cells, ladder)
     names = rungs(every)
-    judged = [arm for arm in every if arm.variant not in ladder.choosing and len(arm.cells) == len(names)]
+    judged = [arm for arm in every if arm.variant not in ladder.tuned_by.values() and len(arm.cells) == len(names)]
     found = []
     for corpus, tokenizer in dict.fromkeys((arm.corpus, arm.tokenizer) for arm in judged):
-        here = {}
+        cells, ends = {}, {}
         for arm in judged:
             if (arm.corpus, arm.tokenizer) == (corpus, tokenizer):
                 other = chooser(arm, ladder, every)
-                cells = [_chosen(values, arm.cells[rung], other.cells[rung] if other else []) for rung in names]
-                here[label(cells[0].model_copy(update={"factors": arm.factors}))] = cells
-        if (own := _ladder(values, corpus, tokenizer, names, here)) is not None:
-            found.append(own)
+                own = [_chosen(values, arm.cells[rung], other.cells[rung] if other else []) for rung in names]
+                name = label(own[0].model_copy(update={"factors": arm.factors}))
+                cells[name], ends[name] = own, [_at_end(cell, arm.cells[rung]) for cell, rung in zip(own, names, strict=True)]
+        if (whole := _ladder(values, corpus, tokenizer, names, cells, ends)) is not None:
+            found.append(whole)
     return found
 
 
@@ -182,8 +187,21 @@ def _chosen(values: Values, cells: list[Cell], tuning: list[Cell]) -> Cell:
     return values.best(cells, tuning)[0] if tuning else cells[0]
 
 
-def _ladder(values: Values, corpus: str, tokenizer: str, names: list[str], cells: dict[str, list[Cell]]) -> Ladder | None:
-    """cells: those of each arm by its name, a rung each."""
+def _at_end(cell: Cell, tried: list[Cell]) -> bool:
+    """Whether a cell has the lowest or the highest of several learning rates."""
+    rates = [own.factors.get(LEARNING_RATE) for own in tried]
+    return len(rates) > 1 and cell.factors.get(LEARNING_RATE) in (min(rates), max(rates))
+
+
+def _ladder(
+    values: Values,
+    corpus: str,
+    tokenizer: str,
+    names: list[str],
+    cells: dict[str, list[Cell]],
+    ends: dict[str, list[bool]],
+) -> Ladder | None:
+    """cells: those of each arm by its name, a rung each. ends: whether they are at the end of the rates that were tried."""
     runs = {cell.id: {int(row["seed"]): row for row in values.completed(cell.id)} for own in cells.values() for cell in own}
     sizes = {name: _sizes([runs[cell.id] for cell in own]) for name, own in cells.items() if all(runs[cell.id] for cell in own)}
     first = next((name for name in sizes if cells[name][0].variant == values.plan.baseline), next(iter(sizes), None))
@@ -202,6 +220,7 @@ def _ladder(values: Values, corpus: str, tokenizer: str, names: list[str], cells
             own,
             sizes[name],
             [values.plan.spec(cell).training.learning_rate for cell in own],
+            [names[i] for i in order if ends[name][i]],
             np.array([[float(runs[cell.id][seed][MAIN]) for cell in own] for seed in seeds]),
         )
         for name, own in kept.items()

@@ -53,10 +53,9 @@ def drawn(results: Results) -> Figure | None:
 def _draw_arm(ax: Axes, arm: Arm, laws: Laws, sizes: np.ndarray, colour: str) -> None:
     """Dots of seeds, a ring for the mean that the law has not seen, its line whole where it was fitted, and its band."""
     at = np.geomspace(sizes[0], sizes[-1], POINTS)
-    bands = [band(laws.at(float(x))) for x in at]
-    line, fitted = np.array([own.value for own in bands]), at <= sizes[-2] * 1.001
-    if bands[0].lower is not None:
-        ax.fill_between(at, [own.lower for own in bands], [own.upper for own in bands], color=colour, alpha=0.25, linewidth=0)  # type: ignore[misc]
+    bands = np.array([band(laws.at(float(x))) for x in at], dtype=float)  # without bands, not a number
+    line, fitted = bands[:, 0], at <= sizes[-2] * 1.001
+    ax.fill_between(at, bands[:, 1], bands[:, 2], color=colour, alpha=0.25, linewidth=0)
     ax.plot(at[fitted], line[fitted], color=colour, linewidth=1.8)
     ax.plot(at[~fitted], line[~fitted], color=colour, linewidth=1.8, linestyle=(0, (3, 1.5)))
     for x, losses in zip(sizes, arm.losses.T, strict=True):
@@ -76,14 +75,15 @@ def ladder_section(results: Results) -> Section | None:
 
 def _about(results: Results, ladder: Ladder) -> str:
     """What the rungs are, and how the learning rate goes over them."""
-    rule = results.plan.ladder.learning_rate if results.plan.ladder else ""
-    rate = RULES[rule] if isinstance(rule, str) else "tuned at each rung, on seeds of its own"
+    assert results.plan.ladder is not None
+    rule, path = results.plan.ladder.learning_rate, results.plan.ladder.rungs
+    tuned = text.listed(list(results.plan.ladder.tuned_by))
+    rate = RULES[rule] if rule else f"chosen at each rung for {tuned}, on seeds of its own, and that of the study for others"
     out = (
         f" Left out, without runs at all rungs or not growing from each to the next: {text.listed(ladder.short)}."
         if ladder.short
         else ""
     )
-    path = results.plan.ladder.rungs if results.plan.ladder else ""
     rungs, seeds = f"{text.listed(ladder.rungs)} of `{path.rpartition('.')[2]}`", text.plural(len(ladder.seeds), "seed")
     return (
         f"On {ladder.title}, the rungs {rungs}, of {seeds} that all arms have."
@@ -141,7 +141,7 @@ def laws_table(ladder: Ladder) -> Table:
                     **_named("predicted", band(predicted)),
                     "measured": float(measured[0]),
                     **_named("error", band(predicted - measured)),
-                    "edge": laws.edge,
+                    "edge": "; ".join(filter(None, (laws.edge, _at_ends(arm)))),
                 }
             )
     columns = (
@@ -164,6 +164,11 @@ def laws_table(ladder: Ladder) -> Table:
         f"{name}_{end}" for name in ("floor", "reducible", "exponent", "predicted", "error") for end in ("lower", "upper")
     )
     return Table(f"ladder.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+
+
+def _at_ends(arm: Arm) -> str:
+    """That a better rate may lie beyond those that were tried."""
+    return f"rate at the end of those tried at {text.listed(arm.at_ends)}" if arm.at_ends else ""
 
 
 def pairs_table(ladder: Ladder) -> Table:

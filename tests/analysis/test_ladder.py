@@ -103,7 +103,8 @@ def test_rates_are_chosen_by_cells_on_seeds_of_their_own(tmp_path: Path) -> None
         worse=worse,
         seeds=1,
         variants=["GPT-2"],
-        ladder={"rungs": "model.d_model", "learning_rate": {"GF": "GF-tuning"}},
+        ladder={"rungs": "model.d_model", "tuned_by": {"GF": "GF-tuning"}},
         also=[{"variants": ["GF"], "factors": factors}, tuning],
     )
     assert {arm.name: arm.rates for arm in found.arms} == {"GPT-2": [3e-4] * 4, "GF": [0.001, 0.003, 0.003, 0.003]}
+    assert [arm.at_ends for arm in found.arms] == [[], ["32", "64", "128", "256"]]
