@@ -189,8 +189,8 @@ def _chosen(values: Values, cells: list[Cell], tuning: list[Cell]) -> Cell:
 
 def _at_end(cell: Cell, tried: list[Cell]) -> bool:
     """Whether a cell has the lowest or the highest of several learning rates."""
-    rates = [own.factors.get(LEARNING_RATE) for own in tried]
-    return len(rates) > 1 and cell.factors.get(LEARNING_RATE) in (min(rates), max(rates))
+    rates = [float(own.factors[LEARNING_RATE]) for own in tried if LEARNING_RATE in own.factors]
+    return len(rates) > 1 and cell.factors[LEARNING_RATE] in (min(rates), max(rates))
 
 
 def _ladder(

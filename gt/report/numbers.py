@@ -423,8 +423,10 @@ def _at_equal_loss(row: Row) -> str:
         return ""
     sign = 1 if share >= 0 else -1
     than = f"{'more' if (bound == 'more') == (sign > 0) else 'less'} than " if bound else ""
-    ends = [] if text.absent(lower) else sorted((100 * sign * lower, 100 * sign * upper))
-    inside = f" (95 % interval {text.interval(*ends, 1)})" if ends else ""
+    inside = ""
+    if not text.absent(lower):
+        low, high = sorted((100 * sign * lower, 100 * sign * upper))
+        inside = f" (95 % interval {text.interval(low, high, 1)})"
     amount = f"{than}{text.decimals(100 * sign * share, 1)} %{inside}"
     if sign < 0:
         return f" It takes {amount} more tokens than the baseline needs for the same loss."
