@@ -323,7 +323,8 @@ class Study:
         if path == "scale":
             enough = [*found, *(name for name in self.scales if name not in found)][:FEWEST]
             return f"Write scales: [{', '.join(name for name in self.scales if name in enough)}]."
-        values = [value for block, _ in self._blocks for value in block.factors.get(path, [])]
+        every = [value for block, _ in self._blocks for value in block.factors.get(path, [])]
+        values = [value for i, value in enumerate(every) if value not in every[:i]]
         if not values or not all(isinstance(value, int) for value in values):
             return f"Write factors: {{{path}: [<{FEWEST} values or more>]}}."
         while len(values) < FEWEST:

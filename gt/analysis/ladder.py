@@ -97,13 +97,15 @@ class Decisions:
 class Ladder:
     """The arms of one corpus and tokenizer that have a rung each. rungs: their names, the smallest first, the last held out.
 
-    short: the arms that are left out: they have no completed run at some rung, or do not grow from each to the next.
+    seeds: those that all arms have completed at all rungs; lost: the others that are planned. short: the arms that are left
+    out: they have no completed run at some rung, or do not grow from each to the next.
     """
 
     corpus: str
     tokenizer: str
     rungs: list[str]
     seeds: list[int]
+    lost: list[int]
     arms: list[Arm]
     short: list[str]
 
@@ -225,7 +227,9 @@ def _ladder(
         )
         for name, own in kept.items()
     ]
-    return Ladder(corpus, tokenizer, [names[i] for i in order], seeds, found, [name for name in cells if name not in kept])
+    lost = sorted({seed for own in kept.values() for cell in own for seed in cell.runs}.difference(seeds))
+    short = [name for name in cells if name not in kept]
+    return Ladder(corpus, tokenizer, [names[i] for i in order], seeds, lost, found, short)
 
 
 def _sizes(runs: Sequence[Mapping[int, Row]]) -> dict[Size, np.ndarray]:

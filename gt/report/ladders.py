@@ -79,14 +79,12 @@ def _about(results: Results, ladder: Ladder) -> str:
     rule, path = results.plan.ladder.learning_rate, results.plan.ladder.rungs
     tuned = text.listed(list(results.plan.ladder.tuned_by))
     rate = RULES[rule] if rule else f"chosen at each rung for {tuned}, on seeds of its own, and that of the study for others"
-    out = (
-        f" Left out, without runs at all rungs or not growing from each to the next: {text.listed(ladder.short)}."
-        if ladder.short
-        else ""
-    )
+    lost = f" The others, {text.listed([str(seed) for seed in ladder.lost])}, have not all completed." if ladder.lost else ""
+    short = text.listed(ladder.short) if ladder.short else ""
+    out = f" Left out, without runs at all rungs or not growing from each to the next: {short}." if short else ""
     rungs, seeds = f"{text.listed(ladder.rungs)} of `{path.rpartition('.')[2]}`", text.plural(len(ladder.seeds), "seed")
     return (
-        f"On {ladder.title}, the rungs {rungs}, of {seeds} that all arms have."
+        f"On {ladder.title}, the rungs {rungs}, of {seeds} that all arms have.{lost}"
         f" The learning rate is {rate}. The largest is held out: laws are fitted to the others.{out}"
     )
 

@@ -391,7 +391,7 @@ def _savings(found: dict[str, Saved]) -> Row:
     for cost in COSTS:
         own = found.get(cost)
         columns[f"{cost}_saved"] = own.share if own else None
-        columns |= {f"{cost}_saved_{part}": getattr(own, part) if own else None for part in ("lower", "upper", "bound")}
+        columns |= {f"{cost}_saved_{part}": getattr(own, part) if own else None for part in ("lower", "upper", "bound", "n")}
     return columns
 
 

@@ -50,7 +50,7 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         Column("verdict", "Verdict", "left", wraps=True, whole_row=_verdict),
         *saved,
     )
-    more = tuple(f"{column.key}_{part}" for column in saved for part in ("lower", "upper", "bound"))
+    more = tuple(f"{column.key}_{part}" for column in saved for part in ("lower", "upper", "bound", "n"))
     raw = (
         "planned",
         "n",

@@ -46,7 +46,7 @@ def test_arms_have_their_rungs_by_size_however_they_are_written(folder: Path) ->
     tokens = sizes.STEPS[1] * 2 * 16
     assert arm.sizes["compute"].tolist() == [3 * 2 * 24 * width**2 * tokens for width in WIDTHS]
     assert arm.rates == pytest.approx([3e-4 * 128 / width for width in WIDTHS])  # the first that is written has the study's
-    assert (found.seeds, found.short, arm.losses.shape) == ([0, 1, 2], [], (3, 4))
+    assert (found.seeds, found.lost, found.short, arm.losses.shape) == ([0, 1, 2], [], [], (3, 4))
 
 
 def test_laws_without_noise_foretell_the_held_out_rung_and_each_difference(exact: Ladder) -> None:
@@ -86,7 +86,8 @@ def test_a_seed_that_an_arm_lost_at_a_rung_counts_nowhere_and_an_arm_without_a_r
     runs.loc[(runs["cell"] == "GF.embedded.char.d_model=64") & (runs["seed"] == 1), "status"] = "diverged"
     runs.loc[runs["cell"] == "HY.embedded.char.d_model=256", "status"] = "failed"
     (found,) = ladders(values)
-    assert (found.seeds, found.short, [arm.name for arm in found.arms]) == ([0, 2], ["HY"], ["GPT-2", "GF"])
+    assert (found.seeds, found.lost, found.short) == ([0, 2], [1], ["HY"])
+    assert [arm.name for arm in found.arms] == ["GPT-2", "GF"]
 
 
 def test_rates_are_chosen_by_cells_on_seeds_of_their_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import ladders as sizes
@@ -50,6 +51,18 @@ def test_the_report_says_how_well_the_laws_foretell_the_largest_rung_beside_the_
     assert decisions is not None
     assert f"Of 3 pairs of arms the laws have the sign of {100 * decisions.laws.value:.0f} %" in said
     assert f"and the ranks at 128 of {100 * decisions.rank.value:.0f} %" in said
+
+
+def test_seeds_and_arms_that_are_left_out_are_named(results: Results) -> None:
+    (ladder,) = results.ladders
+    own = load(results.folder)
+    own.__dict__["ladders"] = [replace(ladder, lost=[3, 4], short=["WS"])]
+    found = ladder_section(own)
+    assert found is not None
+    first = found.blocks[0]
+    assert isinstance(first, Text)
+    assert "The others, 3 and 4, have not all completed." in first.words
+    assert first.words.endswith("Left out, without runs at all rungs or not growing from each to the next: WS.")
 
 
 def test_the_table_has_the_law_of_each_arm_and_its_error(results: Results) -> None:
