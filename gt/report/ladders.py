@@ -21,8 +21,8 @@ from gt.report.tables import Column, Row, Table
 OVER: dict[Size, str] = {"parameters": "parameters without embeddings", "compute": "FLOPs of training"}
 RULES = {
     "constant": "the same at every rung",
-    "1/width": "that of the first rung, times its width over that of a rung",
-    "1/sqrt(width)": "that of the first rung, times the root of its width over that of a rung",
+    "1/width": "that of the first rung, divided by how much wider a rung is",
+    "1/sqrt(width)": "that of the first rung, divided by the root of how much wider a rung is",
 }
 # Points of a law's line and band.
 POINTS = 60

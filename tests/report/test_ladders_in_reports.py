@@ -45,7 +45,7 @@ def test_the_report_says_how_well_the_laws_foretell_the_largest_rung_beside_the_
     (ladder,) = results.ladders
     off = abs(ladder.predicted["parameters"][0] - ladder.losses[0, :, -1]).mean()
     assert "the rungs 32, 64, 128 and 256 of `d_model`, of 3 seeds that all arms have." in said
-    assert "The learning rate is that of the first rung, times its width over that of a rung." in said
+    assert "The learning rate is that of the first rung, divided by how much wider a rung is." in said
     assert f"At 256 the laws of parameters are off by {text.decimals(float(off))} bits per byte on average." in said
     decisions = ladder.decisions()
     assert decisions is not None
