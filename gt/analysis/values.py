@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from gt.artefacts import Cell, Plan, read_plan
 from gt.errors import ConfigError
 from gt.registry import look_up
 from gt.registry import metric as registered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
@@ -57,11 +60,20 @@ class Values:
     def __init__(self, folder: Path) -> None:
         import pandas as pd
 
-        self.plan = read_plan(folder / "plan.json")
-        files = {name: folder / f"{name}.parquet" for name in TABLES}
+        plan, files = read_plan(folder / "plan.json"), {name: folder / f"{name}.parquet" for name in TABLES}
         if not files["runs"].exists():
             raise ConfigError(f"{folder}: there is no runs.parquet; `gt aggregate` makes it.")
-        self.tables = {name: pd.read_parquet(file) for name, file in files.items() if file.exists()}
+        self._take(plan, {name: pd.read_parquet(file) for name, file in files.items() if file.exists()})
+
+    @classmethod
+    def of_tables(cls, plan: Plan, tables: dict[str, pd.DataFrame]) -> Values:
+        """Of tables that have been read."""
+        own = cls.__new__(cls)
+        own._take(plan, tables)
+        return own
+
+    def _take(self, plan: Plan, tables: dict[str, pd.DataFrame]) -> None:
+        self.plan, self.tables = plan, tables
         self._rows = {name: dict(iter(table.groupby("cell"))) for name, table in self.tables.items()}
         self._known: dict[tuple[str, str, float | None], dict[int, float]] = {}
         runs = self.tables["runs"]

@@ -19,7 +19,7 @@ from gt.analysis.equal_loss import COSTS, Saved, budgets, equal_losses
 from gt.analysis.ladder import Ladder, ladders
 from gt.analysis.reading import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
-from gt.analysis.values import Values
+from gt.analysis.values import TABLES, Values
 from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -195,7 +195,7 @@ class Results:
 
     @cached_property
     def _values(self) -> Values:
-        return Values(self.folder)
+        return Values.of_tables(self.plan, {name: getattr(self, name) for name in TABLES})
 
     @cached_property
     def ladders(self) -> list[Ladder]:
