@@ -24,7 +24,7 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	mypy
 	snakefmt --check workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(VENV)/.test  ## build the documentation into results/site, and check its links
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet

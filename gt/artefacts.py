@@ -114,25 +114,57 @@ class Ladder(Typed):
     """Cells of several sizes that a law is fitted to, and tested on the largest, which it has not seen."""
 
     rungs: Annotated[str, Field(description="what the sizes differ in: scale, or the path of a factor")] = "scale"
-    learning_rate: Literal["constant", "1/width", "1/sqrt(width)"] | None = Field(
-        None, description="how it goes on from the first rung, of which the study gives it"
+    learning_rate: Literal["constant", "1/width", "1/sqrt(width)", "tuned"] = Field(
+        description="how it goes on from the first rung, of which the study gives it; tuned: chosen at each rung, by `tune`"
     )
-    tuned_by: dict[Name, Name] = Field(
-        {}, description="in its place: variant -> the one whose cells choose its rate at each rung"
+
+
+class Point(Typed):
+    """A place in a space of settings, and the runs that measured it, one a seed."""
+
+    values: dict[str, float] = Field(description="dotted path of a run specification -> value")
+    round: Count = Field(description="in which it was asked for; the first grid is round 0")
+    runs: Annotated[dict[Number, RunId], Field(min_length=1)] = Field(description="seed -> run")
+
+
+class Tuning(Typed):
+    """How the settings of a cell were chosen: docs/reference/tuning.md has the rule."""
+
+    cell: FileName
+    scales: dict[str, Literal["log", "linear"]] = Field(description="dotted path of a run specification -> how it is spaced")
+    points: Annotated[list[Point], Field(min_length=1)] = Field(description="all that were asked for so far, in their order")
+    choice: dict[str, float] | None = Field(description="null while runs are missing")
+    ended: dict[str, str] = Field({}, description="path -> why the choice is at an edge of what was tried")
+
+
+class Looks(Typed):
+    """When claims are looked at: after so many seeds each time, and those that are decided get no more.
+
+    The error that a look may use up is laid down by `spending`, for claims together and for whichever look each stops at
+    (`gt.analysis.sequential`).
+    """
+
+    looks: Annotated[list[Count], Field(min_length=2, max_length=10)] = Field(description="seeds at each, rising")
+    spending: Literal["pocock", "obrien_fleming"] = "obrien_fleming"
+    futility: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1,
+        description="a claim also stops where all seeds are less likely than this to decide it, if they go on as so far",
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Ladder:
-        if (self.learning_rate is None) == (not self.tuned_by):
-            rules = "learning_rate: constant, 1/width or 1/sqrt(width)"
-            raise ValueError(
-                f"the rate at each rung needs a rule or a choice, one of them. Write {rules}; or tuned_by: {{A: B}}"
-            )
+    def _rising(self) -> Looks:
+        if self.looks != sorted(set(self.looks)):
+            raise ValueError(f"looks {self.looks} must rise. Write: looks: {sorted(set(self.looks))}")
+        if self.looks[0] < 2:
+            raise ValueError(f"looks {self.looks}: the first must have 2 seeds or more, for nothing varies over one")
         return self
 
 
 class Plan(Artefact):
-    """All that a study asks for. Published, it also says when each run was first begun."""
+    """All that a study asks for. Published, it also says when each run was first begun.
+
+    Of a cell whose tuning has chosen nothing yet the runs are those of a value in the middle, and are not asked for.
+    """
 
     what = "a plan"
     study: Name
@@ -147,6 +179,9 @@ class Plan(Artefact):
     ladder: Ladder | None = Field(None, description="the cells that are one model at several sizes")
     tokens: Count = Field(description="that all runs train on")
     cells: Annotated[list[Cell], Field(min_length=1)]
+    tunings: list[Tuning] = Field([], description="of the cells that are tuned, in their order")
+    looks: Looks | None = Field(None, description="when claims are looked at, if before all seeds have run")
+    next_look: Count = Field(0, description="which of the looks decides what else is run; 0: none")
     runs: Annotated[dict[str, RunSpec], Field(min_length=1)]
     corpora: dict[str, Corpus]
     tokenizers: dict[str, TokenizerSpec]
@@ -166,14 +201,18 @@ class Plan(Artefact):
                 raise ValueError(f"runs: {run_id!r} is no id of a run")
             if not run_id.endswith(f"-{spec.sha256[:10]}"):
                 raise ValueError(f"runs: {run_id!r} is the id of another specification, whose sum is {spec.sha256[:10]}")
+        parts = [("cells", cell.id, cell.runs) for cell in self.cells]
+        parts += [("tunings", own.cell, point.runs) for own in self.tunings for point in own.points]
         placed = set()
-        for cell in self.cells:
-            for seed, run_id in cell.runs.items():
+        for part, name, runs in parts:
+            for seed, run_id in runs.items():
                 placed.add(run_id)
                 if run_id not in self.runs:
-                    raise ValueError(f"cells: {cell.id}: run {run_id!r} is not among the plan's runs")
+                    raise ValueError(f"{part}: {name}: run {run_id!r} is not among the plan's runs")
                 if self.runs[run_id].seed != seed:
-                    raise ValueError(f"cells: {cell.id}: run {run_id!r} is of another seed than {seed}")
+                    raise ValueError(f"{part}: {name}: run {run_id!r} is of another seed than {seed}")
+        if stranger := next((own.cell for own in self.tunings if own.cell not in ids), None):
+            raise ValueError(f"tunings: {stranger!r} is not among the plan's cells")
         if left := next((run_id for run_id in self.runs if run_id not in placed), None):
             raise ValueError(f"runs: {left!r} is in no cell")
         if stranger := next((run_id for run_id in self.started if run_id not in self.runs), None):
@@ -191,6 +230,33 @@ class Plan(Artefact):
     def asked(self) -> list[Asked]:
         """The evaluations, with their options."""
         return [Asked.read(own) for own in self.evaluations]
+
+    @property
+    def tuning(self) -> bool:
+        """Whether cells are still without the settings that their tunings are to choose."""
+        return any(own.choice is None for own in self.tunings)
+
+    @property
+    def trials(self) -> dict[str, int]:
+        """The runs that tune -> the round in which they were asked for."""
+        return {run_id: point.round for own in self.tunings for point in own.points for run_id in point.runs.values()}
+
+    @property
+    def waves(self) -> dict[str, tuple[Any, ...]]:
+        """The runs that can be made now -> what comes together: a round of a tuning, what waits for a tuning, what a look adds.
+
+        While a tuning goes on, no cell that is tuned has runs that can be made.
+        """
+        tuned = {own.cell for own in self.tunings}
+        own: dict[str, tuple[Any, ...]] = {run_id: (self.study, turn) for run_id, turn in self.trials.items()}
+        for cell in self.cells:
+            if self.tuning and cell.id in tuned:
+                continue
+            for seed, run_id in cell.runs.items():
+                look = sum(seed >= n for n in self.looks.looks[:-1]) if self.looks else 0
+                wave = (self.study, "look", look) if look else (self.study,) if cell.id in tuned else ()
+                own.setdefault(run_id, wave)
+        return {run_id: own[run_id] for run_id in self.runs if run_id in own}
 
     def spec(self, cell: Cell) -> RunSpec:
         """The specification of a cell's first run; those of the others differ from it in the seed alone."""

@@ -107,8 +107,8 @@ def _named(document: Json, key: str) -> Mapping:
 
 
 def nested(path: str, value: Any, mark: Mark | None = None) -> Json:
-    """A value at a dotted path."""
-    for part in reversed(path.split(".")):
+    """A value at a dotted path, in which `parts.mixers.a` is what `parts` says of the mixers of a letter."""
+    for part in reversed(re.split(r"(?<!\bparts\.mixers)\.", path)):
         value = Mapping({part: value}, {part: mark} if mark else {})
     result: Json = value
     return result

@@ -45,21 +45,22 @@ def packs(plans: Iterable[Plan], size: int, at_once: int = 1, together: bool = T
     """The runs of some plans in packs of at most `size` that are trained on the same data: name -> run ids.
 
     at_once: packs that can run at the same time; there are so many of each data at least. together: runs of one cohort stand
-    together, as where they are stacked; otherwise they are dealt out, so that packs are alike and end at the same time. A run
-    is looked at as the first plan that has it says. A name contains a hash of its runs, so a pack of other runs is another
-    pack.
+    together, as where they are stacked; otherwise they are dealt out, so that packs are alike and end at the same time. What is
+    asked for later than the rest (`Plan.waves`) is in packs of its own, and changes none that there is. A run is looked at as
+    the first plan that has it says. A name contains a hash of its runs, so a pack of other runs is another pack.
     """
     known: set[str] = set()
-    places: dict[tuple[str, str], dict[str, list[str]]] = {}
+    places: dict[tuple[Any, ...], dict[str, list[str]]] = {}
     for plan in plans:
-        for run_id, spec in plan.runs.items():
+        for run_id, wave in plan.waves.items():
             # Another study may look at the same run in another way.
             if run_id not in known:
                 known.add(run_id)
-                place = places.setdefault((spec.corpus.id, spec.tokenizer.id), {})
+                spec = plan.runs[run_id]
+                place = places.setdefault((spec.corpus.id, spec.tokenizer.id, wave), {})
                 place.setdefault(cohort_key(spec), []).append(run_id)
     result = {}
-    for (corpus, tokenizer), groups in places.items():
+    for (corpus, tokenizer, _), groups in places.items():
         runs = [run_id for group in groups.values() for run_id in group]
         n = min(len(runs), max(at_once, -(-len(runs) // size)))
         for i in range(n):

@@ -36,7 +36,10 @@ NOTES = "made-of"
 # The files of each result.
 SPLITS = ("corpus.json", "*.txt", "*.ends", "*.answers")
 TOKENS = ("*.json", "*.npy", "*.bin")
-TABLES = (*(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes")), "coverage.json")
+TABLES = (
+    *(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes", "tuning")),
+    "coverage.json",
+)
 VERDICTS = ("claims.json", "verdicts.parquet")
 PAPER = ("report.*", "tables/**/*", "claims/**/*")
 CORPUS = "corpus.json"

@@ -5,6 +5,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -86,6 +87,15 @@ def is_evaluated(record: Path, names: Iterable[str]) -> bool:
         if found.weights != manifest.files[WEIGHTS].sha256 or found.code != code_of_evaluation(spec, label):
             return False
     return True
+
+
+def validation_loss(record: Path) -> float:
+    """Of a run that was trained and evaluated; infinite where it diverged."""
+    if read_run(record)[1].status == "diverged":
+        return math.inf
+    values = {own.name: own.value for own in read_evaluation(record, HELD_OUT).measurements}
+    loss = values.get("val/loss")
+    return math.inf if loss is None else loss
 
 
 def is_probed(record: Path) -> bool:

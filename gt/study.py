@@ -12,23 +12,24 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
-from gt.artefacts import Cell, Ladder, Name, Plan
+from gt.artefacts import Cell, Ladder, Looks, Name, Plan, Point, Tuning
 from gt.asked import Asked
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
-from gt.rungs import FEWEST, POWERS, arms, chooser, rungs
+from gt.rungs import FEWEST, LEARNING_RATE, POWERS, arms, rungs
 from gt.shared import configurations
 from gt.spec import Corpus, CorpusSpec, Diverged, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
+from gt.tuning import Tune, outcome_of, search, values_at
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # A part of a specification, as it was written.
@@ -72,23 +73,31 @@ class Block(Document):
     variants: Annotated[list[Name | VariantUse], Field(min_length=1)]
     corpora: Annotated[list[str | Corpus], Field(min_length=1)]
     tokenizers: Annotated[list[TokenizerSpec], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Seed] = Field(description="how many (0, 1, ...), or which")
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Seed] | Looks = Field(
+        description="how many (0, 1, ...), or which; or how many at each look"
+    )
     factors: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="dotted path of a run specification -> values"
     )
 
     scales: list[str] = Field([], description="named sizes of config/scales.yaml, each merged over the study's model")
+    tuned: bool = Field(
+        True, description="whether its cells take the settings that the study's `tune` chooses for each of them"
+    )
 
     @field_validator("seeds", mode="after")
     @classmethod
-    def _unique(cls, seeds: int | list[int]) -> int | list[int]:
+    def _unique(cls, seeds: int | list[int] | Looks) -> int | list[int] | Looks:
         if isinstance(seeds, list) and (not seeds or len(set(seeds)) != len(seeds)):
             raise ValueError(f"seeds {seeds} must be at least one, each once")
         return seeds
 
     @property
     def seed_list(self) -> list[int]:
-        return self.seeds if isinstance(self.seeds, list) else list(range(self.seeds))
+        """Those that are run in any case."""
+        if isinstance(self.seeds, list):
+            return self.seeds
+        return list(range(self.seeds.looks[0] if isinstance(self.seeds, Looks) else self.seeds))
 
 
 class StudyFile(Block):
@@ -103,6 +112,11 @@ class StudyFile(Block):
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
     ladder: Ladder | None = Field(None, description="the cells that are one model at several sizes")
+    tune: Tune | None = Field(None, description="the settings that are chosen for each cell, on seeds that judge nothing")
+    gate: Literal["refuse", "warn"] | None = Field(
+        None,
+        description="what becomes of a claim that cannot fail or see its margin; by default it is said, and not registered",
+    )
     model: Part = Field({}, description="what all variants share; options of mixers stand under their names")
     training: Part = {}
     exclude: list[Json] = Field([], description="cells left out: variant, corpus, tokenizer and factor values that match")
@@ -117,6 +131,39 @@ def _shared() -> Any:
 
 
 SharedModel = _shared()
+
+
+class Decisions(Protocol):
+    """What is known of a study's decisions (`gt.decided`)."""
+
+    def measured(self, spec: RunSpec) -> float | None:
+        """The validation loss of a run that tunes, infinite where it diverged; None while it has not run."""
+
+    def looked(self, number: int, runs: Sequence[str]) -> set[str] | None:
+        """The cells that go on after a look at all of these runs; None while it was not taken. number: from 1."""
+
+
+class Undecided:
+    """Nothing is known yet."""
+
+    def measured(self, spec: RunSpec) -> float | None:
+        return None
+
+    def looked(self, number: int, runs: Sequence[str]) -> set[str] | None:
+        return None
+
+
+NOTHING = Undecided()
+
+
+class Candidate(NamedTuple):
+    """A cell of a block, its runs and the document that they were made of; and how it is tuned, by which runs, if it is."""
+
+    cell: Cell
+    specs: list[RunSpec]
+    document: Json
+    tuning: Tuning | None
+    trials: list[RunSpec]
 
 
 class Study:
@@ -146,15 +193,19 @@ class Study:
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
-    def plan(self) -> Plan:
-        """The cells, their runs and all that the workflow needs to know. The order is the file's."""
+    def plan(self, decided: Decisions = NOTHING) -> Plan:
+        """The cells, their runs and all that the workflow needs to know. The order is the file's.
+
+        decided: by runs that tune, and by looks; the plan asks for more as they come.
+        """
         cells: dict[str, Cell] = {}
         runs: dict[str, RunSpec] = {}
+        tunings: dict[str, Tuning] = {}
         excluded: set[int] = set()
         reached: set[Mark] = set()
         considered: list[Cell] = []
         for block in self._blocks:
-            for cell, specs, document in self._cells(*block):
+            for cell, specs, document, tuning, trials in self._cells(*block, decided):
                 considered.append(cell)
                 if rules := self._excluding(cell):
                     excluded |= rules
@@ -167,7 +218,9 @@ class Study:
                     keys = self._place_of("variants", block[1])
                     raise self._refusal(keys, f"two different cells are called {cell.id!r}; give one a label.")
                 cells[cell.id] = cell.model_copy(update={"runs": {**known, **cell.runs}})
-                runs |= {spec.run_id: spec for spec in specs}
+                if tuning is not None:
+                    tunings.setdefault(cell.id, tuning)
+                runs |= {spec.run_id: spec for spec in (*trials, *specs)}
         self._check_exclusions(considered, excluded)
         if not cells:
             raise self._refusal(("exclude",), "exclude leaves no cell.")
@@ -176,7 +229,9 @@ class Study:
                 ("baseline",), f"no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
             )
         self.unread = list(self._unread(reached))
-        self._check_ladder(list(cells.values()))
+        self._check_ladder(list(cells.values()), tunings)
+        tuning = any(own.choice is None for own in tunings.values())
+        next_look = 0 if tuning else self._look(cells, runs, decided)
         return Plan(
             study=self.name,
             title=self.file.title,
@@ -188,12 +243,43 @@ class Study:
             ladder=self.file.ladder,
             tokens=sum(spec.tokens for spec in runs.values()),
             cells=list(cells.values()),
+            tunings=list(tunings.values()),
+            looks=self.file.seeds if isinstance(self.file.seeds, Looks) else None,
+            next_look=next_look,
             runs=runs,
             corpora={spec.corpus.id: spec.corpus for spec in runs.values()},
             tokenizers={spec.tokenizer.id: spec.tokenizer for spec in runs.values()},
             corpus_files=self.corpus_files,
             tokenizer_files=self.tokenizer_files,
         )
+
+    def _look(self, cells: dict[str, Cell], runs: dict[str, RunSpec], decided: Decisions) -> int:
+        """Give cells the further seeds that the looks so far have asked for. Returns which look is next, 0 for none."""
+        seeds = self.file.seeds
+        if not isinstance(seeds, Looks):
+            return 0
+        for look, (n, more) in enumerate(itertools.pairwise(seeds.looks), 1):
+            if (going_on := decided.looked(look, sorted(runs))) is None:
+                return look
+            for name in [name for name, cell in cells.items() if name in going_on and list(cell.runs) == list(range(n))]:
+                first = runs[cells[name].runs[0]]
+                further = [first.model_copy(update={"seed": seed}) for seed in range(n, more)]
+                known = {**cells[name].runs, **{spec.seed: spec.run_id for spec in further}}
+                cells[name] = cells[name].model_copy(update={"runs": known})
+                runs |= {spec.run_id: spec for spec in further}
+            if not going_on:
+                return 0
+        return 0
+
+    def seeds_of(self, cell: Cell) -> tuple[int | list[int] | Json, str]:
+        """The seeds of a planned cell as they are written, and the file and line."""
+        keys: Keys = ("seeds",)
+        for block, at in self._blocks:
+            labels = [use if isinstance(use, str) else use.label or use.variant for use in block.variants]
+            if cell.variant in labels and set(block.seed_list) <= cell.runs.keys():
+                keys = self._place_of("seeds", at)
+                break
+        return value_at(self.document, keys), place(self.document, keys, self.path)
 
     def _evaluations(self) -> list[str | dict[str, Any]]:
         """Those that are asked for, each once, with the options that are not at their defaults."""
@@ -221,10 +307,13 @@ class Study:
             blocks.append((validated(Block, document, self.path, at=("also", i), file=self.document), ("also", i)))
         return blocks
 
-    def _cells(self, block: Block, at: Keys) -> Iterator[tuple[Cell, list[RunSpec], Json]]:
-        """Each cell of a block, its runs, and the document that they were made of."""
+    def _cells(self, block: Block, at: Keys, decided: Decisions) -> Iterator[Candidate]:
+        """Each cell of a block."""
+        if isinstance(block.seeds, Looks) and block.seeds != self.file.seeds:
+            raise self._refusal((*at, "seeds"), "looks are those of the whole study: write them under its own key seeds.")
         places = {name: self._place_of(name, at) for name in Block.model_fields}
         self._check_factors(block, places["factors"])
+        tune = self._tune_of(block, places)
         for i, use in enumerate(block.variants):
             if isinstance(use, VariantUse):
                 check_keys(ModelSpec, use.model, self.path, at=(*places["variants"], i, "model"))
@@ -258,40 +347,44 @@ class Study:
             first = validated(RunSpec, document, self.path, about)
             if scale:
                 factors = {"scale": scale, **factors}
-            first = self._on_rung(first, label, factors)
-            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
+            document = self._on_rung(document, first, label, factors)
+            first = validated(RunSpec, document, self.path, about)
             suffix = "".join(f".{name}={value}" for name, value in by_short_name(factors).items())
+            name = f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}"
+            tuning, trials = None, list[RunSpec]()
+            if tune is not None:
+                tuning, trials, document = self._tuned(tune, name, document, about, decided)
+                first = validated(RunSpec, document, self.path, about)
+            specs = [first.model_copy(update={"seed": seed}) for seed in block.seed_list]
             cell = Cell(
-                id=f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}",
+                id=name,
                 variant=label,
                 corpus=first.corpus.id,
                 tokenizer=first.tokenizer.id,
                 factors=factors,
                 runs={spec.seed: spec.run_id for spec in specs},
             )
-            yield cell, specs, document
+            yield Candidate(cell, specs, document, tuning, trials)
 
-    def _on_rung(self, spec: RunSpec, label: str, factors: Json) -> RunSpec:
-        """A run with the rate that the ladder's rule gives its width: the study says that of its variant's first rung."""
-        ladder, training = self.file.ladder, spec.training
-        if ladder is None or ladder.learning_rate is None or ladder.rungs not in factors:
-            return spec
+    def _on_rung(self, document: Json, spec: RunSpec, label: str, factors: Json) -> Json:
+        """A cell's document with the rate that the ladder's rule gives its width: the study says that of the first rung."""
+        ladder = self.file.ladder
+        if ladder is None or ladder.learning_rate == "tuned" or ladder.rungs not in factors:
+            return document
         others = {path: value for path, value in factors.items() if path != ladder.rungs}
         arm = json.dumps([label, spec.corpus.id, spec.tokenizer.id, others], sort_keys=True)
-        width = self.first_widths.setdefault(label, spec.model.d_model)
-        rate = self.rates.setdefault(arm, training.learning_rate)
-        if training.learning_rate != rate:
+        width, given = self.first_widths.setdefault(label, spec.model.d_model), spec.training.learning_rate
+        if given != (rate := self.rates.setdefault(arm, given)):
             raise self._refusal(
                 ("ladder", "learning_rate"),
                 f"{ladder.learning_rate} goes on from the first rung of {label}, with {rate:g}, and at "
-                f"{factors[ladder.rungs]} the study has {training.learning_rate:g}. Leave that out, or write "
-                f"tuned_by: {{{label}: <the variant whose cells choose it>}}.",
+                f"{factors[ladder.rungs]} the study has {given:g}. Leave that out, or write learning_rate: tuned.",
             )
         rate *= (spec.model.d_model / width) ** POWERS[ladder.learning_rate]
-        return spec.model_copy(update={"training": training.model_copy(update={"learning_rate": rate})})
+        return merge(document, nested(LEARNING_RATE, rate))
 
-    def _check_ladder(self, cells: list[Cell]) -> None:
-        """ConfigError for a ladder of too few rungs, without the baseline, or tuned by cells that are not there or judged."""
+    def _check_ladder(self, cells: list[Cell], tunings: dict[str, Tuning]) -> None:
+        """ConfigError for a ladder of too few rungs, without the baseline, or whose rates are not chosen as it says."""
         if (ladder := self.file.ladder) is None:
             return
         every = arms(cells, ladder)
@@ -304,18 +397,16 @@ class Study:
             there = {rung for arm in every if arm.variant == self.file.baseline for rung in arm.cells}
             lacks = [rung for rung in found if rung not in there] or found
             raise self._refusal(("ladder",), f"the baseline {self.file.baseline} has no cell at {', '.join(lacks)}.")
-        for variant, tuning in ladder.tuned_by.items():
-            keys = ("ladder", "tuned_by", variant)
-            for name in (variant, tuning):
-                if name not in (known := {arm.variant for arm in every}):
-                    raise self._refusal(keys, f"no cell of a rung is called {name!r}.{nearest(name, known)}")
-            for arm in [own for own in every if own.variant == variant]:
-                other = chooser(arm, ladder, every)
-                if other is None or arm.rates != other.rates:
-                    said = f"to choose the rate of {variant}, {tuning} must have cells of the same rates at each rung."
-                    raise self._refusal(keys, said)
-                if shared := sorted(arm.seeds & other.seeds):
-                    raise self._refusal(keys, f"{tuning} has seeds of {variant}, {shared}: rates are chosen on others.")
+        for cell in (cell for arm in every for cell in arm.cells.values()):
+            tuned = cell.id in tunings and LEARNING_RATE in tunings[cell.id].scales
+            if tuned and ladder.learning_rate != "tuned":
+                said = f"tune chooses the rate of {cell.id}, and {ladder.learning_rate} would. Write: learning_rate: tuned"
+                raise self._refusal(("ladder", "learning_rate"), said)
+            if not tuned and ladder.learning_rate == "tuned":
+                said = (
+                    f"nothing chooses the rate of {cell.id}. Write tune: {{space: {{{LEARNING_RATE}: ...}}, ...}}, or a rule."
+                )
+                raise self._refusal(("ladder", "learning_rate"), said)
 
     def _more_rungs(self, found: list[str]) -> str:
         """The line that has rungs enough, with those that there are."""
@@ -346,14 +437,80 @@ class Study:
     def _check_factors(self, block: Block, at: Keys) -> None:
         """Whether each path of a block's factors is of a run's specification, and none is in another."""
         for path, values in block.factors.items():
-            if path.split(".")[0] == "seed":
-                raise self._refusal((*at, path), "the seed is no factor. Say which under the key seeds.")
-            if path in {f"training.{name}" for name in Watch.model_fields}:
-                raise self._refusal((*at, path), "it only looks at a run, and makes no other one: it is no factor.")
-            for value in values:
-                check_keys(RunSpec, nested(path, value, mark_of(self.document, (*at, path))), self.path, at=at)
+            self._check_path(path, values, at)
             if inner := next((other for other in block.factors if other.startswith(f"{path}.")), None):
                 raise self._refusal((*at, path), f"it holds {inner}, another factor: which of them is meant?")
+
+    def _check_path(self, path: str, values: Iterable[Any], at: Keys) -> None:
+        """Whether a setting is of a run's specification, and makes another run."""
+        if path.split(".")[0] == "seed":
+            raise self._refusal((*at, path), "the seed is no factor. Say which under the key seeds.")
+        if path in {f"training.{name}" for name in Watch.model_fields}:
+            raise self._refusal((*at, path), "it only looks at a run, and makes no other one: it is no factor.")
+        for value in values:
+            check_keys(RunSpec, nested(path, value, mark_of(self.document, (*at, path))), self.path, at=at)
+
+    def _tune_of(self, block: Block, places: dict[str, Keys]) -> Tune | None:
+        """How a block's cells are tuned, if they are: no factor may set what is chosen, and no seed that chooses may judge."""
+        tune, keys = self.file.tune, ("tune", "space")
+        if tune is None and not block.tuned:
+            raise self._refusal(places["tuned"], "nothing is tuned in this study: it has no key `tune`.")
+        if tune is None or not block.tuned:
+            return None
+        for path, values in tune.space.items():
+            self._check_path(path, (values.value(0), values.value(1)), keys)
+            for factor in block.factors:
+                if f"{factor}.".startswith(f"{path}.") or f"{path}.".startswith(f"{factor}."):
+                    line = "Leave out one of them, or give the block with the factor `tuned: false`."
+                    raise self._refusal((*places["factors"], factor), f"tune chooses {path}. {line}")
+        judging = set(block.seed_list) | set(range(block.seeds.looks[-1] if isinstance(block.seeds, Looks) else 0))
+        if both := sorted(set(tune.seeds) & judging):
+            free = [seed for seed in range(100, 1200) if seed not in judging][: len(tune.seeds)]
+            raise self._refusal(
+                ("tune", "seeds"), f"seed {both[0]} judges as well, and would judge what it has chosen. Write: seeds: {free}"
+            )
+        return tune
+
+    def _tuned(
+        self, tune: Tune, cell: str, document: Json, about: str, decided: Decisions
+    ) -> tuple[Tuning, list[RunSpec], Json]:
+        """How far the tuning of a cell is, by which runs, and the cell's document with what was chosen; until then, with values
+        in the middle. What would change nothing of the cell is not tuned.
+        """
+
+        def at(values: dict[str, float]) -> Json:
+            changes: Json = {}
+            for path, value in values.items():
+                changes = merge(changes, nested(path, value, mark_of(self.document, ("tune", "space", path))))
+            return merge(document, changes)
+
+        def trials(point: tuple[int, ...]) -> list[RunSpec]:
+            if point not in known:
+                first = validated(RunSpec, at(values_at(space, point)), self.path, about)
+                known[point] = [first.model_copy(update={"seed": seed}) for seed in tune.seeds]
+            return known[point]
+
+        known: dict[tuple[int, ...], list[RunSpec]] = {}
+        middle = {path: own.value((own.points - 1) // 2) for path, own in tune.space.items()}
+        idle = [".".join(keys) for keys in _idle(validated(RunSpec, at(middle), self.path, about))]
+        space = {path: own for path, own in tune.space.items() if not any(f"{path}.".startswith(f"{own}.") for own in idle)}
+        if not space:
+            raise self._refusal(("tune", "space"), f"{about} has nothing of it. Give its block `tuned: false`.")
+        found = search(
+            space, tune.runs // len(tune.seeds), lambda point: outcome_of([decided.measured(own) for own in trials(point)])
+        )
+        tuning = Tuning(
+            cell=cell,
+            scales={path: own.scale for path, own in space.items()},
+            points=[
+                Point(values=values_at(space, point), round=turn, runs={spec.seed: spec.run_id for spec in trials(point)})
+                for point, turn in found.points.items()
+            ],
+            choice=None if found.choice is None else values_at(space, found.choice),
+            ended=found.ended,
+        )
+        chosen = tuning.choice or {path: middle[path] for path in space}
+        return tuning, [spec for point in found.points for spec in trials(point)], at(chosen)
 
     def _document(self, use: VariantUse, scale: Json) -> Json:
         """The model and training of one cell without its factors, merged from general to particular."""
@@ -525,6 +682,17 @@ def by_short_name(factors: Json) -> Json:
     return {names[path]: value for path, value in factors.items()}
 
 
+def trial_cells(plan: Plan) -> Iterator[tuple[Tuning, Point, Cell]]:
+    """What tunes cells, as cells: of each tuning every point, whose values are further factors."""
+    cells = {cell.id: cell for cell in plan.cells}
+    for tuning in plan.tunings:
+        for point in tuning.points:
+            own = cells[tuning.cell]
+            values = "".join(f".{name}={value:g}" for name, value in by_short_name(point.values).items())
+            changes = {"id": f"{own.id}.tuning{values}", "factors": {**own.factors, **point.values}, "runs": point.runs}
+            yield tuning, point, own.model_copy(update=changes)
+
+
 def named(path: Path) -> str:
     """The name of a study's file. ConfigError if it cannot be the name of folders of results."""
     try:
@@ -586,15 +754,15 @@ def study_file(path: Path) -> Path:
     return found[0]
 
 
-def checked_plan(path: Path | str, planned: Path) -> Plan:
+def checked_plan(path: Path | str, planned: Path, decided: Decisions = NOTHING) -> Plan:
     """The study's plan, whose models are known to be buildable and whose sequences, as far as texts are at hand, to fit them.
-    Says on stderr which settings no run reads.
+    Says on stderr which settings no run reads. decided: as in `Study.plan`.
 
     Building every model (on the meta device) needs torch, so it is done only where `planned`, the plan of an earlier call,
     does not say the same already.
     """
     study = load_study(path)
-    plan = study.plan()
+    plan = study.plan(decided)
     if not planned.exists() or planned.read_bytes() != dumps(plan).encode():
         from gt.data.fit import check_text
         from gt.models.lm import check

@@ -36,6 +36,7 @@ from gt.records import CURVES as CURVES_FILE
 from gt.records import EVALUATIONS, FAILURE, MANIFEST, PROBES, SPEC
 from gt.registry import plain
 from gt.spec import RunSpec
+from gt.study import trial_cells
 from gt.tracking_store import (
     ATTEMPTS,
     WAIT_SECONDS,
@@ -117,7 +118,7 @@ def sync(plan: Plan, runs_dir: Path, uri: str) -> dict[str, int]:
         entries = _children(plan, runs_dir, takes_files(experiment, uri))
         name = "" if is_own(uri, results) else name_of(results)
         importer = Importer(client, experiment.experiment_id, study, name)
-        return (importer.run_among_others if name else importer.run)(plan.cells, entries)
+        return (importer.run_among_others if name else importer.run)(_cells(plan), entries)
 
 
 class Importer:
@@ -297,10 +298,15 @@ def _as_entry(run: Run) -> Entry:
     return Entry(tags["gt.key"], tags["gt.cell"], info.run_name, info.status, info.start_time, info.end_time, tags, {}, metrics)
 
 
+def _cells(plan: Plan) -> list[Cell]:
+    """Those of a study, and what tuned them."""
+    return [*plan.cells, *(cell for _, _, cell in trial_cells(plan))]
+
+
 def _children(plan: Plan, runs_dir: Path, with_files: bool) -> dict[str, list[Entry]]:
     """The entries of all runs that have a record, by cell."""
     entries = {}
-    for cell in plan.cells:
+    for cell in _cells(plan):
         entries[cell.id] = [
             child(cell, seed, record, plan.runs[run_id], _files(plan, runs_dir / run_id) if with_files else [])
             for seed, run_id in cell.runs.items()

@@ -1,10 +1,20 @@
 """Tests state what is so, and not how fast: no example of a property has a time limit. And they need no network."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Before a library asks for it: without, each data set that is not there is asked for again and again.
 os.environ["HF_HUB_OFFLINE"] = "1"
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Files of a few long tests. Begun last, one of them would keep a process busy while the others have nothing left.
+LONG = ("workflow", "faults", "house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first; processes take the files in this order (`--no-loadscope-reorder`)."""
+    items.sort(key=lambda item: not set(LONG) & set(Path(item.path).parts))

@@ -5,7 +5,6 @@ bits per byte = E + A (N / N0)^-a (D / D0)^-b + (an offset of the seed, shared b
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +15,12 @@ import yaml
 from gt.analysis.aggregate import aggregate
 from gt.artefacts import write
 from gt.spec import RunSpec
-from gt.study import Study
+from gt.study import NOTHING, Decisions, Study, Undecided
 
 CONFIG = Path(__file__).parents[1] / "config"
 WIDTHS = (32, 64, 128, 256)
 STEPS = (50, 100, 200)
-SHARED = np.random.default_rng(7).normal(0, 0.02, 102)
-Worse = Callable[[str, RunSpec], float]
+SHARED = np.random.default_rng(7).normal(0, 0.02, 40)
 
 
 class Law(NamedTuple):
@@ -54,6 +52,16 @@ STUDY: dict[str, Any] = {
 }
 
 
+class Chosen(Undecided):
+    """Runs that tune have the lowest loss at a rate of their width's."""
+
+    def __init__(self, best: dict[int, float]) -> None:
+        self.best = best
+
+    def measured(self, spec: RunSpec) -> float | None:
+        return abs(float(np.log(spec.training.learning_rate / self.best[spec.model.d_model])))
+
+
 def read(folder: Path, **changes: Any) -> Study:
     """The study file above, with some of its keys changed."""
     path = folder / "sizes.yaml"
@@ -74,21 +82,16 @@ def bits_per_byte(variant: str, spec: RunSpec, laws: dict[str, Law] = LAWS, nois
     return law.floor + law.reducible * smaller + SHARED[spec.seed] + noise * np.random.default_rng(place).normal()
 
 
-def make(
-    root: Path, laws: dict[str, Law] = LAWS, noise: float = 0.001, worse: Worse = lambda variant, spec: 0.0, **changes: Any
-) -> Path:
-    """The study's plan and tables, from records of all runs; of a label as GF-tuning those of GF. Returns their folder.
-
-    worse: what is added to a run's loss.
-    """
-    plan = read(root, **changes).plan()
+def make(root: Path, laws: dict[str, Law] = LAWS, noise: float = 0.001, decided: Decisions = NOTHING, **changes: Any) -> Path:
+    """The study's plan and tables, from records of the runs of all cells. Returns their folder."""
+    plan = read(root, **changes).plan(decided)
     folder, runs = root / "study", root / "runs"
     for cell in plan.model_dump(mode="json")["cells"]:
         for seed, run_id in cell["runs"].items():
-            spec, variant = plan.runs[run_id], cell["variant"].removesuffix("-tuning")
+            spec = plan.runs[run_id]
             if not (runs / run_id).exists():
-                records.write_run(runs / run_id, run_id, {**cell, "variant": variant}, int(seed), spec.model_dump(mode="json"))
-                bits = bits_per_byte(variant, spec, laws, noise) + worse(cell["variant"], spec)
+                records.write_run(runs / run_id, run_id, cell, int(seed), spec.model_dump(mode="json"))
+                bits = bits_per_byte(cell["variant"], spec, laws, noise)
                 records.edit_val(runs / run_id, bits_per_byte=bits, loss=bits * np.log(2))
                 counts = {"n_params_non_embedding": size(spec), "flops_per_token": 2 * size(spec)}
                 seconds = {"seconds": 1e-9 * size(spec) * spec.tokens}
@@ -97,3 +100,12 @@ def make(
     write(folder / "plan.json", plan)
     aggregate(plan, runs, folder)
     return folder
+
+
+RATES = {"scale": "log", "from": 0.001, "to": 0.01, "low": 0.001, "high": 0.1}
+# In place of a rule, and without budgets.
+TUNED: dict[str, Any] = {
+    "ladder": {"rungs": "model.d_model", "learning_rate": "tuned"},
+    "tune": {"space": {"training.learning_rate": RATES}, "seeds": [100], "runs": 20},
+    "also": [],
+}

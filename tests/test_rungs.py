@@ -41,6 +41,14 @@ def test_a_budget_of_the_baseline_has_the_rate_of_its_rung(tmp_path: Path) -> No
     assert found["d_model=64.steps=50"] == found["d_model=64.steps=200"] == found["d_model=64"] == pytest.approx(1.5e-4)
 
 
+def test_the_rule_holds_for_runs_that_tune_something_else(tmp_path: Path) -> None:
+    space = {"training.weight_decay": {"scale": "linear", "from": 0.0, "to": 0.2, "low": 0.0, "high": 0.2}}
+    plan = sizes.read(tmp_path, variants=["GPT-2"], also=[], tune={"space": space, "seeds": [100], "runs": 3}).plan()
+    assert {spec.training.weight_decay for spec in plan.runs.values() if spec.seed == 100} == {0.0, 0.1, 0.2}
+    for spec in plan.runs.values():
+        assert spec.training.learning_rate == pytest.approx(3e-4 * 32 / spec.model.d_model)
+
+
 def test_named_sizes_are_rungs(tmp_path: Path) -> None:
     scales = ["tiny", "4M", "5M", "8M"]
     found = rates(tmp_path, **SCALES, variants=["GPT-2"], scales=scales, ladder={"learning_rate": "1/width"})
@@ -57,13 +65,7 @@ def test_a_plan_keeps_its_ladder_and_one_of_before_there_were_ladders_has_none(t
     assert type(plan).model_validate(document).ladder is None
 
 
-TUNED = {"rungs": "model.d_model", "tuned_by": {"GF": "GF-tuning"}}
-TUNING = {"variants": [{"variant": "GF", "label": "GF-tuning"}]}
 FEW = "three are fitted at least, and the largest is held out. Write"
-NEITHER = (
-    "the rate at each rung needs a rule or a choice, one of them. Write learning_rate: constant, 1/width or 1/sqrt(width); "
-    "or tuned_by: {A: B}"
-)
 # What is changed, and what the message says of it after the file, the line and the key.
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "two widths": (
@@ -86,12 +88,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "ladder",
         f"no cell has a scale: {FEW} scales: [tiny, 4M, 5M, 8M].",
     ),
-    "no rule": ({"ladder": {"rungs": "model.d_model"}}, "ladder", NEITHER),
-    "a rule and a choice": ({"ladder": {"learning_rate": "constant", "tuned_by": {"GF": "HY"}}}, "ladder", NEITHER),
+    "no rule": ({"ladder": {"rungs": "model.d_model"}}, "ladder.learning_rate", "this key is required."),
     "another rule": (
         {"ladder": {"rungs": "model.d_model", "learning_rate": "2/width"}},
         "ladder.learning_rate",
-        "\"2/width\" is not allowed. Did you mean '1/width'? Allowed: 'constant', '1/width' or '1/sqrt(width)'.",
+        "\"2/width\" is not allowed. Did you mean '1/width'? Allowed: 'constant', '1/width', '1/sqrt(width)' or 'tuned'.",
     ),
     "no baseline": (
         {"variants": ["GF"], "also": [{"variants": ["GPT-2"], "factors": {"model.d_model": [32, 64]}}]},
@@ -102,22 +103,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {"also": [{"variants": [{"variant": "GF", "training": {"learning_rate": 0.01}}], "factors": {"model.d_model": [512]}}]},
         "ladder.learning_rate",
         "1/width goes on from the first rung of GF, with 0.0003, and at 512 the study has 0.01. Leave that out, or write "
-        "tuned_by: {GF: <the variant whose cells choose it>}.",
+        "learning_rate: tuned.",
     ),
-    "tuned by nobody": (
-        {"ladder": TUNED, "also": []},
-        "ladder.tuned_by.GF",
-        "no cell of a rung is called 'GF-tuning'. Allowed: GF, GPT-2, HY.",
+    "tuned by nothing": (
+        {"ladder": {"rungs": "model.d_model", "learning_rate": "tuned"}, "also": []},
+        "ladder.learning_rate",
+        "nothing chooses the rate of GPT-2.embedded.char.d_model=32. Write tune: {space: {training.learning_rate: ...}, ...}, "
+        "or a rule.",
     ),
-    "tuned on the same seeds": (
-        {"ladder": TUNED, "also": [{**TUNING, "seeds": [3, 4, 100]}]},
-        "ladder.tuned_by.GF",
-        "GF-tuning has seeds of GF, [3, 4]: rates are chosen on others.",
-    ),
-    "tuned at some rungs": (
-        {"ladder": TUNED, "also": [{**TUNING, "seeds": [100], "factors": {"model.d_model": [32, 64]}}]},
-        "ladder.tuned_by.GF",
-        "to choose the rate of GF, GF-tuning must have cells of the same rates at each rung.",
+    "tuned and a rule": (
+        {**sizes.TUNED, "ladder": {"rungs": "model.d_model", "learning_rate": "constant"}},
+        "ladder.learning_rate",
+        "tune chooses the rate of GPT-2.embedded.char.d_model=32, and constant would. Write: learning_rate: tuned",
     ),
 }
 

@@ -24,7 +24,7 @@ from gt.asked import HELD_OUT, VALIDATION
 from gt.attempts import first_starts
 from gt.records import atomic_write, write_json
 from gt.registry import metrics
-from gt.study import by_short_name
+from gt.study import by_short_name, trial_cells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +68,11 @@ EVALUATION = (
 )
 # The columns of a probe's measure, also where no run was looked into.
 PROBE = ("cell", "label", "corpus", "tokenizer", "seed", "name", "layer", "value")
+# The columns of a run that tunes, also where none does.
+TRIAL = (
+    *("cell", "label", "variant", "corpus", "tokenizer", "factors", "values", "round", "chosen"),
+    *("seed", "run_id", "status", "reason", "val/loss", MAIN),
+)
 # The n-gram models whose loss a network is set against, the weakest first.
 ORDERS = ("unigram", "bigram", "trigram")
 # Of `runs.parquet`: the code that trained a run, and that which evaluated it, as JSON of sums by part.
@@ -113,7 +118,7 @@ def followed(record: Record, n_bytes: int) -> pa.Table | None:
 
 
 def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
-    """Write runs, cells, contrasts, curves, evaluations and probes, each a `.parquet`, and coverage.json into `out`.
+    """Write runs, cells, contrasts, curves, evaluations, probes and tuning, each a `.parquet`, and coverage.json into `out`.
 
     Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged, as missing, and
     the error stream says why.
@@ -142,8 +147,25 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
     ]
     write_table(out / "evaluations.parquet", as_table(measured, EVALUATION))
     write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
+    write_table(out / "tuning.parquet", as_table(list(_trials(plan, runs_dir)), TRIAL))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan.study, "planned": len(rows), **counts, "warnings": warnings})
+
+
+def _trials(plan: Plan, runs_dir: Path) -> Iterator[Json]:
+    """Every run that tunes a cell: at which values, in which round, what came of it, and whether these values were chosen."""
+    cells = {cell.id: cell for cell in plan.cells}
+    for tuning, point, trial in trial_cells(plan):
+        where = {
+            "values": json.dumps(point.values, sort_keys=True),
+            "round": point.round,
+            "chosen": point.values == tuning.choice,
+        }
+        for seed, run_id in sorted(point.runs.items()):
+            run = Run.read(plan, trial, seed, run_id, runs_dir, None)
+            losses = {name: run.record.held_out.get(name) for name in ("val/loss", MAIN)}
+            status = {"seed": seed, "run_id": run_id, "status": run.record.status, "reason": run.record.reason}
+            yield {**_identity(cells[tuning.cell]), **where, **status, **losses}
 
 
 def _evaluated(record: Record, dollars_per_hour: float) -> Iterator[Json]:

@@ -33,6 +33,8 @@ ARMS = "arms.yaml"
 FAITHFUL = "faithful"
 # Changing these does not change what is claimed.
 PROSE = {"title", "source", "note"}
+# Nor does what is known of its cells before they run.
+KNOWN = {"sd"}
 # What else a claim may have that no study tests. Seeds and alpha may be common to the claims of a file.
 UNTESTED = {"sentence", "not_testable", "seeds", "alpha"}
 
@@ -288,6 +290,10 @@ class Claim(Document):
     family: Name | None = Field(None, description="the claims of a study that share its alpha; by default all of them")
     seeds: Annotated[int, Field(ge=1)] = Field(5, description="the least number of completed seeds of each cell")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts; by default as the study says")
+    sd: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="how much what is tested varies from seed to seed: differences, or log ratios; else by earlier records",
+    )
     arms: list[Name] = Field([], description="arms of arms.yaml under which it is judged again")
 
     @model_validator(mode="after")
@@ -302,7 +308,9 @@ class Claim(Document):
 
     @model_validator(mode="after")
     def _all_read(self) -> Claim:
-        """A margin is for a claim of one predicate, and `at` for metrics that are measured at several places."""
+        """A margin and an sd are for a claim of one predicate, and `at` for metrics that are measured at several places."""
+        if self.sd is not None and len(self.predicate) > 1:
+            raise ValueError(f"sd {self.sd} is for a claim of one predicate")
         for i, predicate in enumerate(self.predicate):
             if isinstance(predicate, Compare) and predicate.margin is not None and len(self.predicate) > 1:
                 raise ValueError(f"predicate {i}: margin {predicate.margin} is for a claim of one predicate")
@@ -325,7 +333,7 @@ class Claim(Document):
     @property
     def sha256(self) -> str:
         """Of all that is claimed, in a canonical form; title, source and note may be mended later."""
-        document = self.model_dump(mode="json", exclude_defaults=True, exclude=PROSE, by_alias=True)
+        document = self.model_dump(mode="json", exclude_defaults=True, exclude=PROSE | KNOWN, by_alias=True)
         return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -7,6 +7,7 @@ and seeds:
 - a planned seed has no result, or one has a result that was not planned: each claim reads all seeds of its cells. Cells with
   fewer seeds than a claim asks for are another thing: their claim is not yet run (`Judge.missing`);
 - runs that it compares were trained by code that differs in a module that both used;
+- a cell that it reads was tuned, and the best of what was tried lies at an edge: there may be a better one beyond;
 - a run was trained from a tree with files that its commit does not hold;
 - a run diverged, and cannot count as the worst, which is how it counts unless the claim or the study says otherwise
   (`predicates.Uncounted`).
@@ -40,6 +41,7 @@ def deviations(late: str | None, compared: Sequence[Sequence[Place]], tuning: Se
         *([late] if late else []),
         *dict.fromkeys(said for place in places for said in _lost(place, values)),
         *(said for cell in cells for said in _undeclared(cell, values)),
+        *_at_edge(cells, values),
         *dict.fromkeys(said for own in compared for said in _code(own, values)),
         *_modified(cells, values),
     ]
@@ -62,6 +64,14 @@ def _undeclared(cell: Cell, values: Values) -> Iterator[str]:
     planned = values.statuses(cell)
     if strange := sorted({int(run["seed"]) for run in values.runs(cell.id)} - planned.keys()):
         yield f"{seeds_of(strange)} of {cell.id} {_was(strange)} run and not planned"
+
+
+def _at_edge(cells: Sequence[Cell], values: Values) -> Iterator[str]:
+    """Cells whose tuning ended at an edge of what it tried."""
+    read = {cell.id for cell in cells}
+    for tuning in values.plan.tunings:
+        if tuning.cell in read:
+            yield from (f"the tuning of {tuning.cell} found no optimum: {path} {why}" for path, why in tuning.ended.items())
 
 
 def _code(places: Sequence[Place], values: Values) -> Iterator[str]:

@@ -22,7 +22,7 @@ from gt.analysis.laws import Laws, drawn_means, fit
 from gt.analysis.statistics import paired_difference
 from gt.analysis.values import Values
 from gt.artefacts import Cell
-from gt.rungs import LEARNING_RATE, arms, chooser, rungs
+from gt.rungs import LEARNING_RATE, arms, rungs
 
 Row = Mapping[str, Any]
 ALPHA = 0.05
@@ -51,7 +51,7 @@ def band(draws: np.ndarray) -> Band:
 class Arm:
     """An arm at each rung, the smallest first. losses: (seeds, rungs); sizes: each (rungs); rates: learning rates.
 
-    at_ends: the rungs at which the rate that was chosen is the lowest or the highest tried.
+    at_ends: the rungs at which the rate that was chosen is at an edge of what was tried.
     """
 
     name: str
@@ -170,40 +170,21 @@ def ladders(values: Values) -> list[Ladder]:
         return []
     every = arms(values.plan.cells, ladder)
     names = rungs(every)
-    judged = [arm for arm in every if arm.variant not in ladder.tuned_by.values() and len(arm.cells) == len(names)]
+    whole = [arm for arm in every if len(arm.cells) == len(names)]
     found = []
-    for corpus, tokenizer in dict.fromkeys((arm.corpus, arm.tokenizer) for arm in judged):
-        cells, ends = {}, {}
-        for arm in judged:
+    for corpus, tokenizer in dict.fromkeys((arm.corpus, arm.tokenizer) for arm in whole):
+        cells: dict[str, list[Cell]] = {}
+        for arm in whole:
             if (arm.corpus, arm.tokenizer) == (corpus, tokenizer):
-                other = chooser(arm, ladder, every)
-                own = [_chosen(values, arm.cells[rung], other.cells[rung] if other else []) for rung in names]
-                name = label(own[0].model_copy(update={"factors": arm.factors}))
-                cells[name], ends[name] = own, [_at_end(cell, arm.cells[rung]) for cell, rung in zip(own, names, strict=True)]
-        if (whole := _ladder(values, corpus, tokenizer, names, cells, ends)) is not None:
-            found.append(whole)
+                own = [arm.cells[rung] for rung in names]
+                cells[label(own[0].model_copy(update={"factors": arm.factors}))] = own
+        if (made := _ladder(values, corpus, tokenizer, names, cells)) is not None:
+            found.append(made)
     return found
 
 
-def _chosen(values: Values, cells: list[Cell], tuning: list[Cell]) -> Cell:
-    return values.best(cells, tuning)[0] if tuning else cells[0]
-
-
-def _at_end(cell: Cell, tried: list[Cell]) -> bool:
-    """Whether a cell has the lowest or the highest of several learning rates."""
-    rates = [float(own.factors[LEARNING_RATE]) for own in tried if LEARNING_RATE in own.factors]
-    return len(rates) > 1 and cell.factors[LEARNING_RATE] in (min(rates), max(rates))
-
-
-def _ladder(
-    values: Values,
-    corpus: str,
-    tokenizer: str,
-    names: list[str],
-    cells: dict[str, list[Cell]],
-    ends: dict[str, list[bool]],
-) -> Ladder | None:
-    """cells: those of each arm by its name, a rung each. ends: whether they are at the end of the rates that were tried."""
+def _ladder(values: Values, corpus: str, tokenizer: str, names: list[str], cells: dict[str, list[Cell]]) -> Ladder | None:
+    """cells: those of each arm by its name, a rung each."""
     runs = {cell.id: {int(row["seed"]): row for row in values.completed(cell.id)} for own in cells.values() for cell in own}
     sizes = {name: _sizes([runs[cell.id] for cell in own]) for name, own in cells.items() if all(runs[cell.id] for cell in own)}
     first = next((name for name in sizes if cells[name][0].variant == values.plan.baseline), next(iter(sizes), None))
@@ -216,20 +197,22 @@ def _ladder(
     seeds = sorted(set.intersection(*(set(runs[cell.id]) for own in kept.values() for cell in own))) if kept else []
     if not seeds:
         return None
+    rising = [names[i] for i in order]
+    ended = {own.cell for own in values.plan.tunings if LEARNING_RATE in own.ended}
     found = [
         Arm(
             name,
             own,
             sizes[name],
             [values.plan.spec(cell).training.learning_rate for cell in own],
-            [names[i] for i in order if ends[name][i]],
+            [rung for rung, cell in zip(rising, own, strict=True) if cell.id in ended],
             np.array([[float(runs[cell.id][seed][MAIN]) for cell in own] for seed in seeds]),
         )
         for name, own in kept.items()
     ]
     lost = sorted({seed for own in kept.values() for cell in own for seed in cell.runs}.difference(seeds))
     short = [name for name in cells if name not in kept]
-    return Ladder(corpus, tokenizer, [names[i] for i in order], seeds, lost, found, short)
+    return Ladder(corpus, tokenizer, rising, seeds, lost, found, short)
 
 
 def _sizes(runs: Sequence[Mapping[int, Row]]) -> dict[Size, np.ndarray]:

@@ -128,23 +128,28 @@ def read(folder: Path) -> dict[str, Entry]:
     return {claim: entries[-1] for claim, entries in history(folder).items()}
 
 
-def register(folder: Path, claims: dict[str, Claim]) -> list[str]:
-    """Enter all claims that are new or were edited, with the time and the commit of now. Returns them.
-
-    What cannot be tested needs no registration. ConfigError, and nothing is written, where the chain is broken or is not the
-    one that was committed.
-    """
-    path, entries = folder / FILE, chain(folder)
-    check_history(folder)
-    latest = {entry.claim: entry for entry in entries}
-    time, commit = datetime.now(UTC).isoformat(timespec="seconds"), _git(folder, "rev-parse", "HEAD").strip() or None
-    if entries and datetime.fromisoformat(time) < entries[-1].entered:
-        raise ConfigError(f"{path}: the last entry is of {entries[-1].time}, and the clock says {time}.")
-    entered = [
+def unregistered(folder: Path, claims: dict[str, Claim]) -> list[str]:
+    """The claims that are new or were edited since they were entered. What cannot be tested needs no registration."""
+    latest = read(folder)
+    return [
         name
         for name, claim in claims.items()
         if claim.not_testable is None and (name not in latest or latest[name].sha256 != claim.sha256)
     ]
+
+
+def register(folder: Path, claims: dict[str, Claim]) -> list[str]:
+    """Enter all claims that are new or were edited, with the time and the commit of now. Returns them.
+
+    ConfigError, and nothing is written, where the chain is broken or is not the
+    one that was committed.
+    """
+    path, entries = folder / FILE, chain(folder)
+    check_history(folder)
+    time, commit = datetime.now(UTC).isoformat(timespec="seconds"), _git(folder, "rev-parse", "HEAD").strip() or None
+    if entries and datetime.fromisoformat(time) < entries[-1].entered:
+        raise ConfigError(f"{path}: the last entry is of {entries[-1].time}, and the clock says {time}.")
+    entered = unregistered(folder, claims)
     added = [(name, Registration(sha256=claims[name].sha256, time=time, commit=commit)) for name in entered]
     written = path.read_bytes() if path.exists() else b""
     lines = [f"{entry.model_dump_json()}\n".encode() for entry in _linked(entries, added)[written.count(b"\n") :]]

@@ -357,6 +357,20 @@ def _detectable(n: int, alpha: float, wanted: float) -> float:
     return float(optimize.brentq(lambda d: power(d, 1.0, n, alpha) - wanted, 0.0, upper))
 
 
+def narrowest(sd: float, n: int, alpha: float = 0.05, wanted: float = POWER) -> float | None:
+    """The least margin within which TOST over n seeds finds a true mean of 0 with the power wanted, as `detectable`."""
+    return None if n < 2 else sd * _narrowest(n, alpha, wanted)
+
+
+@cache
+def _narrowest(n: int, alpha: float, wanted: float) -> float:
+    """In units of the sd."""
+    upper = 1.0
+    while power_of_equivalence(-upper, upper, 0.0, 1.0, n, alpha) < wanted:
+        upper *= 2
+    return float(optimize.brentq(lambda m: power_of_equivalence(-m, m, 0.0, 1.0, n, alpha) - wanted, 0.0, upper))
+
+
 def seeds_needed(
     sd: float,
     *,
@@ -397,6 +411,21 @@ def holm(p: Sequence[float]) -> list[float]:
     for rank, i in enumerate(order):
         largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
         adjusted[i] = largest
+    return adjusted
+
+
+def shaffer(p: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Adjusted p values of groups of hypotheses of which at most one in each is true (Shaffer 1986, her first procedure).
+
+    Holm's with fewer to reckon with: a group with hypotheses left holds one that may be true, and never more. Of groups of one
+    it is Holm's.
+    """
+    order = sorted((value, i, j) for i, group in enumerate(p) for j, value in enumerate(group))
+    left, adjusted, largest = [len(group) for group in p], [[0.0] * len(group) for group in p], 0.0
+    for value, i, j in order:
+        largest = max(largest, min(1.0, sum(n > 0 for n in left) * value))
+        adjusted[i][j] = largest
+        left[i] -= 1
     return adjusted
 
 

@@ -22,6 +22,13 @@ def variants(_: CompletionContext) -> list[str]:
     return sorted({name for folder in configurations() for name in _keys(folder / "variants")})
 
 
+def studies(_: CompletionContext) -> list[str]:
+    """The names in config/studies, and in those of packages that are installed."""
+    from gt.shared import configurations
+
+    return sorted({file.stem for folder in configurations() for file in (folder / "studies").glob("*.yaml")})
+
+
 def claims(_: CompletionContext) -> list[str]:
     """The ids in config/claims."""
     return [name for name in _keys(Path("config/claims")) if name[0].isupper()]  # arms are in lower case

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from gt.cli import complete
 from gt.cli.app import RESULTS, command
 from gt.cli.options import MANY, Claims, Count, Note, PlanFile, Records, Studies, StudyResults, Templates, described
 from gt.errors import ConfigError, entry
+
+if TYPE_CHECKING:
+    from gt.artefacts import Plan
+    from gt.study import Study
 
 CLAIMS = Path("config/claims")
 
@@ -191,13 +196,17 @@ def _begun(results: Path) -> datetime.datetime | None:
 def _registrations(claims: Path, enter: bool) -> None:
     """Check the claims, and enter them, or hold what is entered to the history."""
     from gt.analysis.claims import check, load_arms, load_claims
-    from gt.analysis.registration import chain, check_history, register, unconfirmed
+    from gt.analysis.registration import chain, check_history, register, unconfirmed, unregistered
     from gt.study import load_study
 
     known = load_claims(claims)
-    plans = {file.stem: load_study(file).plan() for file in sorted((claims.parent / "studies").glob("*.yaml"))}
+    studies = {file.stem: load_study(file) for file in sorted((claims.parent / "studies").glob("*.yaml"))}
+    plans = {name: study.plan() for name, study in studies.items()}
     check(known, load_arms(claims), plans)
     if enter:
+        new = unregistered(claims, known)
+        for name in dict.fromkeys(str(known[claim].study) for claim in new):
+            _gate(studies[name], plans[name], claims, new)
         entered = register(claims, known)
         print(f"{len(entered)} of {len(known)} claims entered{': ' if entered else ''}{', '.join(entered)}")
     entries = chain(claims)
@@ -207,3 +216,18 @@ def _registrations(claims: Path, enter: bool) -> None:
             raise ConfigError("\n".join(late))
     for head in entries[-1:]:
         print(f"registration {head.number}: {head.hash}")
+
+
+def _gate(study: Study, plan: Plan, claims: Path, new: list[str]) -> None:
+    """ConfigError where one of these claims is not worth registering; a warning where the study says `gate: warn`."""
+    from gt.analysis import gate_words
+    from gt.analysis.gates import outlook
+
+    faulty = [gate for gate in outlook(study, plan, claims, (), 0).faulty if gate.claim in new]
+    if not faulty:
+        return
+    if study.file.gate == "warn":
+        print(gate_words.refusal(plan.study, faulty, "registered all the same, as its `gate: warn` says"), file=sys.stderr)
+        return
+    what = "not registered, and nothing else is; `gate: warn` in the study registers them all the same"
+    raise ConfigError(gate_words.refusal(plan.study, faulty, what))

@@ -11,6 +11,7 @@ from gt.cli import complete
 from gt.cli.app import STUDY, command
 from gt.cli.compute import COMPUTE, TRAINING, Compute, Training
 from gt.cli.options import (
+    FLAG,
     MANY,
     Attempts,
     Checkpoints,
@@ -40,16 +41,53 @@ def init(project: Annotated[Path, described("a new folder, whose name is that of
     print(f"    cd {project}\n    snakemake --cores all\n    pytest\n")
 
 
-@command(STUDY, "gt plan config/studies/smoke.yaml --out plan.json")
-def plan(study: Annotated[Path, described("config/studies/<name>.yaml")], /, *, out: Out) -> None:
-    """Check a study and write down its cells and runs."""
-    from gt.records import atomic_write
-    from gt.study import checked_plan, dumps
+@command(STUDY, "gt plan smoke")
+def plan(
+    study: Annotated[Path, described("a study's name, or its file", completer=complete.studies)],
+    /,
+    *,
+    out: Annotated[Path | None, described("where its cells and runs are written down, as JSON")] = None,
+    json: Annotated[bool, FLAG, described("print it as JSON")] = False,
+) -> None:
+    """Check a study, and say what its claims can show and what it takes.
 
-    result = checked_plan(study, out)
-    with atomic_write(out) as temporary:
-        temporary.write_text(dumps(result), encoding="utf-8")
-    print(f"{result.study}: {len(result.cells)} cells, {len(result.runs)} runs, {result.tokens:,} tokens to train on")
+    Of each claim the smallest effect that its seeds see with a power of 80 %, the seeds that its margin needs, whether it can
+    fail, and what its cells differ in; of the study the minutes of its runs that are not there yet.
+    """
+    from dataclasses import asdict
+    from json import dumps as text_of
+
+    from gt import devices
+    from gt.analysis import gate_words
+    from gt.analysis.claims import load_claims
+    from gt.analysis.gates import outlook
+    from gt.cli.tables import print_table
+    from gt.decided import Decided
+    from gt.records import MANIFEST, atomic_write
+    from gt.study import checked_plan, dumps, load_study, study_file
+
+    file = study if study.suffix == ".yaml" else Path(f"config/studies/{study}.yaml")
+    known = Path(f"results/studies/{file.stem}/plan.json")
+    claims = study_file(file).parents[1] / "claims"
+    about = {name: own.sha256 for name, own in load_claims(claims).items() if own.study == file.stem}
+    result = checked_plan(file, out or known, Decided(Path("results"), file.stem, about))
+    todo = [run for run in result.waves if not (Path("results/runs") / run / MANIFEST).exists()]
+    found = outlook(load_study(file), result, claims, todo, len(devices.visible()), torch=True)
+    if json:
+        print(text_of(asdict(found), indent=2, ensure_ascii=False))
+    else:
+        print(f"{result.study}: {len(result.cells)} cells, {len(result.runs)} runs, {result.tokens:,} tokens to train on")
+        print(gate_words.head(found))
+        if found.gates:
+            print()
+            print_table(gate_words.HEADER, gate_words.table(found.gates))
+        if said := gate_words.said(found):
+            print("\n".join(["", *said]))
+    if found.refuses and found.faulty:
+        raise ConfigError(gate_words.refusal(found.study, found.faulty, "its `gate: refuse` refuses"))
+    if out is not None:
+        with atomic_write(out) as temporary:
+            temporary.write_text(dumps(result), encoding="utf-8")
 
 
 @command(STUDY, "gt corpus --plan plan.json --corpus shakespeare --out results/data/shakespeare")

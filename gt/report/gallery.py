@@ -19,11 +19,12 @@ from gt.report.ladders import LADDER_DRAWINGS
 from gt.report.numbers import Results, load
 from gt.report.svg import size
 from gt.report.sweeps import SWEEP_DRAWINGS
+from gt.report.tuning import TUNING_DRAWING
 
 # Points of width above which a picture needs both columns of a page.
 HALF = 450
 
-FIGURES = (*DRAWINGS, *SWEEP_DRAWINGS, *LADDER_DRAWINGS)
+FIGURES = (TUNING_DRAWING, *DRAWINGS, *SWEEP_DRAWINGS, *LADDER_DRAWINGS)
 
 
 def draw(study_dir: Path, jobs: int = 1) -> None:

@@ -23,6 +23,7 @@ RULES = {
     "constant": "the same at every rung",
     "1/width": "that of the first rung, divided by how much wider a rung is",
     "1/sqrt(width)": "that of the first rung, divided by the root of how much wider a rung is",
+    "tuned": "tuned at each rung",
 }
 # Points of a law's line and band.
 POINTS = 60
@@ -76,9 +77,7 @@ def ladder_section(results: Results) -> Section | None:
 def _about(results: Results, ladder: Ladder) -> str:
     """What the rungs are, and how the learning rate goes over them."""
     assert results.plan.ladder is not None
-    rule, path = results.plan.ladder.learning_rate, results.plan.ladder.rungs
-    tuned = text.listed(list(results.plan.ladder.tuned_by))
-    rate = RULES[rule] if rule else f"chosen at each rung for {tuned}, on seeds of its own, and that of the study for others"
+    rate, path = RULES[results.plan.ladder.learning_rate], results.plan.ladder.rungs
     lost = f" The others, {text.listed([str(seed) for seed in ladder.lost])}, have not all completed." if ladder.lost else ""
     short = text.listed(ladder.short) if ladder.short else ""
     out = f" Left out, without runs at all rungs or not growing from each to the next: {short}." if short else ""
@@ -166,7 +165,7 @@ def laws_table(ladder: Ladder) -> Table:
 
 def _at_ends(arm: Arm) -> str:
     """That a better rate may lie beyond those that were tried."""
-    return f"rate at the end of those tried at {text.listed(arm.at_ends)}" if arm.at_ends else ""
+    return f"rate at an edge of what was tried at {text.listed(arm.at_ends)}" if arm.at_ends else ""
 
 
 def pairs_table(ladder: Ladder) -> Table:

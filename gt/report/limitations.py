@@ -133,5 +133,7 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
 
 
 def _tuned(results: Results) -> bool:
-    """Whether a study has several learning rates."""
-    return any("learning_rate" in path for cell in results.plan.cells for path in cell.factors)
+    """Whether a study has tried several learning rates."""
+    varied = [path for cell in results.plan.cells for path in cell.factors]
+    chosen = [path for tuning in results.plan.tunings for path in tuning.scales]
+    return any("learning_rate" in path for path in (*varied, *chosen))

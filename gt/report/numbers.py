@@ -163,6 +163,7 @@ class Results:
     curves: pd.DataFrame
     evaluations: pd.DataFrame
     probes: pd.DataFrame
+    tuning: pd.DataFrame
 
     @property
     def study(self) -> str:
@@ -330,7 +331,7 @@ def load(study_dir: Path) -> Results:
     import pandas as pd
 
     frames = {}
-    for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes"):
+    for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes", "tuning"):
         path = study_dir / f"{name}.parquet"
         if not path.exists():
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")

@@ -28,6 +28,7 @@ from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
 from gt.report.study_tables import components_table, coverage_table, results_table, study_tables
 from gt.report.sweeps import sensitivity_tables
+from gt.report.tuning import TUNING_DRAWING, tuning_table
 
 
 def paper(
@@ -140,11 +141,14 @@ def compared(results: Results) -> list[Block | None]:
     tables = [Tabular(table) for table in evaluation_tables(results)]
     sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
     parts = (*(comparison(results, panel) for panel in results.panels), ladder_section(results), sensitive)
+    chosen = tuning_table(results)
+    tuning = [Tabular(chosen), picture(results, TUNING_DRAWING)] if chosen.rows else []
     figures, drawn = (
         [figure(results, made) for drawing in drawings if (made := picture(results, drawing))]
-        for drawings in (FIGURES, EVALUATION_DRAWINGS)
+        for drawings in ([one for one in FIGURES if one is not TUNING_DRAWING], EVALUATION_DRAWINGS)
     )
     return [
+        section(f"{own}-tuning", "How the models were tuned", *tuning, wide=True),
         section(f"{own}-results", "Results", *parts, wide=True),
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,

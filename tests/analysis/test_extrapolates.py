@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import ladders as sizes
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ import records
 from scipy import stats
 
 from gt.analysis.claims import load_claims
+from gt.analysis.gates import outlook
 from gt.analysis.verdicts import Judgement, judge_study
 from gt.artefacts import write
 from gt.errors import ConfigError
@@ -125,6 +127,24 @@ def test_too_few_rungs_are_refused_with_the_line_to_write(tmp_path: Path, rungs:
         load_claims(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/claims.yaml, line 1: C.predicate.0: rungs {rungs} are too few")
     assert f"Write rungs: {{d_model: [{', '.join([*map(str, dict.fromkeys(rungs)), '...', '...'][:4])}]}}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("sd", "faults"), [(None, []), (0.001, []), (0.05, ["cannot see"])])
+def test_before_a_run_its_gate_knows_the_spread_that_the_claim_declares_and_no_other(
+    tmp_path: Path, sd: float | None, faults: list[str]
+) -> None:
+    study = sizes.read(tmp_path, also=[])
+    plan = study.plan()
+    own = {"test": "extrapolates", "metric": "val/loss", "a": "GF", "b": "GPT-2", "rungs": RUNGS, "margin": 0.01}
+    claim = {"title": "t", "sentence": "s", "source": "x", "study": "sizes", "predicate": [own], "sd": sd}
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "claims.yaml").write_text(json.dumps({"C": claim}))
+    (found,) = outlook(study, plan, tmp_path / "claims", plan.runs, 0).gates
+    (sight,) = found.sights
+    assert [fault.kind for fault in found.faults] == faults
+    # half of what is between the bounds, of logarithms
+    assert (sight.seeds, sight.margin) == (5, pytest.approx(math.sqrt(1.01 / 0.99) - 1))
+    assert (sight.detectable is None) == (sd is None)
 
 
 def test_a_claim_about_sizes_that_a_study_lacks_is_refused(tmp_path: Path) -> None:

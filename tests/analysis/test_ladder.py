@@ -14,7 +14,6 @@ from ladders import LAWS, WIDTHS, Law
 
 from gt.analysis.ladder import SIZES, Ladder, ladders
 from gt.analysis.values import Values
-from gt.spec import RunSpec
 
 NO_BUDGETS: dict[str, Any] = {"also": []}
 
@@ -90,22 +89,9 @@ def test_a_seed_that_an_arm_lost_at_a_rung_counts_nowhere_and_an_arm_without_a_r
     assert [arm.name for arm in found.arms] == ["GPT-2", "GF"]
 
 
-def test_rates_are_chosen_by_cells_on_seeds_of_their_own(tmp_path: Path) -> None:
-    """On the tuning seeds 0.003 is the better one from width 64 on; on the others it is the worse one everywhere."""
-
-    def worse(variant: str, spec: RunSpec) -> float:
-        high = spec.training.learning_rate == 0.003
-        return 0.1 * (high == (spec.model.d_model == 32) if variant == "GF-tuning" else high)
-
-    factors = {"model.d_model": list(WIDTHS), "training.learning_rate": [0.001, 0.003]}
-    tuning = {"variants": [{"variant": "GF", "label": "GF-tuning"}], "seeds": [100, 101], "factors": factors}
-    found = made(
-        tmp_path,
-        worse=worse,
-        seeds=1,
-        variants=["GPT-2"],
-        ladder={"rungs": "model.d_model", "tuned_by": {"GF": "GF-tuning"}},
-        also=[{"variants": ["GF"], "factors": factors}, tuning],
-    )
-    assert {arm.name: arm.rates for arm in found.arms} == {"GPT-2": [3e-4] * 4, "GF": [0.001, 0.003, 0.003, 0.003]}
-    assert [arm.at_ends for arm in found.arms] == [[], ["32", "64", "128", "256"]]
+def test_rates_that_are_tuned_are_those_of_each_rung_and_one_at_an_edge_is_named(tmp_path: Path) -> None:
+    best = {32: 0.01, 64: 0.003162, 128: 0.003162, 256: 0.0001}
+    folder = sizes.make(tmp_path, decided=sizes.Chosen(best), seeds=1, variants=["GPT-2"], **sizes.TUNED)
+    (found,) = ladders(Values(folder))
+    assert [arm.rates for arm in found.arms] == [[0.01, 0.003162, 0.003162, 0.001]]
+    assert [arm.at_ends for arm in found.arms] == [["256"]]

@@ -1,5 +1,6 @@
 # What the rules need to know: the studies' plans, and where a run finds its parts.
 
+import hashlib
 import os
 import re
 import shlex
@@ -53,6 +54,7 @@ try:
     from gt.grouping import packs
     from gt.records import atomic_write
     from gt.artefacts import read_run
+    from gt.decided import Decided
     from gt.shared import linked, templates
     from gt.study import checked_plan, dumps, load_study, names_asked_for, study_file
 except ModuleNotFoundError as error:
@@ -76,6 +78,7 @@ COUNTS = {
 # Under --use-conda, Snakemake's own environment may be a small one.
 COMPLETE = find_spec("torch") is not None
 DEVICES = ["auto", "cpu", "cuda"]
+RUNS, DATA = Path("results/runs"), Path("results/data")
 LARGEST_PACK = 32  # unless a configuration says so
 
 
@@ -102,9 +105,59 @@ def plan_study(name, file):
     """
     path = Path(f"config/studies/{name}.yaml")
     separate = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    known = decided(name)
     if separate and not COMPLETE:
-        return load_study(path).plan()
-    return checked_plan(path, file)
+        return load_study(path).plan(known)
+    return checked_plan(path, file, known)
+
+
+def decided(study):
+    """What a study's runs that tune, and the looks at its claims, have decided so far."""
+    claims = load_claims(claims_about(study))
+    own = {name: claim.sha256 for name, claim in claims.items() if claim.study == study}
+    return Decided(Path("results"), study, own)
+
+
+def settled(study):
+    """A study's plan once nothing of it is left to decide. Until then, whatever asks for it waits for what decides."""
+    while waits := waits_for(study):
+        kind, name = waits
+        getattr(checkpoints, kind).get(study=study, name=name)
+        path = Path(f"config/studies/{study}.yaml")
+        PLANS[study] = load_study(path).plan(decided(study))
+        write_plan(Path(f"results/studies/{study}/plan.json"), PLANS[study])
+        know_runs()
+        runs = PLANS[study].waves
+        OUTDATED.update((job, run) for run in runs for job in outdated_of_run(run))
+        if waits_for(study) == waits:
+            raise WorkflowError(f"{study}: what decides of its runs is not current.")
+    return PLANS[study]
+
+
+def waits_for(study):
+    """The checkpoint that a study's plan waits for, and its name, which is that of its runs; None where it is settled."""
+    plan = PLANS[study]
+    if plan.tuning:
+        runs = "\n".join(sorted(plan.trials))
+        return "tune", hashlib.sha256(runs.encode()).hexdigest()[:10]
+    if plan.next_look:
+        return "look", decided(study).look(plan.next_look, sorted(plan.runs)).stem
+    return None
+
+
+def evaluations_of_trials(wildcards):
+    """What the runs that tune were measured at."""
+    trials = sorted(PLANS[wildcards.study].trials)
+    return [f"results/runs/{run}/evaluations/held_out.json" for run in trials]
+
+
+def files_so_far(name):
+    """An input function: one file of the record of every run that a study has asked for so far."""
+
+    def files(wildcards):
+        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study].waves]
+
+    return files
 
 
 def claims_about(study):
@@ -175,11 +228,16 @@ def load_plans():
     except ModuleNotFoundError as error:
         stop_without(error.name)
     for name, file in files.items():
-        text = dumps(plans[name]).encode()
-        if not file.exists() or file.read_bytes() != text:
-            with atomic_write(file) as temporary:
-                temporary.write_bytes(text)
+        write_plan(file, plans[name])
     return plans
+
+
+def write_plan(file, plan):
+    """Keep a plan where it differs from what is there."""
+    text = dumps(plan).encode()
+    if not file.exists() or file.read_bytes() != text:
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(text)
 
 
 def load_packs():
@@ -200,6 +258,14 @@ def load_packs():
     if size == 1:
         return {}
     return packs(PLANS.values(), size, at_once, together=bool(GPU_PER_JOB))
+
+
+def know_runs():
+    """Have at hand what rules look up of runs. What was known stays: later runs are in packs of their own."""
+    for plan in PLANS.values():
+        ASKED_FOR.update({run: plan.runs[run] for run in plan.waves})
+    PACKS.update(load_packs())
+    PACK_OF_RUN.update({run: pack for pack, runs in PACKS.items() for run in runs})
 
 
 def search(**folders):
@@ -235,18 +301,9 @@ limit_gpus()
 STUDIES = list(PLANS)
 TEMPLATES = templates()
 GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
-# Runs that one job trains, evaluates and probes; without packs each run is a job of its own.
-PACKS = load_packs()
-PACK_OF_RUN = {run: pack for pack, runs in PACKS.items() for run in runs}
-CELL_OF_RUN = {
-    run: cell
-    for plan in PLANS.values()
-    for cell in plan.cells
-    for run in cell.runs.values()
-}
-PLANS_OF_RUN = {
-    run: [plan for plan in PLANS.values() if run in plan.runs] for run in CELL_OF_RUN
-}
+# The runs that can be made now; those that one job trains, evaluates and probes, without packs none; each run's.
+ASKED_FOR, PACKS, PACK_OF_RUN = {}, {}, {}
+know_runs()
 # What a job calls `gt`. What fails by chance is tried once more, and what is refused (exit code 2) or stopped by hand is not.
 shell.prefix(
     'gt() {{ python -m gt "$@" || case $? in 2 | 130) false ;; *) python -m gt "$@" ;; esac; }}; '
@@ -283,8 +340,8 @@ def plan_of_run(wildcards):
 
 def data_of(run):
     """The folder of the tokens that a run is trained on."""
-    cell = CELL_OF_RUN[run]
-    return f"results/data/{cell.corpus}/{cell.tokenizer}"
+    spec = ASKED_FOR[run]
+    return f"results/data/{spec.corpus.id}/{spec.tokenizer.id}"
 
 
 def tokens_of_run(wildcards):
@@ -298,7 +355,7 @@ def tokens_naming(run):
 
 def tokens_that_are_there(wildcards):
     """So that what is damaged of them is made again; those that were removed are made where a run needs them."""
-    folders = {data_of(run) for run in CELL_OF_RUN}
+    folders = {data_of(run) for run in ASKED_FOR}
     return [
         f"{f}/tokens.json" for f in sorted(folders) if os.path.exists(f"{f}/made-of")
     ]
@@ -314,12 +371,16 @@ def evaluations_of_run(wildcards):
 
 def further_asked_of(run):
     """What the studies ask for beside a run's held-out losses."""
-    return {own.text for plan in PLANS_OF_RUN[run] for own in plan.asked}
+    return {own.text for plan in plans_of_run(run) for own in plan.asked}
 
 
 def looks_of_run(run):
     """A run as each study follows it. It is trained as the first of them says."""
-    return [plan.runs[run] for plan in PLANS_OF_RUN[run]]
+    return [plan.runs[run] for plan in plans_of_run(run)]
+
+
+def plans_of_run(run):
+    return [plan for plan in PLANS.values() if run in plan.runs]
 
 
 def made_in_pack(job, run):
@@ -402,7 +463,7 @@ def files_of_runs(name):
     """An input function: one file of the record of every run of a study."""
 
     def files(wildcards):
-        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study].runs]
+        return [f"results/runs/{run}/{name}" for run in settled(wildcards.study).runs]
 
     return files
 

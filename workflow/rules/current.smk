@@ -12,7 +12,6 @@ from snakemake.settings.types import RerunTrigger
 from gt import made
 from gt.shared import shared
 
-RUNS, DATA = Path("results/runs"), Path("results/data")
 DAMAGED, LOCK = Path("results/damaged"), Path("results/.lock")
 NEWER = Path("results/.newer")
 
@@ -53,7 +52,7 @@ def outdated():
                 yield "corpus", corpus
             if made.is_outdated_tokens(DATA / corpus / tokenizer, plan.corpora[corpus]):
                 yield "tokenize", corpus, tokenizer
-    runs = {run: outdated_of_run(run) for run in CELL_OF_RUN}
+    runs = {run: outdated_of_run(run) for run in ASKED_FOR}
     yield from ((job, run) for run, jobs in runs.items() for job in jobs)
     for study, plan in PLANS.items():
         jobs = made.outdated(
@@ -62,7 +61,7 @@ def outdated():
             claims_about(study),
             TEMPLATES,
             config["mlflow_uri"],
-            renewed=any(runs[run] for run in plan.runs),
+            renewed=plan.tuning or any(runs[run] for run in plan.runs),
         )
         yield from ((job, study) for job in jobs)
 
@@ -89,7 +88,7 @@ def begin():
     lock_results()
     for file in stage.left_behind(Path("results")):
         file.unlink(missing_ok=True)
-    for run in CELL_OF_RUN:
+    for run in ASKED_FOR:
         if found := stage.damaged(RUNS / run):
             stage.put_away(RUNS / run, found, DAMAGED)
             print(

@@ -16,6 +16,7 @@ rule aggregate:
             curves="curves.parquet",
             evaluations="evaluations.parquet",
             probes="probes.parquet",
+            tuning="tuning.parquet",
             coverage="coverage.json",
         ),
         note="results/studies/{study}/made-of/aggregate",

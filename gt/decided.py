@@ -1,0 +1,40 @@
+"""What has been decided of studies in a results folder: by runs that tune, and by looks at claims. Plans ask for more of it.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gt import stage
+from gt.records import read_json
+from gt.spec import RunSpec
+
+LOOKS = "looks"
+
+
+class Decided:
+    """Of one study. results: the folder with runs/ and data/. claims: the sums of the claims about it, by their ids."""
+
+    def __init__(self, results: Path, study: str, claims: Mapping[str, str]) -> None:
+        self.results, self.folder, self.claims = results, results / "studies" / study, claims
+
+    def measured(self, spec: RunSpec) -> float | None:
+        """What a run that tunes has given: its validation loss, infinite where it diverged; None where it is to be made."""
+        record, data = self.results / "runs" / spec.run_id, self.results / "data" / spec.corpus.id / spec.tokenizer.id
+        if {"train", "evaluate"} & stage.outdated(record, [spec], data, []):
+            return None
+        return stage.validation_loss(record)
+
+    def look(self, number: int, runs: Sequence[str]) -> Path:
+        """The file of a look at these runs, by these claims; a look at others is another."""
+        asked = "\n".join([*runs, *(f"{name} {sha256}" for name, sha256 in sorted(self.claims.items()))])
+        return self.folder / LOOKS / f"{number}-{hashlib.sha256(asked.encode()).hexdigest()[:10]}.json"
+
+    def looked(self, number: int, runs: Sequence[str]) -> set[str] | None:
+        """The cells that go on after a look; None where it was not taken."""
+        file = self.look(number, runs)
+        return set(read_json(file)["going_on"]) if file.exists() else None
