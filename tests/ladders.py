@@ -5,6 +5,7 @@ bits per byte = E + A (N / N0)^-a (D / D0)^-b + (an offset of the seed, shared b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,13 +54,13 @@ STUDY: dict[str, Any] = {
 
 
 class Chosen(Undecided):
-    """Runs that tune have the lowest loss at a rate of their width's."""
+    """Runs that tune have the lowest loss at a rate."""
 
-    def __init__(self, best: dict[int, float]) -> None:
+    def __init__(self, best: Callable[[RunSpec], float]) -> None:
         self.best = best
 
     def measured(self, spec: RunSpec) -> float | None:
-        return abs(float(np.log(spec.training.learning_rate / self.best[spec.model.d_model])))
+        return abs(float(np.log(spec.training.learning_rate / self.best(spec))))
 
 
 def read(folder: Path, **changes: Any) -> Study:

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -88,15 +88,26 @@ def saved(own: Mapping[int, Point], baseline: Mapping[int, Sequence[Point]]) -> 
 
 
 def budgets(plan: Plan) -> dict[str, list[Cell]]:
-    """By cell of the baseline those that differ from it in their steps alone, with its own, where there are enough."""
+    """By cell of the baseline, where there are enough, those that differ from it in their steps and what is tuned alone."""
+    tuned = {own.cell: own.scales for own in plan.tunings}
     alike: dict[str, dict[int, Cell]] = {}
     keys = {}
     for cell in plan.cells:
         if cell.variant == plan.baseline:
             spec = plan.spec(cell).model_dump(mode="json", exclude={"seed": True, "training": {STEPS, *Watch.model_fields}})
+            for path in tuned.get(cell.id, ()):
+                _remove(spec, path)
             keys[cell.id] = json.dumps(spec, sort_keys=True)
             alike.setdefault(keys[cell.id], {}).setdefault(plan.spec(cell).training.steps, cell)
     return {cell: list(alike[key].values()) for cell, key in keys.items() if len(alike[key]) >= FEWEST}
+
+
+def _remove(spec: Any, path: str) -> None:
+    """Take a setting out of a specification."""
+    *parents, last = path.split(".")
+    for key in parents:
+        spec = spec[key]
+    del spec[last]
 
 
 def equal_losses(values: Values, ladders: Sequence[Ladder], baselines: Mapping[str, str]) -> dict[str, dict[str, Saved]]:

@@ -121,6 +121,17 @@ def test_budgets_are_runs_of_the_baseline_that_differ_in_their_steps_alone(folde
     assert sorted(plan.spec(cell).training.steps for cell in found["GPT-2.embedded.char.d_model=64"]) == list(STEPS)
 
 
+def test_budgets_may_each_be_tuned(tmp_path: Path) -> None:
+    decided = sizes.Chosen(lambda spec: 0.01 if spec.training.steps == STEPS[0] else 0.003162)
+    plan = sizes.read(tmp_path, **{**sizes.TUNED, "also": sizes.STUDY["also"]}).plan(decided)
+    (*_, found) = budgets(plan).values()
+    assert {plan.spec(cell).training.steps: plan.spec(cell).training.learning_rate for cell in found} == {
+        STEPS[0]: 0.01,
+        STEPS[1]: 0.003162,
+        STEPS[2]: 0.003162,
+    }
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [("device_seconds", 1e-12), ("device_seconds", math.nan), ("device", "another")], ids=str
 )

@@ -91,7 +91,8 @@ def test_a_seed_that_an_arm_lost_at_a_rung_counts_nowhere_and_an_arm_without_a_r
 
 def test_rates_that_are_tuned_are_those_of_each_rung_and_one_at_an_edge_is_named(tmp_path: Path) -> None:
     best = {32: 0.01, 64: 0.003162, 128: 0.003162, 256: 0.0001}
-    folder = sizes.make(tmp_path, decided=sizes.Chosen(best), seeds=1, variants=["GPT-2"], **sizes.TUNED)
+    decided = sizes.Chosen(lambda spec: best[spec.model.d_model])
+    folder = sizes.make(tmp_path, decided=decided, seeds=1, variants=["GPT-2"], **sizes.TUNED)
     (found,) = ladders(Values(folder))
     assert [arm.rates for arm in found.arms] == [[0.01, 0.003162, 0.003162, 0.001]]
     assert [arm.at_ends for arm in found.arms] == [["256"]]
