@@ -92,7 +92,7 @@ def write_headline(published: list[Path], readme: Path) -> None:
         studies = [Path(folder) / own.name for own in published]
         for own, study in progress(list(zip(published, studies, strict=True)), "studies", "study"):
             restore(own, study)
-        rows = [row for row in overview(CLAIMS, studies) if row.judgement and row.judgement["tests"]]
+        rows = overview(CLAIMS, studies)
         results = [load(study) for study in studies]
     if (drawn := figure(results, rows)) is not None:
         save(drawn, readme.parent / FIGURE, "png")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gt.analysis.efficiency import compute_efficiency, north_star, north_stars, tokens_per_dollar
 from gt.analysis.reading import DAMAGED, STATUSES, Record, read_record, totals
-from gt.analysis.statistics import equivalence, holm, mean_interval, paired_difference
+from gt.analysis.statistics import adjusted, equivalence, mean_interval, paired_difference
 from gt.analysis.versions import versions
 from gt.artefacts import Cell, Plan
 from gt.asked import HELD_OUT, VALIDATION
@@ -327,8 +327,7 @@ def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
     A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
-    the contrasts of one corpus and tokenizer (the family). One without a test counts with p = 1, as a claim does, so that it
-    matters to no verdict whether the others have run.
+    the contrasts of one corpus and tokenizer (the family), by the rule of claims (`statistics.adjusted`).
     """
     place = {cell.id: (cell.corpus, cell.tokenizer, json.dumps(cell.factors, sort_keys=True)) for cell in plan.cells}
     baselines = {place[cell.id]: cell for cell in plan.cells if cell.variant == plan.baseline}
@@ -344,9 +343,9 @@ def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
     result = [_contrast(cell, baseline(cell), values) for cell in plan.cells if cell.variant != plan.baseline]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
         members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
-        for raw, adjusted in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
-            for row, value in zip(members, holm([1.0 if row[raw] is None else row[raw] for row in members]), strict=True):
-                row[adjusted] = None if row[raw] is None else value
+        for raw, name in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
+            for row, value in zip(members, adjusted([row[raw] for row in members]), strict=True):
+                row[name] = value
     for row in result:
         row["verdict"] = _verdict(row)
         row["decided"] = row["verdict"] in VERDICTS

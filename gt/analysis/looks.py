@@ -1,9 +1,9 @@
 """At which look each claim of a family stops: decided, without hope of it, or with all seeds.
 
-A claim asks one question, whether it holds or the opposite does, or two, with a margin: whether it is within. Repeated p values
-answer them (`gt.analysis.sequential`), valid at whichever look one stops. So the family's procedure may be gone through at every
-look, with those of the claims that have stopped as they were then. That anything wrong is said of a family is no likelier than
-alpha, however many of it stop early; futility only gives decisions up.
+A claim asks one question, whether it holds or the opposite does, or two, with a margin: whether it is within. Repeated p
+values answer them (`gt.analysis.sequential`), valid at whichever look one stops. So the family's procedure may be gone through
+at every look, with those of the claims that have stopped as they were then. That anything wrong is said of a family is no
+likelier than alpha, however many of it stop early; futility only gives decisions up.
 """
 
 from __future__ import annotations

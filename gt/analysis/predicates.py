@@ -4,6 +4,19 @@ A predicate gives two p values: that it holds (`p_support`) and that it does not
 opposite is true. Where several must all hold, p_support is the largest (an intersection-union test, Berger 1982) and p_refute
 the smallest times their number (Bonferroni); where one of several is enough it is the other way round.
 
+How one fails is said of sizes, and a size is the distance from no difference: from 0, or from a ratio of 1, and of a number
+that is compared with no other from 0. A predicate claims a region of values (`Region`), and one that lies outside is
+
+    opposite              on the other side of no difference than all that is claimed. Where the region begins at no difference
+                          (a is lower than b, a trend rises) whatever fails is that; where it begins further out (lower by at
+                          least 0.1) it takes a test of its own, `p_opposite`
+    smaller than claimed  not shown to be opposite, and nearer to no difference than all that is claimed
+    larger than claimed   further from it: beyond the far end of an interval, or outside of what was claimed to be the same, or
+                          not much worse
+
+Where there are several, the word is that of the one that decides: of those that must all hold, the one that fails most surely;
+where one is enough, the one that fails least surely, and `opposite` where all are.
+
 A run that diverged has no numbers, and is never left out unsaid. How it counts is the claim's word, else the study's:
     worst_rank  (the default) as worse than any that did not, in the metric's direction: signed ranks take the place of the
                 t-test, and the median that of the mean
@@ -18,6 +31,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations, pairwise
 from statistics import median
 from typing import Any, Literal
 
@@ -25,6 +39,7 @@ import numpy as np
 
 from gt import artefacts
 from gt.analysis.aggregate import MARGIN, label
+from gt.analysis.cautions import LOSSES
 from gt.analysis.claims import (
     Cell,
     Claim,
@@ -69,6 +84,72 @@ from gt.spec import Diverged
 COUNTED = {"worst_rank": "runs diverged, which rank as the worst", "failure": "runs diverged, with which a cell fails"}
 
 
+# How a predicate fails.
+Miss = Literal["opposite", "smaller than claimed", "larger than claimed"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """The values that a predicate claims, on its own scale, from low to high. neutral: no difference, 0 or a ratio of 1."""
+
+    low: float
+    high: float
+    neutral: float = 0.0
+
+    @property
+    def other_side(self) -> Literal["below", "above"] | None:
+        """The side of no difference on which nothing is claimed; None where no difference is claimed as well."""
+        return "below" if self.low >= self.neutral else "above" if self.high <= self.neutral else None
+
+    @property
+    def begins_at_neutral(self) -> bool:
+        return self.neutral in (self.low, self.high)
+
+    def missed(self, value: float) -> Miss:
+        """What a value outside is, if it takes no test of its own to be the opposite."""
+        match self.other_side:
+            case None:
+                return "larger than claimed"
+            case "below":
+                further = value > self.high
+            case "above":
+                further = value < self.low
+        if further:
+            return "larger than claimed"
+        return "opposite" if self.begins_at_neutral else "smaller than claimed"
+
+
+def region(predicate: Predicate) -> Region:
+    """What a predicate claims. Of a trend it is the slope, of an order the difference of each cell to the next."""
+    match predicate:
+        case Compare() | Exists():
+            neutral = 1.0 if predicate.scale == "ratio" else 0.0
+            if predicate.is_ == "lower":
+                return Region(-math.inf, neutral - predicate.by, neutral)
+            return Region(neutral + predicate.by, math.inf, neutral)
+        case Order() | Trend():
+            above = (predicate.is_ == "rising") == isinstance(predicate, Trend)
+            return Region(0.0, math.inf) if above else Region(-math.inf, 0.0)
+        case Equivalence() | Extrapolates():
+            neutral = 1.0 if predicate.scale == "ratio" else 0.0
+            return Region(neutral - predicate.margin, neutral + predicate.margin, neutral)
+        case Interval():
+            return Region(predicate.low, predicate.high, _neutral(predicate))
+        case Threshold():
+            return _half_line(predicate, _neutral(predicate))
+        case RankCorrelation():
+            return _half_line(predicate, 0.0)
+
+
+def _neutral(predicate: Interval | Threshold) -> float:
+    return 1.0 if predicate.b is not None and predicate.scale == "ratio" else 0.0
+
+
+def _half_line(predicate: Threshold | RankCorrelation, neutral: float) -> Region:
+    low = -math.inf if predicate.above is None else predicate.above
+    return Region(low, math.inf if predicate.below is None else predicate.below, neutral)
+
+
 class Undecidable(Exception):  # noqa: N818 - not an error
     """Why the numbers there are admit no test."""
 
@@ -91,6 +172,8 @@ class Test:
     detectable: the smallest distance from the bound that these seeds see with a power of 80 %, for a ratio as a share.
     needed: how many seeds would decide it if the truth were as estimated, or off by the margin if that is more.
     p_sign_flip: the exact test beside a t-test against zero. outside: the side of two bounds on which the mean is.
+    misses: how it fails, if it does; p_opposite: that it is the opposite, where that takes a test of its own.
+    parts: where several are joined, the values by seed of each, and part: which of them is shown.
     """
 
     words: str
@@ -108,6 +191,10 @@ class Test:
     bootstrap: tuple[float, float] | None = None
     outside: Literal["below", "", "above"] = ""
     by_seed: dict[int, float] = field(default_factory=dict)
+    misses: Miss = "opposite"
+    p_opposite: float | None = None
+    parts: list[dict[int, float]] = field(default_factory=list)
+    part: int = 0
 
 
 class Judge:
@@ -210,6 +297,47 @@ class Judge:
                 found += [(a, place, own.margin or MARGIN) for place in places if a is not None]
         return found
 
+    def margin(self) -> float | None:
+        """The difference that would not matter to a claim that two cells differ: its own, or that of contrasts, of losses."""
+        first = self.claim.predicate[0]
+        if len(self.claim.predicate) > 1 or not isinstance(first, Compare):
+            return None
+        if isinstance(first.b, list) and len(first.b) > 1:
+            return None
+        read = {metric for _, metric in cells_of(first)}
+        return first.margin or (MARGIN if first.by == 0 and len(read) == 1 and read <= {*LOSSES} else None)
+
+    def alike(self, predicate: Compare, b: Cell) -> float | None:
+        """p that two losses are within the margin of contrasts of each other; None where one diverged that counts, or is 0."""
+        try:
+            _, ratios, _ = self.contrast(predicate.metric, predicate.a, b, "ratio")
+        except Undecidable:
+            return None
+        z = list(ratios.values())
+        return within(z, math.log(1 - MARGIN), math.log(1 + MARGIN)) if all(map(math.isfinite, z)) else None
+
+    def opponents(self) -> list[tuple[Place, Place]]:
+        """All that is compared, two by two."""
+        found = []
+        for own in self.claim.predicate:
+            match own:
+                case Exists():
+                    pairs = [(a, b) for a in own.cells for b in own.b]
+                case Order():
+                    pairs = list(pairwise(own.cells))
+                case Trend() | RankCorrelation():
+                    pairs = list(combinations(own.cells, 2))
+                case Extrapolates():
+                    pairs = list(zip(own.at_rungs(own.a), own.at_rungs(own.b), strict=True)) if own.b else []
+                case _:
+                    others = own.b if isinstance(own.b, list) else [own.b]
+                    pairs = [(own.a, b) for b in others if b is not None]
+            for a, b in pairs:
+                left, right = (self.place(cell, cell.metric or own.metric) for cell in (a, b))
+                if left is not None and right is not None:
+                    found.append((left, right))
+        return found
+
     def tuned(self) -> list[tuple[artefacts.Cell, list[artefacts.Cell]]]:
         """The cells that others chose, each with those that chose it."""
         pairs = [(cell, metric) for predicate in self.claim.predicate for cell, metric in cells_of(predicate) if cell.tuned_by]
@@ -232,27 +360,27 @@ class Judge:
         return list(dict.fromkeys(found))
 
     def test(self, predicate: Predicate) -> Test:
+        claimed = region(predicate)
         match predicate:
             case Compare():
                 others = predicate.b if isinstance(predicate.b, list) else [predicate.b]
-                return all_of([self.compare(predicate, predicate.a, other) for other in others])
+                margin = predicate.margin
+                tests = [self.half_line(predicate.metric, predicate.a, b, predicate.scale, claimed, margin) for b in others]
+                if self.margin() is not None and margin is None:
+                    tests = [replace(test, p_equivalent=self.alike(predicate, others[0])) for test in tests]
+                return all_of(tests)
             case Exists():
-                return one_of([all_of([self.compare(predicate, a, b) for b in predicate.b]) for a in predicate.cells])
+                metric, scale = predicate.metric, predicate.scale
+                return one_of(
+                    [all_of([self.half_line(metric, a, b, scale, claimed) for b in predicate.b]) for a in predicate.cells]
+                )
             case Order():
-                lower = predicate.is_ == "rising"
                 steps = zip(predicate.cells, predicate.cells[1:], strict=False)
-                return all_of([self.half_line(predicate.metric, a, b, "difference", 0.0, not lower) for a, b in steps])
-            case Equivalence():
-                low, high = -predicate.margin, predicate.margin
-                if predicate.scale == "ratio":
-                    low, high = 1 - predicate.margin, 1 + predicate.margin
-                return self.interval(predicate.metric, predicate.a, predicate.b, predicate.scale, low, high)
-            case Interval():
-                return self.interval(predicate.metric, predicate.a, predicate.b, predicate.scale, predicate.low, predicate.high)
+                return all_of([self.half_line(predicate.metric, a, b, "difference", claimed) for a, b in steps])
+            case Equivalence() | Interval():
+                return self.interval(predicate.metric, predicate.a, predicate.b, predicate.scale, claimed)
             case Threshold():
-                above = predicate.above is not None
-                bound = predicate.above if predicate.above is not None else predicate.below
-                return self.half_line(predicate.metric, predicate.a, predicate.b, predicate.scale, float(bound or 0.0), above)
+                return self.half_line(predicate.metric, predicate.a, predicate.b, predicate.scale, claimed)
             case Trend():
                 return self.trend(predicate)
             case RankCorrelation():
@@ -287,19 +415,11 @@ class Judge:
             values[seed] = 0.0 if left[seed] == right[seed] else left[seed] - right[seed]
         return joined, dict(sorted(values.items())), log
 
-    def compare(self, predicate: Compare | Exists, a: Cell, b: Cell) -> Test:
-        lower = predicate.is_ == "lower"
-        bound = 0.0 - predicate.by if lower else predicate.by
-        if predicate.scale == "ratio":
-            bound += 1
-        margin = predicate.margin if isinstance(predicate, Compare) else None
-        return self.half_line(predicate.metric, a, b, predicate.scale, bound, not lower, margin)
-
-    def half_line(
-        self, metric: str, a: Cell, b: Cell | None, scale: str, bound: float, above: bool, margin: float | None = None
-    ) -> Test:
+    def half_line(self, metric: str, a: Cell, b: Cell | None, scale: str, claimed: Region, margin: float | None = None) -> Test:
         """Two-sided t-test of the mean against a bound; the side on which the mean lies says which way p speaks."""
         words, values, log = self.contrast(metric, a, b, scale)
+        above = math.isinf(claimed.high)
+        bound = claimed.low if above else claimed.high
         z, limit = _enough(values, words), math.log(bound) if log else bound
         places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
         said = f"{words} {'>' if above else '<'} {_bound(bound)}"
@@ -310,7 +430,7 @@ class Judge:
                 raise self._uncounted(places, "no rank lies within a margin")
             else:
                 up, down = (min(1.0, 2 * p) for p in signed_ranks(z, limit))
-            return self.diverging(said, values, log, places, up if above else down, down if above else up)
+            return self.diverging(said, values, log, places, claimed, up if above else down, down if above else up)
         up, down = (min(1.0, 2 * p) for p in (_p(beyond(z, limit, "above")), _p(beyond(z, limit, "below"))))
         equivalent, least = None, abs(float(np.mean(z)) - limit)
         if margin is not None:
@@ -324,6 +444,7 @@ class Judge:
             values,
             log,
             e,
+            claimed,
             p_support=up if above else down,
             p_refute=down if above else up,
             p_equivalent=equivalent,
@@ -332,21 +453,21 @@ class Judge:
             needed=seeds_needed(sd, difference=least, alpha=self.alpha),
         )
 
-    def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, low: float, high: float) -> Test:
+    def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, claimed: Region) -> Test:
         """TOST that the mean is between two bounds, and a two-sided t-test that it is beyond the one that it is nearest to."""
         words, values, log = self.contrast(metric, a, b, scale)
         _enough(values, words)
-        said = f"{words} between {_bound(low)} and {_bound(high)}"
+        said = f"{words} between {_bound(claimed.low)} and {_bound(claimed.high)}"
         places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
         if self._counted(places):
             if self.diverged != "failure":
                 raise self._uncounted(places, "no rank lies between bounds")
-            return self.diverging(said, values, log, places, 1.0, 0.0)
-        return self.between(said, values, log, low, high)
+            return self.diverging(said, values, log, places, claimed, 1.0, 0.0)
+        return self.between(said, values, log, claimed)
 
-    def between(self, said: str, values: dict[int, float], log: bool, low: float, high: float) -> Test:
+    def between(self, said: str, values: dict[int, float], log: bool, claimed: Region) -> Test:
         """The same of values by seed, which are logarithms of ratios if `log`."""
-        z = list(values.values())
+        z, low, high = list(values.values()), claimed.low, claimed.high
         bottom, top = (math.log(low) if low > 0 else -math.inf, math.log(high)) if log else (low, high)
         outside = min(_p(beyond(z, bottom, "below")) if math.isfinite(bottom) else 1.0, _p(beyond(z, top, "above")))
         inside = within(z, bottom, top) if math.isfinite(bottom) else beyond(z, top, "below")
@@ -362,6 +483,7 @@ class Judge:
             values,
             log,
             e,
+            claimed,
             p_support=_p(inside),
             p_refute=min(1.0, 2 * outside),
             outside="below" if mean < bottom else "above" if mean > top else "",
@@ -388,8 +510,9 @@ class Judge:
         what = f"{self.phrase(predicate.metric)}: {names if predicate.b is None else f'({names})'} at {path}={sizes[-1]}"
         words = f"{what}, foretold by the law of the {len(sizes) - 1} rungs before {'/' if log else '−'} measured"
         _enough(values, words)
-        low, high = (1 - predicate.margin, 1 + predicate.margin) if log else (-predicate.margin, predicate.margin)
-        return self.between(f"{words}, between {_bound(low)} and {_bound(high)}", values, log, low, high)
+        claimed = region(predicate)
+        said = f"{words}, between {_bound(claimed.low)} and {_bound(claimed.high)}"
+        return self.between(said, values, log, claimed)
 
     def _errors(self, predicate: Extrapolates, arm: Cell, log: bool) -> dict[int, float]:
         """By seed what the law of an arm's smaller rungs says of the last, less what is there; of logarithms if `log`."""
@@ -421,15 +544,38 @@ class Judge:
         return f"{COUNTED[self.diverged]}: {cells}" if lost else ""
 
     def diverging(
-        self, words: str, values: dict[int, float], log: bool, places: Sequence[Place | None], p_support: float, p_refute: float
+        self,
+        words: str,
+        values: dict[int, float],
+        log: bool,
+        places: Sequence[Place | None],
+        claimed: Region,
+        p_support: float,
+        p_refute: float,
     ) -> Test:
-        """A test of values of which some are infinite, for their runs diverged: what is shown of them is the median."""
+        """A test of values of which some are infinite, for their runs diverged: what is shown of them is the median.
+
+        That a cell is on the other side of no difference is for two cells to say: what is infinite of one alone is a rank.
+        """
         finite = {seed: exponential(value) if log else value for seed, value in values.items() if math.isfinite(value)}
         middle = median(values.values())
         estimate = None if not math.isfinite(middle) else exponential(middle) if log else middle
         how = "without a test" if self.diverged == "failure" else "the median, by signed ranks"
         said = f"{words}, {how} ({self._counted(places)})"
-        return Test(said, len(values), "ratio" if log else "value", estimate, None, None, p_support, p_refute, by_seed=finite)
+        opposite = None
+        if len(places) > 1 and (side := claimed.other_side) and not claimed.begins_at_neutral:
+            above, below = signed_ranks(list(values.values()))
+            opposite = min(1.0, 2 * (above if side == "above" else below))
+            if self.diverged == "failure":
+                opposite = 0.0 if (middle > 0) == (side == "above") else 1.0
+        misses = claimed.missed(exponential(middle) if log else middle)
+        scale = "ratio" if log else "value"
+        return Test(
+            *(said, len(values), scale, estimate, None, None, p_support, p_refute),
+            by_seed=finite,
+            misses=misses,
+            p_opposite=opposite,
+        )
 
     def rows(self, predicate: Trend | RankCorrelation, metric: str) -> tuple[list[int], np.ndarray, list[int]]:
         """Which of the cells there are (an arm may not have all), their values (seeds, cells), and the seeds they share."""
@@ -457,6 +603,7 @@ class Judge:
             slopes,
             False,
             mean_interval(list(slopes.values())),
+            region(predicate),
             scale="slope",
             p_support=up if rising else down,
             p_refute=down if rising else up,
@@ -474,12 +621,18 @@ class Judge:
             seeds = keep
         else:
             other = np.tile([predicate.with_[i] for i in there], (len(seeds), 1))
-        above = predicate.above is not None
-        bound = float((predicate.above if above else predicate.below) or 0.0)
+        claimed = region(predicate)
+        above = math.isinf(claimed.high)
+        bound = claimed.low if above else claimed.high
+        ranks = _ranked(other).tolist(), _ranked(table).tolist(), predicate.kind
         try:
-            found = rank_correlation(_ranked(other).tolist(), _ranked(table).tolist(), predicate.kind, bound)
+            found = rank_correlation(*ranks, bound)
         except ValueError as error:
             raise Undecidable(str(error)) from None
+        opposite = None
+        if (side := claimed.other_side) and not claimed.begins_at_neutral:
+            on_it = found.mean > 0 if side == "above" else found.mean < 0
+            opposite = _p(rank_correlation(*ranks, 0.0).p) if on_it else 1.0
         p, sd = _p(found.p), found.sd or 0.0
         holds = found.mean > bound if above else found.mean < bound
         partner = self.phrase(predicate.with_) if isinstance(predicate.with_, str) else "the order given"
@@ -497,6 +650,8 @@ class Judge:
             detectable=detectable(sd, len(seeds), self.alpha),
             needed=seeds_needed(sd, difference=abs(found.mean - bound), alpha=self.alpha),
             by_seed=dict(zip(seeds, found.by_seed, strict=True)),
+            misses=claimed.missed(found.mean),
+            p_opposite=opposite,
         )
 
 
@@ -539,34 +694,67 @@ def _enough(values: dict[int, float], words: str) -> list[float]:
     return list(values.values())
 
 
-def _test(words: str, values: dict[int, float], log: bool, e: Estimate, scale: str = "", **rest: Any) -> Test:
+def _test(words: str, values: dict[int, float], log: bool, e: Estimate, claimed: Region, scale: str = "", **rest: Any) -> Test:
     """A test of values by seed, shown on their own scale where they are logarithms of ratios."""
-    bootstrap = bootstrap_interval(list(values.values()))
+    z = list(values.values())
+    bootstrap, opposite = bootstrap_interval(z), None
+    if (side := claimed.other_side) and not claimed.begins_at_neutral:
+        opposite = min(1.0, 2 * _p(beyond(z, 0.0, side)))
     if log:
         values = {seed: exponential(value) for seed, value in values.items()}
         mean, lower, upper = (None if v is None else exponential(v) for v in (e.mean, e.lower, e.upper))
         e = Estimate(e.n, mean, None, lower, upper)
         bootstrap = (exponential(bootstrap[0]), exponential(bootstrap[1])) if bootstrap else None
     scale = scale or ("ratio" if log else "value")
-    return Test(words, e.n, scale, e.mean, e.lower, e.upper, bootstrap=bootstrap, by_seed=values, **rest)
+    return Test(
+        *(words, e.n, scale, e.mean, e.lower, e.upper),
+        bootstrap=bootstrap,
+        by_seed=values,
+        misses=claimed.missed(claimed.neutral if e.mean is None else e.mean),
+        p_opposite=opposite,
+        **rest,
+    )
 
 
 def all_of(tests: Sequence[Test]) -> Test:
     """Several tests that must all hold, shown as the one that decides."""
     support, refute = max(tests, key=lambda test: test.p_support), min(tests, key=lambda test: test.p_refute)
     p = support.p_support, min(1.0, len(tests) * refute.p_refute)
-    return _joined(tests, refute if p[1] < p[0] else support, *p, "that must all hold")
+    opposite = None if refute.p_opposite is None else min(1.0, len(tests) * refute.p_opposite)
+    return _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "that must all hold")
 
 
 def one_of(tests: Sequence[Test]) -> Test:
     """Several tests of which one must hold, shown as the one that decides."""
     support, refute = min(tests, key=lambda test: test.p_support), max(tests, key=lambda test: test.p_refute)
     p = min(1.0, len(tests) * support.p_support), refute.p_refute
-    return _joined(tests, refute if p[1] < p[0] else support, *p, "of which one must hold")
+    opposites = [test.p_opposite for test in tests if test.p_opposite is not None]
+    opposite = max(opposites) if opposites else None
+    return _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "of which one must hold")
 
 
-def _joined(tests: Sequence[Test], shown: Test, p_support: float, p_refute: float, needed: str) -> Test:
+def _joined(
+    tests: Sequence[Test],
+    shown: Test,
+    p_support: float,
+    p_refute: float,
+    misses: Miss,
+    p_opposite: float | None,
+    needed: str,
+) -> Test:
     if len(tests) == 1:
         return tests[0]
-    words = f"{shown.words} (of {len(tests)} comparisons {needed}, the one that decides)"
-    return replace(shown, words=words, p_support=p_support, p_refute=p_refute, p_equivalent=None, p_sign_flip=None)
+    each = [test.parts or [test.by_seed] for test in tests]
+    first = next(i for i, test in enumerate(tests) if test is shown)
+    return replace(
+        shown,
+        words=f"{shown.words} (of {len(tests)} comparisons {needed}, the one that decides)",
+        p_support=p_support,
+        p_refute=p_refute,
+        p_equivalent=None,
+        p_sign_flip=None,
+        misses=misses,
+        p_opposite=p_opposite,
+        parts=[values for own in each for values in own],
+        part=sum(map(len, each[:first])) + shown.part,
+    )

@@ -147,7 +147,8 @@ def _below(n: int, angle: np.ndarray) -> np.ndarray:
     return np.asarray(0.5 + np.sign(sine) * special.betainc(0.5, n / 2, sine**2) / 2)
 
 
-def critical(seeds: Sequence[int], shares: Sequence[float], spending: Spending, alpha: float) -> list[float]:
+@cache
+def critical(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending, alpha: float) -> list[float]:
     """The p of each look below which it decides, so that alpha is spent as laid down.
 
     seeds: that there are at each look, rising, from 2. shares: of all that are planned.

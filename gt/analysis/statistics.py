@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -437,6 +437,14 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
         smallest = min(smallest, p[i] * len(p) / (len(p) - rank))
         adjusted[i] = smallest
     return adjusted
+
+
+def adjusted(p: Sequence[float | None], adjust: Callable[[Sequence[float]], list[float]] = holm) -> list[float | None]:
+    """A family's adjusted p values. None: without a test, which counts with p = 1, so that it matters to no verdict whether
+    what was planned has run.
+    """
+    values = adjust([1.0 if own is None else own for own in p])
+    return [None if own is None else value for own, value in zip(p, values, strict=True)]
 
 
 def _common(a: Mapping[int, float], b: Mapping[int, float]) -> list[int]:

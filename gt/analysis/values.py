@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 
 from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
@@ -52,6 +53,13 @@ def mixers_of(plan: Plan, cells: Iterable[Cell]) -> dict[str, str]:
         for letter, mixer in plan.spec(cell).model.mixers.items():
             found.setdefault(letter, set()).add(mixer.name)
     return {letter: next(iter(names)) for letter, names in found.items() if len(names) == 1}
+
+
+class SampleError(NamedTuple):
+    """What is known of the sample that an evaluation reads: of how many items it is, and a mean's standard error over them."""
+
+    n: int | None
+    error: float | None
 
 
 class Values:
@@ -137,6 +145,22 @@ class Values:
             rows = own if len(own) else rows
         completed = {int(run["seed"]) for run in self.completed(place.cell.id)}
         return sorted(completed - (set() if rows is None else set(rows["seed"])))
+
+    def sample_error(self, place: Place) -> SampleError | None:
+        """Of an evaluation's mean, averaged over seeds: from its own interval, or from a metric beside it whose name ends in
+        `se`, where it stands or else at the length that was trained. None where neither was recorded.
+        """
+        rows = self._rows.get("evaluations", {}).get(place.cell.id)
+        if rows is None or registered(place.metric).table != "evaluations":
+            return None
+        own = rows[(rows["metric"] == place.metric) & (rows["at"].isna() if place.at is None else rows["at"] == place.at)]
+        if len(known := own.reindex(columns=["n", "lower", "upper"]).dropna()):
+            half = (known["upper"] - known["lower"]).mean() / 2
+            return SampleError(int(known["n"].min()), float(half / norm.ppf(0.975)))
+        length = place.at or self.plan.spec(place.cell).training.sequence_length
+        beside = rows["metric"].str.startswith(place.metric.rpartition("/")[0] + "/") & rows["metric"].str.contains("[/_]se$")
+        errors = rows[beside & (rows["at"].isna() | (rows["at"] == length))]
+        return SampleError(None, float(errors["value"].mean())) if len(errors) else None
 
     def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
         kind, column = str(registered(metric).table), "value"

@@ -2,7 +2,12 @@
 
 The smaller of a claim's two p values, that it holds and that it does not, is the claim's. Holm's procedure over the family
 adjusts it, in which a claim that could not be judged yet counts with p = 1, so that it matters to no verdict whether the others
-have run. What an arm gives explains a verdict, and is adjusted among the verdicts of that arm.
+have run. What an arm gives explains a verdict (`gt.analysis.attribution`), and is adjusted among the verdicts of that arm.
+
+A claim that fails is said to be the `opposite`, `smaller than claimed` or `larger than claimed` (`gt.analysis.predicates`), by
+the part that decides where it has several. Where it takes a test of its own that it is the opposite, this is adjusted over the
+family too, in which the other claims have theirs, or their p: a third hypothesis beside those that a claim is decided and that
+it is equivalent.
 
 A claim whose plan was not followed (`gt.analysis.deviations`) is `deviated`; what its numbers would have said otherwise is
 kept beside. The family is what was registered in time: one that deviated and was in it counts with p = 1, and what it would
@@ -21,22 +26,36 @@ from typing import Any, Literal
 
 from gt.analysis import registration
 from gt.analysis.aggregate import as_table, write_table
+from gt.analysis.attribution import Interaction, interactions
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
 from gt.analysis.deviations import deviations
-from gt.analysis.predicates import Judge, NotMeasured, Test, Uncounted, Undecidable, all_of
-from gt.analysis.statistics import benjamini_hochberg, holm
+from gt.analysis.predicates import Judge, Miss, NotMeasured, Test, Uncounted, Undecidable, all_of
+from gt.analysis.statistics import adjusted, benjamini_hochberg, holm
 from gt.analysis.values import Values
 from gt.records import read_json, write_json
 
 Json = dict[str, Any]
-Word = Literal["supported", "refuted", "equivalent", "inconclusive", "deviated", "not testable", "not yet run"]
+Word = Literal[
+    "supported",
+    "opposite",
+    "smaller than claimed",
+    "larger than claimed",
+    "refuted",
+    "equivalent",
+    "inconclusive",
+    "deviated",
+    "not testable",
+    "not yet run",
+]
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
 NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations")
-DECIDED: tuple[Word, ...] = ("supported", "refuted", "equivalent", "inconclusive")
-TESTED: tuple[Word, ...] = (*DECIDED, "deviated")
+# Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
+FAILED: tuple[Word, ...] = ("opposite", "smaller than claimed", "larger than claimed", "refuted")
+DECIDED: tuple[Word, ...] = ("supported", *FAILED, "equivalent")
+TESTED: tuple[Word, ...] = (*DECIDED, "inconclusive", "deviated")
 VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 
 
@@ -44,12 +63,14 @@ VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
 class Judgement:
     """A claim under one arm.
 
-    has_margin: whether it can be found equivalent. cells: the ids of those that it reads. budgets: the steps, and the tokens
+    margin: a difference that would not matter, its own, or that of contrasts where losses are compared; has_margin: whether it
+    is its own, so that it can be found equivalent. cells: the ids of those that it reads. budgets: the steps, and the tokens
     in each, that their runs had. mixers: by letter those that all their models have. missing: cells without seeds enough.
     exploratory: why it is, None if it was registered.
     planned: whether it was, as it stands, before the first of its runs. deviations: why its plan was not followed; otherwise:
     what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
-    p_equivalent: unadjusted, None where there is no test; leaning: what p speaks for.
+    p_equivalent, p_opposite: unadjusted, None where there is no test; leaning: what p speaks for. decides: the number of the
+    test that does.
     """
 
     claim: str
@@ -57,6 +78,7 @@ class Judgement:
     study: str
     family: str
     alpha: float
+    margin: float | None
     has_margin: bool
     cells: list[str]
     budgets: list[tuple[int, int]]
@@ -70,9 +92,13 @@ class Judgement:
     reason: str = ""
     p: float | None = None
     p_equivalent: float | None = None
-    leaning: Literal["supported", "refuted"] = "supported"
+    p_opposite: float | None = None
+    leaning: Literal["for", "against"] = "for"
+    decides: int | None = None
+    misses: Miss | None = None
     p_adjusted: float | None = None
     p_equivalent_adjusted: float | None = None
+    p_opposite_adjusted: float | None = None
     verdict: Word = "not yet run"
     otherwise: Word | None = None
 
@@ -95,7 +121,7 @@ def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None
         # The power is given at the first step of Holm's procedure.
         judge = Judge(places, claim, values, claim.alpha / families.count(family), diverged)
         result = _untested(judge, arm, entered.get(name, []), begun)
-        if not result.missing:
+        if not result.missing and not _unjudged(result):
             _test(result, judge)
         judged.append(result)
     _adjust(judged)
@@ -117,17 +143,29 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         study=judge.places.study,
         family=claim.group,
         alpha=claim.alpha,
-        has_margin=len(claim.predicate) == 1 and isinstance(first, Compare) and first.margin is not None,
+        margin=judge.margin(),
+        has_margin=isinstance(first, Compare) and first.margin is not None,
         cells=cells,
         budgets=values.budgets(cells),
         mixers=judge.mixers,
-        cautions=cautions(compared, judge.pairs(), tuned, edited, values),
+        cautions=cautions(compared, judge.pairs(), judge.opponents(), tuned, edited, values),
         tests=[],
         missing=missing,
         exploratory=None if entries else "not registered",
         planned=bool(entries) and late is None,
         deviations=[] if missing else deviations(late, compared, chosen, values),
     )
+
+
+def _unjudged(result: Judgement) -> bool:
+    """Whether a claim is about speeds that are no model's own. They are inconclusive: an idle device would settle them."""
+    if busy := result.cautions.shared:
+        result.verdict = "inconclusive"
+        result.reason = (
+            f"other runs were on the devices that the speeds of {' and '.join(busy)} are of, or it is not known that none "
+            "were; the same measured on devices that are each run's alone would settle it"
+        )
+    return bool(busy)
 
 
 def judge(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
@@ -169,9 +207,11 @@ def _plain(value: Any) -> Any:
 class Row:
     """A claim with all that is known of it: its own judgement, and those of its arms in the order of `arms.yaml`.
 
-    explained_by: where the claim fails, the arms that support it: what the record had and its cells have not. confounded: arms
-    that support it as well, and explain nothing, for their runs were trained with another budget. registered: when it was
-    entered as it stands (ISO 8601), None if it was not. edited: whether it was entered in another form before.
+    explained_by: where the claim fails, the arms that support it and are shown to make the difference: what the record had and
+    its cells have not. unshown: arms that support it and are not shown to. confounded: arms that support it as well, and
+    explain nothing, for their runs were trained with another budget. interactions: of all arms of a claim that fails.
+    registered: when it was entered as it stands (ISO 8601), None if it was not. edited: whether it was entered in another form
+    before.
     """
 
     id: str
@@ -180,7 +220,9 @@ class Row:
     judgement: Json | None
     arms: dict[str, Json]
     explained_by: list[str]
+    unshown: list[str]
     confounded: list[str]
+    interactions: dict[str, Interaction]
     registered: str | None
     edited: bool
 
@@ -202,20 +244,29 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         own = found.get((name, FAITHFUL))
         under = {arm: found[name, arm] for arm in arms if (name, arm) in found}
         verdict: Word = "not testable" if claim.not_testable else own["verdict"] if own else "not yet run"
-        fails = verdict in ("refuted", "equivalent")
-        holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if own and fails else []
+        fails = own is not None and verdict in (*FAILED, "equivalent")
+        tried = interactions(claim, own, under) if own is not None and fails else {}
+        holds = [arm for arm, judged in under.items() if judged["verdict"] == "supported"] if fails else []
         alike = [arm for arm in holds if own and under[arm]["budgets"] == own["budgets"]]
+        shown = [arm for arm in alike if arm in tried and tried[arm].shown(claim.alpha)]
+        unshown = [arm for arm in alike if arm not in shown]
         known = entries.get(name, [])
         entered = known[-1].time if known and known[-1].sha256 == claim.sha256 else None
         confounded = [arm for arm in holds if arm not in alike]
-        rows.append(Row(name, claim, verdict, own, under, alike, confounded, entered, len(known) > 1))
+        rows.append(Row(name, claim, verdict, own, under, shown, unshown, confounded, tried, entered, len(known) > 1))
     return rows
 
 
 def _of_today(judged: Json) -> Json:
-    """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it, nor of mixers."""
+    """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it, nor of mixers; those of
+    when a claim that fails was refuted do not say how, nor by which part.
+    """
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
-    return {**plan, **judged, "cautions": {"unheld": [], "edited": [], **judged["cautions"]}}
+    how = {"margin": None, "decides": None, "misses": None, "p_opposite_adjusted": None}
+    leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
+    tests = [{"parts": [], "part": 0, **test} for test in judged["tests"]]
+    known = {own.name: [] for own in fields(Cautions)} | judged["cautions"]
+    return {**plan, **how, **judged, "leaning": leaning, "tests": tests, "cautions": known}
 
 
 def _test(result: Judgement, judge: Judge) -> None:
@@ -230,38 +281,70 @@ def _test(result: Judgement, judge: Judge) -> None:
         return
     joined = all_of(result.tests)
     result.p, result.p_equivalent = min(joined.p_support, joined.p_refute), joined.p_equivalent
-    result.leaning = "supported" if joined.p_support <= joined.p_refute else "refuted"
+    holds = joined.p_support <= joined.p_refute
+    result.leaning = "for" if holds else "against"
+    each = [test.p_support if holds else -test.p_refute for test in result.tests]
+    result.decides = each.index(max(each))
+    if not holds:
+        result.misses, result.p_opposite = joined.misses, joined.p_opposite
 
 
 def _adjust(judged: list[Judgement]) -> None:
-    """Adjust p values family by family, the two hypotheses (decided, equivalent) each by itself, and say the verdicts."""
+    """Adjust p values family by family, each hypothesis (decided, equivalent, opposite) by itself, and say the verdicts."""
     groups: dict[tuple[str, str, bool], list[Judgement]] = {}
     for own in judged:
         groups.setdefault((own.family, own.arm, own.planned), []).append(own)
     for (_, _, planned), members in groups.items():
+        opposite = [own.p if own.p_opposite is None else own.p_opposite for own in members]
         for i, own in enumerate(members):
-            own.p_adjusted = _adjusted(members, i, "p", planned)
-        margins = [own for own in members if own.has_margin]
-        for i, own in enumerate(margins):
-            own.p_equivalent_adjusted = _adjusted(margins, i, "p_equivalent", planned)
+            own.p_adjusted = _adjusted(members, i, [member.p for member in members], planned)
+            if own.p_opposite is not None:
+                own.p_opposite_adjusted = _adjusted(members, i, opposite, planned)
+        for declared in (True, False):
+            margins = [own for own in members if own.margin is not None and own.has_margin == declared]
+            equivalent = [own.p_equivalent for own in margins]
+            for i, own in enumerate(margins):
+                own.p_equivalent_adjusted = _adjusted(margins, i, equivalent, planned)
     for own in judged:
         if own.p is not None:
             own.verdict = _decided(own)
-        if own.deviations and own.verdict in DECIDED:
+        if own.deviations and own.verdict in (*DECIDED, "inconclusive"):
             own.verdict, own.otherwise = "deviated", own.verdict
 
 
-def _adjusted(members: list[Judgement], i: int, name: Literal["p", "p_equivalent"], planned: bool) -> float | None:
-    """The p of one of a family. Those without a test count with 1, as do of what was planned the others that deviated."""
+def _adjusted(members: list[Judgement], i: int, p: list[float | None], planned: bool) -> float | None:
+    """The p of one of a family. Of what was planned the others that deviated count as without a test."""
     counted = [j == i or not (planned and own.deviations) for j, own in enumerate(members)]
-    values = [getattr(own, name) if counts else None for own, counts in zip(members, counted, strict=True)]
-    adjust = holm if planned else benjamini_hochberg
-    return None if values[i] is None else adjust([1.0 if value is None else value for value in values])[i]
+    values = [own if counts else None for own, counts in zip(p, counted, strict=True)]
+    return adjusted(values, holm if planned else benjamini_hochberg)[i]
 
 
 def _decided(own: Judgement) -> Word:
     if own.p_adjusted is not None and own.p_adjusted < own.alpha:
-        return own.leaning
-    if own.p_equivalent_adjusted is not None and own.p_equivalent_adjusted < own.alpha:
+        if own.leaning == "for":
+            return "supported"
+        if own.p_opposite_adjusted is not None and own.p_opposite_adjusted < own.alpha:
+            return "opposite"
+        return own.misses or "opposite"
+    if own.has_margin and own.p_equivalent_adjusted is not None and own.p_equivalent_adjusted < own.alpha:
         return "equivalent"
     return "inconclusive"
+
+
+def kept(rows: Iterable[Row], rate: float = 0.05) -> tuple[int, int]:
+    """How many decisions Benjamini and Hochberg's procedure over all claims that a study tests would keep, and of how many.
+
+    p is that of what was decided. A claim without a test, not run yet or deviated, counts with p = 1.
+    """
+    counted = [row for row in rows if row.claim.study]
+    p = [_p_of(row) for row in counted]
+    values = adjusted(p, benjamini_hochberg)
+    decided = [value for row, value in zip(counted, values, strict=True) if row.verdict in DECIDED]
+    return sum(value is not None and value < rate for value in decided), len(decided)
+
+
+def _p_of(row: Row) -> float | None:
+    if row.judgement is None or row.verdict == "deviated":
+        return None
+    p: float | None = row.judgement["p_equivalent" if row.verdict == "equivalent" else "p"]
+    return p

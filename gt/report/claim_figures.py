@@ -22,6 +22,9 @@ Json = dict[str, Any]
 OWN = "as published"
 COLOUR = {
     "supported": COLOURS[2],
+    "opposite": COLOURS[1],
+    "smaller than claimed": COLOURS[4],
+    "larger than claimed": COLOURS[6],
     "refuted": COLOURS[1],
     "equivalent": COLOURS[0],
     "inconclusive": COLOURS[7],
@@ -70,7 +73,8 @@ def verdicts(tested: Sequence[Row]) -> Figure:
     ax = figure.subplots()
     done = [0] * len(studies)
     for verdict, colour in COLOUR.items():
-        n = [counts[study, verdict] for study in studies]
+        if not any(n := [counts[study, verdict] for study in studies]):
+            continue
         bars = ax.barh(studies, n, left=done, color=colour, height=0.72, label=f"{verdict} ({sum(n)})")
         ax.bar_label(bars, [str(value or "") for value in n], label_type="center", color="white", fontweight="bold")
         done = [before + own for before, own in zip(done, n, strict=True)]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
-from gt.analysis.verdicts import VERDICTS, Row
+from gt.analysis.verdicts import VERDICTS, Row, kept
 from gt.report import text
-from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, surely, word
+from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, surely, word, worded
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -16,14 +16,20 @@ CLAIM = Column("id", "Claim", "left", link="claim-")
 
 
 def counted(rows: Sequence[Row]) -> str:
-    """Of 16 claims, 5 are supported, 3 refuted ... What explains those that fail."""
+    """Of 16 claims, 5 are supported, 3 the opposite ... How far that is by chance, and what explains those that fail."""
     counts = Counter(row.verdict for row in rows)
     (first, n), *others = [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
     words = [f"{n} {text.are(n)} {first}", *(f"{n} {verdict}" for verdict, n in others)]
     sentence = f"Of {text.plural(len(rows), 'claim')}, {text.listed(words)}."
     if late := sum(bool(row.tested and row.judgement and row.judgement["exploratory"]) for row in rows):
         sentence += f" {text.plural(late, 'verdict')} {text.are(late)} exploratory."
-    return f"{sentence} {explained(rows)}".strip()
+    return " ".join(filter(None, (sentence, together(rows), explained(rows))))
+
+
+def together(rows: Sequence[Row]) -> str:
+    """How many of all decisions together would be kept; empty where none is made."""
+    n, of = kept(rows)
+    return f"Benjamini–Hochberg at 5 % over all claims keeps {n} of {of} decided." if of else ""
 
 
 def explained(rows: Sequence[Row]) -> str:
@@ -76,7 +82,7 @@ def _claim_row(row: Row) -> dict[str, object]:
         "id": row.id,
         "title": row.claim.title,
         "study": row.claim.study,
-        "verdict": row.verdict,
+        "verdict": worded(row),
         "departure": departure(own) if row.verdict == "deviated" else None,
         "marks": " ".join(["*"] * bool(own.get("exploratory")) + ["†"] * bool(own and cautions(own))),
         "seeds": max((test["n"] for test in tests), default=None),
@@ -143,7 +149,7 @@ def _about(row: Row) -> Terms:
     if claim.not_testable:
         pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
     elif judged:
-        pairs.append((f"Verdict: {row.verdict}", " ".join(reasons(judged))))
+        pairs.append((f"Verdict: {worded(row)}", " ".join(reasons(judged))))
         if careful := cautions(judged):
             pairs.append(("Read with care", " ".join(careful)))
     elif not row.arms:

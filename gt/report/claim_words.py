@@ -10,10 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from gt.analysis.aggregate import label
+from gt.analysis.attribution import Interaction
+from gt.analysis.cautions import SOLVED
 from gt.analysis.claims import Claim, Place, cells_of
 from gt.analysis.statistics import benjamini_hochberg, paired_difference
 from gt.analysis.values import Values
-from gt.analysis.verdicts import VERDICTS, Row
+from gt.analysis.verdicts import FAILED, VERDICTS, Row
 from gt.artefacts import Cell
 from gt.errors import ConfigError, nearest
 from gt.registry import phrase
@@ -25,6 +27,13 @@ WIDTH = 100
 UNSURE = 0.9995
 # Letters of a line in a table.
 LINE = 80
+# As many as somebody might run.
+MOST_SEEDS = 1000
+# From so many on, a size is a short number.
+LARGE = 10_000
+# What would decide a claim that is open, although no part asks for more seeds, or none says how many.
+SETTLED = "Were the truth as estimated, so many seeds would decide each part four times in five; these did not decide all."
+UNKNOWN = "How many seeds would decide a test of ranks is not known."
 
 
 def number(value: float | None, figures: int = 4) -> str:
@@ -68,13 +77,22 @@ def reasons(judgement: Json) -> list[str]:
         return [f"Missing: {missing}." for missing in judgement["missing"]]
     left = [f"{text.capital(why)}." for why in judgement["deviations"]]
     if judgement["otherwise"]:
-        left.append(f"The numbers alone would say: {judgement['otherwise']}.")
+        left.append(f"The numbers alone would say: {judgement['otherwise']}{_margin(judgement)}.")
     return left + _numbers(judgement, judgement["otherwise"] or judgement["verdict"])
 
 
 def word(judgement: Json) -> str:
-    """A verdict, and what it would be had the plan been followed."""
-    return f"{judgement['verdict']} (else {judgement['otherwise']})" if judgement["otherwise"] else str(judgement["verdict"])
+    """A verdict, as contrasts have it with the margin that it is within, and what it would be had the plan been followed."""
+    if otherwise := judgement["otherwise"]:
+        return f"{judgement['verdict']} (else {otherwise}{_margin(judgement)})"
+    return f"{judgement['verdict']}{_margin(judgement)}"
+
+
+def _margin(judgement: Json) -> str:
+    """What follows the word of a difference that is decided and within the margin."""
+    p = judgement["p_equivalent_adjusted"]
+    differs = (judgement["otherwise"] or judgement["verdict"]) in ("supported", *FAILED)
+    return ", within margin" if differs and p is not None and p < judgement["alpha"] else ""
 
 
 def departure(judgement: Json) -> str:
@@ -84,7 +102,8 @@ def departure(judgement: Json) -> str:
     """
     first, *others = judgement["deviations"]
     more = f" (and {text.plural(len(others), 'other reason')})" if others else ""
-    return f"{text.capital(textwrap.shorten(first, LINE, placeholder=' …'))}{more}; else {judgement['otherwise']}."
+    otherwise = f"{judgement['otherwise']}{_margin(judgement)}"
+    return f"{text.capital(textwrap.shorten(first, LINE, placeholder=' …'))}{more}; else {otherwise}."
 
 
 def _numbers(judgement: Json, verdict: str) -> list[str]:
@@ -93,12 +112,19 @@ def _numbers(judgement: Json, verdict: str) -> list[str]:
         return [f"No test: {judgement['reason']}."]
     open_ = verdict == "inconclusive"
     lines = [f"{finding(test)}." + (f" {power(test)}" if open_ and unsettled(test) else "") for test in judgement["tests"]]
+    if open_ and not any(map(unsettled, judgement["tests"])):
+        lines.append(SETTLED if all(test["detectable"] is not None for test in judgement["tests"]) else UNKNOWN)
+    if verdict in FAILED and len(judgement["tests"]) > 1 and judgement["decides"] is not None:
+        lines.append(f"Part {judgement['decides'] + 1} of {len(judgement['tests'])} decides.")
     lines.append(certainty(judgement))
+    if verdict == "opposite" and (p := judgement["p_opposite_adjusted"]) is not None:
+        lines.append(f"That it is the opposite: p {text.p_equation(p)}, adjusted.")
     if (p := judgement["p_equivalent_adjusted"]) is not None:
-        if verdict in ("equivalent", "inconclusive"):
+        if verdict in ("equivalent", "inconclusive") and judgement["has_margin"]:
             lines.append(f"That the difference does not matter: p {text.p_equation(p)}, adjusted.")
-        elif p < judgement["alpha"]:
-            lines.append(f"All the same it is too small to matter: within the margin, p {text.p_equation(p)}, adjusted.")
+        elif _margin(judgement):
+            margin = "the margin" if judgement["has_margin"] else f"the {100 * judgement['margin']:g} % of contrasts"
+            lines.append(f"All the same it is too small to matter: within {margin}, p {text.p_equation(p)}, adjusted.")
     if judgement["exploratory"]:
         lines.append(f"Exploratory: {judgement['exploratory']}.")
     return lines
@@ -110,7 +136,7 @@ def cautions(judgement: Json) -> list[str]:
         return []
     found: Json = judgement["cautions"]
     said = [f"{own['cell']} completed {survivors(own)}." for own in found["lost"]]
-    decided = (judgement["otherwise"] or judgement["verdict"]) in ("supported", "refuted")
+    decided = (judgement["otherwise"] or judgement["verdict"]) in ("supported", *FAILED)
     for own in found["close"] if decided else ():
         differ = f"{own['a']} and {own['b']} differ by {text.significant(100 * abs(own['share']), 2)} %"
         said.append(f"{differ}, less than the {100 * own['margin']:g} % within which a difference would not matter.")
@@ -129,17 +155,59 @@ def cautions(judgement: Json) -> list[str]:
         ends.setdefault(f"the {own['end']} {own['setting']} of the {own['tried']} that were tried", []).append(own["cell"])
     for end, alike in ends.items():
         said.append(f"{text.listed(alike)} {'has' if len(alike) == 1 else 'have'} {end}: a better one may lie beyond.")
+    said += [*_sizes(found), *_samples(found, judgement["mixers"])]
     if found["versions"]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"
         said.append(f"{versions}, {made}: a difference may be that of the code.")
     if found["unheld"]:
         said.append(f"Whether a commit holds the code that trained {text.listed(found['unheld'])} is not known.")
-    if found["shared"]:
-        said.append(f"Other runs were on the devices that the speeds of {text.listed(found['shared'])} are of.")
     if found["edited"]:
         times = text.listed([f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}" for time in found["edited"]])
         said.append(f"It was edited: it was registered on {times}, before its own runs; others may have been known by then.")
+    return said
+
+
+def _sizes(found: Json) -> list[str]:
+    """What sets variants apart beside what the claim is about: rates that nothing chose, and sizes."""
+    said = []
+    rates: dict[float, list[str]] = {}
+    for own in found["fixed"]:
+        rates.setdefault(own["rate"], []).append(own["cell"])
+    if rates:
+        cells = text.listed([f"{text.listed(names)} ({rate:g})" for rate, names in rates.items()])
+        said.append(f"No tuning chose the learning rate of {cells}: another may suit one of those compared better.")
+    for own in found["unlike"]:
+        small, large = (text.short(value) if value >= LARGE else f"{value:g}" for value in own["values"])
+        more = f"{text.significant(100 * own['share'], 2)} %"
+        larger = f"is {more} wider" if own["what"] == "width" else f"has {more} more {own['what']}"
+        said.append(f"{own['b']} {larger} than {own['a']} ({large} against {small}).")
+    return said
+
+
+def _samples(found: Json, mixers: Json) -> list[str]:
+    """What the numbers of seeds are themselves: samples of few tokens, constants, or tasks that are solved or not."""
+    said = []
+    alike: dict[tuple[str, int | None], list[Json]] = {}
+    for own in found["same_tokens"]:
+        alike.setdefault((own["metric"], own["n"]), []).append(own)
+    for (metric, n), cells in alike.items():
+        sample = f"the same {n:,} tokens or answers" if n is not None else "the same few tokens"
+        errors = [own["error"] for own in cells if own["error"] is not None]
+        over = f"; over these its standard error is up to {number(max(errors), 2)}" if errors else ""
+        names = text.listed(list(dict.fromkeys(own["cell"] for own in cells)))
+        said.append(
+            f"All seeds of {names} are measured on {sample}: the interval of {phrase(metric, mixers)} over seeds holds for no "
+            f"others{over}."
+        )
+    if found["constant"]:
+        names = text.listed([phrase(metric, mixers) for metric in found["constant"]])
+        said.append(f"No seed changes {names}: a p of it says nothing of chance.")
+    for own in found["solved"]:
+        counts = text.listed([f"{cell} {n} of {of}" for cell, (n, of) in own["seeds"].items()])
+        tests = text.listed([f"{a} against {b} p {text.p_equation(p)}" for a, b, p in own["p"]])
+        exact = f" By McNemar's exact test of these counts, {tests}." if tests else ""
+        said.append(f"Runs solve it or do not, and a mean is of neither kind: from {SOLVED:g} on, {counts} solved it.{exact}")
     return said
 
 
@@ -162,9 +230,8 @@ def certainty(judgement: Json) -> str:
     if judgement["p"] > UNSURE:
         return "No test decides: neither that the claim holds nor that it does not has a p below 1."
     how = "Holm" if judgement["planned"] else "Benjamini and Hochberg"
-    speaks = "for" if judgement["leaning"] == "supported" else "against"
     adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
-    return f"p {text.p_equation(judgement['p'])} {speaks} the claim; {adjusted}."
+    return f"p {text.p_equation(judgement['p'])} {judgement['leaning']} the claim; {adjusted}."
 
 
 def unsettled(test: Json) -> bool:
@@ -174,11 +241,12 @@ def unsettled(test: Json) -> bool:
 
 def power(test: Json) -> str:
     """What a test's seeds could have seen, and how many would settle it."""
-    more = "more than 10,000 seeds" if test["needed"] is None else text.plural(test["needed"], "seed")
     far = test["detectable"]
     distance = f"{text.significant(100 * far, 2)} %" if test["scale"] == "ratio" else number(far, 2)
     seen = f"They see a distance of {distance} from the bound with a power of 80 %"
-    return f"{seen}; what was measured, if it is true, would be settled by {more}."
+    if test["needed"] is None or test["needed"] > MOST_SEEDS:
+        return f"{seen}; were the truth as estimated, no number of seeds up to {MOST_SEEDS:,} would decide it."
+    return f"{seen}; were the truth as estimated, {text.plural(test['needed'], 'seed')} would decide it."
 
 
 def attribution(row: Row) -> str:
@@ -186,12 +254,22 @@ def attribution(row: Row) -> str:
     said = []
     if row.explained_by:
         said.append(f"Fails with the mixers as published, and holds under {text.listed(row.explained_by)}.")
+        made = text.listed([f"{arm} {_made(row.interactions[arm])}" for arm in row.explained_by])
+        said.append(f"What that changes, paired by seed, Holm over {text.plural(len(row.interactions), 'arm')}: {made}.")
+    for arm in row.unshown:
+        own = row.interactions[arm]
+        said.append(f"Holds under {arm}, which is not shown to make the difference: {own.reason or _made(own)}.")
     if row.confounded and row.judgement:
         arms, budgets = text.listed(row.confounded), [budget(own) for own in (row.arms[row.confounded[0]], row.judgement)]
         said.append(f"Holds under {arms}, but in runs of {budgets[0]}, not {budgets[1]}: that may be why.")
-    for arm in row.explained_by + row.confounded:
+    for arm in row.explained_by + row.unshown + row.confounded:
         said += [f"Of {arm}: {words}" for words in cautions(row.arms[arm])]
     return " ".join(said)
+
+
+def _made(own: Interaction) -> str:
+    """An arm's effect less the claim's own."""
+    return f"{number(own.difference, 3)} (p {text.p_equation(own.p_adjusted)}, {text.plural(own.n, 'pair')})"
 
 
 def budget(judgement: Json) -> str:
@@ -203,13 +281,14 @@ def table(rows: Iterable[Row]) -> str:
     """The claims with their verdicts, a line each, and the count of the verdicts."""
     rows = list(rows)
     widest = max((len(row.id) for row in rows), default=5)
-    lines = [f"{'claim':{widest}}  {'verdict':14} {'p':>7} {'adjusted':>8} {'seeds':>5}  what it says"]
+    wide = max((len(worded(row)) for row in rows), default=7) + 1
+    lines = [f"{'claim':{widest}}  {'verdict':{wide}} {'p':>7} {'adjusted':>8} {'seeds':>5}  what it says"]
     for row in rows:
         own: Json = row.judgement or {}
         n = max((test["n"] for test in own.get("tests", [])), default=None)
         numbers = f"{text.p_value(own.get('p')):>7} {text.p_value(own.get('p_adjusted')):>8} {text.count(n):>5}"
         mark = "*" if own.get("exploratory") else " "
-        lines.append(_cut(f"{row.id:{widest}}  {row.verdict + mark:14} {numbers}  {row.claim.title}"))
+        lines.append(_cut(f"{row.id:{widest}}  {worded(row) + mark:{wide}} {numbers}  {row.claim.title}"))
         if row.verdict == "deviated":
             lines.append(_cut(f"{'':{widest}}  {departure(own)}"))
     counts = Counter(row.verdict for row in rows)
@@ -217,6 +296,11 @@ def table(rows: Iterable[Row]) -> str:
     if any(row.judgement and row.judgement["exploratory"] for row in rows):
         lines.append("* exploratory: not registered")
     return "\n".join(lines)
+
+
+def worded(row: Row) -> str:
+    """The verdict of a claim, without what it would be otherwise."""
+    return row.verdict + (_margin(row.judgement) if row.judgement and not row.judgement["otherwise"] else "")
 
 
 def _cut(line: str) -> str:
@@ -236,7 +320,7 @@ def why(row: Row) -> str:
     else:
         blocks.append(f"Study: {row.judgement['study']}; at least {text.plural(claim.seeds, 'seed')} a cell.")
         blocks.append(f"Measured: {measures(claim, row.judgement)}.")
-        blocks += [f"Verdict: {row.verdict}.", *reasons(row.judgement)]
+        blocks += [f"Verdict: {worded(row)}.", *reasons(row.judgement)]
         blocks += [f"Read with care: {words}" for words in cautions(row.judgement)]
     for arm, judged in row.arms.items():
         blocks.append(f"Under {arm}: {word(judged)}{surely(judged)}.")

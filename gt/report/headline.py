@@ -14,7 +14,7 @@ from gt.errors import ConfigError
 from gt.report import text
 from gt.report.census import census
 from gt.report.claim_figures import verdicts
-from gt.report.claim_sections import explained
+from gt.report.claim_sections import explained, together
 from gt.report.drawing import STYLE
 from gt.report.figures import final_bits_per_byte
 from gt.report.findings import findings
@@ -35,17 +35,24 @@ def leading(studies: Sequence[Results], rows: Sequence[Row]) -> Results:
     return max(studies, key=lambda own: (own.coverage["completed"], judged[own.study], own.study))
 
 
-def figure(studies: Sequence[Results], rows: Sequence[Row]) -> Figure | None:
+def tested(claims: Sequence[Row]) -> list[Row]:
+    """The claims that runs have put to a test."""
+    return [row for row in claims if row.judgement and row.judgement["tests"]]
+
+
+def figure(studies: Sequence[Results], claims: Sequence[Row]) -> Figure | None:
     """Of the verdicts where several studies tested claims, else of one study's runs; None where nothing was measured."""
+    rows = tested(claims)
     with matplotlib.rc_context(STYLE):
         return verdicts(rows) if _several(rows) else final_bits_per_byte(leading(studies, rows))
 
 
-def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> str:
+def headline(studies: Sequence[Results], claims: Sequence[Row], folder: str) -> str:
     """The figure, what was found (`gt.report.findings`), that other rates were better, and what became of the claims.
 
-    rows: of the claims that were tested. folder: of the published studies, seen from the README.
+    claims: all, of which those with a test are counted. folder: of the published studies, seen from the README.
     """
+    rows = tested(claims)
     own, known = leading(studies, rows), census(studies, rows)
     counts = Counter(row.verdict for row in rows)
     listed = text.listed([f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]])
@@ -54,7 +61,12 @@ def headline(studies: Sequence[Results], rows: Sequence[Row], folder: str) -> st
         f"{known.judging} of {text.plural(known.studies, 'study', 'studies')} put {text.plural(len(rows), 'claim')} to the test"
     )
     found = [markdown_text(said) for said in (*findings(studies), other_rates(studies)) if said]
-    became = [f"{judged}: {listed}." if rows else "", explained(rows), f"{of} {text.are(known.completed)} published."]
+    became = [
+        f"{judged}: {listed}." if rows else "",
+        together(claims),
+        explained(rows),
+        f"{of} {text.are(known.completed)} published.",
+    ]
     shown = "Verdicts by study" if _several(rows) else f"{own.title}: {own.panels[0].title}"
     there = _several(rows) or any(panel.measured for panel in own.panels)
     drawn = f"![{shown}]({FIGURE.as_posix()})\n\n" if there else ""

@@ -11,6 +11,7 @@ from gt.analysis.aggregate import MAIN, label
 from gt.analysis.verdicts import Row as Claim
 from gt.report import text
 from gt.report.census import census
+from gt.report.rounding import rounding
 
 if TYPE_CHECKING:
     from gt.report.numbers import Results
@@ -39,7 +40,8 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
         again = (
             f"{text.plural(len(known.repeated), 'run')} {'was' if len(known.repeated) == 1 else 'were'} trained more than once"
         )
-        found.append(f"{again}, and studies read different records of them: their verdicts may differ by rounding alone.")
+        differ = f"{again}, and studies read different records of them: their verdicts may differ by rounding alone."
+        found.append(f"{differ} {rounding(studies)}".strip())
     fixed = [own.study for own in studies if not _tuned(own)]
     if fixed:
         where = "" if len(fixed) == len(studies) else f" in {text.listed(fixed)}"
@@ -95,7 +97,12 @@ def weakened(judged: Sequence[Claim]) -> str:
         "edges": "a tuned cell at the end of what was tried",
         "versions": "cells of different versions of the code against each other",
         "unheld": "a cell whose code may be in no commit",
-        "shared": "speeds on devices that other runs shared",
+        "shared": "speeds on devices that other runs may have shared",
+        "fixed": "a cell whose learning rate no tuning chose, against another variant",
+        "unlike": "variants that differ in size or budget by more than 5 %",
+        "same_tokens": "a measure of few tokens, the same for all seeds",
+        "constant": "a number that no seed changes",
+        "solved": "runs that solve a task or do not",
     }
     counts = {key: sum(bool(own["cautions"][key]) for own in tested) for key in (*reasons, "edited")}
     said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for key, what in reasons.items() if (n := counts[key])]
@@ -128,7 +135,7 @@ def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 
         "in every study that has the same runs. p values are adjusted within "
         f"{text.plural(len(families), 'family', 'families')} of up to {text.plural(max(families.values()), 'claim')}, not over "
         f"all: of so many at {100 * max(own['alpha'] for own in tested):g} % each, some may have a wrong verdict. Those under "
-        "other branch forms are adjusted within each form, so that one of many forms supports a claim is weaker evidence."
+        "other branch forms are adjusted within each form; that a form makes the difference is, over the forms of a claim."
     )
 
 

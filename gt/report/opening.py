@@ -153,17 +153,23 @@ def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, st
     alpha = text.listed(sorted({f"{100 * row.claim.alpha:g} %" for row in claims if row.judgement}))
     figures = (
         "Dots are seeds, the stroke is their mean and the bar its 95 % interval; the dotted line is the claim’s bound. Green "
-        "is supported, orange refuted, blue equivalent, grey inconclusive and pink deviated."
+        "is supported, red the opposite, orange smaller and brown larger than claimed, blue equivalent, grey inconclusive and "
+        "pink deviated."
     )
     return [
         (
             "Verdict of a claim",
             "A claim says what runs must show: that one cell’s value is lower, that a number lies between two bounds. It is "
-            f"supported or refuted where the p that speaks for or against it, adjusted over its family, is below {alpha}; "
-            "equivalent where it asks for a difference and what there is lies within a margin set beforehand; inconclusive "
-            "where these seeds cannot tell; deviated where its plan was not followed, with the reasons and what its numbers "
-            "would have said; not testable where no run could; not yet run where cells are missing. A claim of several parts "
-            "is supported where all hold, and refuted where one fails.",
+            f"decided where the p that speaks for or against it, adjusted over its family, is below {alpha}. One that fails is "
+            "the opposite where the effect is shown to be on the other side of no difference (0, or a ratio of 1) than what "
+            "is claimed; smaller than claimed where it is nearer to no difference, and larger than claimed where it is further "
+            "from it, beyond the far end of an interval or outside of what was said to be the same. It is equivalent where it "
+            "asks for a difference and what there is lies within a margin set beforehand, and within margin where that is so "
+            "and the difference is decided all the same; of losses that are compared without a margin, it is that of "
+            "contrasts. It is inconclusive where these seeds cannot tell, or where the speeds that it is about are of devices "
+            "in use; deviated where its plan was not followed, with the reasons and what its numbers would have said; not "
+            "testable where no run could; not yet run where cells are missing. A claim of several parts is supported where all "
+            "hold; where one fails it has that one’s word, of several the one of which it is surest.",
         ),
         *([("Figures of claims", figures)] if pictures else []),
         (

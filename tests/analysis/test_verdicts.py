@@ -17,7 +17,7 @@ from gt.analysis.cautions import Lost
 from gt.analysis.claims import load_claims
 from gt.analysis.registration import register
 from gt.analysis.statistics import detectable, holm, paired_difference, rank_correlation, trend
-from gt.analysis.verdicts import Judgement, judge, judge_study, overview
+from gt.analysis.verdicts import FAILED, Judgement, judge, judge_study, overview
 from gt.artefacts import read_plan, write
 from gt.cli import main
 from gt.errors import ConfigError
@@ -108,43 +108,43 @@ def test_a_comparison_is_a_paired_t_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("predicate", "verdict"),
     [
-        (compare("HY", "GF"), "refuted"),
+        (compare("HY", "GF"), "opposite"),
         (compare("HY", "GF", "higher"), "supported"),
         (compare("GF", "twin"), "inconclusive"),
         (compare("GF", "twin", margin=0.05), "equivalent"),
         (compare("GF", "HY", margin=0.5), "supported"),
         (compare("GF", "vague"), "inconclusive"),
         (compare("GF", "HY", by=0.1), "supported"),
-        (compare("GF", "HY", by=0.3), "refuted"),
+        (compare("GF", "HY", by=0.3), "smaller than claimed"),
         (compare("GF", "HY", by=0.2), "inconclusive"),
         (compare("GF", "HY", by=0.02, scale="ratio"), "supported"),
-        (compare("GF", "HY", by=0.5, scale="ratio"), "refuted"),
+        (compare("GF", "HY", by=0.5, scale="ratio"), "smaller than claimed"),
         (compare("GF", ["HY", "WS"]), "supported"),
-        (compare("HY", ["GF", "WS"]), "refuted"),
+        (compare("HY", ["GF", "WS"]), "opposite"),
         (compare("GF", ["HY", "vague"]), "inconclusive"),
         ({"test": "order", "metric": "val/loss", "cells": ["GF", "HY", "WS"], "is": "rising"}, "supported"),
         ({"test": "order", "metric": "val/loss", "cells": ["WS", "HY", "GF"], "is": "falling"}, "supported"),
-        ({"test": "order", "metric": "val/loss", "cells": ["GF", "WS", "HY"], "is": "rising"}, "refuted"),
+        ({"test": "order", "metric": "val/loss", "cells": ["GF", "WS", "HY"], "is": "rising"}, "opposite"),
         ({"test": "order", "metric": "val/loss", "cells": ["GF", "twin", "WS"], "is": "rising"}, "inconclusive"),
         ({"test": "trend", "metric": "val/loss", "cells": ["GF", "HY", "WS"], "is": "rising"}, "supported"),
-        ({"test": "trend", "metric": "val/loss", "cells": ["GF", "HY", "WS"], "is": "falling"}, "refuted"),
+        ({"test": "trend", "metric": "val/loss", "cells": ["GF", "HY", "WS"], "is": "falling"}, "opposite"),
         ({"test": "equivalence", "metric": "val/loss", "a": "GF", "b": "twin", "margin": 0.01}, "supported"),
-        ({"test": "equivalence", "metric": "val/loss", "a": "GF", "b": "HY", "margin": 0.01}, "refuted"),
+        ({"test": "equivalence", "metric": "val/loss", "a": "GF", "b": "HY", "margin": 0.01}, "larger than claimed"),
         ({"test": "equivalence", "metric": "val/loss", "a": "GF", "b": "vague", "margin": 0.01}, "inconclusive"),
         (
             {"test": "equivalence", "metric": "val/loss", "a": "GF", "b": "HY", "margin": 0.3, "scale": "difference"},
             "supported",
         ),
         ({"test": "interval", "metric": "val/loss", "a": "GF", "low": 1, "high": 4}, "supported"),
-        ({"test": "interval", "metric": "val/loss", "a": "GF", "low": 4, "high": 5}, "refuted"),
+        ({"test": "interval", "metric": "val/loss", "a": "GF", "low": 4, "high": 5}, "smaller than claimed"),
         ({"test": "interval", "metric": "val/loss", "a": "GF", "low": 2, "high": 2.2}, "inconclusive"),
         ({"test": "interval", "metric": "val/loss", "a": "HY", "b": "GF", "low": 1.0, "high": 1.2}, "supported"),
         ({"test": "threshold", "metric": "val/loss", "a": "GF", "above": 1}, "supported"),
-        ({"test": "threshold", "metric": "val/loss", "a": "GF", "below": 1}, "refuted"),
+        ({"test": "threshold", "metric": "val/loss", "a": "GF", "below": 1}, "larger than claimed"),
         ({"test": "threshold", "metric": "val/loss", "a": "GF", "above": 2}, "inconclusive"),
         ({"test": "threshold", "metric": "val/loss", "a": "GF", "b": "HY", "below": 0.95}, "supported"),
         ({"test": "exists", "metric": "val/loss", "cells": ["WS", "GF"], "is": "lower", "b": ["HY"]}, "supported"),
-        ({"test": "exists", "metric": "val/loss", "cells": ["WS", "HY"], "is": "lower", "b": ["GF"]}, "refuted"),
+        ({"test": "exists", "metric": "val/loss", "cells": ["WS", "HY"], "is": "lower", "b": ["GF"]}, "opposite"),
         ({"test": "exists", "metric": "val/loss", "cells": ["WS", "vague"], "is": "lower", "b": ["GF"]}, "inconclusive"),
     ],
 )
@@ -157,7 +157,7 @@ def test_all_predicates_of_a_claim_must_hold(tmp_path: Path) -> None:
     found = verdicts(tmp_path, both={"predicate": [yes, yes]}, one={"predicate": [yes, no]}, unsure={"predicate": [yes, open_]})
     assert {name: own.verdict for name, own in found.items()} == {
         "both": "supported",
-        "one": "refuted",
+        "one": "opposite",
         "unsure": "inconclusive",
     }
 
@@ -167,7 +167,7 @@ def test_a_conjunctions_p_values(tmp_path: Path) -> None:
     found = verdicts(tmp_path, **{f"C{i}": part for i, part in enumerate(parts)}, all={"predicate": parts})
     # It holds if its least sure part does; that it fails is the surest of three, times three.
     refuting = found["C2"].tests[0].p_refute
-    assert found["all"].leaning == "refuted"
+    assert found["all"].leaning == "against"
     assert found["all"].p == pytest.approx(3 * refuting)
 
 
@@ -189,8 +189,8 @@ def test_a_trend_and_a_rank_correlation_are_those_of_the_statistics(tmp_path: Pa
     shares = np.array([cells[name] for name in names]).T
     ranks = rank_correlation(table.tolist(), shares.tolist(), "spearman", 0.5)
     assert (found["R"].tests[0].estimate, found["R"].p) == (pytest.approx(ranks.mean), pytest.approx(ranks.p))
-    assert found["R"].leaning == ("supported" if ranks.mean > 0.5 else "refuted")  # type: ignore[operator]
-    assert (found["G"].tests[0].estimate, found["G"].leaning) == (-1.0, "supported")
+    assert found["R"].leaning == ("for" if ranks.mean > 0.5 else "against")  # type: ignore[operator]
+    assert (found["G"].tests[0].estimate, found["G"].leaning) == (-1.0, "for")
 
 
 def test_two_metrics_of_a_cell_can_be_set_against_each_other(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_what_explains_that_a_claim_fails(tmp_path: Path) -> None:
         N={"not_testable": "no code of it is left"},
     )
     rows = {row.id: row for row in overview(claims, studies)}
-    assert {name: row.verdict for name, row in rows.items()} == {"C": "refuted", "D": "supported", "N": "not testable"}
+    assert {name: row.verdict for name, row in rows.items()} == {"C": "opposite", "D": "supported", "N": "not testable"}
     assert {arm: own["verdict"] for arm, own in rows["C"].arms.items()} == {"record": "supported"}
     assert (rows["C"].explained_by, rows["D"].explained_by) == (["record"], [])
     assert overview(claims, [])[0].verdict == "not yet run"
@@ -457,7 +457,7 @@ def test_verdicts_are_written_as_plain_data_and_as_a_table(tmp_path: Path) -> No
 def test_under_the_null_a_family_is_decided_wrongly_at_most_as_often_as_alpha(
     tmp_path: Path, families: int, seeds: int, lost: float
 ) -> None:
-    """Whole families of claims of every kind, on cells that are all alike: none may be supported or refuted too often.
+    """Whole families of claims of every kind, on cells that are all alike: none may be decided too often.
 
     lost: the share of the runs that diverged, of no cell more than of others.
     """
@@ -481,7 +481,7 @@ def test_under_the_null_a_family_is_decided_wrongly_at_most_as_often_as_alpha(
         if lost:
             cells = {name: np.where(rng.random(seeds) < lost, math.nan, values) for name, values in cells.items()}
         study = write_study(tmp_path / "s", {name: values.tolist() for name, values in cells.items()})
-        wrong += any(own.verdict in ("supported", "refuted") for own in judge_study(study, claims))
+        wrong += any(own.verdict in ("supported", *FAILED) for own in judge_study(study, claims))
     # three standard errors of 5 % over so many families
     assert wrong / families <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / families)
 
@@ -496,11 +496,11 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     folders = ["--claims", str(claims), "--study", *map(str, studies)]
     assert main(["claims", *folders]) == 0
     listed = capsys.readouterr().out
-    assert "C  refuted" in listed
-    assert "1 refuted, 1 inconclusive, 1 not testable" in listed
+    assert "C  opposite" in listed
+    assert "1 opposite, 1 inconclusive, 1 not testable" in listed
     assert main(["why", "C", *folders]) == 0
     said = capsys.readouterr().out
-    assert "Verdict: refuted." in said
+    assert "Verdict: opposite." in said
     assert "Measured: Held-out loss in nats per token (`val/loss`)." in said
     assert "Under record: supported" in said
     assert "holds under record" in said
@@ -536,7 +536,7 @@ def test_verdicts_of_studies_that_were_not_run_here_are_those_published(
     kept.write_bytes((studies[0] / "claims.json").read_bytes())
     monkeypatch.chdir(tmp_path)
     assert main(["claims", "--claims", str(claims)]) == main(["why", "C", "--claims", str(claims)]) == 0
-    assert "1 refuted" in capsys.readouterr().out
+    assert "1 opposite" in capsys.readouterr().out
     here = tmp_path / "results/studies" / studies[0].name / "claims.json"
     here.parent.mkdir(parents=True)
     here.write_text("[]")

@@ -48,7 +48,7 @@ def test_the_report_has_the_verdict_of_the_claim_that_was_registered_before(lab:
     (verdict,) = json.loads((lab / "results/studies/example/claims.json").read_text())
     page = (lab / "results/studies/example/report.html").read_text()
     assert verdict["claim"] == "E1" and not verdict["deviations"] and verdict["exploratory"] is None
-    assert verdict["verdict"] in ("supported", "refuted", "equivalent", "inconclusive")
+    assert verdict["verdict"] in ("supported", "opposite", "equivalent", "inconclusive")
     assert "A product helps" in page and verdict["verdict"] in page.lower()
 
 

@@ -83,7 +83,7 @@ def test_a_study_has_its_runs_its_lowest_mean_and_its_verdicts(study: Path, rate
     claims = overview(study.parent / "claims", [study])
     first, second = studies_table([load(study), rates], claims).rows
     assert first["runs"] == "33 of 36"
-    assert first["claims"] == "1 supported, 1 refuted, 1 equivalent"
+    assert first["claims"] == "1 supported, 1 opposite, 1 equivalent"
     assert second["lowest"].startswith("GF (learning_rate=0.001): ")
     assert second["contrasts"] == "4 of 4"
 

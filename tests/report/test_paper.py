@@ -63,7 +63,8 @@ def test_sections_stand_in_the_order_of_a_paper(document: Document) -> None:
 
 def test_the_abstract_counts_the_verdicts(study: Path) -> None:
     abstract = (study / "report.md").read_text().split("## What was run")[0]
-    assert "Of 3 claims, 1 is supported, 1 refuted and 1 equivalent." in abstract
+    assert "Of 3 claims, 1 is supported, 1 opposite and 1 equivalent." in abstract
+    assert "over all claims keeps 3 of 3 decided." in abstract
     assert "3 verdicts are exploratory." in abstract  # nobody registered them
     assert "1 claim that fails with the mixers as published holds in another form of them: other." in abstract
 
@@ -76,7 +77,7 @@ def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Pat
     assert "flaw F-01" in own
     assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell." in own
     assert "**Measured**: Held-out loss in nats per token (`val/loss`)." in own
-    assert "**Verdict: refuted**: Held-out loss in nats per token: WS − GPT-2 \\< 0; measured " in own
+    assert "**Verdict: opposite**: Held-out loss in nats per token: WS − GPT-2 \\< 0; measured " in own
     assert "Supported under other (p" in own
     assert "holds under other" in own
 
@@ -87,9 +88,9 @@ def test_claims_are_data_for_programs_too(study: Path) -> None:
     assert set(table.index) == set(judged) == {"C-1", "C-2", "C-3"}
     for name, own in judged.items():
         assert table.loc[name, "p"] == pytest.approx(own["p"])
-        assert (table.loc[name, "verdict"], table.loc[name, "marks"]) == (own["verdict"], "*")
+        assert (table.loc[name, "verdict"], table.loc[name, "marks"]) == (own["verdict"], "* †")
     forms = pd.read_csv(study / "tables/forms.csv").set_index("id")
-    assert forms.loc["C-2", ["faithful", "other"]].tolist() == ["refuted", "supported"]
+    assert forms.loc["C-2", ["faithful", "other"]].tolist() == ["opposite", "supported"]
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -180,7 +181,7 @@ def test_several_studies_have_one_report_about_all_claims(study: Path, tmp_path:
     assert "## Another \\*study\\*" in text
     assert text.startswith("# 2 studies of small language models\n")
     assert f"Which of {len(CLAIMS) - 1} claims about small language models hold when they are put to the test?" in text
-    assert f"Of {len(CLAIMS)} claims, 1 is supported, 1 refuted, 1 equivalent and 1 not testable." in text
+    assert f"Of {len(CLAIMS)} claims, 1 is supported, 1 opposite, 1 equivalent and 1 not testable." in text
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert links
     assert all((out / link).is_file() for link in links)
