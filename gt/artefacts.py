@@ -110,6 +110,15 @@ class Cell(Typed):
     runs: Annotated[dict[Number, RunId], Field(min_length=1)] = Field(description="seed -> run")
 
 
+class Ladder(Typed):
+    """Cells of several sizes that a law is fitted to, and tested on the largest, which it has not seen."""
+
+    rungs: Annotated[str, Field(description="what the sizes differ in: scale, or the path of a factor")] = "scale"
+    learning_rate: Literal["constant", "1/width", "1/sqrt(width)", "tuned"] = Field(
+        description="how it goes on from the first rung, of which the study gives it; tuned: chosen at each rung, by `tune`"
+    )
+
+
 class Point(Typed):
     """A place in a space of settings, and the runs that measured it, one a seed."""
 
@@ -167,6 +176,7 @@ class Plan(Artefact):
     )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(description="price of the device")
     diverged: Diverged | None = Field(None, description="how a diverged run counts where a claim does not say")
+    ladder: Ladder | None = Field(None, description="the cells that are one model at several sizes")
     tokens: Count = Field(description="that all runs train on")
     cells: Annotated[list[Cell], Field(min_length=1)]
     tunings: list[Tuning] = Field([], description="of the cells that are tuned, in their order")

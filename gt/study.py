@@ -21,11 +21,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator, create_model, field_validator
 
-from gt.artefacts import Cell, Looks, Name, Plan, Point, Tuning
+from gt.artefacts import Cell, Ladder, Looks, Name, Plan, Point, Tuning
 from gt.asked import Asked
 from gt.documents import Json, Mapping, Mark, has, mark_of, merge, nested, read_yaml, value_at
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, Keys, branches, check_keys, place, validated
+from gt.rungs import FEWEST, LEARNING_RATE, POWERS, arms, rungs
 from gt.shared import configurations
 from gt.spec import Corpus, CorpusSpec, Diverged, Mixer, ModelSpec, RunSpec, TokenizerSpec, TrainingSpec, Watch
 from gt.tuning import Tune, outcome_of, search, values_at
@@ -110,6 +111,7 @@ class StudyFile(Block):
     )
     dollars_per_hour: Annotated[float, Field(gt=0)] = Field(2.5, description="price of the device, for tokens per dollar")
     diverged: Diverged | None = Field(None, description="how a run that diverged counts where a claim does not say")
+    ladder: Ladder | None = Field(None, description="the cells that are one model at several sizes")
     tune: Tune | None = Field(None, description="the settings that are chosen for each cell, on seeds that judge nothing")
     gate: Literal["refuse", "warn"] | None = Field(
         None,
@@ -186,6 +188,8 @@ class Study:
         self.sums: dict[tuple[Any, ...], str] = {}
         self.unread: list[str] = []
         self.documents: dict[str, Json] = {}
+        self.first_widths: dict[str, int] = {}
+        self.rates: dict[str, float] = {}
         check_keys(SharedModel, self.file.model, path, at=("model",))
         check_keys(TrainingSpec, self.file.training, path, at=("training",))
 
@@ -225,6 +229,7 @@ class Study:
                 ("baseline",), f"no cell is called {self.file.baseline!r}." + nearest(self.file.baseline, labels)
             )
         self.unread = list(self._unread(reached))
+        self._check_ladder(list(cells.values()), tunings)
         tuning = any(own.choice is None for own in tunings.values())
         next_look = 0 if tuning else self._look(cells, runs, decided)
         return Plan(
@@ -235,6 +240,7 @@ class Study:
             evaluations=self._evaluations(),
             dollars_per_hour=self.file.dollars_per_hour,
             diverged=self.file.diverged,
+            ladder=self.file.ladder,
             tokens=sum(spec.tokens for spec in runs.values()),
             cells=list(cells.values()),
             tunings=list(tunings.values()),
@@ -341,6 +347,8 @@ class Study:
             first = validated(RunSpec, document, self.path, about)
             if scale:
                 factors = {"scale": scale, **factors}
+            document = self._on_rung(document, first, label, factors)
+            first = validated(RunSpec, document, self.path, about)
             suffix = "".join(f".{name}={value}" for name, value in by_short_name(factors).items())
             name = f"{label}.{first.corpus.id}.{first.tokenizer.id}{suffix}"
             tuning, trials = None, list[RunSpec]()
@@ -357,6 +365,62 @@ class Study:
                 runs={spec.seed: spec.run_id for spec in specs},
             )
             yield Candidate(cell, specs, document, tuning, trials)
+
+    def _on_rung(self, document: Json, spec: RunSpec, label: str, factors: Json) -> Json:
+        """A cell's document with the rate that the ladder's rule gives its width: the study says that of the first rung."""
+        ladder = self.file.ladder
+        if ladder is None or ladder.learning_rate == "tuned" or ladder.rungs not in factors:
+            return document
+        others = {path: value for path, value in factors.items() if path != ladder.rungs}
+        arm = json.dumps([label, spec.corpus.id, spec.tokenizer.id, others], sort_keys=True)
+        width, given = self.first_widths.setdefault(label, spec.model.d_model), spec.training.learning_rate
+        if given != (rate := self.rates.setdefault(arm, given)):
+            raise self._refusal(
+                ("ladder", "learning_rate"),
+                f"{ladder.learning_rate} goes on from the first rung of {label}, with {rate:g}, and at "
+                f"{factors[ladder.rungs]} the study has {given:g}. Leave that out, or write learning_rate: tuned.",
+            )
+        rate *= (spec.model.d_model / width) ** POWERS[ladder.learning_rate]
+        return merge(document, nested(LEARNING_RATE, rate))
+
+    def _check_ladder(self, cells: list[Cell], tunings: dict[str, Tuning]) -> None:
+        """ConfigError for a ladder of too few rungs, without the baseline, or whose rates are not chosen as it says."""
+        if (ladder := self.file.ladder) is None:
+            return
+        every = arms(cells, ladder)
+        found = rungs(every)
+        if len(found) < FEWEST:
+            few = f"{len(found)} rungs ({', '.join(found)}) are too few" if found else f"no cell has a {ladder.rungs}"
+            why = "three are fitted at least, and the largest is held out"
+            raise self._refusal(("ladder",), f"{few}: {why}. {self._more_rungs(found)}")
+        if not any(arm.variant == self.file.baseline and len(arm.cells) == len(found) for arm in every):
+            there = {rung for arm in every if arm.variant == self.file.baseline for rung in arm.cells}
+            lacks = [rung for rung in found if rung not in there] or found
+            raise self._refusal(("ladder",), f"the baseline {self.file.baseline} has no cell at {', '.join(lacks)}.")
+        for cell in (cell for arm in every for cell in arm.cells.values()):
+            tuned = cell.id in tunings and LEARNING_RATE in tunings[cell.id].scales
+            if tuned and ladder.learning_rate != "tuned":
+                said = f"tune chooses the rate of {cell.id}, and {ladder.learning_rate} would. Write: learning_rate: tuned"
+                raise self._refusal(("ladder", "learning_rate"), said)
+            if not tuned and ladder.learning_rate == "tuned":
+                said = (
+                    f"nothing chooses the rate of {cell.id}. Write tune: {{space: {{{LEARNING_RATE}: ...}}, ...}}, or a rule."
+                )
+                raise self._refusal(("ladder", "learning_rate"), said)
+
+    def _more_rungs(self, found: list[str]) -> str:
+        """The line that has rungs enough, with those that there are."""
+        path = self.file.ladder.rungs if self.file.ladder else ""
+        if path == "scale":
+            enough = [*found, *(name for name in self.scales if name not in found)][:FEWEST]
+            return f"Write scales: [{', '.join(name for name in self.scales if name in enough)}]."
+        every = [value for block, _ in self._blocks for value in block.factors.get(path, [])]
+        values = [value for i, value in enumerate(every) if value not in every[:i]]
+        if not values or not all(isinstance(value, int) for value in values):
+            return f"Write factors: {{{path}: [<{FEWEST} values or more>]}}."
+        while len(values) < FEWEST:
+            values.append(2 * max(values))
+        return f"Write factors: {{{path}: [{', '.join(map(str, values))}]}}."
 
     def _place_of(self, name: str, at: Keys) -> Keys:
         """The keys that lead to what a block says under a name: in the block, or in the study where it says nothing."""

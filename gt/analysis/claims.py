@@ -23,6 +23,7 @@ from gt.documents import Mapping, mark_of, read_yaml
 from gt.errors import ConfigError, nearest
 from gt.explain import FORMS, NAME_PATTERN, place, validated
 from gt.registry import metric as registered
+from gt.rungs import FEWEST
 from gt.spec import Diverged
 from gt.study import Document, by_short_name
 
@@ -229,8 +230,40 @@ class Exists(Document):
         return self
 
 
+class Extrapolates(Document):
+    """The law of the smaller rungs foretells a, or a against b, at the last within a margin (`gt.analysis.laws`; TOST)."""
+
+    test: Literal["extrapolates"]
+    metric: Metric
+    a: AnyCell
+    b: AnyCell | None = None
+    rungs: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1, max_length=1)] = Field(
+        description="the factor that the sizes differ in, and its values, the smallest first; the last is held out"
+    )
+    margin: Margin
+    scale: Scale = "ratio"
+
+    @model_validator(mode="after")
+    def _ladder(self) -> Extrapolates:
+        _check_ratio(self.scale, margin=self.margin)
+        ((path, values),) = self.rungs.items()
+        if len({str(value) for value in values}) < max(FEWEST, len(values)):
+            more = ", ".join([*dict.fromkeys(map(str, values)), *["..."] * FEWEST][:FEWEST])
+            raise ValueError(
+                f"rungs {values} are too few: three are fitted at least, and the last is held out. "
+                f"Write rungs: {{{path}: [{more}]}}, each once"
+            )
+        return self
+
+    def at_rungs(self, arm: Cell) -> list[Cell]:
+        """An arm at each rung."""
+        ((path, values),) = self.rungs.items()
+        return [arm.model_copy(update={"factors": {**arm.factors, path: value}}) for value in values]
+
+
 Predicate = Annotated[
-    Compare | Order | Trend | Equivalence | Interval | Threshold | RankCorrelation | Exists, Field(discriminator="test")
+    Compare | Order | Trend | Equivalence | Interval | Threshold | RankCorrelation | Exists | Extrapolates,
+    Field(discriminator="test"),
 ]
 
 
@@ -496,6 +529,8 @@ def cells_of(predicate: Predicate) -> Iterator[tuple[Cell, str]]:
     """The cells that a predicate reads, each with its metric."""
     for part in ("a", "b", "cells"):
         value = getattr(predicate, part, None)
+        if isinstance(predicate, Extrapolates) and isinstance(value, Cell):
+            value = predicate.at_rungs(value)
         for cell in value if isinstance(value, list) else [value]:
             if cell is not None:
                 yield cell, cell.metric or predicate.metric

@@ -37,6 +37,7 @@ from gt.analysis.claims import (
     Compare,
     Equivalence,
     Exists,
+    Extrapolates,
     Interval,
     Order,
     Place,
@@ -309,6 +310,8 @@ class _Gating:
         """Of several comparisons the one that sees least."""
         if isinstance(predicate, Trend | RankCorrelation):
             return self._row(predicate)
+        if isinstance(predicate, Extrapolates):
+            return self._foretold(predicate)
         found = [self._compared(predicate, *own) for own in _comparisons(predicate)]
         return max(found, key=lambda own: (own.blind, own.spread.sd if own.spread else math.inf))
 
@@ -318,8 +321,19 @@ class _Gating:
         spread = self._spread(self._read(left), self._read(right) if right else None, log)
         # One of several is enough, so that each is tested at a share of alpha.
         alpha = self.alpha / len(predicate.cells) if isinstance(predicate, Exists) else self.alpha
-        band, margin = _band(predicate, log), _margin(predicate, log)
         seeds = _common([left, right] if right else [left], self.plan.looks)
+        return self._seeing(predicate, _words(left, right, "/" if log else "−"), seeds, alpha, log, spread)
+
+    def _foretold(self, predicate: Extrapolates) -> Sight:
+        """Of what laws are off by, which no earlier records say: only the claim itself can."""
+        seeds = _common([self._find(*own) for own in cells_of(predicate)], self.plan.looks)
+        words = f"{predicate.metric}: {title(predicate.a)}, foretold"
+        spread = Spread(self.claim.sd, "declared") if self.claim.sd is not None else None
+        return self._seeing(predicate, words, seeds, self.alpha, predicate.scale == "ratio", spread)
+
+    def _seeing(self, predicate: Predicate, words: str, seeds: int, alpha: float, log: bool, spread: Spread | None) -> Sight:
+        """What so many seeds of a spread see of one comparison, with logarithms of ratios if `log`."""
+        band, margin = _band(predicate, log), _margin(predicate, log)
         seen = needed = None
         if spread is not None:
             seen = (narrowest if band else detectable)(spread.sd, seeds, alpha)
@@ -329,7 +343,6 @@ class _Gating:
                 needed = seeds_needed(spread.sd, difference=margin, alpha=alpha)
         if log:
             seen, margin = (None if own is None else exponential(own) - 1 for own in (seen, margin))
-        words = _words(left, right, "/" if log else "−")
         return Sight(words, seeds, alpha, "ratio" if log else "value", spread, seen, margin, needed)
 
     def _spread(self, a: Read, b: Read | None, log: bool) -> Spread | None:
@@ -409,7 +422,7 @@ def _comparisons(predicate: Predicate) -> list[tuple[Cell, Cell | None, str]]:
             return [(a, b, "difference") for a, b in zip(predicate.cells, predicate.cells[1:], strict=False)]
         case Equivalence() | Interval() | Threshold():
             return [(predicate.a, predicate.b, predicate.scale)]
-        case Trend() | RankCorrelation():
+        case Trend() | RankCorrelation() | Extrapolates():
             return []
 
 
@@ -458,7 +471,7 @@ def _margin(predicate: Predicate, log: bool) -> float | None:
 def _band(predicate: Predicate, log: bool) -> tuple[float, float] | None:
     """The two bounds between which a predicate wants a value, as its test has them."""
     match predicate:
-        case Equivalence():
+        case Equivalence() | Extrapolates():
             m = predicate.margin
             return (math.log(1 - m), math.log(1 + m)) if log else (-m, m)
         case Interval() if not log:

@@ -47,6 +47,7 @@ from gt.analysis.claims import (
     Compare,
     Equivalence,
     Exists,
+    Extrapolates,
     Interval,
     Order,
     Place,
@@ -59,6 +60,7 @@ from gt.analysis.claims import (
     on,
     title,
 )
+from gt.analysis.laws import fit
 from gt.analysis.sequential import Design
 from gt.analysis.statistics import (
     EXACT_SEEDS,
@@ -130,7 +132,7 @@ def region(predicate: Predicate) -> Region:
         case Order() | Trend():
             above = (predicate.is_ == "rising") == isinstance(predicate, Trend)
             return Region(0.0, math.inf) if above else Region(-math.inf, 0.0)
-        case Equivalence():
+        case Equivalence() | Extrapolates():
             neutral = 1.0 if predicate.scale == "ratio" else 0.0
             return Region(neutral - predicate.margin, neutral + predicate.margin, neutral)
         case Interval():
@@ -350,6 +352,8 @@ class Judge:
                     pairs = list(pairwise(own.cells))
                 case Trend() | RankCorrelation():
                     pairs = list(combinations(own.cells, 2))
+                case Extrapolates():
+                    pairs = list(zip(own.at_rungs(own.a), own.at_rungs(own.b), strict=True)) if own.b else []
                 case _:
                     others = own.b if isinstance(own.b, list) else [own.b]
                     pairs = [(own.a, b) for b in others if b is not None]
@@ -407,6 +411,8 @@ class Judge:
                 return self._at_looks(lambda judge: judge.trend(predicate), claimed)
             case RankCorrelation():
                 return self._at_looks(lambda judge: judge.ranks(predicate), claimed)
+            case Extrapolates():
+                return self._at_looks(lambda judge: judge.extrapolates(predicate), claimed)
 
     def _half_line(
         self, metric: str, a: Cell, b: Cell | None, scale: str, claimed: Region, margin: float | None = None
@@ -495,14 +501,19 @@ class Judge:
 
     def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, claimed: Region) -> Test:
         """TOST that the mean is between two bounds, and a two-sided t-test that it is beyond the one that it is nearest to."""
-        low, high = claimed.low, claimed.high
         words, values, log = self.contrast(metric, a, b, scale)
-        z, said = _enough(values, words), f"{words} between {_bound(low)} and {_bound(high)}"
+        _enough(values, words)
+        said = f"{words} between {_bound(claimed.low)} and {_bound(claimed.high)}"
         places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
         if self._counted(places):
             if self.diverged != "failure":
                 raise self._uncounted(places, "no rank lies between bounds")
             return self.diverging(said, values, log, places, claimed, 1.0, 0.0)
+        return self.between(said, values, log, claimed)
+
+    def between(self, said: str, values: dict[int, float], log: bool, claimed: Region) -> Test:
+        """The same of values by seed, which are logarithms of ratios if `log`."""
+        z, low, high = list(values.values()), claimed.low, claimed.high
         bottom, top = (math.log(low) if low > 0 else -math.inf, math.log(high)) if log else (low, high)
         outside = min(_p(beyond(z, bottom, "below")) if math.isfinite(bottom) else 1.0, _p(beyond(z, top, "above")))
         inside = within(z, bottom, top) if math.isfinite(bottom) else beyond(z, top, "below")
@@ -526,6 +537,49 @@ class Judge:
             detectable=exponential(seen) - 1 if log and seen is not None else seen,
             needed=needed,
         )
+
+    def extrapolates(self, predicate: Extrapolates) -> Test:
+        """Each seed's own law of the smaller rungs, against what the seed has at the last: one error a seed.
+
+        Of a the predicted over the measured, or less it; with b the predicted ratio, or difference, against the measured.
+        """
+        log = predicate.scale == "ratio"
+        places = [self.place(cell, metric) for cell, metric in cells_of(predicate)]
+        if self._counted(places):
+            raise self._uncounted(places, "a law has no place for it")
+        arms = [arm for arm in (predicate.a, predicate.b) if arm is not None]
+        errors = [self._errors(predicate, arm, log) for arm in arms]
+        seeds = sorted(set.intersection(*map(set, errors)))
+        self._together(seeds, places)
+        values = {seed: errors[0][seed] - (errors[1][seed] if predicate.b else 0.0) for seed in seeds}
+        ((path, sizes),) = predicate.rungs.items()
+        names = (" / " if log else " − ").join(title(arm) + on(arm) for arm in arms)
+        what = f"{self.phrase(predicate.metric)}: {names if predicate.b is None else f'({names})'} at {path}={sizes[-1]}"
+        words = f"{what}, foretold by the law of the {len(sizes) - 1} rungs before {'/' if log else '−'} measured"
+        _enough(values, words)
+        claimed = region(predicate)
+        said = f"{words}, between {_bound(claimed.low)} and {_bound(claimed.high)}"
+        return self.between(said, values, log, claimed)
+
+    def _errors(self, predicate: Extrapolates, arm: Cell, log: bool) -> dict[int, float]:
+        """By seed what the law of an arm's smaller rungs says of the last, less what is there; of logarithms if `log`."""
+        cells = predicate.at_rungs(arm)
+        read = [self.read(cell, predicate.metric) for cell in cells]
+        sizes = np.array([self._size(cell, predicate.metric) for cell in cells])
+        seeds = sorted(set.intersection(*map(set, read)))
+        losses = np.array([[own[seed] for own in read] for seed in seeds])
+        if not seeds or (losses <= 0).any() or not (np.diff(sizes) > 0).all():
+            needed = f"parameters must rise from rung to rung, and {self.phrase(predicate.metric)} be above 0"
+            raise Undecidable(f"{title(arm)}, {len(seeds)} seeds in common: {needed}")
+        foretold, measured = fit(sizes[:-1], losses[:, :-1]).at(sizes[-1]), losses[:, -1]
+        errors = np.log(foretold / measured) if log else foretold - measured
+        return dict(zip(seeds, errors.tolist(), strict=True))
+
+    def _size(self, cell: Cell, metric: str) -> float:
+        """The parameters without embeddings of a cell's models; not a number where that is not known."""
+        place = self.place(cell, metric)
+        counts = self.values.of(replace(place, metric="n_params_non_embedding", at=None)) if place else {}
+        return next(iter(counts.values()), math.nan)
 
     def _counted(self, places: Sequence[Place | None]) -> str:
         """The cells of which runs diverged that count, with their seeds, and as what; empty without any."""

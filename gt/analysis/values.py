@@ -9,7 +9,7 @@ from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -20,6 +20,9 @@ from gt.artefacts import Cell, Plan, read_plan
 from gt.errors import ConfigError
 from gt.registry import look_up
 from gt.registry import metric as registered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Json = dict[str, Any]
 TABLES = ("runs", "curves", "probes", "evaluations")
@@ -66,11 +69,20 @@ class Values:
     def __init__(self, folder: Path) -> None:
         import pandas as pd
 
-        self.plan = read_plan(folder / "plan.json")
-        files = {name: folder / f"{name}.parquet" for name in TABLES}
+        plan, files = read_plan(folder / "plan.json"), {name: folder / f"{name}.parquet" for name in TABLES}
         if not files["runs"].exists():
             raise ConfigError(f"{folder}: there is no runs.parquet; `gt aggregate` makes it.")
-        self.tables = {name: pd.read_parquet(file) for name, file in files.items() if file.exists()}
+        self._take(plan, {name: pd.read_parquet(file) for name, file in files.items() if file.exists()})
+
+    @classmethod
+    def of_tables(cls, plan: Plan, tables: dict[str, pd.DataFrame]) -> Values:
+        """Of tables that have been read."""
+        own = cls.__new__(cls)
+        own._take(plan, tables)
+        return own
+
+    def _take(self, plan: Plan, tables: dict[str, pd.DataFrame]) -> None:
+        self.plan, self.tables = plan, tables
         self._rows = {name: dict(iter(table.groupby("cell"))) for name, table in self.tables.items()}
         self._known: dict[tuple[str, str, float | None], dict[int, float]] = {}
         self.seeds: int | None = None

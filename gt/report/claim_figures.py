@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from gt.analysis.claims import Compare, Equivalence, Exists, Interval, Predicate, RankCorrelation, Threshold
+from gt.analysis.claims import Compare, Equivalence, Exists, Extrapolates, Interval, Predicate, RankCorrelation, Threshold
 from gt.analysis.verdicts import Row
 from gt.report.document import Picture, anchor
 from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save
@@ -126,7 +126,7 @@ def _bounds(predicate: Predicate) -> list[float]:
     match predicate:
         case Compare() | Exists():
             return [(predicate.scale == "ratio") + (-predicate.by if predicate.is_ == "lower" else predicate.by)]
-        case Equivalence():
+        case Equivalence() | Extrapolates():
             return [(predicate.scale == "ratio") + side * predicate.margin for side in (-1, 1)]
         case Interval():
             return [predicate.low, predicate.high]

@@ -15,6 +15,7 @@ from gt.report.drawing import STYLE, Drawing, save
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.figures import DRAWINGS
 from gt.report.inside_figures import inside_drawings
+from gt.report.ladders import LADDER_DRAWINGS
 from gt.report.numbers import Results, load
 from gt.report.svg import size
 from gt.report.sweeps import SWEEP_DRAWINGS
@@ -23,7 +24,7 @@ from gt.report.tuning import TUNING_DRAWING
 # Points of width above which a picture needs both columns of a page.
 HALF = 450
 
-FIGURES = (TUNING_DRAWING, *DRAWINGS, *SWEEP_DRAWINGS)
+FIGURES = (TUNING_DRAWING, *DRAWINGS, *SWEEP_DRAWINGS, *LADDER_DRAWINGS)
 
 
 def draw(study_dir: Path, jobs: int = 1) -> None:

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
+from gt.analysis.equal_loss import COSTS, Saved, budgets, equal_losses
+from gt.analysis.ladder import Ladder, ladders
 from gt.analysis.reading import DAMAGED
 from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
+from gt.analysis.values import TABLES, Values
 from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError
 from gt.records import read_json
@@ -188,7 +191,25 @@ class Results:
         """The cells in the plan's order, each with its contrast with the baseline of its settings."""
         contrasts, cells = {row["cell"]: row for row in _rows(self.contrasts)}, _rows(self.cells)
         labels = {row["cell"]: row["label"] for row in cells}
-        return [_with_contrast(row, contrasts.get(row["cell"]), labels) for row in cells]
+        rows = [_with_contrast(row, contrasts.get(row["cell"]), labels) for row in cells]
+        return [{**row, **_savings(self.saved.get(row["cell"], {}))} for row in rows]
+
+    @cached_property
+    def _values(self) -> Values:
+        return Values.of_tables(self.plan, {name: getattr(self, name) for name in TABLES})
+
+    @cached_property
+    def ladders(self) -> list[Ladder]:
+        """The arms of each corpus and tokenizer over sizes, if the study has a ladder."""
+        return ladders(self._values) if self.plan.ladder else []
+
+    @cached_property
+    def saved(self) -> dict[str, dict[str, Saved]]:
+        """By cell and cost, what it saves of what its baseline needs for the same loss, where that is known."""
+        pairs = self.contrasts.dropna(subset=["baseline"])
+        known = self.plan.ladder or budgets(self.plan)
+        baselines = dict(zip(pairs["cell"], pairs["baseline"], strict=True))
+        return equal_losses(self._values, self.ladders, baselines) if known else {}
 
     @cached_property
     def run_cells(self) -> list[Row]:
@@ -365,6 +386,16 @@ def _with_contrast(cell: Row, contrast: Row | None, labels: dict[str, str]) -> R
     return {**cell, **own, **other}
 
 
+def _savings(found: dict[str, Saved]) -> Row:
+    """What a cell saves, by cost, as a row has it."""
+    columns: Row = {}
+    for cost in COSTS:
+        own = found.get(cost)
+        columns[f"{cost}_saved"] = own.share if own else None
+        columns |= {f"{cost}_saved_{part}": getattr(own, part) if own else None for part in ("lower", "upper", "bound", "n")}
+    return columns
+
+
 def estimated(row: Row) -> str:
     """1.8421 bits per byte (95 % interval [1.8408, 1.8434], 3 seeds)"""
     seeds = text.out_of(row["n"], row["planned"], "seed")
@@ -383,7 +414,24 @@ def _contrast(row: Row) -> str:
         return f"{sentence}: {verdict}."
     inside = text.interval(row["difference_lower"], row["difference_upper"], sign=True)
     p = text.p_equation(row["p_holm"])
-    return f"{sentence} (95 % interval {inside}, {_pairs(row)}, Holm's p {p}): {verdict}."
+    return f"{sentence} (95 % interval {inside}, {_pairs(row)}, Holm's p {p}): {verdict}.{_at_equal_loss(row)}"
+
+
+def _at_equal_loss(row: Row) -> str:
+    """A sentence on what the baseline needs for the same loss, after a space; empty where that is not known."""
+    share, lower, upper, bound = (row[f"tokens_saved{part}"] for part in ("", "_lower", "_upper", "_bound"))
+    if text.absent(share):
+        return ""
+    sign = 1 if share >= 0 else -1
+    than = f"{'more' if (bound == 'more') == (sign > 0) else 'less'} than " if bound else ""
+    inside = ""
+    if not text.absent(lower):
+        low, high = sorted((100 * sign * lower, 100 * sign * upper))
+        inside = f" (95 % interval {text.interval(low, high, 1)})"
+    amount = f"{than}{text.decimals(100 * sign * share, 1)} %{inside}"
+    if sign < 0:
+        return f" It takes {amount} more tokens than the baseline needs for the same loss."
+    return f" It saves {amount} of the tokens that the baseline needs for the same loss."
 
 
 def _pairs(row: Row) -> str:

@@ -21,6 +21,7 @@ from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
+from gt.report.ladders import ladder_section
 from gt.report.limitations import limitations
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
@@ -139,6 +140,7 @@ def compared(results: Results) -> list[Block | None]:
     about = Text(f"Measured on the trained models; `gt/evals` says how. {means}")
     tables = [Tabular(table) for table in evaluation_tables(results)]
     sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
+    parts = (*(comparison(results, panel) for panel in results.panels), ladder_section(results), sensitive)
     chosen = tuning_table(results)
     tuning = [Tabular(chosen), picture(results, TUNING_DRAWING)] if chosen.rows else []
     figures, drawn = (
@@ -147,7 +149,7 @@ def compared(results: Results) -> list[Block | None]:
     )
     return [
         section(f"{own}-tuning", "How the models were tuned", *tuning, wide=True),
-        section(f"{own}-results", "Results", *(comparison(results, panel) for panel in results.panels), sensitive, wide=True),
+        section(f"{own}-results", "Results", *parts, wide=True),
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,
     ]

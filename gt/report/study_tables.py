@@ -33,6 +33,11 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
     """Cells, those of the same settings together and of these the best first: size, bits per byte, difference to the baseline
     of their settings, and verdict.
     """
+    saved = tuple(
+        Column(f"{cost}_saved", f"{words} saved", whole_row=_saved(cost))
+        for cost, words in {"tokens": "Tokens", "device_seconds": "Device time", "parameters": "Parameters"}.items()
+        if not all(text.absent(row[f"{cost}_saved"]) for row in rows)
+    )
     columns = (
         *naming(rows, with_place),
         Column("n_params_non_embedding", "Parameters¹", shown=text.count),
@@ -43,7 +48,9 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
         Column("p_holm", "p (Holm)", shown=text.p_value),
         Column("verdict", "Verdict", "left", wraps=True, whole_row=_verdict),
+        *saved,
     )
+    more = tuple(f"{column.key}_{part}" for column in saved for part in ("lower", "upper", "bound", "n"))
     raw = (
         "planned",
         "n",
@@ -57,8 +64,30 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         "pairs_planned",
         "p",
         "p_sign_flip",
+        "p_equivalence_holm",
+        *more,
     )
-    return Table(name, f"{caption} ¹ Without embeddings.", columns, tuple(rows), (*raw, "p_equivalence_holm"), groups="factors")
+    notes = f"{caption} ¹ Without embeddings." + (f" {SAVED}" if saved else "")
+    return Table(name, notes, columns, tuple(rows), raw, groups="factors")
+
+
+SAVED = (
+    "Saved: of what the baseline needs for the same loss, by its runs at several budgets, each with a schedule of its own, and"
+    " of parameters by its rungs; > and < where that lies beyond these."
+)
+
+
+def _saved(cost: str) -> Callable[[Row], str]:
+    """+20.0 % [+15.2, +24.1]"""
+
+    def shown(row: Row) -> str:
+        share, lower, upper, bound = (row[f"{cost}_saved{part}"] for part in ("", "_lower", "_upper", "_bound"))
+        if text.absent(share):
+            return text.NOTHING
+        inside = "" if text.absent(lower) else f" {text.interval(100 * lower, 100 * upper, 1, sign=True)}"
+        return f"{ {'more': '> ', 'less': '< '}.get(bound, '') }{text.signed(100 * share, 1)} %{inside}"
+
+    return shown
 
 
 def _verdict(row: Row) -> str:
