@@ -230,8 +230,8 @@ class Study:
             )
         self.unread = list(self._unread(reached))
         self._check_ladder(list(cells.values()), tunings)
-        tuning = any(own.choice is None for own in tunings.values())
-        next_look = 0 if tuning else self._look(cells, runs, decided)
+        waits = any(own.choice is None for own in tunings.values())
+        next_look = 0 if waits else self._look(cells, runs, decided)
         return Plan(
             study=self.name,
             title=self.file.title,

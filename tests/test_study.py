@@ -157,7 +157,7 @@ def test_a_user_s_own_text_is_identified_by_its_content(plan: Any, tmp_path: Pat
         (with_model("GF", mixers={"rwkv6": {"head_size": 8}}), r"'rwkv6'\. Allowed: one letter, a to z"),
         ({"variants": [7]}, r"variants\.0: 7: must be text or a mapping of keys to values\. In quotes it is text"),
         ({"variants": ["a b"]}, r'variants\.0: "a b" is not allowed\. Allowed: a name of letters, digits'),
-        ({"seeds": "0b_"}, r'seeds: "0b_": must be a whole number or a list\.'),
+        ({"seeds": "0b_"}, r'seeds: "0b_": must be a whole number or a list or a mapping'),
         ({"title": 3}, r"title: 3: must be text\. In quotes it is text"),
         ({"dollars_per_hour": float("inf")}, r"dollars_per_hour: Infinity: input should be a finite number"),
         ({"corpora": [{"name": "embedded", "sha256": "0" * 64}]}, r"unknown key 'sha256'\. Allowed: .*max_bytes"),

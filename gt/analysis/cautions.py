@@ -267,8 +267,9 @@ def _shared(cell: Cell, values: Values) -> bool:
 
 
 def _fixed(apart: Sequence[tuple[Cell, Cell]], tuned: Sequence[Cell], values: Values) -> list[Fixed]:
-    """The cells whose learning rate no other cells chose."""
+    """The cells whose learning rate was not chosen, by other cells or by the study's tuning."""
     chosen = {cell.id for cell in tuned}
+    chosen |= {own.cell for own in values.plan.tunings if any("learning_rate" in path for path in own.scales)}
     cells = {cell.id: cell for pair in apart for cell in pair if cell.id not in chosen}
     return [Fixed(label(cell), values.plan.spec(cell).training.learning_rate) for cell in cells.values()]
 

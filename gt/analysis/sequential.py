@@ -191,7 +191,7 @@ def _solved(law: _Law, n: int, due: float) -> float:
 
 
 @cache
-def _curves(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending) -> list[Callable[[np.ndarray], np.ndarray]]:
+def _curves(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending) -> list[interpolate.PchipInterpolator]:
     """Of each look after the first, the level whose critical value a p is; both as points of the normal distribution, between
     which the one is almost linear in the other.
     """
@@ -246,7 +246,7 @@ class Design:
 
         def decided(alpha: np.ndarray) -> np.ndarray:
             totals = [np.zeros_like(alpha), *(spent(self.spending, share, alpha) for share in self.shares[: p.shape[-1]])]
-            return (p <= np.diff(np.stack(totals, axis=-1), axis=-1)).any(axis=-1)
+            return np.asarray((p <= np.diff(np.stack(totals, axis=-1), axis=-1)).any(axis=-1))
 
         low, high = np.zeros(p.shape[:-1]), np.full(p.shape[:-1], 0.5)
         never = ~decided(high)
