@@ -13,6 +13,7 @@ second schema are read as those of this one, and those of the first in archives 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,6 +138,15 @@ class Tuning(Typed):
     ended: dict[str, str] = Field({}, description="path -> why the choice is at an edge of what was tried")
 
 
+class Choice(Typed):
+    """What a tuning chose for a run, and which runs it chose by."""
+
+    study: Name
+    cell: FileName
+    values: dict[str, float] = Field(description="dotted path of a run specification -> value")
+    trials: Sum = Field(description="sha256 of the names of the runs that tuned, sorted, a line each")
+
+
 class Looks(Typed):
     """When claims are looked at: after so many seeds each time, and those that are decided get no more.
 
@@ -258,6 +268,16 @@ class Plan(Artefact):
                 own.setdefault(run_id, wave)
         return {run_id: own[run_id] for run_id in self.runs if run_id in own}
 
+    def choice(self, run_id: str) -> Choice | None:
+        """The tuning that a run has its settings of; None where it has them of none."""
+        cells = {cell.id for cell in self.cells if run_id in cell.runs.values()}
+        for own in self.tunings:
+            if own.cell in cells and own.choice is not None:
+                trials = "\n".join(sorted(run for point in own.points for run in point.runs.values()))
+                sum_ = hashlib.sha256(trials.encode()).hexdigest()
+                return Choice(study=self.study, cell=own.cell, values=own.choice, trials=sum_)
+        return None
+
     def spec(self, cell: Cell) -> RunSpec:
         """The specification of a cell's first run; those of the others differ from it in the seed alone."""
         return self.runs[next(iter(cell.runs.values()))]
@@ -353,6 +373,7 @@ class Manifest(Artefact):
     state_size: Count = Field(description="floats of a sequence's state")
     flops_per_token: Annotated[int, Field(gt=0, lt=2**63)]
     files: dict[str, File] = Field(description="of the others that training wrote; {} in the first schema")
+    chosen: list[Choice] = Field([], description="the tunings that it was trained for with what they chose, one a study")
 
 
 class Evaluation(Artefact):

@@ -34,6 +34,7 @@ class Pack:
         self.looks = {run: [plan.runs[run] for plan in plans if run in plan.runs] for run in runs}
         self.specs = {run: own[0] for run, own in self.looks.items()}
         self.further = {run: {own.text for plan in plans if run in plan.runs for own in plan.asked} for run in runs}
+        self.chosen = {run: tuple(own for plan in plans if (own := plan.choice(run))) for run in runs}
         self.staged = {run: staged / run for run in runs}
         self.became: dict[str, str] = {}
         self.seconds = dict.fromkeys(("train", "evaluate", "probe"), 0.0)
@@ -70,7 +71,7 @@ class Pack:
 
             results = {run: measured(run) for run in sorted(self.unmeasured)}
             start = time.perf_counter()
-            members = [Job(spec, self.data, self.staged[run]) for run, spec in self.specs.items()]
+            members = [Job(spec, self.data, self.staged[run], self.chosen[run]) for run, spec in self.specs.items()]
             for job, status in train_pack(members, set(self.became), checkpoints, settings):
                 run = job.spec.run_id
                 self.became[run] = status

@@ -176,7 +176,8 @@ def train(
         from gt.training.loop import Job
         from gt.training.loop import train as train_run
 
-        status = train_run(Job(spec, data, out), checkpoints, settings)
+        choice = of.choice(run)
+        status = train_run(Job(spec, data, out, (choice,) if choice else ()), checkpoints, settings)
     except Exception as error:
         _note_failure(out / FAILURE, error)
         raise

@@ -44,11 +44,12 @@ AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Job:
-    """A run to train, the folder of its tokens, and that of its record."""
+    """A run to train, the folder of its tokens, that of its record, and the tunings whose choice it has."""
 
     spec: RunSpec
     data: Path
     out: Path
+    chosen: tuple[artefacts.Choice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -311,6 +312,7 @@ class Attempt:
             usage=total([*used(self._ledger(job), job.spec.run_id, self.before.attempts), own]),
             **vars(audit(cohort.model, training.sequence_length)),
             files={name: File(**sums) for name, sums in file_sums(job.out, (SPEC, CURVES, WEIGHTS)).items()},
+            chosen=list(job.chosen),
         )
         artefacts.write(job.out / MANIFEST, manifest)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from checkouts import TINY, Checkout
 
-from gt.artefacts import Plan, read_plan
+from gt.artefacts import Plan, read_plan, read_run
 
 RATE = "training.learning_rate"
 # A file, since `--until` ends at the first round.
@@ -57,6 +57,11 @@ def test_the_grid_grew_until_a_bound_and_the_cell_has_what_was_chosen(tuned: Che
     assert runs["run_id"].tolist() == list(plan.cells[0].runs.values())
     assert plan.spec(plan.cells[0]).training.learning_rate == tuning.choice[RATE]
     assert set(runs["status"]) == {"completed"}
+    # The record says of which tuning it is, and those that tuned are of none.
+    manifests = {run: read_run(tuned.folder / "results/runs" / run)[1] for run in plan.runs}
+    (run,) = runs["run_id"]
+    assert manifests.pop(run).chosen == [plan.choice(run)]
+    assert all(own.chosen == [] for own in manifests.values())
 
 
 def test_nothing_is_left_to_do_whatever_is_remembered(tuned: Checkout) -> None:
