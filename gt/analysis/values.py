@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
-TABLES = ("runs", "curves", "probes", "evaluations")
+TABLES = ("runs", "curves", "probes", "evaluations", "tuning")
 # A branch's share of what zeroing either costs, by its letter.
 SHARE = "ablation/share/"
 # What records of the first schema have a sum of each of, in place of modules.
@@ -105,6 +105,16 @@ class Values:
         if key not in self._known:
             self._known[key] = self._read(*key)
         return self._known[key]
+
+    def trials(self, cell: str, metric: str) -> dict[str, dict[int, float]]:
+        """Of a cell that was tuned, by the values of each point as JSON, what each seed gave: infinite where it diverged."""
+        found: dict[str, dict[int, float]] = {}
+        rows = self._rows.get("tuning", {}).get(cell)
+        for row in [] if rows is None else rows.to_dict("records"):
+            if row["status"] in ("completed", "diverged"):
+                value = row[metric] if row["status"] == "completed" else math.inf
+                found.setdefault(str(row["values"]), {})[int(row["seed"])] = float(value)
+        return found
 
     def statuses(self, cell: Cell) -> dict[int, str]:
         """What became of each planned seed of a cell."""

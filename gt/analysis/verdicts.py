@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,7 @@ from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load
 from gt.analysis.deviations import deviations
 from gt.analysis.looks import Look, stops
 from gt.analysis.predicates import Judge, Miss, NotMeasured, Test, Uncounted, Undecidable, all_of
+from gt.analysis.sensitivity import AtValue, sensitivity
 from gt.analysis.sequential import Design
 from gt.analysis.statistics import adjusted, benjamini_hochberg, holm, shaffer
 from gt.analysis.values import Values
@@ -58,7 +59,7 @@ Word = Literal[
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations")
+NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "sensitivity")
 # Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
 FAILED: tuple[Word, ...] = ("opposite", "smaller than claimed", "larger than claimed", "refuted")
 DECIDED: tuple[Word, ...] = ("supported", *FAILED, "equivalent")
@@ -78,6 +79,7 @@ class Judgement:
     what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
     p_equivalent, p_opposite: unadjusted, None where there is no test; leaning: what p speaks for. decides: the number of the
     test that does. seeds: that each cell had at the look at which it stopped, and stopped: why, where the study has looks.
+    sensitivity: how it comes out at each value of what its cells were tuned over.
     """
 
     claim: str
@@ -110,6 +112,7 @@ class Judgement:
     otherwise: Word | None = None
     seeds: int | None = None
     stopped: Literal["decided", "futile", "last", "open"] | None = None
+    sensitivity: list[AtValue] = field(default_factory=list)
 
 
 def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
@@ -213,6 +216,7 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         exploratory=None if entries else "not registered",
         planned=bool(entries) and late is None,
         deviations=[] if missing else deviations(late, compared, chosen, values),
+        sensitivity=sensitivity(judge.places, claim, values),
     )
 
 
@@ -321,7 +325,15 @@ def _of_today(judged: Json) -> Json:
     when a claim that fails was refuted do not say how, nor by which part.
     """
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
-    how = {"seeds": None, "stopped": None, "margin": None, "decides": None, "misses": None, "p_opposite_adjusted": None}
+    how = {
+        "sensitivity": [],
+        "seeds": None,
+        "stopped": None,
+        "margin": None,
+        "decides": None,
+        "misses": None,
+        "p_opposite_adjusted": None,
+    }
     leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
     tests = [{"parts": [], "part": 0, **test} for test in judged["tests"]]
     known = {own.name: [] for own in fields(Cautions)} | judged["cautions"]

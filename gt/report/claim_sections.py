@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
 from gt.analysis.verdicts import VERDICTS, Row, kept
 from gt.report import text
-from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, surely, word, worded
+from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, sensitive, surely, word, worded
 from gt.report.document import Picture, Section, Terms, section
 from gt.report.tables import Column, Table
 
@@ -152,6 +152,8 @@ def _about(row: Row) -> Terms:
         pairs.append((f"Verdict: {worded(row)}", " ".join(reasons(judged))))
         if careful := cautions(judged):
             pairs.append(("Read with care", " ".join(careful)))
+        if said := sensitive(judged):
+            pairs.append(("At each value that was tuned over", " ".join(said)))
     elif not row.arms:
         pairs.append(("Verdict", "Not yet run."))
     if row.arms:

@@ -237,6 +237,20 @@ def certainty(judgement: Json) -> str:
     return f"{said} {looked(judgement)}".strip()
 
 
+def sensitive(judgement: Json) -> list[str]:
+    """In which values of what was tuned over two cells compare as a claim says, by pair of cells and setting."""
+    found: dict[tuple[str, str, str], list[Json]] = {}
+    for own in judgement["sensitivity"]:
+        found.setdefault((own["a"], own["b"], own["setting"]), []).append(own)
+    said = []
+    for (a, b, setting), every in found.items():
+        name = setting.rpartition(".")[2].replace("_", " ")
+        holds, fails = (text.listed([f"{own['value']:g}" for own in every if own["holds"] == word]) for word in (True, False))
+        words = f"as claimed at a {name} of {holds}" if holds else f"not as claimed at a {name} of {fails}"
+        said.append(f"{a} against {b}: {words}{f', not at {fails}' if holds and fails else ''}.")
+    return [*said, "These are means over the seeds that tuned, and decide nothing."] if said else []
+
+
 def looked(judgement: Json) -> str:
     """At which look a claim stopped, and why; empty without looks."""
     why = {
