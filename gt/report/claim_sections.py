@@ -63,9 +63,9 @@ def claims_table(rows: Sequence[Row]) -> Table:
         Column("estimate", "Estimate [95 % interval]", "left", wraps=True),
     )
     caption = (
-        "The claims and their verdicts. p: that the claim holds, or that it does not, whichever is smaller; adjusted by Holm "
-        "over its family. * exploratory: not registered; adjusted by Benjamini and Hochberg, as are those that were registered "
-        "late. † To be read with care: the claim’s section says why."
+        "The claims and their verdicts. p: that the claim holds, or that it does not, whichever is smaller; adjusted over its "
+        "family by Holm, where a claim has a margin by Shaffer, who counts it once. * exploratory: not registered; adjusted by "
+        "Benjamini and Hochberg, as are those that were registered late. † To be read with care: the claim’s section says why."
     )
     return Table("claims", caption, columns, tuple(_claim_row(row) for row in sorted(rows, key=_untested)), raw=("marks",))
 

@@ -116,7 +116,7 @@ def _numbers(judgement: Json, verdict: str) -> list[str]:
         lines.append(SETTLED if all(test["detectable"] is not None for test in judgement["tests"]) else UNKNOWN)
     if verdict in FAILED and len(judgement["tests"]) > 1 and judgement["decides"] is not None:
         lines.append(f"Part {judgement['decides'] + 1} of {len(judgement['tests'])} decides.")
-    lines.append(certainty(judgement))
+    lines += [certainty(judgement), *looked(judgement)]
     if verdict == "opposite" and (p := judgement["p_opposite_adjusted"]) is not None:
         lines.append(f"That it is the opposite: p {text.p_equation(p)}, adjusted.")
     if (p := judgement["p_equivalent_adjusted"]) is not None:
@@ -228,13 +228,10 @@ def surely(judgement: Json) -> str:
 def certainty(judgement: Json) -> str:
     """What the smaller of the two p values says, alone and in the family. One that is 1 speaks for neither side."""
     if judgement["p"] > UNSURE:
-        return (
-            f"No test decides: neither that the claim holds nor that it does not has a p below 1. {looked(judgement)}".strip()
-        )
+        return "No test decides: neither that the claim holds nor that it does not has a p below 1."
     how = "Holm" if judgement["planned"] else "Benjamini and Hochberg"
     adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
-    said = f"p {text.p_equation(judgement['p'])} {judgement['leaning']} the claim; {adjusted}."
-    return f"{said} {looked(judgement)}".strip()
+    return f"p {text.p_equation(judgement['p'])} {judgement['leaning']} the claim; {adjusted}."
 
 
 def sensitive(judgement: Json) -> list[str]:
@@ -251,18 +248,18 @@ def sensitive(judgement: Json) -> list[str]:
     return [*said, "These are means over the seeds that tuned, and decide nothing."] if said else []
 
 
-def looked(judgement: Json) -> str:
-    """At which look a claim stopped, and why; empty without looks."""
+def looked(judgement: Json) -> list[str]:
+    """At which look a claim stopped, and why, where its study has looks."""
     why = {
         "decided": "where it was decided",
-        "futile": "where all seeds together were unlikely to decide it",
+        "futile": "where it was unlikely that all seeds would decide it",
         "last": "which are all",
         "open": "and waits for more",
     }
-    if judgement["stopped"] not in why:
-        return ""
+    if judgement["stopped"] is None:
+        return []
     after = f"It was looked at after {text.plural(judgement['seeds'], 'seed')}, {why[judgement['stopped']]}"
-    return f"{after}; p values and intervals hold for whichever look it stops at."
+    return [f"{after}; p values and intervals hold for whichever look it stops at."]
 
 
 def unsettled(test: Json) -> bool:

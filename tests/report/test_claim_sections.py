@@ -251,8 +251,24 @@ def judgement(*tests: dict[str, Any], **more: Any) -> dict[str, Any]:
     made = [{**own, "detectable": 0.3, **test} for test in tests]
     shown = {"p": 0.2, "p_adjusted": 0.4, "leaning": "for", "family": "f", "verdict": "inconclusive", "alpha": 0.05}
     rest = {"missing": [], "reason": "", "exploratory": None, "p_equivalent_adjusted": None, "p_opposite_adjusted": None}
-    kept = {"planned": True, "deviations": [], "otherwise": None, "decides": 0, "margin": 0.01, "has_margin": True}
+    kept = {
+        "planned": True,
+        "stopped": None,
+        "deviations": [],
+        "otherwise": None,
+        "decides": 0,
+        "margin": 0.01,
+        "has_margin": True,
+    }
     return {"tests": made, **shown, **rest, **kept, **more}
+
+
+def test_a_claim_that_is_looked_at_says_where_it_stopped() -> None:
+    (said,) = [line for line in reasons(judgement({}, stopped="decided", seeds=5)) if "looked at" in line]
+    assert said == (
+        "It was looked at after 5 seeds, where it was decided; p values and intervals hold for whichever look it stops at."
+    )
+    assert not any("looked at" in line for line in reasons(judgement({})))
 
 
 def test_a_p_of_one_speaks_for_neither_side() -> None:
