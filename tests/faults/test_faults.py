@@ -32,7 +32,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """With a twin of three runs."""
     folder = tmp_path_factory.mktemp("faults")
     machine = Machine(folder, seed=0, seeds=1, out=folder / "out")
-    machine.prepare([KIND["Everything is killed"]])
+    machine.prepare([KIND["A run's record is damaged"]])
     return machine
 
 
@@ -42,15 +42,9 @@ def study(machine: Machine, tmp_path: Path) -> Study:
     return machine.twins[False].finished.copy(tmp_path / "copy")
 
 
-@pytest.mark.parametrize(
-    ("name", "faults"),
-    [
-        ("Everything is killed", 1),
-        ("A run's record is damaged", 1),
-    ],
-)
-def test_a_disturbed_study_ends_as_its_twin(machine: Machine, name: str, faults: int) -> None:
-    line = machine.trial(0, replace(KIND[name], faults=faults))
+def test_a_disturbed_study_ends_as_its_twin(machine: Machine) -> None:
+    """One kind of fault; `make faults` goes through all of them, kills included, for as long as one likes."""
+    line = machine.trial(0, replace(KIND["A run's record is damaged"], faults=1))
     assert line["faults"]
     assert not line["reasons"], json.dumps(line, indent=2)
 
