@@ -1,6 +1,7 @@
 """Tests state what is so, and not how fast: no example of a property has a time limit. And they need no network."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ settings.load_profile("untimed")
 
 # Files of a few long tests. Begun last, one of them would keep a process busy while the others have nothing left.
 LONG = ("workflow", "faults", "house")
+
+
+def pytest_sessionstart() -> None:
+    """Refuse two test files of one name, of which only a run of both at once would say that it cannot import the second."""
+    names = Counter(file.name for file in Path(__file__).parent.rglob("test_*.py"))
+    if doubled := [name for name, n in names.items() if n > 1]:
+        pytest.exit(f"Two test files are called {doubled[0]}; pytest imports them by their names.", returncode=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
