@@ -325,7 +325,7 @@ def _of_today(judged: Json) -> Json:
     when a claim that fails was refuted do not say how, nor by which part.
     """
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
-    how = {
+    how: Json = {
         "sensitivity": [],
         "seeds": None,
         "stopped": None,
