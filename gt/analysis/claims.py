@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -536,6 +537,22 @@ def cells_of(predicate: Predicate) -> Iterator[tuple[Cell, str]]:
                 yield cell, cell.metric or predicate.metric
                 if isinstance(predicate, RankCorrelation) and isinstance(predicate.with_, str):
                     yield cell, predicate.with_
+
+
+def comparisons(predicate: Predicate) -> list[tuple[Cell, Cell | None, str]]:
+    """What a predicate sets against each other, cell by cell or against a bound alone, and on which scale; none of rows."""
+    match predicate:
+        case Compare():
+            others = predicate.b if isinstance(predicate.b, list) else [predicate.b]
+            return [(predicate.a, other, predicate.scale) for other in others]
+        case Exists():
+            return [(a, b, predicate.scale) for a in predicate.cells for b in predicate.b]
+        case Order():
+            return [(a, b, "difference") for a, b in pairwise(predicate.cells)]
+        case Equivalence() | Interval() | Threshold():
+            return [(predicate.a, predicate.b, predicate.scale)]
+        case Trend() | RankCorrelation() | Extrapolates():
+            return []
 
 
 def check(claims: Claims, arms: dict[str, Arm], plans: dict[str, Plan]) -> None:

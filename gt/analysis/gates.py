@@ -39,7 +39,6 @@ from gt.analysis.claims import (
     Exists,
     Extrapolates,
     Interval,
-    Order,
     Place,
     Places,
     Predicate,
@@ -48,6 +47,7 @@ from gt.analysis.claims import (
     Trend,
     cells_of,
     check_planned,
+    comparisons,
     load_arms,
     load_claims,
     title,
@@ -273,7 +273,7 @@ class _Gating:
         places = [self._find(*own) for own in cells_of(predicate)]
         if all(is_count(place.metric) for place in places):
             return self._constant(i, f"the {phrase(places[0].metric)} is counted on the model, the same in every seed")
-        for a, b, *_ in _comparisons(predicate):
+        for a, b, *_ in comparisons(predicate):
             left, right = self._pair(predicate, a, b)
             if b is not None and right and (left.cell.runs, left.metric, left.at) == (right.cell.runs, right.metric, right.at):
                 why = f"{title(a)} and {title(b)} share every run, so that they cannot differ"
@@ -312,7 +312,7 @@ class _Gating:
             return self._row(predicate)
         if isinstance(predicate, Extrapolates):
             return self._foretold(predicate)
-        found = [self._compared(predicate, *own) for own in _comparisons(predicate)]
+        found = [self._compared(predicate, *own) for own in comparisons(predicate)]
         return max(found, key=lambda own: (own.blind, own.spread.sd if own.spread else math.inf))
 
     def _compared(self, predicate: Predicate, a: Cell, b: Cell | None, scale: str) -> Sight:
@@ -401,29 +401,13 @@ class _Gating:
     # what it compares
 
     def _unequal(self, predicate: Predicate) -> Iterator[Unequal]:
-        for a, b, *_ in _comparisons(predicate):
+        for a, b, *_ in comparisons(predicate):
             left, right = self._pair(predicate, a, b)
             if b is None or right is None or left.cell.variant == right.cell.variant or registered(left.metric).better is None:
                 continue
             chosen = {own.cell for own in self.plan.tunings}
             tuned = tuple(cell.tuned_by is not None or own.cell.id in chosen for cell, own in ((a, left), (b, right)))
             yield from unequal(left.cell, right.cell, (tuned[0], tuned[1]), self.plan, self.sizes)
-
-
-def _comparisons(predicate: Predicate) -> list[tuple[Cell, Cell | None, str]]:
-    """What a predicate sets against each other, and on which scale."""
-    match predicate:
-        case Compare():
-            others = predicate.b if isinstance(predicate.b, list) else [predicate.b]
-            return [(predicate.a, other, predicate.scale) for other in others]
-        case Exists():
-            return [(a, b, predicate.scale) for a in predicate.cells for b in predicate.b]
-        case Order():
-            return [(a, b, "difference") for a, b in zip(predicate.cells, predicate.cells[1:], strict=False)]
-        case Equivalence() | Interval() | Threshold():
-            return [(predicate.a, predicate.b, predicate.scale)]
-        case Trend() | RankCorrelation() | Extrapolates():
-            return []
 
 
 def _words(a: Place, b: Place | None, sign: str) -> str:

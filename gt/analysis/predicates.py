@@ -31,7 +31,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, pairwise
+from itertools import combinations
 from statistics import median
 from typing import Any, Literal
 
@@ -57,6 +57,7 @@ from gt.analysis.claims import (
     Threshold,
     Trend,
     cells_of,
+    comparisons,
     on,
     title,
 )
@@ -346,17 +347,12 @@ class Judge:
         found = []
         for own in self.claim.predicate:
             match own:
-                case Exists():
-                    pairs = [(a, b) for a in own.cells for b in own.b]
-                case Order():
-                    pairs = list(pairwise(own.cells))
                 case Trend() | RankCorrelation():
                     pairs = list(combinations(own.cells, 2))
                 case Extrapolates():
                     pairs = list(zip(own.at_rungs(own.a), own.at_rungs(own.b), strict=True)) if own.b else []
                 case _:
-                    others = own.b if isinstance(own.b, list) else [own.b]
-                    pairs = [(own.a, b) for b in others if b is not None]
+                    pairs = [(a, b) for a, b, _ in comparisons(own) if b is not None]
             for a, b in pairs:
                 left, right = (self.place(cell, cell.metric or own.metric) for cell in (a, b))
                 if left is not None and right is not None:

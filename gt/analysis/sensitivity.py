@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import fmean
 
 from gt.analysis.aggregate import MAIN
-from gt.analysis.claims import Cell, Claim, Compare, Equivalence, Exists, Interval, Order, Places, Predicate, Threshold
+from gt.analysis.claims import Claim, Places, comparisons
 from gt.analysis.predicates import region
 from gt.analysis.values import Values
 
@@ -40,11 +38,14 @@ def sensitivity(places: Places, claim: Claim, values: Values) -> list[AtValue]:
     """Of each comparison of two tuned cells. Of several settings the others are at the values that suit each cell best."""
     tunings = {own.cell: own for own in values.plan.tunings}
     found = []
-    for predicate, a, b in _pairs(claim):
+    compared = [(predicate, *own) for predicate in claim.predicate for own in comparisons(predicate)]
+    for predicate, a, b, scale in compared:
+        if b is None:
+            continue
         left, right = places.find(a, predicate.metric, values.best), places.find(b, predicate.metric, values.best)
         if not left or not right or left.metric != right.metric or left.metric not in METRICS:
             continue
-        claimed, ratio = region(predicate), getattr(predicate, "scale", "difference") == "ratio"
+        claimed, ratio = region(predicate), scale == "ratio"
         one, other = tunings.get(left.cell.id), tunings.get(right.cell.id)
         for setting in [path for path in one.scales if path in other.scales] if one and other else []:
             first, second = (_curve(values, own.cell.id, left.metric, setting) for own in (left, right))
@@ -54,23 +55,6 @@ def sensitivity(places: Places, claim: Claim, values: Values) -> list[AtValue]:
                     holds = claimed.low <= estimate <= claimed.high
                     found.append(AtValue(left.cell.variant, right.cell.variant, setting, value, estimate, holds))
     return found
-
-
-def _pairs(claim: Claim) -> Iterator[tuple[Predicate, Cell, Cell]]:
-    """What a claim sets against each other."""
-    for predicate in claim.predicate:
-        match predicate:
-            case Compare():
-                yield from (
-                    (predicate, predicate.a, b) for b in (predicate.b if isinstance(predicate.b, list) else [predicate.b])
-                )
-            case Exists():
-                yield from ((predicate, a, b) for a in predicate.cells for b in predicate.b)
-            case Order():
-                yield from ((predicate, a, b) for a, b in pairwise(predicate.cells))
-            case Equivalence() | Interval() | Threshold():
-                if predicate.b is not None:
-                    yield predicate, predicate.a, predicate.b
 
 
 def _curve(values: Values, cell: str, metric: str, setting: str) -> dict[float, dict[int, float]]:
