@@ -126,25 +126,27 @@ def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None
         if claim.not_testable is None and (claim.study if arm == FAITHFUL else arms[arm].study) == study
     ]
     families = [(claim.group, arm) for _, claim, arm in here]
-    at_looks = []
+    at_looks, looks = [], values.plan.looks
+    views = [values.first(n) for n in looks.looks] if looks else [values]
     for (name, claim, arm), family in zip(here, families, strict=True):
         places = Places(name, claim, {study: values.plan}, arms.get(arm))
         # The power is given at the first step of the family's procedure.
-        judges = _judges(places, claim, values, claim.alpha / families.count(family))
+        judges = _judges(places, claim, views, claim.alpha / families.count(family))
         at_looks.append(list(_judged(judges, arm, entered.get(name, []), begun)))
-    judged = _stopped(at_looks, values.plan.looks) if values.plan.looks else [own for (own,) in at_looks]
+    judged = _stopped(at_looks, looks) if looks else [own for (own,) in at_looks]
     _adjust(judged)
     return judged
 
 
-def _judges(places: Places, claim: Claim, values: Values, alpha: float) -> list[Judge]:
-    """Of a claim at each look of its study, or of all seeds where there are none."""
+def _judges(places: Places, claim: Claim, views: list[Values], alpha: float) -> list[Judge]:
+    """Of a claim at each look of its study, or of all seeds where there are none. views: what there is to see at each."""
+    values = views[-1]
     diverged, looks = claim.diverged or values.plan.diverged or "worst_rank", values.plan.looks
     if looks is None:
         return [Judge(places, claim, values, alpha, diverged)]
     design, judges = Design(tuple(looks.looks), looks.spending), list[Judge]()
-    for n in looks.looks:
-        judges.append(Judge(places, claim, values.first(n), alpha, diverged, n, design, tuple(judges)))
+    for n, view in zip(looks.looks, views, strict=True):
+        judges.append(Judge(places, claim, view, alpha, diverged, n, design, tuple(judges)))
     return judges
 
 
@@ -367,7 +369,8 @@ def _adjust(judged: list[Judgement]) -> None:
         groups.setdefault((own.family, own.arm, own.planned), []).append(own)
     for (_, _, planned), members in groups.items():
         p, opposite = [own.p for own in members], [own.p if own.p_opposite is None else own.p_opposite for own in members]
-        for declared in (True, False):
+        # Of what was planned, those that are declared are adjusted together with the rest.
+        for declared in (False,) if planned else (True, False):
             margins = [own for own in members if own.margin is not None and own.has_margin == declared]
             equivalent = [own.p_equivalent for own in margins]
             for i, own in enumerate(margins):
