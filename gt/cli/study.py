@@ -59,7 +59,6 @@ def plan(
 
     from gt import devices
     from gt.analysis import gate_words
-    from gt.analysis.claims import load_claims
     from gt.analysis.gates import outlook
     from gt.cli.tables import print_table
     from gt.decided import Decided
@@ -69,8 +68,7 @@ def plan(
     file = study if study.suffix == ".yaml" else Path(f"config/studies/{study}.yaml")
     known = Path(f"results/studies/{file.stem}/plan.json")
     claims = study_file(file).parents[1] / "claims"
-    about = {name: own.sha256 for name, own in load_claims(claims).items() if own.study == file.stem}
-    result = checked_plan(file, out or known, Decided(Path("results"), file.stem, about))
+    result = checked_plan(file, out or known, Decided(Path("results"), file.stem, claims))
     todo = [run for run in result.waves if not (Path("results/runs") / run / MANIFEST).exists()]
     found = outlook(load_study(file), result, claims, todo, len(devices.visible()), torch=True)
     if json:
