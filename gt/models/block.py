@@ -90,12 +90,21 @@ class Block(nn.Module):
 
         return run(self.regions(), {"x": x}, call)["x"], states
 
-    def regions(self) -> list[Region]:
+    @property
+    def begins_with_norm(self) -> bool:
+        """Whether it begins with a norm, so that it can also take a sum that has not been taken."""
+        return self.mixer_norm is not None and not self.post
+
+    def regions(self, of_sum: bool = False, leaves_sum: bool = False) -> list[Region]:
         """What it computes, from the value x to the next x: its norm, each mixer with its own norm, the fusion, and all that
         comes after them.
+
+        of_sum: x has yet to be summed with a value `added`; leaves_sum: it leaves its last sum so. A norm of a sum is one pass.
         """
         found, n, mixed = list[Region](), "x", [f"mixers.{letter}" for letter in self.mixers]
-        if self.mixer_norm is not None and not self.post:
+        if self.begins_with_norm and of_sum:
+            found, n = [Region(("x", "n"), ("x", "added"), {"norm": self.mixer_norm}, _summed_and_normed)], "n"
+        elif self.begins_with_norm:
             found, n = [Region(("n",), ("x",), {"norm": self.mixer_norm}, _normed)], "n"
         for (letter, mixer), y in zip(self.mixers.items(), mixed, strict=True):
             beside = len(mixed) == 2 and y == mixed[0]
@@ -117,7 +126,8 @@ class Block(nn.Module):
         )
         inputs = ["x", "mixed" if self.fusion is not None else mixed[0], *([n] if self.beside else [])]
         state = "feed_forward" if self.feed_forward is not None else None
-        return [*found, Region(("x",), tuple(inputs), parts, _finished, state)]
+        outputs, function = (("x", "added"), _almost_finished) if leaves_sum else (("x",), _finished)
+        return [*found, Region(outputs, tuple(inputs), parts, function, state)]
 
     def reset_parameters(self, streams: Streams) -> None:
         """Norms to one, gains to their start; every other part from its own scope."""
@@ -161,6 +171,10 @@ def _normed(parts: Parts, x: Tensor, state: None = None) -> tuple[tuple[Tensor],
     return (parts["norm"](x),), None
 
 
+def _summed_and_normed(parts: Parts, x: Tensor, added: Tensor, state: None = None) -> tuple[tuple[Tensor, Tensor], None]:
+    return parts["norm"].of_sum(x, added), None
+
+
 def _mixed(parts: Parts, n: Tensor, state: Any = None) -> tuple[tuple[Tensor], Any]:
     y, state = parts["mixer"](n, state)
     return (y,), state
@@ -173,18 +187,29 @@ def _fused(parts: Parts, r: Tensor, m: Tensor, x: Tensor, state: Any = None) -> 
 
 def _finished(parts: Parts, x: Tensor, mixed: Tensor, *rest: Any) -> tuple[tuple[Tensor], Any]:
     """What comes after the mixers: x with mix(n), and the feed-forward layer. rest: n, if that layer reads it; its state."""
+    (x, y), state = _almost_finished(parts, x, mixed, *rest)
+    last = "feed_forward" if "feed_forward" in parts else "mixer"
+    return (_through(parts, f"{last}_sum_norm", x + y),), state
+
+
+def _almost_finished(parts: Parts, x: Tensor, mixed: Tensor, *rest: Any) -> tuple[tuple[Tensor, Tensor], Any]:
+    """The same but for the last sum: x, and what is to be added to it."""
     *beside, state = rest
-    x = _added(parts, "mixer", x, mixed)
+    y = _added(parts, "mixer", mixed)
     if "feed_forward" not in parts:
-        return (x,), None
-    y, state = parts["feed_forward"](beside[0] if beside else _through(parts, "feed_forward_norm", x), state)
-    return (_added(parts, "feed_forward", x, y),), state
+        return (x, y), None
+    if "feed_forward_norm" in parts:
+        x, n = parts["feed_forward_norm"].of_sum(x, y)
+    else:
+        x = _through(parts, "mixer_sum_norm", x + y)
+        n = beside[0] if beside else x
+    y, state = parts["feed_forward"](n, state)
+    return (x, _added(parts, "feed_forward", y)), state
 
 
-def _added(parts: Parts, sublayer: str, x: Tensor, y: Tensor) -> Tensor:
-    """The residual stream x with the output y of a sublayer, `mixer` or `feed_forward`."""
-    y = _through(parts, f"{sublayer}_gain", _through(parts, f"{sublayer}_output_norm", y))
-    return _through(parts, f"{sublayer}_sum_norm", x + y)
+def _added(parts: Parts, sublayer: str, y: Tensor) -> Tensor:
+    """What the residual stream gets of the output y of a sublayer, `mixer` or `feed_forward`."""
+    return _through(parts, f"{sublayer}_gain", _through(parts, f"{sublayer}_output_norm", y))
 
 
 def _through(parts: Parts, name: str, x: Tensor) -> Tensor:

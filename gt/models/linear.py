@@ -13,5 +13,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, time, d_in) -> (batch, time, d_out)."""
-        y = F.linear(x, self.weight)
-        return y if self.bias is None else y + over_sequences(self.bias, x).to(y.dtype)
+        return self.biased(F.linear(x, self.weight))
+
+    def biased(self, y: Tensor) -> Tensor:
+        """W x with the bias, if there is one."""
+        return y if self.bias is None else y + over_sequences(self.bias, y).to(y.dtype)

@@ -15,6 +15,7 @@ from gt.models.init import assert_all_set, blanket_, constant_, mark_unset, norm
 from gt.models.mixers.state import InitialState
 from gt.models.mixers.wrap import unwrapped
 from gt.models.regions import Parts, Region, present
+from gt.ops.fused import embedding_kernel
 from gt.seeds import Streams
 from gt.spec import ModelSpec, RunSpec
 
@@ -105,7 +106,8 @@ class LanguageModel(nn.Module):
 
         past: tokens that came before; segment: the kind of segment that they ended in, (batch, 1).
         """
-        x = self.embedding(tokens)
+        x = embedding_kernel(tokens, self.embedding.weight)
+        x = self.embedding(tokens) if x is None else x
         if self.position is not None:
             x = x + self.position.weight.narrow(0, past, tokens.shape[1])
         if self.segment is not None:
@@ -134,10 +136,20 @@ class LanguageModel(nn.Module):
         assert logits is not None
         return logits
 
-    def last_region(self) -> Region:
-        """What comes after the layers, from their x to the logits."""
+    def last_region(self, of_sum: bool = False) -> Region:
+        """What comes after the layers, from their x to the logits. of_sum: x has yet to be summed with a value `added`."""
         parts = present(norm=self.norm, table=self.embedding if self.head is None else self.head)
-        return Region(("logits",), ("x",), parts, ReadOut(self.spec.logit_softcap))
+        return Region(("logits",), ("x", "added") if of_sum else ("x",), parts, ReadOut(self.spec.logit_softcap))
+
+    def regions(self) -> list[Region]:
+        """Of a stack of layers all that comes after the embedding, to the logits; where a layer ends with a sum of which a norm is
+        taken next, both are taken at once.
+        """
+        blocks = self.blocks()
+        of_sum = [False, *(block.begins_with_norm for block in blocks[1:]), self.norm is not None]  # each layer, and the head
+        pairs = zip(blocks, of_sum, of_sum[1:], strict=False)
+        layers = [region for block, before, after in pairs for region in block.regions(before, leaves_sum=after)]
+        return [*layers, self.last_region(of_sum[-1])]
 
     def reset_parameters(self, streams: Streams) -> None:
         """Each block sets its own; embeddings and head are N(0, .02) unless `spec.init` says otherwise.
@@ -189,9 +201,13 @@ class ReadOut:
 
     cap: float | None
 
-    def __call__(self, parts: Parts, x: Tensor, state: None) -> tuple[tuple[Tensor], None]:
-        """x: (batch, time, d_model)."""
-        x = parts["norm"](x) if "norm" in parts else x
+    def __call__(self, parts: Parts, x: Tensor, *rest: Tensor | None) -> tuple[tuple[Tensor], None]:
+        """x: (batch, time, d_model). rest: what is to be added to it, if something is; the state, None."""
+        *added, _ = rest
+        if added:
+            _, x = parts["norm"].of_sum(x, *added)
+        elif "norm" in parts:
+            x = parts["norm"](x)
         logits = nn.functional.linear(x, parts["table"].weight)
         return (logits if self.cap is None else self.cap * torch.tanh(logits / self.cap),), None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gt.ops.backend import fused
@@ -27,13 +28,31 @@ def norm_kernel(
         return None
     from gt.ops.kernels.norm import norm_forward
 
-    dtype = (
-        torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else torch.promote_types(x.dtype, weight.dtype)
-    )
     own = None if bias is None else bias.unsqueeze(0)
     place = "" if gate is None else gate_place
-    y: Tensor = norm_forward(x, gate, weight.unsqueeze(0), own, groups, eps, centred, place, dtype)
+    y: Tensor = norm_forward(x, gate, weight.unsqueeze(0), own, groups, eps, centred, place, _of_products(x, weight))
     return y
+
+
+def norm_of_sum_kernel(
+    x: Tensor, added: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool = False
+) -> tuple[Tensor, Tensor] | None:
+    """x + added, both (..., channel), and its norm as `norm_kernel` gives it."""
+    if not fused(x.device.type, x.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.norm import norm_of_sum_forward
+
+    own = None if bias is None else bias.unsqueeze(0)
+    dtype = _of_products(x, weight)
+    result: tuple[Tensor, Tensor] = norm_of_sum_forward(x, added, weight.unsqueeze(0), own, eps, centred, dtype)
+    return result
+
+
+def _of_products(x: Tensor, weight: Tensor) -> torch.dtype:
+    """The dtype that products are taken in."""
+    if torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return torch.promote_types(x.dtype, weight.dtype)
 
 
 def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> Tensor | None:
@@ -46,3 +65,74 @@ def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> Te
 
     y: Tensor = shift_forward(x.contiguous(), z if z is None else z.contiguous(), bias.unsqueeze(0), last)
     return y.squeeze(0)
+
+
+def conv_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
+    """silu of a causal convolution, a channel at a time, of x (batch, time, channel) with weight (channel, taps), whose last is
+    that of the position itself, and bias (channel,); in the type of x.
+    """
+    if not fused(x.device.type, x.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.conv import conv_forward
+
+    y: Tensor = conv_forward(x, weight.unsqueeze(0), bias.unsqueeze(0), x.dtype)
+    return y
+
+
+def gate_kernel(r: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor] | None:
+    """g r + (1 - g) m and the gate g = sigmoid(weight . [r; m] + bias) of each position (..., 1), for r and m (..., channel) of one
+    dtype, weight (1, 2 channel) and bias (1,).
+    """
+    if not fused(r.device.type, torch.float64 in (r.dtype, m.dtype)) or r.dtype != m.dtype:
+        return None
+    from gt.ops.kernels.gate import gate_forward
+
+    result: tuple[Tensor, Tensor] = gate_forward(r.contiguous(), m.contiguous(), weight, bias)
+    return result
+
+
+def gelu_kernel(x: Tensor, bias: Tensor, tanh: bool) -> Tensor | None:
+    """gelu(x + bias), x (..., channel), bias (channel,). tanh: its approximation."""
+    if not fused(x.device.type, x.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.gelu import gelu_forward
+
+    y: Tensor = gelu_forward(x, bias.unsqueeze(0), tanh)
+    return y
+
+
+def attention_kernel(qkv: Tensor, bias: Tensor | None, heads: int) -> Tensor | None:
+    """Causal attention of qkv (batch, time, 3 channel) + bias -> (batch, time, channel). None where no kernel serves: of
+    bfloat16 activations alone, and of short sequences.
+    """
+    if qkv.dtype != torch.bfloat16 or not fused(qkv.device.type, double=False):
+        return None
+    from gt.ops.kernels.attention import attention_forward, serves
+
+    if not serves(qkv.shape[1], qkv.shape[2] // 3 // heads):
+        return None
+    y: Tensor = attention_forward(qkv, None if bias is None else bias.unsqueeze(0), heads)
+    return y
+
+
+def embedding_kernel(tokens: Tensor, table: Tensor) -> Tensor | None:
+    """Rows of table (vocabulary, channel) for tokens (batch, time), whose gradient is a sum in a fixed order. None where no kernel
+    serves: of small vocabularies alone.
+    """
+    if not fused(table.device.type, table.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.embedding import LARGEST, embedding_forward
+
+    if len(table) > LARGEST:
+        return None
+    y: Tensor = embedding_forward(tokens, table.unsqueeze(0))
+    return y
+
+
+def aligned(weight: Tensor) -> Tensor:
+    """A matrix (out, in) whose products have rows that kernels read 16 numbers at a time: with rows of zeros, where a GPU wants
+    them.
+    """
+    if not fused(weight.device.type, weight.dtype == torch.float64):
+        return weight
+    return F.pad(weight, (0, 0, 0, -len(weight) % 16))

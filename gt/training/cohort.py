@@ -85,7 +85,7 @@ class Cohort:
             minimised = (self.model, own.leaves, len(specs), training, criterion)
             self.objective: Objective = InRegions(*minimised) if self.compiled else Whole(*minimised, dropper)
             self.update = self.update_class(specs, own.flat, self.weights, self.plan.gradient_scales(device), self.compiled)
-            self.stepper = Stepper(training, tokens, self.plan, self.objective, own, self.update, world)
+            self.stepper = Stepper(training, tokens, self.plan, self.objective, own, self.update, world, self.compiled)
             self.validator = Validator(tokens, training, self.objective, own, self.stepper.rows if self.compiled else None)
             self.book = Logbook(specs, self.stepper.columns, self.validator, self.weights)
             options = (device, dtype, self.engine.name, self.compiled, recompute, world, None, criterion)

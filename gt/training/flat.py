@@ -61,8 +61,8 @@ class Flat:
         self.shape = (n_runs, len(group_of_block), BLOCK)
         self.device, self.dtype = device, dtype
         self.group_of_block = torch.tensor(group_of_block, device=device)
-        part_of_block = torch.tensor([self.parts.index(self.groups[i].part) for i in group_of_block])
-        self.in_part = torch.nn.functional.one_hot(part_of_block, len(self.parts)).to(device=device, dtype=dtype)
+        part_of_block = [self.groups[i].part for i in group_of_block]
+        self.blocks_of_part = [part_of_block.count(part) for part in self.parts]  # one part after the other
 
     def zeros(self) -> Tensor:
         """A new buffer."""
@@ -74,9 +74,9 @@ class Flat:
         places = {name: flat[:, start : start + prod(self.shapes[name])] for name, start in self.starts.items()}
         return {name: place.view(-1, *self.shapes[name]) for name, place in places.items()}
 
-    def joined(self, pieces: list[Tensor]) -> Tensor:
-        """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`."""
-        buffer = self.zeros()
+    def joined(self, pieces: list[Tensor], buffer: Tensor | None = None) -> Tensor:
+        """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`. buffer: one to use again."""
+        buffer = self.zeros() if buffer is None else buffer
         n_runs = self.shape[0]
         views = self.views(buffer)
         # Of tensors that are contiguous, and of one type, one launch serves hundreds.
@@ -98,9 +98,9 @@ class Flat:
         """A value a run and group, (run, group), as one a block that goes with a buffer: (run, block, 1)."""
         return values.index_select(1, self.group_of_block).unsqueeze(2)
 
-    def by_part(self, buffer: Tensor) -> Tensor:
-        """The sum over each part of the model: (run, part)."""
-        return buffer.sum(2) @ self.in_part
+    def by_part(self, of_blocks: Tensor) -> Tensor:
+        """The sums of a value a block, (..., block), over each part of the model: (..., part)."""
+        return torch.stack([own.sum(-1) for own in of_blocks.split(self.blocks_of_part, dim=-1)], dim=-1)
 
 
 def rows_of(shape: tuple[int, ...]) -> int:

@@ -38,6 +38,7 @@ class Parameters:
         for run, spec in enumerate(specs):
             for name, weight in (initial(spec, vocab_size) if start is None else start).items():
                 self.places[name][run].copy_(weight)
+        self._gradient = self.flat.zeros()
         self.copy: Tensor | None = None  # in bfloat16, of what is read so
         if len(specs) > 1:
             self.leaves: dict[str, Tensor] = {name: place.detach().requires_grad_() for name, place in self.places.items()}
@@ -62,11 +63,13 @@ class Parameters:
             self.copy.copy_(self.weights)
 
     def gradient(self, objective: Tensor) -> Tensor:
-        """Of a sum over the runs, as a flat buffer. AssertionError for a parameter that the objective does not depend on."""
+        """Of a sum over the runs, as a flat buffer, the same each time. AssertionError for a parameter that the objective does not
+        depend on.
+        """
         pieces = torch.autograd.grad(objective, list(self.leaves.values()), allow_unused=True)
         for name, piece in zip(self.leaves, pieces, strict=True):
             assert piece is not None, f"parameter {name} receives no gradient"
-        return self.flat.joined(list(pieces))
+        return self.flat.joined(list(pieces), self._gradient)
 
 
 def _of_products(model: nn.Module) -> list[str]:

@@ -53,20 +53,19 @@ class Regions:
         embed = Applied(model, lambda lm, tokens: lm.embed(tokens))
         self.embed = mapped(embed) if self.stacked else alone(embed)
         self.outer = {f"subject.{name}": w for name, w in weights.items() if not name.startswith("body.")}
-        self.layers = self._placed([region for block in model.blocks() for region in block.regions()])
-        last = model.last_region()
-        loss = Region(("nats", "objective"), ("x", "targets", "n_targets"), last.parts, Loss(last.function, criterion))
-        self.head = Placed(loss, *self._code(loss))
+        *layers, last = model.regions()
+        read_out = Loss(last.function, criterion)
+        loss = Region(("nats", "objective"), (*last.inputs, "targets", "n_targets"), last.parts, read_out)
+        self.regions = self._placed([*layers, loss])
         self.gates: list[Tensor | None] = []  # of each fusion in the last call, ([run,] batch, time, channel) or ([run,] 1)
 
     def __call__(self, batch: Tensor, n_targets: Tensor) -> tuple[Tensor, Tensor]:
         """batch: ([run,] batch, time + 1) tokens -> nats, and what is minimised, over n_targets ([run]), each ([run])."""
         self.gates = []
         with autocast(batch.device, self.precision):
-            x = self.embed(self.outer, inputs(batch))
-            x = run(self.layers, {"x": x}, self._call)["x"]
-            nats, objective = self.head(x, batch[..., 1:], n_targets)
-        assert nats is not None
+            given = {"x": self.embed(self.outer, inputs(batch)), "targets": batch[..., 1:], "n_targets": n_targets}
+            values = run(self.regions, given, self._call)
+        nats, objective = values["nats"], values["objective"]
         return nats, nats if objective is None else objective
 
     def _call(self, placed: Placed, *inputs: Tensor) -> list[Tensor | None]:
@@ -142,9 +141,8 @@ class Loss:
     read_out: Function
     criterion: Criterion | None
 
-    def __call__(
-        self, parts: Parts, x: Tensor, targets: Tensor, n_targets: Tensor, state: None
-    ) -> tuple[tuple[Tensor, Tensor | None], None]:
-        (logits,), _ = self.read_out(parts, x, None)
+    def __call__(self, parts: Parts, *inputs: Any) -> tuple[tuple[Tensor, Tensor | None], None]:
+        *read, targets, n_targets, state = inputs
+        (logits,), _ = self.read_out(parts, *read, state)
         assert logits is not None
         return loss_and_objective(self.criterion, logits, targets, n_targets), None

@@ -54,7 +54,7 @@ class Update:
         norm = norms.square().sum(1).sqrt()
         weight_norms = self._norms(self.weights)
         update = self._clip_and_step(gradient, norm, rates, nats)
-        similar = self.flat.by_part(gradient * self.last_gradient)
+        similar = self.flat.by_part((gradient * self.last_gradient).sum(2))
         cosines = similar / (norms * self._norms(self.last_gradient)).clamp(min=1e-30)
         self.last_gradient.copy_(gradient)
         ratios = self._norms(update) / weight_norms.clamp(min=1e-30)
@@ -77,27 +77,28 @@ class Update:
         """The same in one pass over the gradient, for its norms, and one over all buffers. last_gradient is unscaled here."""
         from gt.ops.kernels.adamw import squares
 
-        norm, norms, factor, rates = self._before(squares(gradient), rates, nats)
-        return self._after(norm, norms, self.optimizer.step_in_one_pass(gradient, factor, rates, self.last_gradient))
+        norm, norms, *factors = self._before(squares(gradient), rates, nats)
+        return self._after(norm, norms, self.optimizer.step_in_one_pass(gradient, *factors, self.last_gradient))
 
-    def _before(self, squares: Tensor, rates: Tensor, nats: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _before(self, squares: Tensor, rates: Tensor, nats: Tensor) -> tuple[Tensor, ...]:
         """squares: the sum of a gradient's in each block -> its norm (run,), that of each part, what it is multiplied by (run,
-        block), and the learning rates of the runs that are alive.
+        block), and what the optimizer's pass wants of the learning rates of the runs that are alive.
         """
         scales = self.scales.squeeze(2)
-        norms = (squares * scales.square() @ self.flat.in_part).sqrt()
+        norms = self.flat.by_part(squares * scales.square()).sqrt()
         norm = norms.square().sum(1).sqrt()
         factor, rates = self._clipping(norm, rates, nats)
-        return norm, norms, torch.where(self.alive.unsqueeze(1), factor.unsqueeze(1) * scales, 0.0), rates
+        factor = torch.where(self.alive.unsqueeze(1), factor.unsqueeze(1) * scales, 0.0)
+        return norm, norms, factor, *self.optimizer.begin_pass(rates)
 
     def _after(self, norm: Tensor, norms: Tensor, sums: Tensor) -> Tensor:
         """The columns' values from the sums of each block."""
         scales = self.scales.square()
-        of_parts = torch.cat([sums[:, :, :2], sums[:, :, 2:] * scales], dim=2).transpose(1, 2) @ self.flat.in_part
+        of_parts = self.flat.by_part(torch.cat([sums[:, :, :2], sums[:, :, 2:] * scales], dim=2).transpose(1, 2))
         weights, update, last, similar = of_parts.unbind(1)
         ratios = update.sqrt() / weights.sqrt().clamp(min=1e-30)
         return torch.cat([norm.unsqueeze(1), norms, ratios, similar / (norms * last.sqrt()).clamp(min=1e-30)], dim=1)
 
     def _norms(self, buffer: Tensor) -> Tensor:
         """The norm of each part of the model: (run, part)."""
-        return self.flat.by_part(buffer.square()).sqrt()
+        return self.flat.by_part(buffer.square().sum(2)).sqrt()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from kernels import BFLOAT16, DEVICE, FLOAT32, MARKS, noise, relative
+from kernels import BFLOAT16, DEVICE, FLOAT32, MARKS, in_a_buffer, noise, relative
 from torch import Tensor
 
 pytestmark = MARKS
@@ -20,10 +20,13 @@ RUNS = 2
 Op = Callable[..., Tensor]
 
 
-def with_gradients(op: Op, inputs: list[Tensor]) -> list[Tensor]:
-    """The result of all runs, and the gradients of a random functional of it."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    y = torch.func.vmap(op)(*leaves)
+def with_gradients(op: Op, inputs: list[Tensor], activations: int) -> list[Tensor]:
+    """The result of all runs, and the gradients of a random functional of it. activations: of the inputs the first, so many;
+    the others are weights.
+    """
+    given = [x.clone() if i < activations else in_a_buffer(x) for i, x in enumerate(inputs)]
+    leaves = [x.requires_grad_() for x in given if x.is_floating_point()]
+    y = torch.func.vmap(op)(*given)
     return [y, *torch.autograd.grad((y * noise(*y.shape, seed=99).to(y)).sum(), leaves)]
 
 
@@ -31,8 +34,8 @@ def assert_same(kernel: Op, formula: Op, inputs: list[Tensor], activations: int)
     """In float32, and where the first inputs, so many, are bfloat16: what is rounded already, the formula gets rounded too."""
     for dtype, tolerance in ((torch.float32, FLOAT32), (torch.bfloat16, BFLOAT16)):
         given = [x.to(dtype) if i < activations else x for i, x in enumerate(inputs)]
-        exact = with_gradients(formula, [x.double() for x in given])
-        errors = [relative(a, b) for a, b in zip(with_gradients(kernel, given), exact, strict=True)]
+        exact = with_gradients(formula, [x.double() for x in given], activations)
+        errors = [relative(a, b) for a, b in zip(with_gradients(kernel, given, activations), exact, strict=True)]
         assert max(errors) <= tolerance, errors
 
 
@@ -57,6 +60,27 @@ def test_a_norm(channels: int, time: int, centred: bool) -> None:
 
     inputs = [noise(RUNS, 3, time, channels, seed=0), *(noise(RUNS, channels, seed=i) for i in (1, 2))]
     assert_same(kernel, formula, inputs, activations=1)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_norm_of_a_sum(centred: bool, last: bool) -> None:
+    """Of a stream in float32, whatever is added. last: nothing else reads the sum."""
+    from gt.ops.kernels.norm import norm_of_sum_forward
+
+    def joined(total: Tensor, y: Tensor) -> Tensor:
+        return y if last else torch.cat([total.to(y.dtype), y])
+
+    def kernel(added: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        own = bias.unsqueeze(0) if centred else None
+        both = joined(*norm_of_sum_forward(x, added, weight.unsqueeze(0), own, 1e-5, centred, torch.float32))
+        return both if centred else both + 0 * bias
+
+    def formula(added: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return joined(x + added, standard(x + added, 1, 1e-5, centred) * weight + (bias if centred else 0 * bias))
+
+    streams = [noise(RUNS, 3, 7, 24, seed=i) for i in (0, 1)]
+    assert_same(kernel, formula, [*streams, *(noise(RUNS, 24, seed=i) for i in (2, 3))], activations=1)
 
 
 @pytest.mark.parametrize(("groups", "centred", "place"), [(4, True, "last"), (1, False, "first"), (2, False, "first")])
@@ -113,6 +137,96 @@ def test_a_token_shift_that_depends_on_no_data() -> None:
     )
 
 
+@pytest.mark.parametrize(("channels", "time"), [(24, 7), (136, 40), (20, 2)])
+def test_a_short_convolution_of_a_part_of_a_wider_tensor(channels: int, time: int) -> None:
+    from gt.ops.kernels.conv import conv_forward
+
+    def formula(wide: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        padded = F.pad(wide[..., 8 : 8 + channels], (0, 0, 3, 0))
+        return F.silu(bias + sum(weight[:, i] * padded[:, i : i + time] for i in range(4)))
+
+    assert_same(
+        lambda wide, weight, bias: conv_forward(
+            wide[..., 8 : 8 + channels], weight.unsqueeze(0), bias.unsqueeze(0), wide.dtype
+        ),
+        formula,
+        [noise(RUNS, 3, time, channels + 16, seed=0), noise(RUNS, channels, 4, seed=1), noise(RUNS, channels, seed=2)],
+        activations=1,
+    )
+
+
+@pytest.mark.parametrize(("vocabulary", "channels", "time"), [(66, 24, 7), (130, 72, 50)])
+def test_an_embedding_of_a_small_vocabulary(vocabulary: int, channels: int, time: int) -> None:
+    from gt.ops.kernels.embedding import embedding_forward
+
+    tokens = torch.randint(vocabulary, (RUNS, 3, time), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    found, expected = (
+        with_gradients(op, [tokens, table], 1)
+        for op, table in (
+            (lambda t, table: embedding_forward(t, table.unsqueeze(0)), noise(RUNS, vocabulary, channels, seed=1)),
+            (lambda t, table: F.embedding(t, table), noise(RUNS, vocabulary, channels, seed=1).double()),
+        )
+    )
+    assert max(relative(a, b) for a, b in zip(found, expected, strict=True)) <= FLOAT32
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_gate_between_two_branches(followed: bool) -> None:
+    """followed: something else reads the gate."""
+    from gt.ops.kernels.gate import gate_forward
+
+    def joined(y: Tensor, gate: Tensor) -> Tensor:
+        return torch.cat([y, gate.to(y.dtype)], dim=-1) if followed else y
+
+    def formula(r: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        gate = torch.sigmoid(torch.cat([r, m], dim=-1) @ weight.T + bias)
+        return joined(gate * r + (1 - gate) * m, gate)
+
+    branches = [noise(RUNS, 3, 7, 24, seed=i) for i in (0, 1)]
+    weights = [0.3 * noise(RUNS, 1, 48, seed=2), noise(RUNS, 1, seed=3)]
+    assert_same(lambda *given: joined(*gate_forward(*given)), formula, [*branches, *weights], activations=2)
+
+
+@pytest.mark.parametrize("tanh", [False, True])
+@pytest.mark.parametrize(("channels", "time"), [(24, 7), (768, 20)])
+def test_gelu_of_a_sum_with_a_bias(channels: int, time: int, tanh: bool) -> None:
+    from gt.ops.kernels.gelu import gelu_forward
+
+    assert_same(
+        lambda x, bias: gelu_forward(x, bias.unsqueeze(0), tanh),
+        lambda x, bias: F.gelu(x + bias, approximate="tanh" if tanh else "none"),
+        [noise(RUNS, 3, time, channels, seed=0), noise(RUNS, channels, seed=1)],
+        activations=1,
+    )
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("size", "time"), [(16, 5), (48, 64), (24, 33)])
+def test_attention_of_short_sequences(size: int, time: int, biased: bool) -> None:
+    """Of bfloat16 activations, which alone it serves."""
+    from gt.ops.kernels.attention import attention_forward
+
+    heads = 2
+
+    def kernel(qkv: Tensor, bias: Tensor) -> Tensor:
+        y: Tensor = attention_forward(qkv, bias.unsqueeze(0) if biased else None, heads)
+        return y if biased else y + 0 * bias[: y.shape[-1]].to(y.dtype)
+
+    def formula(qkv: Tensor, bias: Tensor) -> Tensor:
+        exact = qkv + (bias if biased else 0 * bias)
+        rounded = exact + (exact.bfloat16() - exact).detach()  # the sum is an activation
+        q, k, v = rounded.unflatten(-1, (3, heads, size)).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-1, -2) / size**0.5).masked_fill(
+            torch.ones(time, time, dtype=torch.bool, device=q.device).triu(1), float("-inf")
+        )
+        return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+    inputs = [noise(RUNS, 3, time, 3 * heads * size, seed=0).bfloat16(), noise(RUNS, 3 * heads * size, seed=1)]
+    exact = with_gradients(formula, [x.double() for x in inputs], 1)
+    errors = [relative(a, b) for a, b in zip(with_gradients(kernel, inputs, 1), exact, strict=True)]
+    assert max(errors) <= BFLOAT16, errors
+
+
 def test_the_same_call_gives_the_same_bits_alone_and_stacked() -> None:
     from gt.ops.kernels.norm import norm_forward
 
@@ -122,7 +236,7 @@ def test_the_same_call_gives_the_same_bits_alone_and_stacked() -> None:
         y: Tensor = norm_forward(x, None, weight.unsqueeze(0), bias.unsqueeze(0), 1, 1e-5, True, "", x.dtype)
         return y
 
-    together = with_gradients(kernel, inputs)
+    together = with_gradients(kernel, inputs, 1)
     leaves = [x[1].clone().requires_grad_() for x in inputs]
     y = kernel(*leaves)
     alone = [y, *torch.autograd.grad((y * noise(*together[0].shape, seed=99)[1]).sum(), leaves)]

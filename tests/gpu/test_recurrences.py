@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernels import BFLOAT16, DEVICE, FLOAT32, GPU, MARKS, noise, relative
+from kernels import BFLOAT16, DEVICE, FLOAT32, GPU, MARKS, in_a_buffer, noise, relative
 from torch import Tensor
 
 from gt.ops.backend import asked, implementation, serving
@@ -84,11 +84,16 @@ def test_a_kernel_of_bfloat16_activations(op: str, backend: str, size: int, deca
     assert max(errors) <= BFLOAT16, errors
 
 
+@pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize(("op", "backend"), KERNELS)
-def test_stacked_runs_have_the_bits_of_each_alone(op: str, backend: str) -> None:
+def test_stacked_runs_have_the_bits_of_each_alone(op: str, backend: str, rounded: bool) -> None:
+    """rounded: of bfloat16 activations."""
     kernel = implementation(op, backend)
     runs = [inputs(op, LENGTHS[0], SIZES[0], None, seed=100 * run) for run in range(3)]
-    stacked = [torch.stack(x).requires_grad_() for x in zip(*runs, strict=True)]
+    if rounded:
+        runs = [[x.bfloat16() if i in ACTIVATIONS.get(op, ()) else x for i, x in enumerate(run)] for run in runs]
+    together_of = [torch.stack(x) for x in zip(*runs, strict=True)]
+    stacked = [(in_a_buffer(x) if x.ndim <= 3 else x).requires_grad_() for x in together_of]
     y, last = torch.func.vmap(kernel)(*stacked)
     together = [y, last, *torch.autograd.grad(y.square().sum() + last.square().sum(), stacked)]
     for run, given in enumerate(runs):

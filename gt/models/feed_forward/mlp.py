@@ -12,6 +12,7 @@ from gt.errors import ConfigError
 from gt.models.feed_forward.base import FeedForward
 from gt.models.init import linear_
 from gt.models.linear import Linear
+from gt.ops.fused import gelu_kernel
 from gt.options import Options, Positive, initial
 from gt.seeds import Streams
 
@@ -45,7 +46,9 @@ class MLP(FeedForward):
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         """x: (batch, time, d_model) -> (y of the same shape, no state)."""
-        return self.down(F.gelu(self.up(x), approximate=self.approximate)), None
+        hidden, bias = F.linear(x, self.up.weight), self.up.bias
+        y = None if bias is None else gelu_kernel(hidden, bias, self.approximate == "tanh")
+        return self.down(F.gelu(self.up.biased(hidden), approximate=self.approximate) if y is None else y), None
 
     def reset_parameters(self, streams: Streams) -> None:
         """N(0, .02); with scale_residual the output projection is divided by sqrt(2 n_layer), as in GPT-2."""

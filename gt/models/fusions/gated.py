@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gt.models.fusions.base import Fused, Fusion, blend
 from gt.models.init import constant_, normal_
+from gt.ops.fused import gate_kernel
 from gt.options import Options, Probability, initial
 from gt.seeds import Streams
 
@@ -40,6 +41,8 @@ class Gated(Fusion):
         self.gate = nn.Linear(2 * d_model, 1)
 
     def forward(self, r: Tensor, m: Tensor, x: Tensor, state: None = None) -> Fused:
+        if not self.straight_through and (both := gate_kernel(r, m, self.gate.weight, self.gate.bias)) is not None:
+            return Fused(*both)
         g = torch.sigmoid(self.gate(torch.cat([r, m], dim=-1)))
         if self.straight_through:
             g = (g > 0.5).to(g.dtype) + (g - g.detach())

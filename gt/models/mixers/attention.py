@@ -15,6 +15,7 @@ from gt.models.init import linear_
 from gt.models.linear import Linear
 from gt.models.mixers.base import Mixer, State
 from gt.ops.conv import short_convolution
+from gt.ops.fused import attention_kernel
 from gt.options import Count, Options, initial
 from gt.seeds import Streams
 
@@ -57,17 +58,22 @@ class Attention(Mixer):
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """There is no memory; the context is the keys and values so far (batch, head, past, head size) and the last inputs."""
-        qkv, last = self._convolve(self.qkv(x), None if state is None else state.context[2])
+        y, qkv = None, F.linear(x, self.qkv.weight)
+        if state is None and self.conv is None and not self.rope:
+            y = attention_kernel(qkv, self.qkv.bias, self.n_head)
+        qkv, last = self._convolve(self.qkv.biased(qkv), None if state is None else state.context[2])
         q, k, v = qkv.unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)
         past = 0 if state is None else state.context[0].shape[2]
         if self.rope:
             q, k = rotate(q, past), rotate(k, past)
         if state is not None:
             k, v = (torch.cat(both, dim=2) for both in zip(state.context[:2], (k, v), strict=True))
-        mask = None if past == 0 else _causal_mask(x.shape[1], past, x.device)
-        with sdpa_kernel(DETERMINISTIC):
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
-        return self.output(y.transpose(1, 2).flatten(2)), State(None, (k, v, last))
+        if y is None:
+            mask = None if past == 0 else _causal_mask(x.shape[1], past, x.device)
+            with sdpa_kernel(DETERMINISTIC):
+                y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=past == 0)
+            y = y.transpose(1, 2).flatten(2)
+        return self.output(y), State(None, (k, v, last))
 
     def _convolve(self, qkv: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each channel over its last taps, and the inputs that the next piece needs."""

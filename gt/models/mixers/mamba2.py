@@ -14,8 +14,8 @@ from gt.errors import ConfigError
 from gt.models.init import constant_, normal_, uniform_
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
-from gt.ops.conv import short_convolution
-from gt.ops.fused import norm_kernel
+from gt.ops.conv import silu_of_short_convolution
+from gt.ops.fused import aligned, norm_kernel
 from gt.ops.spread import over_sequences
 from gt.ops.ssd import ssd
 from gt.options import Count, CountOrNone, Options, initial
@@ -84,16 +84,15 @@ class Mamba2(Mixer):
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The memory is h (batch, head, head_dim, d_state), the context the last inputs (batch, channel, d_conv - 1)."""
-        z, channels, dt = self.in_proj(x).split([self.d_inner, self.conv_channels, self.n_head], dim=-1)
+        sizes = [self.d_inner, self.conv_channels, self.n_head]
+        z, channels, dt = F.linear(x, aligned(self.in_proj.weight))[..., : sum(sizes)].split(sizes, dim=-1)
         memory, (last,) = state if state is not None else (None, (None,))
-        channels, last = short_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
-        channels = F.silu(channels)
+        channels, last = silu_of_short_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
         inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
         if memory is None and self.initial_state is not None:
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
-            dt = F.softplus(dt.to(self.dt_bias.dtype) + over_sequences(self.dt_bias, dt))
-            inner, B, C = (t.to(z.dtype) for t in (inner, B, C))  # activations, as in mamba_ssm; decays are float32
+            dt = F.softplus(dt.to(self.dt_bias.dtype) + over_sequences(self.dt_bias, dt))  # decays are no activations
             y, memory = self._recur(
                 inner.unflatten(-1, (self.n_head, self.head_dim)),
                 dt,

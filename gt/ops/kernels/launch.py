@@ -12,8 +12,8 @@ from torch import Tensor
 
 # Positions at once.
 CHUNK = 16
-# Of a kernel that goes row by row: rows of a program, and numbers at once.
-ROWS, TILE = 16, 2048
+# Of a kernel that goes row by row: rows of a program, numbers at once, and warps.
+ROWS, TILE, WARPS = 8, 2048, 2
 
 
 def rounded(activations: Tensor) -> bool:
@@ -87,10 +87,12 @@ def assert_contiguous(*inputs: Tensor | None) -> None:
     assert all(x is None or x.is_contiguous() for x in inputs)
 
 
-def apart(x: Tensor) -> int:
-    """Numbers from one row of x to the next, as of a part of the columns of a wider tensor. AssertionError where rows are not
-    equally far apart.
+def apart(x: Tensor | None) -> int:
+    """Numbers from one row of x to the next, as of a part of the columns of a wider tensor; 0 of None. AssertionError where rows
+    are not equally far apart.
     """
+    if x is None:
+        return 0
     rows = x.flatten(0, -2)
     assert rows.data_ptr() == x.data_ptr() and rows.stride(1) == 1, "a kernel's rows are equally far apart"
     return rows.stride(0)

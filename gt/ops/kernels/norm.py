@@ -1,4 +1,4 @@
-"""Norms over the channels of a position, forward and backward in one pass each.
+"""Norms over the channels of a position, or of a sum, forward and backward in one pass each.
 
 A program has some rows of one run. What a row needs is recomputed backward from the row itself, and the gradients of gains and
 biases leave each program as a part, so that no sum has to go over the rows of a matrix a column at a time.
@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, parted
+from gt.ops.kernels.launch import ROWS, WARPS, apart, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
@@ -37,21 +37,26 @@ def _standard(x, there, N: tl.constexpr, GROUPS: tl.constexpr, eps, CENTRED: tl.
 
 @triton.jit
 def norm_forward_kernel(
-    x, gate, weight, bias, y, rows, of_x, of_gate, eps,
+    x, added, gate, weight, bias, total, y, rows, of_x, of_added, of_gate, of_weight, of_bias, eps,
     N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE: tl.constexpr,
     ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """x and gate of rows that stand of_x and of_gate numbers apart, weight and bias (run, N) -> y (run * rows, N). Programs:
-    (part, run).
+    """x, added and gate of rows that stand of_x, of_added and of_gate numbers apart, weight and bias (run, N) of runs that stand
+    of_weight and of_bias apart -> y (run * rows, N), and the total of x and what is added, if something is. Programs: (part, run).
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)
     own = (column < N)[None, :]
-    w = tl.load(weight + run * N + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
+    w = tl.load(weight + run * of_weight + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
     for done in range(0, ROWS, R):
         row = tl.program_id(0) * ROWS + done + tl.arange(0, R)
         there = (row < rows)[:, None] & own
         at = (run * rows + row)[:, None]
         h = tl.load(x + at * of_x + column[None, :], mask=there, other=0.0).to(tl.float32)
+        if added is not None:
+            h += tl.load(added + at * of_added + column[None, :], mask=there, other=0.0).to(tl.float32)
+            h = h.to(total.dtype.element_ty)
+            tl.store(total + at * N + column[None, :], h, mask=there)
+            h = h.to(tl.float32)
         if GATE != "":
             g, _ = _silu(tl.load(gate + at * of_gate + column[None, :], mask=there, other=0.0).to(tl.float32))
             if GATE == "first":
@@ -59,7 +64,7 @@ def norm_forward_kernel(
         h, _ = _standard(h, there, N, GROUPS, eps, CENTRED, R, C)
         out = tl.reshape(h, (R, C)) * w
         if bias is not None:
-            out += tl.load(bias + run * N + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
+            out += tl.load(bias + run * of_bias + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
         if GATE == "last":
             out *= g
         tl.store(y + at * N + column[None, :], out.to(y.dtype.element_ty), mask=there)
@@ -67,16 +72,18 @@ def norm_forward_kernel(
 
 @triton.jit
 def norm_backward_kernel(
-    x, gate, weight, bias, dy, dx, dgate, dweight, dbias, rows, of_x, of_gate, eps,
+    x, gate, weight, bias, dtotal, dy, dx, dadded, dgate, dweight, dbias, rows, of_x, of_gate, of_weight, of_bias, eps,
     N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE: tl.constexpr,
     ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """dy (run * rows, N) -> dx and dgate as dy, dweight and dbias (run, part, N)."""
+    """dy (run * rows, N) -> dx and dgate as dy, dweight and dbias (run, part, N). Of a sum x is the total, dtotal what is known of
+    its gradient, and dadded another dx.
+    """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)
     own = (column < N)[None, :]
-    w = tl.load(weight + run * N + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
+    w = tl.load(weight + run * of_weight + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
     if bias is not None:
-        b = tl.load(bias + run * N + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
+        b = tl.load(bias + run * of_bias + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
     dw, db = tl.zeros([R, C], tl.float32), tl.zeros([R, C], tl.float32)
     for done in range(0, ROWS, R):
         row = tl.program_id(0) * ROWS + done + tl.arange(0, R)
@@ -108,7 +115,11 @@ def norm_backward_kernel(
         if GATE == "first":
             tl.store(dgate + place, (d * given * slope).to(dgate.dtype.element_ty), mask=there)
             d *= g
+        if dtotal is not None:
+            d += tl.load(dtotal + place, mask=there, other=0.0).to(tl.float32)
         tl.store(dx + place, d.to(dx.dtype.element_ty), mask=there)
+        if dadded is not None:
+            tl.store(dadded + place, d.to(dadded.dtype.element_ty), mask=there)
     part = (run * tl.num_programs(0) + tl.program_id(0)) * N + column
     tl.store(dweight + part, tl.sum(dw, axis=0), mask=column < N)
     if bias is not None:
@@ -131,14 +142,57 @@ def norm_forward(
 
     gate_place: "first" if silu(gate) is multiplied on x, "last" if on the result, "" where there is no gate.
     """
-    assert_contiguous(weight, bias)
     rows, parts, at_once, columns = _sizes(x, weight)
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     norm_forward_kernel[(parts, len(weight))](
-        x, gate, weight, bias, y, rows, apart(x), 0 if gate is None else apart(gate), eps, x.shape[-1], groups, centred,
-        gate_place, ROWS, at_once, columns, num_warps=4,
+        x, None, gate, weight, bias, None, y, rows, *map(apart, (x, None, gate, weight, bias)), eps, x.shape[-1], groups,
+        centred, gate_place, ROWS, at_once, columns, num_warps=WARPS,
     )  # fmt: skip
     return y
+
+
+@torch.library.custom_op("gt::norm_of_sum", mutates_args=())
+def norm_of_sum_forward(
+    x: Tensor, added: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """x, added (..., N), weight, bias (run, N) -> x + added, in their wider dtype, and its norm, in a dtype of its own."""
+    rows, parts, at_once, columns = _sizes(x, weight)
+    total, y = results = _of_sum(x, added, dtype)
+    norm_forward_kernel[(parts, len(weight))](
+        x, added, None, weight, bias, total, y, rows, *map(apart, (x, added, None, weight, bias)), eps, x.shape[-1], 1, centred,
+        "", ROWS, at_once, columns, num_warps=WARPS,
+    )  # fmt: skip
+    return results
+
+
+def _of_sum(x: Tensor, added: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    wide = torch.promote_types(x.dtype, added.dtype)
+    return torch.empty(x.shape, dtype=wide, device=x.device), torch.empty(x.shape, dtype=dtype, device=x.device)
+
+
+@torch.library.custom_op("gt::norm_of_sum_backward", mutates_args=())
+def norm_of_sum_backward(
+    total: Tensor, weight: Tensor, bias: Tensor | None, dtotal: Tensor | None, dy: Tensor, eps: float, centred: bool,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The gradients of x, of what was added, in its dtype (nothing where that is x's: it is the same), and those of weight and bias
+    in parts.
+    """
+    assert_contiguous(total, dtotal, dy)
+    rows, parts, at_once, columns = _sizes(total, weight)
+    dx, dadded, dweight, dbias = gradients = _gradients_of_sum(total, weight, bias, dtype)
+    norm_backward_kernel[(parts, len(weight))](
+        total, None, weight, bias, dtotal, dy, dx, dadded if dadded.numel() else None, None, dweight, dbias, rows,
+        *map(apart, (total, None, weight, bias)), eps, total.shape[-1], 1, centred, "", ROWS, at_once, columns, num_warps=WARPS,
+    )  # fmt: skip
+    return gradients
+
+
+def _gradients_of_sum(
+    total: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dx, _, dweight, dbias = _gradients(total, None, weight, bias)
+    return dx, dx.new_empty(0 if dtype == dx.dtype else dx.shape, dtype=dtype), dweight, dbias
 
 
 @torch.library.custom_op("gt::norm_backward", mutates_args=())
@@ -147,12 +201,12 @@ def norm_backward(
     gate_place: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x and gate, and those of weight and bias in parts (run, part, N); of what is None, nothing."""
-    assert_contiguous(weight, bias, dy)
+    assert_contiguous(dy)
     rows, parts, at_once, columns = _sizes(x, weight)
     dx, dgate, dweight, dbias = gradients = _gradients(x, gate, weight, bias)
     norm_backward_kernel[(parts, len(weight))](
-        x, gate, weight, bias, dy, dx, dgate, dweight, dbias, rows, apart(x), 0 if gate is None else apart(gate), eps,
-        x.shape[-1], groups, centred, gate_place, ROWS, at_once, columns, num_warps=4,
+        x, gate, weight, bias, None, dy, dx, None, dgate, dweight, dbias, rows, *map(apart, (x, gate, weight, bias)), eps,
+        x.shape[-1], groups, centred, gate_place, ROWS, at_once, columns, num_warps=WARPS,
     )  # fmt: skip
     return gradients
 
@@ -178,6 +232,16 @@ def _(x, gate, weight, bias, dy, groups, eps, centred, gate_place):  # type: ign
     return _gradients(x, gate, weight, bias)
 
 
+@norm_of_sum_forward.register_fake
+def _(x, added, weight, bias, eps, centred, dtype):  # type: ignore[no-untyped-def]
+    return _of_sum(x, added, dtype)
+
+
+@norm_of_sum_backward.register_fake
+def _(total, weight, bias, dtotal, dy, eps, centred, dtype):  # type: ignore[no-untyped-def]
+    return _gradients_of_sum(total, weight, bias, dtype)
+
+
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, gate, weight, bias, *ctx.options, _ = inputs
     ctx.save_for_backward(x, gate, weight, bias)
@@ -192,3 +256,23 @@ def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 
 norm_forward.register_autograd(_differentiate, setup_context=_remember)
 fold_runs(norm_forward)
+
+
+def _remember_sum(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, added, weight, bias, *ctx.options, _ = inputs
+    ctx.save_for_backward(output[0], weight, bias)
+    ctx.dtype = added.dtype
+    ctx.set_materialize_grads(False)  # where only the norm is read on, zeros for the sum would be written and read
+
+
+def _differentiate_sum(ctx: Any, dtotal: Tensor | None, dy: Tensor) -> tuple[Tensor | None, ...]:
+    total, weight, bias = ctx.saved_tensors
+    dtotal = None if dtotal is None else dtotal.contiguous()
+    dx, dadded, dweight, dbias = norm_of_sum_backward(total, weight, bias, dtotal, dy.contiguous(), *ctx.options, ctx.dtype)
+    of_bias = None if bias is None else dbias.sum(1).to(bias.dtype)
+    of_added = dadded if ctx.dtype != total.dtype else dx
+    return dx, of_added, dweight.sum(1).to(weight.dtype), of_bias, None, None, None
+
+
+norm_of_sum_forward.register_autograd(_differentiate_sum, setup_context=_remember_sum)
+fold_runs(norm_of_sum_forward)

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import ROWS, assert_contiguous, fold_runs, parted
+from gt.ops.kernels.launch import ROWS, WARPS, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
@@ -27,11 +27,11 @@ def _place(run, i: tl.constexpr, row, rows, N: tl.constexpr, MIXES: tl.constexpr
 
 @triton.jit
 def shift_forward_kernel(
-    x, z, bias, y, rows, T,
+    x, z, bias, y, rows, T, of_bias,
     N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """x (run * rows, N) of sequences of T rows, z (run, MIXES, rows, N) or None, bias (run, MIXES, N) -> y (run, MIXES,
-    rows, N). Programs: (part, run).
+    """x (run * rows, N) of sequences of T rows, z (run, MIXES, rows, N) or None, bias (run, MIXES, N) of runs that stand
+    of_bias numbers apart -> y (run, MIXES, rows, N). Programs: (part, run).
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
     for done in range(0, ROWS, R):
@@ -41,7 +41,7 @@ def shift_forward_kernel(
         x_t = tl.load(x + at * N + column, mask=there, other=0.0).to(tl.float32)
         delta = tl.load(x + (at - 1) * N + column, mask=there & (row % T > 0), other=0.0).to(tl.float32) - x_t
         for i in tl.static_range(MIXES):
-            m = tl.load(bias + (run * MIXES + i) * N + column, mask=column < N, other=0.0).to(tl.float32)
+            m = tl.load(bias + run * of_bias + i * N + column, mask=column < N, other=0.0).to(tl.float32)
             if z is not None:
                 m += tl.load(z + ((run * MIXES + i) * rows + row) * N + column, mask=there, other=0.0).to(tl.float32)
             out = y + _place(run, i, row, rows, N, MIXES, LAST) + column
@@ -50,7 +50,7 @@ def shift_forward_kernel(
 
 @triton.jit
 def shift_backward_kernel(
-    x, z, bias, dy, dx, dz, dbias, rows, T,
+    x, z, bias, dy, dx, dz, dbias, rows, T, of_bias,
     N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """dy as y -> dx as x, dz as z, and dbias (run, part, MIXES, N)."""
@@ -65,7 +65,7 @@ def shift_backward_kernel(
         delta = tl.load(x + (at - 1) * N + column, mask=there & (row % T > 0), other=0.0).to(tl.float32) - x_t
         dx_t = tl.zeros([R, C], tl.float32)
         for i in tl.static_range(MIXES):
-            m = tl.load(bias + (run * MIXES + i) * N + column, mask=column < N, other=0.0).to(tl.float32)
+            m = tl.load(bias + run * of_bias + i * N + column, mask=column < N, other=0.0).to(tl.float32)
             m_next = m
             given = dy + _place(run, i, row, rows, N, MIXES, LAST) + column
             d = tl.load(given, mask=there, other=0.0).to(tl.float32)
@@ -105,13 +105,26 @@ def _gradients(x: Tensor, z: Tensor | None, bias: Tensor) -> tuple[Tensor, Tenso
 @torch.library.custom_op("gt::shift", mutates_args=())
 def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tensor:
     """x (B, T, N), z (R mix, B / R, T, N) or None, bias (R, mix, N), where B / R sequences are a run's -> y (R, mix, B / R, T,
-    N), whose mix `last` comes after the others. All contiguous.
+    N), whose mix `last` comes after the others. x and z are contiguous.
     """
-    assert_contiguous(x, z, bias)
+    assert_contiguous(x, z, bias[0])
     rows, parts, at_once, columns = _sizes(x, bias)
     y = _result(x, bias)
     shift_forward_kernel[(parts, len(bias))](
-        x, z, bias, y, rows, x.shape[1], x.shape[2], bias.shape[1], last, ROWS, at_once, columns, num_warps=4
+        x,
+        z,
+        bias,
+        y,
+        rows,
+        x.shape[1],
+        bias.stride(0),
+        x.shape[2],
+        bias.shape[1],
+        last,
+        ROWS,
+        at_once,
+        columns,
+        num_warps=WARPS,
     )
     return y
 
@@ -119,11 +132,27 @@ def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tenso
 @torch.library.custom_op("gt::shift_backward", mutates_args=())
 def shift_backward(x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x and z (nothing if there is none), and that of bias in parts (R, part, mix, N)."""
-    assert_contiguous(x, z, bias, dy)
+    assert_contiguous(x, z, bias[0], dy)
     rows, parts, at_once, columns = _sizes(x, bias)
     dx, dz, dbias = gradients = _gradients(x, z, bias)
     shift_backward_kernel[(parts, len(bias))](
-        x, z, bias, dy, dx, dz, dbias, rows, x.shape[1], x.shape[2], bias.shape[1], last, ROWS, at_once, columns, num_warps=4
+        x,
+        z,
+        bias,
+        dy,
+        dx,
+        dz,
+        dbias,
+        rows,
+        x.shape[1],
+        bias.stride(0),
+        x.shape[2],
+        bias.shape[1],
+        last,
+        ROWS,
+        at_once,
+        columns,
+        num_warps=WARPS,
     )
     return gradients
 

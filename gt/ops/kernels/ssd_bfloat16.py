@@ -35,11 +35,11 @@ def _decays(log_w, at, H, there, t, CHUNK: tl.constexpr):
 
 @triton.jit
 def ssd_forward_kernel(
-    x, dt, log_w, bb, cc, D, start, y, last, states, T, H, of_x, of_b, heads_a_group, per_run,
+    x, dt, log_w, bb, cc, D, start, y, last, states, T, H, of_x, of_b, of_D, heads_a_group, per_run,
     P: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """x (B, T, H, P) and bb and cc (B, T, H / heads_a_group, N), whose positions stand of_x and of_b numbers apart, dt and
-    log_w (B, T, H), D (B / per_run, H), start (B, H, P, N) or None -> y as x, last as start, and, if they are carried, states
+    log_w (B, T, H), D (B / per_run, H) of runs that stand of_D apart, start (B, H, P, N) or None -> y as x, last as start, and, if they are carried, states
     (B, H, chunk, P, N), each that before a chunk. Programs: (B * H).
     """
     program = tl.program_id(0).to(tl.int64)
@@ -56,7 +56,7 @@ def ssd_forward_kernel(
     y, dt, log_w = y + first * P, dt + first, log_w + first
     if CARRY:
         states += program * n_chunks * P * N
-    skip = tl.load(D + batch // per_run * H + head)
+    skip = tl.load(D + batch // per_run * of_D + head)
     for c in range(n_chunks):
         at = c * CHUNK + t
         there = at < T
@@ -80,7 +80,7 @@ def ssd_forward_kernel(
 
 @triton.jit
 def ssd_backward_kernel(
-    x, dt, log_w, bb, cc, D, states, dy, dlast, dx, ddt, dlog_w, db, dc, dD, dstart, T, H, of_x, of_b, heads_a_group, per_run,
+    x, dt, log_w, bb, cc, D, states, dy, dlast, dx, ddt, dlog_w, db, dc, dD, dstart, T, H, of_x, of_b, of_D, heads_a_group, per_run,
     P: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """Of the same shapes the gradients, of which db and dc are a head's, (B, T, H, N), and dD a sequence's, (B, H). G is the
@@ -98,7 +98,7 @@ def ssd_backward_kernel(
     log_w, dlog_w, bb, cc, db, dc = log_w + first, dlog_w + first, bb + shared, cc + shared, db + first * N, dc + first * N
     if CARRY:
         states += program * n_chunks * P * N
-    skip = tl.load(D + batch // per_run * H + head)
+    skip = tl.load(D + batch // per_run * of_D + head)
     own = tl.zeros([CHUNK], tl.float32)
     G = tl.zeros([P, N], tl.float32)
     if dlast is not None:
@@ -193,13 +193,13 @@ def ssd_forward(
     Returns y like x, the last state (B, H, P, N) in float32, and the states before each chunk (B, H, chunk, P, N).
     """
     (B, T, H, P), (groups, N) = x.shape, b.shape[2:]
-    assert_contiguous(dt, log_w, D, start)
+    assert_contiguous(dt, log_w, start)
     assert apart(b.flatten(2)) == apart(c.flatten(2)), "B and C lie alike"
     y, last, states = _results(x, N, start is not None)
     carry = states.numel() > 0
     ssd_forward_kernel[(B * H,)](
         x, dt, log_w, b, c, D, start, y, last, states if carry else None, T, H, apart(x.flatten(2)), apart(b.flatten(2)),
-        H // groups, B // D.shape[0], P, N, chunk_of(T), carry, num_warps=4, num_stages=1,
+        apart(D), H // groups, B // D.shape[0], P, N, chunk_of(T), carry, num_warps=4, num_stages=1,
     )  # fmt: skip
     return y, last, states
 
@@ -213,12 +213,12 @@ def ssd_backward(
     sequence's (B, H), and of start none unless started.
     """
     (B, T, H, P), (groups, N) = x.shape, b.shape[2:]
-    assert_contiguous(dt, log_w, D, states, dy, dlast)
+    assert_contiguous(dt, log_w, states, dy, dlast)
     *others, dstart = gradients = _gradients(x, dt, b, started)
     carry = states.numel() > 0
     ssd_backward_kernel[(B * H,)](
         x, dt, log_w, b, c, D, states if carry else None, dy, dlast, *others, dstart if started else None, T, H,
-        apart(x.flatten(2)), apart(b.flatten(2)), H // groups, B // D.shape[0], P, N, chunk_of(T), carry,
+        apart(x.flatten(2)), apart(b.flatten(2)), apart(D), H // groups, B // D.shape[0], P, N, chunk_of(T), carry,
         num_warps=4 if P * N <= 4096 else 8, num_stages=1,
     )  # fmt: skip
     return gradients  # type: ignore[return-value]

@@ -210,7 +210,7 @@ def wkv6_forward(
     results = _results(v, K)
     own = min(V, VALUES)
     wkv6_forward_kernel[(B * H, V // own)](
-        r, k, v, log_w, u, start, *results, T, H, B // u.shape[0], K, V, own, CHUNK, num_warps=max(1, K // 32), num_stages=2
+        r, k, v, log_w, u, start, *results, T, H, B // u.shape[0], K, V, own, CHUNK, num_warps=max(1, K // 32), num_stages=3
     )
     return results
 
@@ -230,7 +230,7 @@ def wkv6_backward(
     )  # fmt: skip
     wkv6_backward_kernel[(B * H, states.shape[2])](
         r, k, v, log_w, u, states, of_states, dy, *others, T, H, B // u.shape[0], K, V, CHUNK,
-        num_warps=max(1, K * V // 1024) if K * V >= 4096 else 2, num_stages=1,
+        num_warps=max(1, K * V // 1024), num_stages=1,
     )  # fmt: skip
     return (*others, dstart)  # type: ignore[return-value]
 

@@ -47,17 +47,18 @@ class AdamW(Optimizer):
         of_mean, of_square = (1 - beta ** self.state["steps"] for beta in self.exact)
         return of_mean.to(self.flat.dtype), of_square.sqrt().to(self.flat.dtype)
 
-    def step_in_one_pass(self, gradient: Tensor, factor: Tensor, rates: Tensor, last: Tensor) -> Tensor:
+    def begin_pass(self, rates: Tensor) -> tuple[Tensor, Tensor]:
+        """Count a step. Returns what `step_in_one_pass` wants: learning rates (run, block), and what differs from run to run."""
+        self.state["steps"] += 1
+        of_run = [self.options.beta1, self.options.beta2, *self.corrections(), self.options.epsilon]
+        rate = self.flat.by_block(rates.to(self.flat.dtype)).squeeze(2)
+        return rate, torch.cat([own.view(-1, 1) for own in of_run], dim=1)
+
+    def step_in_one_pass(self, gradient: Tensor, factor: Tensor, rate: Tensor, of_run: Tensor, last: Tensor) -> Tensor:
         """`step` by a kernel (`gt.ops.kernels.adamw`), of the gradient times factor (run, block), where `last` is the gradient
         before and becomes this one. Returns the sums of each block that the kernel takes, (run, block, sum).
         """
         from gt.ops.kernels.adamw import adamw_
 
-        self.state["steps"] += 1
-        of_run = [self.options.beta1, self.options.beta2, *self.corrections(), self.options.epsilon]
-        rate = self.flat.by_block(rates.to(self.flat.dtype)).squeeze(2)
         momentum, variance = self.state["momentum"], self.state["variance"]
-        return adamw_(
-            self.weights, momentum, variance, last, gradient, factor, rate, self.decay.squeeze(2),
-            torch.cat([own.view(-1, 1) for own in of_run], dim=1),
-        )  # fmt: skip
+        return adamw_(self.weights, momentum, variance, last, gradient, factor, rate, self.decay.squeeze(2), of_run)

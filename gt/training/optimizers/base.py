@@ -39,7 +39,8 @@ class Optimizer:
     """
 
     name: ClassVar[str]
-    # Where a kernel takes the whole step in one pass over all buffers: the method that does, as AdamW's.
+    # Where a kernel takes the whole step in one pass over all buffers: the methods that prepare and do it, as AdamW's.
+    begin_pass: Any = None
     step_in_one_pass: Any = None
 
     class Config(Options):

@@ -1,0 +1,97 @@
+"""The gradient of an embedding of a small vocabulary: a product with which token stands where, in a fixed order.
+
+    dE_v = sum of dx_t over the positions t of token v
+
+As a product on the matrix units: one factor is zeros and ones, the other is split into two bfloat16 numbers, which keep 16 bits
+of it. A sum a token would be a scatter, whose order is not fixed, or a sort, which is many kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gt.ops.kernels.launch import assert_contiguous, fold_runs
+from gt.ops.kernels.products import product
+
+ROWS, AT_ONCE, TOKENS, COLUMNS = 128, 32, 128, 64  # positions of a program and of a tile, tokens and columns of a tile
+LARGEST = 1024  # tokens: beyond, the product is more work than a sort
+
+
+@triton.jit
+def embedding_backward_kernel(
+    tokens, dy, dtable, rows, V, N: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, TOKENS: tl.constexpr, C: tl.constexpr
+):
+    """tokens (run * rows), dy (run * rows, N) -> dtable (run, part, V, N). Programs: (part, tile of tokens and columns, run)."""
+    tiles: tl.constexpr = (N + C - 1) // C
+    run = tl.program_id(2).to(tl.int64)
+    column = tl.program_id(1) % tiles * C + tl.arange(0, C)
+    token = tl.program_id(1) // tiles * TOKENS + tl.arange(0, TOKENS)
+    total = tl.zeros([TOKENS, C], tl.float32)
+    for done in range(0, ROWS, R):
+        row = tl.program_id(0) * ROWS + done + tl.arange(0, R)
+        there = row < rows
+        stands = tl.load(tokens + run * rows + row, mask=there, other=-1)
+        here = tl.where(token[:, None] == stands[None, :], 1.0, 0.0)
+        at = (run * rows + row)[:, None] * N + column[None, :]
+        d = tl.load(dy + at, mask=there[:, None] & (column < N)[None, :], other=0.0).to(tl.float32)
+        upper = (d.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)  # the bits that bfloat16 keeps
+        total += product(here, upper) + product(here, d - upper)
+    at = ((run * tl.num_programs(0) + tl.program_id(0)) * V + token)[:, None] * N + column[None, :]
+    tl.store(dtable + at, total, mask=(token < V)[:, None] & (column < N)[None, :])
+
+
+@torch.library.custom_op("gt::embedding", mutates_args=())
+def embedding_forward(tokens: Tensor, table: Tensor) -> Tensor:
+    """tokens (B, T), table (R, V, N), where B / R sequences are a run's -> (B, T, N)."""
+    runs, vocabulary, n = table.shape
+    if runs == 1:
+        return table[0][tokens]
+    first = torch.arange(runs, device=tokens.device).repeat_interleave(len(tokens) // runs)
+    return table[first[:, None], tokens]
+
+
+@torch.library.custom_op("gt::embedding_backward", mutates_args=())
+def embedding_backward(tokens: Tensor, dy: Tensor, runs: int, vocabulary: int) -> Tensor:
+    """The gradient of the table in parts (R, part, V, N)."""
+    assert_contiguous(tokens, dy)
+    dtable = _gradient(tokens, dy, runs, vocabulary)
+    n = dy.shape[-1]
+    tiles = triton.cdiv(vocabulary, TOKENS) * triton.cdiv(n, COLUMNS)
+    embedding_backward_kernel[(dtable.shape[1], tiles, runs)](
+        tokens, dy, dtable, tokens.numel() // runs, vocabulary, n, ROWS, AT_ONCE, TOKENS, COLUMNS, num_warps=4
+    )
+    return dtable
+
+
+def _gradient(tokens: Tensor, dy: Tensor, runs: int, vocabulary: int) -> Tensor:
+    return dy.new_empty(runs, triton.cdiv(tokens.numel() // runs, ROWS), vocabulary, dy.shape[-1], dtype=torch.float32)
+
+
+@embedding_forward.register_fake
+def _(tokens: Tensor, table: Tensor) -> Tensor:
+    return table.new_empty(*tokens.shape, table.shape[2])
+
+
+@embedding_backward.register_fake
+def _(tokens: Tensor, dy: Tensor, runs: int, vocabulary: int) -> Tensor:
+    return _gradient(tokens, dy, runs, vocabulary)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    tokens, table = inputs
+    ctx.save_for_backward(tokens)
+    ctx.shape, ctx.dtype = table.shape[:2], table.dtype
+
+
+def _differentiate(ctx: Any, dy: Tensor) -> tuple[None, Tensor]:
+    (tokens,) = ctx.saved_tensors
+    return None, embedding_backward(tokens, dy.contiguous(), *ctx.shape).sum(1).to(ctx.dtype)
+
+
+embedding_forward.register_autograd(_differentiate, setup_context=_remember)
+fold_runs(embedding_forward, Tensor.contiguous)
