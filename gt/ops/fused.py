@@ -91,13 +91,23 @@ def gate_kernel(r: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> tuple[Ten
     return result
 
 
+def bias_kernel(x: Tensor, bias: Tensor) -> Tensor | None:
+    """x (..., channel) + bias (channel,), in the type of x."""
+    if not fused(x.device.type, x.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.bias import bias_forward
+
+    y: Tensor = bias_forward(x.contiguous(), bias.unsqueeze(0))
+    return y
+
+
 def gelu_kernel(x: Tensor, bias: Tensor, tanh: bool) -> Tensor | None:
     """gelu(x + bias), x (..., channel), bias (channel,). tanh: its approximation."""
     if not fused(x.device.type, x.dtype == torch.float64):
         return None
     from gt.ops.kernels.gelu import gelu_forward
 
-    y: Tensor = gelu_forward(x, bias.unsqueeze(0), tanh)
+    y: Tensor = gelu_forward(x.contiguous(), bias.unsqueeze(0), tanh)
     return y
 
 
@@ -125,8 +135,18 @@ def embedding_kernel(tokens: Tensor, table: Tensor) -> Tensor | None:
 
     if len(table) > LARGEST:
         return None
-    y: Tensor = embedding_forward(tokens, table.unsqueeze(0))
+    y: Tensor = embedding_forward(tokens.contiguous(), table.unsqueeze(0))
     return y
+
+
+def cross_entropy_kernel(logits: Tensor, targets: Tensor) -> Tensor | None:
+    """Nats of targets (...) by logits (..., vocabulary), in float32: 0 of a target that is negative, and does not count."""
+    if not fused(logits.device.type, logits.dtype == torch.float64):
+        return None
+    from gt.ops.kernels.cross_entropy import cross_entropy_forward
+
+    losses: Tensor = cross_entropy_forward(logits.contiguous(), targets.contiguous())[0]
+    return losses
 
 
 def aligned(weight: Tensor) -> Tensor:

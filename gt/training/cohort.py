@@ -84,7 +84,8 @@ class Cohort:
             self.plan = StepPlan(specs, tokens, own.flat.groups, dropper, device)
             minimised = (self.model, own.leaves, len(specs), training, criterion)
             self.objective: Objective = InRegions(*minimised) if self.compiled else Whole(*minimised, dropper)
-            self.update = self.update_class(specs, own.flat, self.weights, self.plan.gradient_scales(device), self.compiled)
+            scales = self.plan.gradient_scales(device)
+            self.update = self.update_class(specs, own.flat, self.weights, scales, self.compiled, own.copy)
             self.stepper = Stepper(training, tokens, self.plan, self.objective, own, self.update, world, self.compiled)
             self.validator = Validator(tokens, training, self.objective, own, self.stepper.rows if self.compiled else None)
             self.book = Logbook(specs, self.stepper.columns, self.validator, self.weights)
@@ -127,10 +128,12 @@ class Cohort:
                 self.validator(self.engine)
 
     def _steps(self, stop: int) -> None:
+        self.subject.refresh()
+        copies = [] if self.subject.copy is None else [self.subject.copy]
         while self.step < stop:
             self.plan.prepare(self.step)
             kind = f"step of {self.plan.length} tokens{', going on' if self.plan.goes_on else ''}"
-            changed = [*self.state().values(), self.plan.cursor, self.book.log]
+            changed = [*self.state().values(), *copies, self.plan.cursor, self.book.log]
             self.engine(kind, lambda: self.stepper(self.book.log), changed)
             self.step += 1
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gt.ops.fused import cross_entropy_kernel
+
 NOT_COUNTED = -100  # what torch's cross-entropy calls it
 # criterion(logits (..., vocab), targets (...)) -> what each target adds to what is minimised, (...).
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -56,6 +58,8 @@ def inputs(batch: Tensor) -> Tensor:
 
 def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
     """logits (..., vocab), targets (...) -> nats of each target, flat, float32 at least; 0 if it is not counted."""
+    if (losses := cross_entropy_kernel(logits, targets)) is not None:
+        return losses.flatten()
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     counted = torch.where(targets < 0, NOT_COUNTED, targets).flatten()
     return F.cross_entropy(logits.flatten(0, -2), counted, reduction="none", ignore_index=NOT_COUNTED)

@@ -58,7 +58,7 @@ class Parameters:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Cast the weights as they are now, in one pass. Needed before they are read."""
+        """Cast the weights as they are now. Needed before they are read, where something else than an update has changed them."""
         if self.copy is not None:
             self.copy.copy_(self.weights)
 

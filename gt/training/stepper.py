@@ -47,7 +47,6 @@ class Stepper:
 
     def __call__(self, log: Tensor) -> None:
         """log: (HORIZON, run, column), gets a row."""
-        self.parameters.refresh()
         batch, coins, rates, n_targets, bytes_a_target = self.read()
         gradient, nats = self._gradient(batch, coins, n_targets)
         self.note(log, nats, bytes_a_target, self.update.apply(gradient, rates, nats))

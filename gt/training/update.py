@@ -23,9 +23,13 @@ class Update:
     A run whose loss or gradient is not finite keeps its last weights while its neighbours go on.
     """
 
-    def __init__(self, specs: list[RunSpec], flat: Flat, weights: Tensor, scales: Tensor, compiled: bool) -> None:
-        """scales: what the gradients of each run and group are multiplied by, (run, group)."""
-        self.clip_norm, self.flat, self.weights = specs[0].training.clip_norm, flat, weights
+    def __init__(
+        self, specs: list[RunSpec], flat: Flat, weights: Tensor, scales: Tensor, compiled: bool, copy: Tensor | None = None
+    ) -> None:
+        """scales: what the gradients of each run and group are multiplied by, (run, group). copy: of the weights in another dtype,
+        which is updated with them.
+        """
+        self.clip_norm, self.flat, self.weights, self.copy = specs[0].training.clip_norm, flat, weights, copy
         kind: type[Optimizer] = component("optimizer", specs[0].training.optimizer.name).load()
         self.optimizer = kind(flat, weights, [spec.training for spec in specs])
         self.scales, self.last_gradient = flat.by_block(scales.to(flat.dtype)), flat.zeros()
@@ -64,7 +68,10 @@ class Update:
         """Update the runs that are alive, whose gradients have these norms (run,). Returns what was subtracted."""
         factor, rates = self._clipping(norm, rates, nats)
         clipped = torch.where(self.alive.view(-1, 1, 1), gradient * factor.view(-1, 1, 1), 0.0)
-        return self.optimizer.step(clipped, rates)
+        update = self.optimizer.step(clipped, rates)
+        if self.copy is not None:
+            self.copy.copy_(self.weights)
+        return update
 
     def _clipping(self, norm: Tensor, rates: Tensor, nats: Tensor) -> tuple[Tensor, Tensor]:
         """What gradients of these norms are multiplied by, (run,), and the learning rates of the runs that are still alive."""
@@ -78,7 +85,7 @@ class Update:
         from gt.ops.kernels.adamw import squares
 
         norm, norms, *factors = self._before(squares(gradient), rates, nats)
-        return self._after(norm, norms, self.optimizer.step_in_one_pass(gradient, *factors, self.last_gradient))
+        return self._after(norm, norms, self.optimizer.step_in_one_pass(gradient, *factors, self.last_gradient, self.copy))
 
     def _before(self, squares: Tensor, rates: Tensor, nats: Tensor) -> tuple[Tensor, ...]:
         """squares: the sum of a gradient's in each block -> its norm (run,), that of each part, what it is multiplied by (run,

@@ -155,6 +155,31 @@ def test_a_short_convolution_of_a_part_of_a_wider_tensor(channels: int, time: in
     )
 
 
+def test_a_bias() -> None:
+    from gt.ops.kernels.bias import bias_forward
+
+    inputs = [noise(RUNS, 3, 17, 200, seed=0), noise(RUNS, 200, seed=1)]
+    assert_same(lambda x, bias: bias_forward(x, bias.unsqueeze(0)), lambda x, bias: x + bias, inputs, activations=1)
+
+
+@pytest.mark.parametrize("vocabulary", [66, 1024, 2500])
+def test_the_cross_entropy_of_targets_some_of_which_do_not_count(vocabulary: int) -> None:
+    from gt.ops.kernels.cross_entropy import cross_entropy_forward
+
+    drawn = torch.randint(vocabulary, (RUNS, 3, 7), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    targets = torch.where(noise(*drawn.shape, seed=1) > 1, ~drawn, drawn)
+
+    def formula(logits: Tensor, targets: Tensor) -> Tensor:
+        probability = logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        return torch.where(targets >= 0, -probability, 0.0)
+
+    for dtype, tolerance in ((torch.float32, FLOAT32), (torch.bfloat16, BFLOAT16)):
+        logits = (5 * noise(RUNS, 3, 7, vocabulary, seed=2)).to(dtype)
+        found = with_gradients(lambda *given: cross_entropy_forward(*given)[0], [logits, targets], 2)
+        exact = with_gradients(formula, [logits.double(), targets], 2)
+        assert max(relative(a, b) for a, b in zip(found, exact, strict=True)) <= tolerance
+
+
 @pytest.mark.parametrize(("vocabulary", "channels", "time"), [(66, 24, 7), (130, 72, 50)])
 def test_an_embedding_of_a_small_vocabulary(vocabulary: int, channels: int, time: int) -> None:
     from gt.ops.kernels.embedding import embedding_forward
@@ -262,7 +287,9 @@ def test_a_step_of_adamw() -> None:
     update = lr.unsqueeze(-1) * (m / first) / (v.sqrt() / second + epsilon)
     sums = [w.square(), update.square(), before.square(), g * before]
     assert relative(squares(gradient), g.square().sum(2)) <= FLOAT32
-    found = adamw_(weights, momentum, variance, last, gradient, factor, rate, decay, of_run)
+    copy = torch.empty_like(weights, dtype=torch.bfloat16)
+    found = adamw_(weights, momentum, variance, last, gradient, factor, rate, decay, of_run, copy)
+    assert relative(copy, weights) <= BFLOAT16
     expected = [w - lr.unsqueeze(-1) * d.unsqueeze(-1) * w - update, m, v, g, torch.stack([x.sum(2) for x in sums], dim=2)]
     for a, b in zip([weights, momentum, variance, last, found], expected, strict=True):
         assert relative(a, b) <= FLOAT32

@@ -374,6 +374,7 @@ def test_weights_that_are_cast_once_a_step_give_the_bits_of_weights_that_are_cas
         cohort = Cohort(specs, Tokens.open(data), CPU)
         if narrow:
             cohort.subject.narrow()
+            cohort.update.copy = cohort.subject.copy
         leaves = cohort.subject.leaves
         assert (torch.bfloat16 in {leaf.dtype for leaf in leaves.values()}) == narrow
         cohort.stepper.objective = InRegions(cohort.model, leaves, runs, cohort.training, compiled=False)

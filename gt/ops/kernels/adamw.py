@@ -22,11 +22,12 @@ def squares_kernel(x, sums, BLOCK: tl.constexpr):
 
 @triton.jit
 def adamw_kernel(
-    gradient, factor, rate, decay, weights, momentum, variance, last, of_run, sums, blocks,
+    gradient, factor, rate, decay, weights, copy, momentum, variance, last, of_run, sums, blocks,
     BLOCK: tl.constexpr, OF_RUN: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """gradient, weights, momentum, variance and last (run, block, BLOCK); factor, rate and decay (run, block); of_run (run,
-    OF_RUN): beta1, beta2, what the two means are divided by, epsilon -> sums (run, block, SUMS). last becomes gradient.
+    OF_RUN): beta1, beta2, what the two means are divided by, epsilon -> sums (run, block, SUMS). last becomes gradient, and copy,
+    if there is one, the weights in its dtype.
     """
     program = tl.program_id(0).to(tl.int64)
     own = of_run + program // blocks * OF_RUN
@@ -45,7 +46,10 @@ def adamw_kernel(
     update = lr / first * m / (tl.sqrt_rn(v) / second + epsilon)
     tl.store(momentum + at, m)
     tl.store(variance + at, v)
-    tl.store(weights + at, w * (1 - lr * tl.load(decay + program)) - update)
+    new = w * (1 - lr * tl.load(decay + program)) - update
+    tl.store(weights + at, new)
+    if copy is not None:
+        tl.store(copy + at, new.to(copy.dtype.element_ty))
     tl.store(sums + program * SUMS, tl.sum(w * w, axis=0))
     tl.store(sums + program * SUMS + 1, tl.sum(update * update, axis=0))
     tl.store(sums + program * SUMS + 2, before)
@@ -62,10 +66,11 @@ def squares(buffer: Tensor) -> Tensor:
 
 def adamw_(
     weights: Tensor, momentum: Tensor, variance: Tensor, last: Tensor, gradient: Tensor, factor: Tensor, rate: Tensor,
-    decay: Tensor, of_run: Tensor,
+    decay: Tensor, of_run: Tensor, copy: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Take a step in place. Buffers are (run, block, BLOCK); factor, which the gradient is multiplied by, rate and decay (run,
-    block); of_run (run, 5): beta1, beta2, 1 - beta1^t, the root of 1 - beta2^t and epsilon. `last` becomes the gradient.
+    block); of_run (run, 5): beta1, beta2, 1 - beta1^t, the root of 1 - beta2^t and epsilon. `last` becomes the gradient,
+    and `copy` the weights in its dtype.
 
     Returns the sums of each block, (run, block, 4): squares of the weights before, of the update without decay and of `last`,
     and the gradient times `last`.
@@ -73,7 +78,8 @@ def adamw_(
     runs, blocks, size = weights.shape
     sums = weights.new_empty(runs, blocks, SUMS)
     adamw_kernel[(runs * blocks,)](
-        gradient, factor, rate, decay, weights, momentum, variance, last, of_run, sums, blocks, size, of_run.shape[1], SUMS,
+        gradient, factor, rate, decay, weights, copy, momentum, variance, last, of_run, sums, blocks, size, of_run.shape[1],
+        SUMS,
         num_warps=4,
     )  # fmt: skip
     return sums

@@ -3,8 +3,8 @@ arXiv:2312.00752, figure 3).
 
     y_t = silu(a_t), a_t = b + sum over i < taps of w_i x_{t-i}
 
-Backward a position needs a at the next ones too, which is computed again from x: reading neighbours is free where the cache has
-them. The gradients of weights leave each program as a part, as in `gt.ops.kernels.norm`.
+Backward a program goes through its positions from the last, with what the next ones have for them and the inputs before them in
+registers; a is computed again. The gradients of weights leave each program as a part, as in `gt.ops.kernels.norm`.
 """
 
 from __future__ import annotations
@@ -18,72 +18,76 @@ from torch import Tensor
 
 from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs
 
-ROWS, AT_ONCE, COLUMNS = 32, 8, 128  # rows of a program, those of a tile, and its channels
-
-
-@triton.jit
-def _before_silu(x, weight, bias, row, rows, T, column, later, of_x, N: tl.constexpr, TAPS: tl.constexpr):
-    """a of the rows `later` than these in the same sequence, and whether there are any."""
-    there = (row < rows) & (row % T + later < T) & (column < N)
-    a = tl.load(bias + column, mask=column < N, other=0.0).to(tl.float32)
-    for i in tl.static_range(TAPS):
-        w = tl.load(weight + column * TAPS + (TAPS - 1 - i), mask=column < N, other=0.0).to(tl.float32)
-        read = there & (row % T + later >= i)
-        a += w * tl.load(x + (row + later - i) * of_x + column, mask=read, other=0.0).to(tl.float32)
-    return a, there
+ROWS, COLUMNS = 16, 64  # of a program, which is a warp
 
 
 @triton.jit
 def conv_forward_kernel(
     x, weight, bias, y, rows, T, of_x, of_weight, of_bias,
-    N: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+    N: tl.constexpr, TAPS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """x (run * rows, N) of sequences of T rows that stand of_x numbers apart, weight (run, N, TAPS) and bias (run, N) of runs that
     stand of_weight and of_bias apart -> y (run * rows, N). Programs: (part, tile of columns, run).
     """
     run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)[None, :]
+    row = (tl.program_id(0) * R + tl.arange(0, R))[:, None]
+    own, there, weight = column < N, (row < rows) & (column < N), weight + run * of_weight
     x, y = x + run * rows * of_x, y + run * rows * N
-    for done in range(0, ROWS, R):
-        row = (tl.program_id(0) * ROWS + done + tl.arange(0, R))[:, None]
-        a, there = _before_silu(x, weight + run * of_weight, bias + run * of_bias, row, rows, T, column, 0, of_x, N, TAPS)
-        tl.store(y + row * N + column, (a / (1 + tl.exp(-a))).to(y.dtype.element_ty), mask=there)
+    a = tl.load(bias + run * of_bias + column, mask=own, other=0.0).to(tl.float32)
+    for i in tl.static_range(TAPS):
+        w = tl.load(weight + column * TAPS + (TAPS - 1 - i), mask=own, other=0.0).to(tl.float32)
+        a += w * tl.load(x + (row - i) * of_x + column, mask=there & (row % T >= i), other=0.0).to(tl.float32)
+    tl.store(y + row * N + column, (a / (1 + tl.exp(-a))).to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def conv_backward_kernel(
     x, weight, bias, dy, dx, dweight, dbias, rows, T, of_x, of_weight, of_bias,
-    N: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+    N: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """dy (run * rows, N) -> dx as dy, dweight (run, part, N, TAPS) and dbias (run, part, N)."""
-    run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)[None, :]
-    weight, bias = weight + run * of_weight, bias + run * of_bias
-    x, dy, dx = x + run * rows * of_x, dy + run * rows * N, dx + run * rows * N
-    part = run * tl.num_programs(0) + tl.program_id(0)
-    for done in range(0, ROWS, R):
-        row = (tl.program_id(0) * ROWS + done + tl.arange(0, R))[:, None]
-        dx_t = tl.zeros([R, C], tl.float32)
+    """dy (run * rows, N) -> dx as dy, dweight (run, part, N, TAPS) and dbias (run, part, N). A program goes through its rows from
+    the last, and begins with those after them that they are read by.
+    """
+    run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)
+    own, weight, bias = column < N, weight + run * of_weight, bias + run * of_bias
+    x, dy, dx = x + run * rows * of_x + column, dy + run * rows * N + column, dx + run * rows * N + column
+    b = tl.load(bias + column, mask=own, other=0.0).to(tl.float32)
+    first = tl.program_id(0) * ROWS
+    w, dw, db, later, window = (), (), tl.zeros([C], tl.float32), (), ()
+    for i in tl.static_range(TAPS):
+        w = w + (tl.load(weight + column * TAPS + (TAPS - 1 - i), mask=own, other=0.0).to(tl.float32),)
+        dw = dw + (tl.zeros([C], tl.float32),)
+    last = first + ROWS + TAPS - 2
+    for i in tl.static_range(TAPS - 1):
+        later = later + (tl.zeros([C], tl.float32),)
+        there = own & (last - i + 0 * column < rows)
+        window = window + (tl.load(x + (last - i) * of_x, mask=there, other=0.0).to(tl.float32),)
+    for done in tl.static_range(ROWS + TAPS - 1):
+        row = last - done
+        there, t = own & (row + 0 * column < rows), row % T
+        earliest = row - (TAPS - 1)
+        read = own & (earliest + 0 * column >= 0) & (earliest + 0 * column < rows)
+        window = window + (tl.load(x + earliest * of_x, mask=read, other=0.0).to(tl.float32),)
+        a = b
         for i in tl.static_range(TAPS):
-            a, there = _before_silu(x, weight, bias, row, rows, T, column, i, of_x, N, TAPS)
-            s = 1 / (1 + tl.exp(-a))
-            d = tl.load(dy + (row + i) * N + column, mask=there, other=0.0).to(tl.float32) * s * (1 + a * (1 - s))
-            w = tl.load(weight + column * TAPS + (TAPS - 1 - i), mask=column < N, other=0.0).to(tl.float32)
-            dx_t += w * d
-            if i == 0:
-                own = dbias + part * N + column
-                _add(own, tl.sum(d, axis=0)[None, :], column < N, done > 0)
-                for j in tl.static_range(TAPS):
-                    before = tl.load(x + (row - j) * of_x + column, mask=there & (row % T >= j), other=0.0).to(tl.float32)
-                    own = dweight + (part * N + column) * TAPS + (TAPS - 1 - j)
-                    _add(own, tl.sum(d * before, axis=0)[None, :], column < N, done > 0)
-        tl.store(dx + row * N + column, dx_t.to(dx.dtype.element_ty), mask=(row < rows) & (column < N))
-
-
-@triton.jit
-def _add(sums, x, mask, there):
-    """Add to what this program has stored, if it has."""
-    if there:
-        x += tl.load(sums, mask=mask, other=0.0)
-    tl.store(sums, x, mask=mask)
+            a += tl.where(t >= i, w[i], 0.0) * window[i]
+        s = 1 / (1 + tl.exp(-a))
+        d = tl.load(dy + row * N, mask=there, other=0.0).to(tl.float32) * s * (1 + a * (1 - s))
+        if done >= TAPS - 1:
+            dx_t = w[0] * d
+            for i in tl.static_range(1, TAPS):
+                dx_t += tl.where(t + i < T, w[i], 0.0) * later[i - 1]
+            tl.store(dx + row * N, dx_t.to(dx.dtype.element_ty), mask=there)
+            db += d
+            sums = ()
+            for i in tl.static_range(TAPS):
+                sums = sums + (dw[i] + tl.where(t >= i, d, 0.0) * window[i],)
+            dw = sums
+        later, window = (d,) + later[:-1], window[1:]
+    part = (run * tl.num_programs(0) + tl.program_id(0)) * N + column
+    tl.store(dbias + part, db, mask=own)
+    for i in tl.static_range(TAPS):
+        tl.store(dweight + part * TAPS + (TAPS - 1 - i), dw[i], mask=own)
 
 
 def _grid(x: Tensor, weight: Tensor) -> tuple[int, int, int]:
@@ -102,7 +106,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype) ->
     rows = x.shape[0] * x.shape[1] // len(weight)
     conv_forward_kernel[_grid(x, weight)](
         x, weight, bias, y, rows, x.shape[1], apart(x), weight.stride(0), apart(bias), x.shape[2], weight.shape[2], ROWS,
-        AT_ONCE, COLUMNS, num_warps=2,
+        COLUMNS, num_warps=1,
     )  # fmt: skip
     return y
 
@@ -115,7 +119,7 @@ def conv_backward(x: Tensor, weight: Tensor, bias: Tensor, dy: Tensor) -> tuple[
     rows = x.shape[0] * x.shape[1] // len(weight)
     conv_backward_kernel[_grid(x, weight)](
         x, weight, bias, dy, dx, dweight, dbias, rows, x.shape[1], apart(x), weight.stride(0), apart(bias), x.shape[2],
-        weight.shape[2], ROWS, AT_ONCE, COLUMNS, num_warps=2,
+        weight.shape[2], ROWS, COLUMNS, num_warps=1,
     )  # fmt: skip
     return gradients
 

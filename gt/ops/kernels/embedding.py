@@ -1,4 +1,4 @@
-"""The gradient of an embedding of a small vocabulary: a product with which token stands where, in a fixed order.
+"""An embedding of a small vocabulary, whose gradient is a product with which token stands where, in a fixed order.
 
     dE_v = sum of dx_t over the positions t of token v
 
@@ -20,6 +20,17 @@ from gt.ops.kernels.products import product
 
 ROWS, AT_ONCE, TOKENS, COLUMNS = 128, 32, 128, 64  # positions of a program and of a tile, tokens and columns of a tile
 LARGEST = 1024  # tokens: beyond, the product is more work than a sort
+
+
+@triton.jit
+def embedding_forward_kernel(tokens, table, y, rows, of_table, N: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
+    """tokens (run * rows), table (run, V, N) of runs that stand of_table apart -> y (run * rows, N). Programs: (part, run)."""
+    run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
+    row = tl.program_id(0) * R + tl.arange(0, R)
+    token = tl.load(tokens + run * rows + row, mask=row < rows, other=0)[:, None]
+    there = (row < rows)[:, None] & (column < N)
+    read = tl.load(table + run * of_table + token * N + column, mask=there, other=0.0)
+    tl.store(y + (run * rows + row)[:, None] * N + column, read, mask=there)
 
 
 @triton.jit
@@ -48,11 +59,13 @@ def embedding_backward_kernel(
 @torch.library.custom_op("gt::embedding", mutates_args=())
 def embedding_forward(tokens: Tensor, table: Tensor) -> Tensor:
     """tokens (B, T), table (R, V, N), where B / R sequences are a run's -> (B, T, N)."""
-    runs, vocabulary, n = table.shape
-    if runs == 1:
-        return table[0][tokens]
-    first = torch.arange(runs, device=tokens.device).repeat_interleave(len(tokens) // runs)
-    return table[first[:, None], tokens]
+    assert_contiguous(tokens, table[0])
+    runs, _, n = table.shape
+    y, rows = table.new_empty(*tokens.shape, n), tokens.numel() // runs
+    embedding_forward_kernel[(triton.cdiv(rows, 8), runs)](
+        tokens, table, y, rows, table.stride(0), n, 8, triton.next_power_of_2(n), num_warps=4
+    )
+    return y
 
 
 @torch.library.custom_op("gt::embedding_backward", mutates_args=())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs
 
-ROWS, AT_ONCE, COLUMNS = 32, 8, 256  # rows of a program, those of a tile, and its columns
+ROWS, COLUMNS = 8, 128  # of the tile of a program, which is a warp
 
 
 @triton.jit
@@ -30,39 +30,33 @@ def _distribution(a, TANH: tl.constexpr):
 
 
 @triton.jit
-def gelu_forward_kernel(
-    x, bias, y, rows, of_bias, N: tl.constexpr, TANH: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr
-):
+def gelu_forward_kernel(x, bias, y, rows, of_bias, N: tl.constexpr, TANH: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
     """x (run * rows, N), bias (run, N) of runs that stand of_bias apart -> y as x. Programs: (part, tile of columns, run)."""
     run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)[None, :]
     b = tl.load(bias + run * of_bias + column, mask=column < N, other=0.0).to(tl.float32)
-    for done in range(0, ROWS, R):
-        row = (tl.program_id(0) * ROWS + done + tl.arange(0, R))[:, None]
-        there, at = (row < rows) & (column < N), (run * rows + row) * N + column
-        a = tl.load(x + at, mask=there, other=0.0).to(tl.float32) + b
-        phi, _ = _distribution(a, TANH)
-        tl.store(y + at, (a * phi).to(y.dtype.element_ty), mask=there)
+    row = (tl.program_id(0) * R + tl.arange(0, R))[:, None]
+    there, at = (row < rows) & (column < N), (run * rows + row) * N + column
+    a = tl.load(x + at, mask=there, other=0.0).to(tl.float32) + b
+    phi, _ = _distribution(a, TANH)
+    tl.store(y + at, (a * phi).to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def gelu_backward_kernel(
     x, bias, dy, dx, dbias, rows, of_bias,
-    N: tl.constexpr, TANH: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+    N: tl.constexpr, TANH: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """dy as y -> dx as x, dbias (run, part, N)."""
     run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)[None, :]
     b = tl.load(bias + run * of_bias + column, mask=column < N, other=0.0).to(tl.float32)
-    total = tl.zeros([R, C], tl.float32)
-    for done in range(0, ROWS, R):
-        row = (tl.program_id(0) * ROWS + done + tl.arange(0, R))[:, None]
-        there, at = (row < rows) & (column < N), (run * rows + row) * N + column
-        a = tl.load(x + at, mask=there, other=0.0).to(tl.float32) + b
-        phi, density = _distribution(a, TANH)
-        d = tl.load(dy + at, mask=there, other=0.0).to(tl.float32) * (phi + a * density)
-        total += d
-        tl.store(dx + at, d.to(dx.dtype.element_ty), mask=there)
+    row = (tl.program_id(0) * R + tl.arange(0, R))[:, None]
+    there, at = (row < rows) & (column < N), (run * rows + row) * N + column
+    a = tl.load(x + at, mask=there, other=0.0).to(tl.float32) + b
+    phi, density = _distribution(a, TANH)
+    d = tl.load(dy + at, mask=there, other=0.0).to(tl.float32) * (phi + a * density)
+    tl.store(dx + at, d.to(dx.dtype.element_ty), mask=there)
     part = (run * tl.num_programs(0) + tl.program_id(0)) * N + column
-    tl.store(dbias + part, tl.sum(total, axis=0)[None, :], mask=column < N)
+    tl.store(dbias + part, tl.sum(d, axis=0)[None, :], mask=column < N)
 
 
 def _grid(x: Tensor, bias: Tensor) -> tuple[int, int, int]:
@@ -77,9 +71,7 @@ def gelu_forward(x: Tensor, bias: Tensor, tanh: bool) -> Tensor:
     assert_contiguous(x)
     y = torch.empty_like(x)
     runs, n = bias.shape
-    gelu_forward_kernel[_grid(x, bias)](
-        x, bias, y, x.numel() // n // runs, apart(bias), n, tanh, ROWS, AT_ONCE, COLUMNS, num_warps=4
-    )
+    gelu_forward_kernel[_grid(x, bias)](x, bias, y, x.numel() // n // runs, apart(bias), n, tanh, ROWS, COLUMNS, num_warps=1)
     return y
 
 
@@ -90,7 +82,7 @@ def gelu_backward(x: Tensor, bias: Tensor, dy: Tensor, tanh: bool) -> tuple[Tens
     dx, dbias = gradients = _gradients(x, bias)
     runs, n = bias.shape
     gelu_backward_kernel[_grid(x, bias)](
-        x, bias, dy, dx, dbias, x.numel() // n // runs, apart(bias), n, tanh, ROWS, AT_ONCE, COLUMNS, num_warps=4
+        x, bias, dy, dx, dbias, x.numel() // n // runs, apart(bias), n, tanh, ROWS, COLUMNS, num_warps=1
     )
     return gradients
 

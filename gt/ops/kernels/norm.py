@@ -13,7 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import ROWS, WARPS, apart, assert_contiguous, fold_runs, parted
+from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs, parted
+
+ROWS, TILE = 4, 1024  # rows of a program, which is a warp, and numbers at once
 
 
 @triton.jit
@@ -130,7 +132,7 @@ def _sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
     """Rows of a run, parts, rows at once and columns of a tile."""
     runs, n = weight.shape
     rows = x.numel() // n // runs
-    return rows, *parted(rows, n)
+    return rows, *parted(rows, n, ROWS, TILE)
 
 
 @torch.library.custom_op("gt::norm", mutates_args=())
@@ -146,7 +148,7 @@ def norm_forward(
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     norm_forward_kernel[(parts, len(weight))](
         x, None, gate, weight, bias, None, y, rows, *map(apart, (x, None, gate, weight, bias)), eps, x.shape[-1], groups,
-        centred, gate_place, ROWS, at_once, columns, num_warps=WARPS,
+        centred, gate_place, ROWS, at_once, columns, num_warps=1,
     )  # fmt: skip
     return y
 
@@ -160,7 +162,7 @@ def norm_of_sum_forward(
     total, y = results = _of_sum(x, added, dtype)
     norm_forward_kernel[(parts, len(weight))](
         x, added, None, weight, bias, total, y, rows, *map(apart, (x, added, None, weight, bias)), eps, x.shape[-1], 1, centred,
-        "", ROWS, at_once, columns, num_warps=WARPS,
+        "", ROWS, at_once, columns, num_warps=1,
     )  # fmt: skip
     return results
 
@@ -183,7 +185,7 @@ def norm_of_sum_backward(
     dx, dadded, dweight, dbias = gradients = _gradients_of_sum(total, weight, bias, dtype)
     norm_backward_kernel[(parts, len(weight))](
         total, None, weight, bias, dtotal, dy, dx, dadded if dadded.numel() else None, None, dweight, dbias, rows,
-        *map(apart, (total, None, weight, bias)), eps, total.shape[-1], 1, centred, "", ROWS, at_once, columns, num_warps=WARPS,
+        *map(apart, (total, None, weight, bias)), eps, total.shape[-1], 1, centred, "", ROWS, at_once, columns, num_warps=1,
     )  # fmt: skip
     return gradients
 
@@ -206,7 +208,7 @@ def norm_backward(
     dx, dgate, dweight, dbias = gradients = _gradients(x, gate, weight, bias)
     norm_backward_kernel[(parts, len(weight))](
         x, gate, weight, bias, None, dy, dx, None, dgate, dweight, dbias, rows, *map(apart, (x, gate, weight, bias)), eps,
-        x.shape[-1], groups, centred, gate_place, ROWS, at_once, columns, num_warps=WARPS,
+        x.shape[-1], groups, centred, gate_place, ROWS, at_once, columns, num_warps=1,
     )  # fmt: skip
     return gradients
 

@@ -54,11 +54,14 @@ class AdamW(Optimizer):
         rate = self.flat.by_block(rates.to(self.flat.dtype)).squeeze(2)
         return rate, torch.cat([own.view(-1, 1) for own in of_run], dim=1)
 
-    def step_in_one_pass(self, gradient: Tensor, factor: Tensor, rate: Tensor, of_run: Tensor, last: Tensor) -> Tensor:
+    def step_in_one_pass(
+        self, gradient: Tensor, factor: Tensor, rate: Tensor, of_run: Tensor, last: Tensor, copy: Tensor | None
+    ) -> Tensor:
         """`step` by a kernel (`gt.ops.kernels.adamw`), of the gradient times factor (run, block), where `last` is the gradient
-        before and becomes this one. Returns the sums of each block that the kernel takes, (run, block, sum).
+        before and becomes this one, and `copy` the new weights in its dtype. Returns the sums of each block that the kernel takes,
+        (run, block, sum).
         """
         from gt.ops.kernels.adamw import adamw_
 
         momentum, variance = self.state["momentum"], self.state["variance"]
-        return adamw_(self.weights, momentum, variance, last, gradient, factor, rate, self.decay.squeeze(2), of_run)
+        return adamw_(self.weights, momentum, variance, last, gradient, factor, rate, self.decay.squeeze(2), of_run, copy)
