@@ -55,16 +55,17 @@ def _of_products(x: Tensor, weight: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, weight.dtype)
 
 
-def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> Tensor | None:
-    """x (batch, time, channel) -> x_t + (x_{t-1} - x_t) * (z_i,t + bias_i) for each mix i, (mix, batch, time, channel), with
-    x_{-1} = 0 and mix `last` after the others. z: (mix, batch, time, channel), or None for zeros; bias: (mix, channel).
+def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> tuple[Tensor, Tensor] | None:
+    """x (batch, time, channel) -> x_t + (x_{t-1} - x_t) * (z_i,t + bias_i) for each mix i but `last`, (mix - 1, batch, time,
+    channel), and that one, (batch, time, channel), with x_{-1} = 0. z: (mix, batch, time, channel), or None for zeros; bias: (mix,
+    channel).
     """
     if not fused(x.device.type, x.dtype == torch.float64):
         return None
     from gt.ops.kernels.shift import shift_forward
 
-    y: Tensor = shift_forward(x.contiguous(), z if z is None else z.contiguous(), bias.unsqueeze(0), last)
-    return y.squeeze(0)
+    y, of_last = shift_forward(x.contiguous(), z if z is None else z.contiguous(), bias.unsqueeze(0), last)
+    return y.squeeze(0), of_last
 
 
 def conv_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
@@ -101,13 +102,13 @@ def bias_kernel(x: Tensor, bias: Tensor) -> Tensor | None:
     return y
 
 
-def gelu_kernel(x: Tensor, bias: Tensor, tanh: bool) -> Tensor | None:
-    """gelu(x + bias), x (..., channel), bias (channel,). tanh: its approximation."""
+def gelu_kernel(x: Tensor, bias: Tensor | None, tanh: bool) -> Tensor | None:
+    """gelu(x + bias), x (..., channel), bias (channel,) or None. tanh: its approximation."""
     if not fused(x.device.type, x.dtype == torch.float64):
         return None
     from gt.ops.kernels.gelu import gelu_forward
 
-    y: Tensor = gelu_forward(x.contiguous(), bias.unsqueeze(0), tanh)
+    y: Tensor = gelu_forward(x.contiguous(), None if bias is None else bias.unsqueeze(0), tanh)
     return y
 
 

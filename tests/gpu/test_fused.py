@@ -119,7 +119,7 @@ def test_token_shifts(channels: int, time: int) -> None:
         noise(RUNS, 5, channels, seed=2),
     ]
     assert_same(
-        lambda x, z, bias: shift_forward(x, z, bias.unsqueeze(0), 1).squeeze(0),
+        lambda x, z, bias: torch.cat([y.view(-1, *x.shape) for y in shift_forward(x, z, bias.unsqueeze(0), 1)]),
         lambda x, z, bias: shifted(x, z, bias)[[0, 2, 3, 4, 1]],
         inputs,
         activations=2,
@@ -130,7 +130,7 @@ def test_a_token_shift_that_depends_on_no_data() -> None:
     from gt.ops.kernels.shift import shift_forward
 
     assert_same(
-        lambda x, bias: shift_forward(x, None, bias[None, None], 0)[0, 0],
+        lambda x, bias: shift_forward(x, None, bias[None, None], 0)[1],
         lambda x, bias: shifted(x, torch.zeros_like(x)[None], bias[None])[0],
         [noise(RUNS, 2, 19, 24, seed=0), noise(RUNS, 24, seed=1)],
         activations=1,
@@ -212,15 +212,17 @@ def test_a_gate_between_two_branches(followed: bool) -> None:
     assert_same(lambda *given: joined(*gate_forward(*given)), formula, [*branches, *weights], activations=2)
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("tanh", [False, True])
 @pytest.mark.parametrize(("channels", "time"), [(24, 7), (768, 20)])
-def test_gelu_of_a_sum_with_a_bias(channels: int, time: int, tanh: bool) -> None:
+def test_gelu_of_a_sum_with_a_bias(channels: int, time: int, tanh: bool, biased: bool) -> None:
     from gt.ops.kernels.gelu import gelu_forward
 
+    inputs = [noise(RUNS, 3, time, channels, seed=0), *([noise(RUNS, channels, seed=1)] if biased else [])]
     assert_same(
-        lambda x, bias: gelu_forward(x, bias.unsqueeze(0), tanh),
-        lambda x, bias: F.gelu(x + bias, approximate="tanh" if tanh else "none"),
-        [noise(RUNS, 3, time, channels, seed=0), noise(RUNS, channels, seed=1)],
+        lambda x, *bias: gelu_forward(x, bias[0].unsqueeze(0) if biased else None, tanh),
+        lambda x, *bias: F.gelu(x + (bias[0] if biased else 0), approximate="tanh" if tanh else "none"),
+        inputs,
         activations=1,
     )
 
@@ -246,7 +248,7 @@ def test_attention_of_short_sequences(size: int, time: int, biased: bool) -> Non
         )
         return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
-    inputs = [noise(RUNS, 3, time, 3 * heads * size, seed=0).bfloat16(), noise(RUNS, 3 * heads * size, seed=1)]
+    inputs = [noise(RUNS, 3, time, 3 * heads * size, seed=0).bfloat16(), 0.3 * noise(RUNS, 3 * heads * size, seed=1)]
     exact = with_gradients(formula, [x.double() for x in inputs], 1)
     errors = [relative(a, b) for a, b in zip(with_gradients(kernel, inputs, 1), exact, strict=True)]
     assert max(errors) <= BFLOAT16, errors

@@ -47,7 +47,7 @@ class MLP(FeedForward):
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         """x: (batch, time, d_model) -> (y of the same shape, no state)."""
         hidden, bias = F.linear(x, self.up.weight), self.up.bias
-        y = None if bias is None else gelu_kernel(hidden, bias, self.approximate == "tanh")
+        y = gelu_kernel(hidden, bias, self.approximate == "tanh")
         return self.down(F.gelu(self.up.biased(hidden), approximate=self.approximate) if y is None else y), None
 
     def reset_parameters(self, streams: Streams) -> None:

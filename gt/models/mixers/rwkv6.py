@@ -108,9 +108,9 @@ class RWKV6(Mixer):
         """The inputs of r, k, v and g, (4, batch, time, d_model), and that of the decay: x mixed with the one before."""
         first = self.x_proj[0]
         if last is None and (shifted := shift_kernel(x, None, first.mu.unsqueeze(0))) is not None:
-            mixed = shift_kernel(x, self._shifts(first.linear(shifted[0])), self.x_bias, last=ORDER.index("w"))
+            mixed = shift_kernel(x, self._shifts(first.linear(shifted[1])), self.x_bias, last=ORDER.index("w"))
             assert mixed is not None
-            return mixed[:4], mixed[4]
+            return mixed
         before = torch.cat([torch.zeros_like(x[:, :1]) if last is None else last.unsqueeze(1), x[:, :-1]], dim=1)
         delta = before - x
         of = dict(zip(ORDER, x + delta * (self._shifts(first(x, delta)) + self.x_bias[:, None, None]), strict=True))

@@ -54,7 +54,7 @@ def bias_backward(dy: Tensor, runs: int) -> Tensor:
     """The gradient of bias in parts (R, part, N)."""
     assert_contiguous(dy)
     sums, n = _parts(dy, runs), dy.shape[-1]
-    sums_kernel[(sums.shape[1], triton.cdiv(n, 64), runs)](dy, sums, _rows(dy, runs), n, SUMMED, 64, num_warps=2)
+    sums_kernel[(sums.shape[1], triton.cdiv(n, 64), runs)](dy, sums, _rows(dy, runs), n, SUMMED, 64, num_warps=1)
     return sums
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs
 
-ROWS, COLUMNS = 16, 64  # of a program, which is a warp
+ROWS, COLUMNS = 8, 64  # of a program, which is a warp
 
 
 @triton.jit

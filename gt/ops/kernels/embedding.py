@@ -18,7 +18,7 @@ from torch import Tensor
 from gt.ops.kernels.launch import assert_contiguous, fold_runs
 from gt.ops.kernels.products import product
 
-ROWS, AT_ONCE, TOKENS, COLUMNS = 128, 32, 128, 64  # positions of a program and of a tile, tokens and columns of a tile
+ROWS, TOKENS, COLUMNS = 128, 128, 64  # positions of a program, tokens and columns of a tile
 LARGEST = 1024  # tokens: beyond, the product is more work than a sort
 
 
@@ -35,23 +35,21 @@ def embedding_forward_kernel(tokens, table, y, rows, of_table, N: tl.constexpr, 
 
 @triton.jit
 def embedding_backward_kernel(
-    tokens, dy, dtable, rows, V, N: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, TOKENS: tl.constexpr, C: tl.constexpr
+    tokens, dy, dtable, rows, V, N: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, C: tl.constexpr
 ):
     """tokens (run * rows), dy (run * rows, N) -> dtable (run, part, V, N). Programs: (part, tile of tokens and columns, run)."""
     tiles: tl.constexpr = (N + C - 1) // C
     run = tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) % tiles * C + tl.arange(0, C)
     token = tl.program_id(1) // tiles * TOKENS + tl.arange(0, TOKENS)
-    total = tl.zeros([TOKENS, C], tl.float32)
-    for done in range(0, ROWS, R):
-        row = tl.program_id(0) * ROWS + done + tl.arange(0, R)
-        there = row < rows
-        stands = tl.load(tokens + run * rows + row, mask=there, other=-1)
-        here = tl.where(token[:, None] == stands[None, :], 1.0, 0.0)
-        at = (run * rows + row)[:, None] * N + column[None, :]
-        d = tl.load(dy + at, mask=there[:, None] & (column < N)[None, :], other=0.0).to(tl.float32)
-        upper = (d.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)  # the bits that bfloat16 keeps
-        total += product(here, upper) + product(here, d - upper)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = row < rows
+    stands = tl.load(tokens + run * rows + row, mask=there, other=-1)
+    here = tl.where(token[:, None] == stands[None, :], 1.0, 0.0)
+    at = (run * rows + row)[:, None] * N + column[None, :]
+    d = tl.load(dy + at, mask=there[:, None] & (column < N)[None, :], other=0.0).to(tl.float32)
+    upper = (d.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)  # the bits that bfloat16 keeps
+    total = product(here, upper) + product(here, d - upper)
     at = ((run * tl.num_programs(0) + tl.program_id(0)) * V + token)[:, None] * N + column[None, :]
     tl.store(dtable + at, total, mask=(token < V)[:, None] & (column < N)[None, :])
 
@@ -62,8 +60,8 @@ def embedding_forward(tokens: Tensor, table: Tensor) -> Tensor:
     assert_contiguous(tokens, table[0])
     runs, _, n = table.shape
     y, rows = table.new_empty(*tokens.shape, n), tokens.numel() // runs
-    embedding_forward_kernel[(triton.cdiv(rows, 8), runs)](
-        tokens, table, y, rows, table.stride(0), n, 8, triton.next_power_of_2(n), num_warps=4
+    embedding_forward_kernel[(triton.cdiv(rows, 4), runs)](
+        tokens, table, y, rows, table.stride(0), n, 4, triton.next_power_of_2(n), num_warps=1
     )
     return y
 
@@ -76,7 +74,7 @@ def embedding_backward(tokens: Tensor, dy: Tensor, runs: int, vocabulary: int) -
     n = dy.shape[-1]
     tiles = triton.cdiv(vocabulary, TOKENS) * triton.cdiv(n, COLUMNS)
     embedding_backward_kernel[(dtable.shape[1], tiles, runs)](
-        tokens, dy, dtable, tokens.numel() // runs, vocabulary, n, ROWS, AT_ONCE, TOKENS, COLUMNS, num_warps=4
+        tokens, dy, dtable, tokens.numel() // runs, vocabulary, n, ROWS, TOKENS, COLUMNS, num_warps=8
     )
     return dtable
 

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import ROWS, WARPS, apart, assert_contiguous, fold_runs, parted
+from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
@@ -96,7 +96,7 @@ def gate_forward(r: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> tuple[Te
     rows, parts, at_once, columns = _sizes(r, weight)
     y, gate = results = _results(r)
     gate_forward_kernel[(parts, len(weight))](
-        r, m, weight, bias, y, gate, rows, apart(weight), bias.stride(0), r.shape[-1], ROWS, at_once, columns, num_warps=WARPS
+        r, m, weight, bias, y, gate, rows, apart(weight), bias.stride(0), r.shape[-1], ROWS, at_once, columns, num_warps=1
     )
     return results
 
@@ -110,7 +110,7 @@ def gate_backward(
     rows, parts, at_once, columns = _sizes(r, weight)
     gradients = _gradients(r, weight)
     gate_backward_kernel[(parts, len(weight))](
-        r, m, weight, gate, dy, dgate, *gradients, rows, apart(weight), r.shape[-1], ROWS, at_once, columns, num_warps=WARPS
+        r, m, weight, gate, dy, dgate, *gradients, rows, apart(weight), r.shape[-1], ROWS, at_once, columns, num_warps=1
     )
     return gradients
 

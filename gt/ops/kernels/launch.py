@@ -12,8 +12,8 @@ from torch import Tensor
 
 # Positions at once.
 CHUNK = 16
-# Of a kernel that goes row by row: rows of a program, numbers at once, and warps.
-ROWS, TILE, WARPS = 8, 2048, 2
+# Of a kernel that goes row by row: rows of a program, which is a warp, and numbers at once.
+ROWS, TILE = 4, 1024
 
 
 def rounded(activations: Tensor) -> bool:
@@ -98,7 +98,7 @@ def apart(x: Tensor | None) -> int:
     return rows.stride(0)
 
 
-def parted(rows: int, channels: int, of_program: int = ROWS, tile: int = TILE) -> tuple[int, int, int]:
+def parted(rows: int, channels: int) -> tuple[int, int, int]:
     """How some rows of a run are cut: in how many programs, rows at once, and columns of a tile, the next power of two."""
     columns = 1 << (channels - 1).bit_length()
-    return -(-rows // of_program), min(of_program, max(1, tile // columns)), columns
+    return -(-rows // ROWS), min(ROWS, max(1, TILE // columns)), columns

@@ -13,9 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs, parted
-
-ROWS, TILE = 4, 1024  # rows of a program, which is a warp, and numbers at once
+from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
@@ -132,7 +130,7 @@ def _sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
     """Rows of a run, parts, rows at once and columns of a tile."""
     runs, n = weight.shape
     rows = x.numel() // n // runs
-    return rows, *parted(rows, n, ROWS, TILE)
+    return rows, *parted(rows, n)
 
 
 @torch.library.custom_op("gt::norm", mutates_args=())

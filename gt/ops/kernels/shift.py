@@ -15,23 +15,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import ROWS, WARPS, assert_contiguous, fold_runs, parted
+from gt.ops.kernels.launch import ROWS, assert_contiguous, fold_runs, parted
 
 
 @triton.jit
-def _place(run, i: tl.constexpr, row, rows, N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr):
-    """Where a row of mix i stands in y: mix LAST comes after the others."""
-    slot: tl.constexpr = MIXES - 1 if i == LAST else i if i < LAST else i - 1
-    return ((run * MIXES + slot) * rows + row) * N
+def _place(y, last, run, i: tl.constexpr, row, rows, N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr):
+    """Where a row of mix i stands: that of LAST is in a tensor of its own."""
+    if i == LAST:
+        return last + (run * rows + row) * N
+    slot: tl.constexpr = i if i < LAST else i - 1
+    return y + ((run * (MIXES - 1) + slot) * rows + row) * N
 
 
 @triton.jit
 def shift_forward_kernel(
-    x, z, bias, y, rows, T, of_bias,
+    x, z, bias, y, last, rows, T, of_bias,
     N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """x (run * rows, N) of sequences of T rows, z (run, MIXES, rows, N) or None, bias (run, MIXES, N) of runs that stand
-    of_bias numbers apart -> y (run, MIXES, rows, N). Programs: (part, run).
+    of_bias numbers apart -> y (run, MIXES - 1, rows, N) and mix LAST, last (run, rows, N). Programs:
+    (part, run).
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
     for done in range(0, ROWS, R):
@@ -44,16 +47,16 @@ def shift_forward_kernel(
             m = tl.load(bias + run * of_bias + i * N + column, mask=column < N, other=0.0).to(tl.float32)
             if z is not None:
                 m += tl.load(z + ((run * MIXES + i) * rows + row) * N + column, mask=there, other=0.0).to(tl.float32)
-            out = y + _place(run, i, row, rows, N, MIXES, LAST) + column
-            tl.store(out, (x_t + delta * m).to(y.dtype.element_ty), mask=there)
+            out = _place(y, last, run, i, row, rows, N, MIXES, LAST) + column
+            tl.store(out, (x_t + delta * m).to(last.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def shift_backward_kernel(
-    x, z, bias, dy, dx, dz, dbias, rows, T, of_bias,
+    x, z, bias, dy, dlast, dx, dz, dbias, rows, T, of_bias,
     N: tl.constexpr, MIXES: tl.constexpr, LAST: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """dy as y -> dx as x, dz as z, and dbias (run, part, MIXES, N)."""
+    """dy and dlast as y and last -> dx as x, dz as z, and dbias (run, part, MIXES, N)."""
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
     part = run * tl.num_programs(0) + tl.program_id(0)
     for done in range(0, ROWS, R):
@@ -67,7 +70,7 @@ def shift_backward_kernel(
         for i in tl.static_range(MIXES):
             m = tl.load(bias + run * of_bias + i * N + column, mask=column < N, other=0.0).to(tl.float32)
             m_next = m
-            given = dy + _place(run, i, row, rows, N, MIXES, LAST) + column
+            given = _place(dy, dlast, run, i, row, rows, N, MIXES, LAST) + column
             d = tl.load(given, mask=there, other=0.0).to(tl.float32)
             d_next = tl.load(given + N, mask=follows, other=0.0).to(tl.float32)
             dm = d * delta
@@ -91,9 +94,9 @@ def _sizes(x: Tensor, bias: Tensor) -> tuple[int, int, int, int]:
     return rows, *parted(rows, x.shape[2])
 
 
-def _result(x: Tensor, bias: Tensor) -> Tensor:
+def _results(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     runs, mixes, n = bias.shape
-    return x.new_empty(runs, mixes, x.shape[0] // runs, x.shape[1], n)
+    return x.new_empty(runs, mixes - 1, x.shape[0] // runs, x.shape[1], n), x.new_empty(x.shape)
 
 
 def _gradients(x: Tensor, z: Tensor | None, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,78 +106,53 @@ def _gradients(x: Tensor, z: Tensor | None, bias: Tensor) -> tuple[Tensor, Tenso
 
 
 @torch.library.custom_op("gt::shift", mutates_args=())
-def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tensor:
-    """x (B, T, N), z (R mix, B / R, T, N) or None, bias (R, mix, N), where B / R sequences are a run's -> y (R, mix, B / R, T,
-    N), whose mix `last` comes after the others. x and z are contiguous.
+def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    """x (B, T, N), z (R mix, B / R, T, N) or None, bias (R, mix, N), where B / R sequences are a run's -> all mixes but `last`, (R,
+    mix - 1, B / R, T, N), and that one, (B, T, N). x and z are contiguous.
     """
     assert_contiguous(x, z, bias[0])
     rows, parts, at_once, columns = _sizes(x, bias)
-    y = _result(x, bias)
+    y, y_last = results = _results(x, bias)
     shift_forward_kernel[(parts, len(bias))](
-        x,
-        z,
-        bias,
-        y,
-        rows,
-        x.shape[1],
-        bias.stride(0),
-        x.shape[2],
-        bias.shape[1],
-        last,
-        ROWS,
-        at_once,
-        columns,
-        num_warps=WARPS,
-    )
-    return y
+        x, z, bias, y, y_last, rows, x.shape[1], bias.stride(0), x.shape[2], bias.shape[1], last, ROWS, at_once, columns,
+        num_warps=1,
+    )  # fmt: skip
+    return results
 
 
 @torch.library.custom_op("gt::shift_backward", mutates_args=())
-def shift_backward(x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
+def shift_backward(
+    x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, dlast: Tensor, last: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x and z (nothing if there is none), and that of bias in parts (R, part, mix, N)."""
-    assert_contiguous(x, z, bias[0], dy)
+    assert_contiguous(x, z, bias[0], dy, dlast)
     rows, parts, at_once, columns = _sizes(x, bias)
     dx, dz, dbias = gradients = _gradients(x, z, bias)
     shift_backward_kernel[(parts, len(bias))](
-        x,
-        z,
-        bias,
-        dy,
-        dx,
-        dz,
-        dbias,
-        rows,
-        x.shape[1],
-        bias.stride(0),
-        x.shape[2],
-        bias.shape[1],
-        last,
-        ROWS,
-        at_once,
-        columns,
-        num_warps=WARPS,
-    )
+        x, z, bias, dy, dlast, dx, dz, dbias, rows, x.shape[1], bias.stride(0), x.shape[2], bias.shape[1], last, ROWS, at_once,
+        columns, num_warps=1,
+    )  # fmt: skip
     return gradients
 
 
 @shift_forward.register_fake
-def _(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> Tensor:
-    return _result(x, bias)
+def _(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    return _results(x, bias)
 
 
 @shift_backward.register_fake
-def _(x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, z: Tensor | None, bias: Tensor, dy: Tensor, dlast: Tensor, last: int) -> tuple[Tensor, Tensor, Tensor]:
     return _gradients(x, z, bias)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.last = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
     x, z, bias = ctx.saved_tensors
-    dx, dz, dbias = shift_backward(x, z, bias, dy.contiguous(), ctx.last)
+    dx, dz, dbias = shift_backward(x, z, bias, dy.contiguous(), dlast.contiguous(), ctx.last)
     return dx, None if z is None else dz, dbias.sum(1).to(bias.dtype), None
 
 
