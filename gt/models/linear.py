@@ -5,8 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gt.ops.fused import bias_kernel
+from gt.ops.fused import bias_kernel, linear_kernel
 from gt.ops.spread import over_sequences
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """W x, of x (batch, time, d_in) and W (d_out, d_in)."""
+    y = linear_kernel(x, weight)
+    return F.linear(x, weight) if y is None else y
 
 
 class Linear(nn.Linear):
@@ -14,7 +20,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, time, d_in) -> (batch, time, d_out)."""
-        return self.biased(F.linear(x, self.weight))
+        return self.biased(product(x, self.weight))
 
     def biased(self, y: Tensor) -> Tensor:
         """W x with the bias, if there is one."""

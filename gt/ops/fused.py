@@ -150,6 +150,17 @@ def cross_entropy_kernel(logits: Tensor, targets: Tensor) -> Tensor | None:
     return losses
 
 
+def linear_kernel(x: Tensor, weight: Tensor) -> Tensor | None:
+    """weight x, of x (..., in) and weight (out, in), in the dtype that products are taken in."""
+    if not fused(x.device.type, torch.float64 in (x.dtype, weight.dtype)):
+        return None
+    from gt.ops.kernels.linear import linear_forward
+
+    dtype = _of_products(x, weight)
+    y: Tensor = linear_forward(x.to(dtype), weight.to(dtype).unsqueeze(0))
+    return y
+
+
 def aligned(weight: Tensor) -> Tensor:
     """A matrix (out, in) whose products have rows that kernels read 16 numbers at a time: with rows of zeros, where a GPU wants
     them.

@@ -77,14 +77,26 @@ class Flat:
     def joined(self, pieces: list[Tensor], buffer: Tensor | None = None) -> Tensor:
         """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`. buffer: one to use again."""
         buffer = self.zeros() if buffer is None else buffer
-        n_runs = self.shape[0]
+        left, n_runs = dict(zip(self.starts, pieces, strict=True)), self.shape[0]
+        for group in self.groups:
+            # Many small tensors are quicker put in one row, one after the other as they lie.
+            if not group.matrix and all(left[name].dtype == buffer.dtype for name in group.names):
+                self._put_in_row(buffer, group, [left.pop(name).reshape(n_runs, -1) for name in group.names])
         views = self.views(buffer)
         # Of tensors that are contiguous, and of one type, one launch serves hundreds.
-        for dtype in dict.fromkeys(piece.dtype for piece in pieces):
-            own = {name: piece.contiguous() for name, piece in zip(self.starts, pieces, strict=True) if piece.dtype == dtype}
+        for dtype in dict.fromkeys(piece.dtype for piece in left.values()):
+            own = {name: piece.contiguous() for name, piece in left.items() if piece.dtype == dtype}
             rows = [row for name, piece in own.items() for row in piece.view(n_runs, *self.shapes[name]).unbind(0)]
             torch._foreach_copy_([place for name in own for place in views[name].unbind(0)], rows)
         return buffer
+
+    def _put_in_row(self, buffer: Tensor, group: Group, pieces: list[Tensor]) -> None:
+        """pieces: (run, size) of each parameter of a group."""
+        padding = buffer.new_zeros(len(buffer), ALIGNMENT)
+        parts = [part for piece in pieces for part in (piece, padding[:, : -piece.shape[1] % ALIGNMENT])]
+        start = self.starts[group.names[0]]
+        place = buffer.view(len(buffer), -1)[:, start : start + sum(part.shape[1] for part in parts)]
+        torch.cat(parts, dim=1, out=place)
 
     def rows(self, names: Iterable[str]) -> Tensor:
         """Where parameters lie in a buffer that is seen as rows of ALIGNMENT numbers: the numbers of the rows, (row,), of one

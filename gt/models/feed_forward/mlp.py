@@ -11,7 +11,7 @@ from torch import Tensor
 from gt.errors import ConfigError
 from gt.models.feed_forward.base import FeedForward
 from gt.models.init import linear_
-from gt.models.linear import Linear
+from gt.models.linear import Linear, product
 from gt.ops.fused import gelu_kernel
 from gt.options import Options, Positive, initial
 from gt.seeds import Streams
@@ -46,7 +46,7 @@ class MLP(FeedForward):
 
     def forward(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
         """x: (batch, time, d_model) -> (y of the same shape, no state)."""
-        hidden, bias = F.linear(x, self.up.weight), self.up.bias
+        hidden, bias = product(x, self.up.weight), self.up.bias
         y = gelu_kernel(hidden, bias, self.approximate == "tanh")
         return self.down(F.gelu(self.up.biased(hidden), approximate=self.approximate) if y is None else y), None
 

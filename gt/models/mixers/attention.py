@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gt.errors import ConfigError
 from gt.models.init import linear_
-from gt.models.linear import Linear
+from gt.models.linear import Linear, product
 from gt.models.mixers.base import Mixer, State
 from gt.ops.conv import short_convolution
 from gt.ops.fused import attention_kernel
@@ -58,7 +58,7 @@ class Attention(Mixer):
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """There is no memory; the context is the keys and values so far (batch, head, past, head size) and the last inputs."""
-        y, qkv = None, F.linear(x, self.qkv.weight)
+        y, qkv = None, product(x, self.qkv.weight)
         if state is None and self.conv is None and not self.rope:
             y = attention_kernel(qkv, self.qkv.bias, self.n_head)
         qkv, last = self._convolve(self.qkv.biased(qkv), None if state is None else state.context[2])

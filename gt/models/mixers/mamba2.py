@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, normal_, uniform_
+from gt.models.linear import product
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.conv import silu_of_short_convolution
@@ -85,7 +86,7 @@ class Mamba2(Mixer):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """The memory is h (batch, head, head_dim, d_state), the context the last inputs (batch, channel, d_conv - 1)."""
         sizes = [self.d_inner, self.conv_channels, self.n_head]
-        z, channels, dt = F.linear(x, aligned(self.in_proj.weight))[..., : sum(sizes)].split(sizes, dim=-1)
+        z, channels, dt = product(x, aligned(self.in_proj.weight))[..., : sum(sizes)].split(sizes, dim=-1)
         memory, (last,) = state if state is not None else (None, (None,))
         channels, last = silu_of_short_convolution(channels, self.conv1d.weight.squeeze(1), self.conv1d.bias, last)
         inner, B, C = channels.split([self.d_inner, *[self.n_groups * self.d_state] * 2], dim=-1)
@@ -101,7 +102,7 @@ class Mamba2(Mixer):
                 memory,
             )
         y = self.norm(y.flatten(2), z)
-        return self.out_proj(y), State(memory, (last,))
+        return product(y, self.out_proj.weight), State(memory, (last,))
 
     def _recur(self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         A = -self.A_log.exp()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gt.errors import ConfigError
 from gt.models.init import constant_, norm_, orthogonal_, uniform_
+from gt.models.linear import product
 from gt.models.mixers.base import Mixer, State
 from gt.models.mixers.state import InitialState, StateNorm, normed_wkv
 from gt.ops.fused import norm_kernel, shift_kernel
@@ -102,7 +103,7 @@ class RWKV6(Mixer):
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
             y, memory = self._recur(r, k, v, log_w, memory)
-        return self.o_proj(self._gated(y.flatten(2), g)), State(memory, (x[:, -1],))
+        return product(self._gated(y.flatten(2), g), self.o_proj.weight), State(memory, (x[:, -1],))
 
     def _mixed(self, x: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
         """The inputs of r, k, v and g, (4, batch, time, d_model), and that of the decay: x mixed with the one before."""

@@ -89,9 +89,17 @@ def attention_backward_kernel(
     tl.store(dqkv + rows + at_k[None, :], dk.to(dqkv.dtype.element_ty), mask=there)
     if bias is not None:
         dbias += b * 3 * H * D
-        tl.store(dbias + at_q, tl.sum(dq, axis=0), mask=channel < D)
-        tl.store(dbias + at_k, tl.sum(dk, axis=0), mask=channel < D)
-        tl.store(dbias + at_v, tl.sum(dv, axis=0), mask=channel < D)
+        _store_sums(dbias, at_q, dq, channel, D, TIME)
+        _store_sums(dbias, at_k, dk, channel, D, TIME)
+        _store_sums(dbias, at_v, dv, channel, D, TIME)
+
+
+@triton.jit
+def _store_sums(sums, place, x, channel, D: tl.constexpr, TIME: tl.constexpr):
+    """The sum of x (TIME, C) over its rows, as a product with ones: adding rows up was a sixth of the kernel's time."""
+    row = tl.arange(0, 64)[:, None]  # all alike, of which the first is kept
+    total = product(tl.full([64, TIME], 1.0, tl.float32), x)
+    tl.store(sums + 0 * row + place[None, :], total, mask=(row == 0) & (channel < D)[None, :])
 
 
 def serves(time: int, head_size: int) -> bool:
