@@ -62,6 +62,19 @@ def fit(sizes: np.ndarray, losses: np.ndarray) -> Laws:
     return Laws(float(sizes[0]), floor[:, 0], reducible[:, 0], exponent[:, 0])
 
 
+def errors(sizes: np.ndarray, losses: np.ndarray, log: bool) -> np.ndarray:
+    """What the law of all sizes but the last says of the last, less what is there: (draws); of logarithms if `log`.
+
+    ValueError as of `fit`, and where a loss is not above 0.
+    """
+    if not (losses > 0).all():
+        raise ValueError("losses must be above 0")
+    foretold, measured = fit(sizes[:-1], losses[:, :-1]).at(sizes[-1]), losses[:, -1]
+    if not sizes[-1] > sizes[-2]:
+        raise ValueError(f"sizes {sizes.tolist()} must rise")
+    return np.log(foretold / measured) if log else foretold - measured
+
+
 def _projected(logs: np.ndarray, losses: np.ndarray, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Squared error, E and A of each draw at each of its exponents: (draws, exponents)."""
     falls = np.exp(-exponents[..., None] * logs)  # 1 at the smallest size
