@@ -327,7 +327,8 @@ def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
     A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
-    the contrasts of one corpus and tokenizer (the family), by the rule of claims (`statistics.adjusted`).
+    the contrasts of one corpus and tokenizer (the family), by the rule of claims (`statistics.adjusted`); one that is the same
+    in every seed has no test and is in no family.
     """
     place = {cell.id: (cell.corpus, cell.tokenizer, json.dumps(cell.factors, sort_keys=True)) for cell in plan.cells}
     baselines = {place[cell.id]: cell for cell in plan.cells if cell.variant == plan.baseline}
@@ -342,7 +343,8 @@ def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
             values[row["cell"]][row["seed"]] = row[MAIN]
     result = [_contrast(cell, baseline(cell), values) for cell in plan.cells if cell.variant != plan.baseline]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
-        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
+        here = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
+        members = [row for row in here if not _constant(row)]
         for raw, name in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
             for row, value in zip(members, adjusted([row[raw] for row in members]), strict=True):
                 row[name] = value
@@ -380,12 +382,20 @@ def _contrast(cell: Cell, baseline: Cell | None, values: dict[str, dict[int, flo
 
 VERDICTS = ("better", "worse", "better, within margin", "worse, within margin", "equivalent")
 NO_BASELINE = "no baseline to compare with"
+CONSTANT = "is the same in every seed, and has no test"
+
+
+def _constant(row: Json) -> bool:
+    """Whether a contrast is the same in every seed, as of two cells of the same runs."""
+    return row["n"] > 1 and row["p"] is None
 
 
 def _verdict(row: Json) -> str:
     """A word for a contrast, from the two adjusted tests; what they leave open is said to be open."""
     if row["baseline"] is None:
         return NO_BASELINE
+    if _constant(row):
+        return CONSTANT
     if row["p"] is None:
         return f"cannot be decided with {row['n']} seed{'' if row['n'] == 1 else 's'}"
     direction = "better" if row["difference"] < 0 else "worse"

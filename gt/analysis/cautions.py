@@ -14,7 +14,7 @@ from typing import Literal
 
 from scipy import stats
 
-from gt.analysis.aggregate import MAIN, ORDERS, label
+from gt.analysis.aggregate import MAIN, MARGIN, ORDERS, label
 from gt.analysis.claims import Place
 from gt.analysis.values import PARTS, SHARE, Values, code, is_count, modified
 from gt.artefacts import Cell
@@ -27,6 +27,8 @@ SPEEDS = ("s", "tokens/s", "tokens/$")
 DEAD = 1e-3
 # Of what a ratio near one means the same for all models.
 LOSSES = (MAIN, "val/loss", "test/bits_per_byte", "test/loss")
+# A loss by the length of the context, and how the metrics begin that have it in them.
+CONTEXT, CONTEXTS = "context/loss", ("context/", "cost/north_star")
 # By how much of the smaller one models that are compared may differ in size.
 SIZE = 0.05
 # Of so many tokens or items an evaluation is a sample whose own error matters beside that of the seeds.
@@ -131,6 +133,19 @@ class Solved:
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """A cell that is read in contexts longer than those of its training, and has a higher loss in them.
+
+    losses: in nats a token, in contexts as long as those that are read, and as those that it was trained on.
+    """
+
+    cell: str
+    context: int
+    trained: int
+    losses: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Cautions:
     """versions: the cells of each version of the whole package that trained them, if one predicate sets several against each
     other, and it is not known whether they differ in what the runs used. unheld: the cells of which it is not known whether a
@@ -153,6 +168,7 @@ class Cautions:
     same_tokens: list[SameTokens]
     constant: list[str]
     solved: list[Solved]
+    beyond: list[Beyond]
 
 
 def cautions(
@@ -198,6 +214,7 @@ def cautions(
         list(dict.fromkeys(same for places in read for place in places if (same := _same_tokens(place, values)))),
         list(dict.fromkeys(place.metric for places in compared for place in places if _constant(place, places, values))),
         [solved for places in read if (solved := _solved(places, opponents, values))],
+        list(dict.fromkeys(beyond for places in read for place in places if (beyond := _beyond(place, values)))),
     )
 
 
@@ -327,6 +344,16 @@ def _solved(places: Sequence[Place], opponents: Sequence[tuple[Place, Place]], v
             apart = [solved[a][seed] for seed in solved[a].keys() & solved[b].keys() if solved[a][seed] != solved[b][seed]]
             tested.append((a, b, float(stats.binomtest(sum(apart), len(apart)).pvalue) if apart else 1.0))
     return Solved(shares[0][0].metric, {name: (sum(own.values()), len(own)) for name, own in solved.items()}, tested)
+
+
+def _beyond(place: Place, values: Values) -> Beyond | None:
+    trained = values.plan.spec(place.cell).training.sequence_length
+    if place.at is None or place.at <= trained or not place.metric.startswith(CONTEXTS):
+        return None
+    there, own = (_mean(values.of(Place("", place.cell, CONTEXT, float(n))).values()) for n in (place.at, trained))
+    if not there > (1 + MARGIN) * own:
+        return None
+    return Beyond(label(place.cell), int(place.at), trained, (there, own))
 
 
 def _is_share(place: Place, values: dict[int, float]) -> bool:

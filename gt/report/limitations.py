@@ -103,6 +103,7 @@ def weakened(judged: Sequence[Claim]) -> str:
         "same_tokens": "a measure of few tokens, the same for all seeds",
         "constant": "a number that no seed changes",
         "solved": "runs that solve a task or do not",
+        "beyond": "a model in contexts longer than it was trained in, and worse for it",
     }
     counts = {key: sum(bool(own["cautions"][key]) for own in tested) for key in (*reasons, "edited")}
     said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for key, what in reasons.items() if (n := counts[key])]

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
+from gt.analysis.aggregate import ALPHA, CONSTANT, MAIN, MARGIN, NO_BASELINE, ORDERS
 from gt.analysis.equal_loss import COSTS, Saved, budgets, equal_losses
 from gt.analysis.ladder import Ladder, ladders
 from gt.analysis.reading import DAMAGED
@@ -121,9 +121,11 @@ class Panel:
             else ""
         )
         unpaired = self.unrun + sum(row["pairs"] == 0 for row in self.contrasts)
-        open_ = n - len(decided) - unpaired
+        alike = sum(row["verdict"] == CONSTANT for row in self.contrasts)
+        open_ = n - len(decided) - unpaired - alike
         rest = f"; {open_} cannot be decided with the seeds there are" if open_ else ""
         rest += f"; {unpaired} {'has' if unpaired == 1 else 'have'} no pair of seeds" if unpaired else ""
+        rest += f"; {alike} {text.are(alike)} the same in every seed, and not tested" if alike else ""
         said = (
             f"Of {text.plural(n, 'contrast')} with {self.against}, {len(decided)} {text.are(len(decided))} decided{how}{rest}."
         )
