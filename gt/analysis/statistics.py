@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -100,6 +100,15 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     sd = float(x.std(ddof=1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
+
+
+def pooled(own: Mapping[int, float], others: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """Seed -> the mean of its own value and of others of that seed, of those that have one of their own: one value a seed."""
+    every = {seed: [value] for seed, value in own.items()}
+    for seed, value in others:
+        if seed in every:
+            every[seed].append(value)
+    return {seed: sum(values) / len(values) for seed, values in every.items()}
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float], confidence: float = 0.95) -> Difference:

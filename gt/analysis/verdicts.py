@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gt.analysis import registration
-from gt.analysis.aggregate import as_table, write_table
+from gt.analysis.aggregate import as_table, label, write_table
 from gt.analysis.attribution import Interaction, interactions
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
@@ -62,7 +62,7 @@ Word = Literal[
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "sensitivity")
+NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity")
 # Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
 FAILED: tuple[Word, ...] = ("opposite", "smaller than claimed", "larger than claimed", "refuted")
 DECIDED: tuple[Word, ...] = ("supported", *FAILED, "equivalent")
@@ -79,10 +79,11 @@ class Judgement:
     in each, that their runs had. mixers: by letter those that all their models have. missing: cells without seeds enough.
     exploratory: why it is, None if it was registered.
     planned: whether it was, as it stands, before the first of its runs. deviations: why its plan was not followed; otherwise:
-    what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
-    p_equivalent, p_opposite: unadjusted, None where there is no test; leaning: what p speaks for. decides: the number of the
-    test that does. seeds: that each cell had at the look at which it stopped, and stopped: why, where the study has looks.
-    sensitivity: how it comes out at each value of what its cells were tuned over.
+    what the verdict would have been, None where it was. repeated: the cells of which runs were trained more than once. reason:
+    why there is no test although nothing is missing. p, p_equivalent, p_opposite: unadjusted, None where there is no test;
+    leaning: what p speaks for. decides: the number of the test that does. seeds: that each cell had at the look at which it
+    stopped, and stopped: why, where the study has looks. sensitivity: how it comes out at each value of what its cells were
+    tuned over.
     """
 
     claim: str
@@ -101,6 +102,7 @@ class Judgement:
     exploratory: str | None
     planned: bool
     deviations: list[str]
+    repeated: list[str] = field(default_factory=list)
     reason: str = ""
     p: float | None = None
     p_equivalent: float | None = None
@@ -226,6 +228,7 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         exploratory=None if entries else "not registered",
         planned=bool(entries) and late is None,
         deviations=[] if missing else deviations(late, compared, chosen, values),
+        repeated=list(dict.fromkeys(label(own.cell) for places in compared for own in places if values.repeated(own.cell))),
         sensitivity=sensitivity(judge.places, claim, values),
     )
 
@@ -337,6 +340,7 @@ def _of_today(judged: Json) -> Json:
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
     how: Json = {
         "sensitivity": [],
+        "repeated": [],
         "seeds": None,
         "stopped": None,
         "margin": None,

@@ -128,6 +128,9 @@ def _numbers(judgement: Json, verdict: str) -> list[str]:
         lines.append(SETTLED if all(test["detectable"] is not None for test in judgement["tests"]) else UNKNOWN)
     if verdict in FAILED and len(judgement["tests"]) > 1 and judgement["decides"] is not None:
         lines.append(f"Part {judgement['decides'] + 1} of {len(judgement['tests'])} decides.")
+    if judgement["repeated"]:
+        again = f"Runs of {text.listed(judgement['repeated'])} were trained more than once"
+        lines.append(f"{again}: of each the mean over its trainings counts, as one seed.")
     lines += [certainty(judgement), *looked(judgement)]
     if verdict == "opposite" and (p := judgement["p_opposite_adjusted"]) is not None:
         lines.append(f"That it is the opposite: p {text.p_equation(p)}, adjusted.")

@@ -40,7 +40,7 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
         again = (
             f"{text.plural(len(known.repeated), 'run')} {'was' if len(known.repeated) == 1 else 'were'} trained more than once"
         )
-        differ = f"{again}, and studies read different records of them: their verdicts may differ by rounding alone."
+        differ = f"{again}: contrasts and verdicts count the mean of a run's trainings as one seed."
         found.append(f"{differ} {rounding(studies)}".strip())
     fixed = [own.study for own in studies if not _tuned(own)]
     if fixed:

@@ -166,6 +166,7 @@ class Results:
     evaluations: pd.DataFrame
     probes: pd.DataFrame
     tuning: pd.DataFrame
+    repeated: pd.DataFrame
 
     @property
     def study(self) -> str:
@@ -338,6 +339,8 @@ def load(study_dir: Path) -> Results:
         if not path.exists():
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")
         frames[name] = pd.read_parquet(path)
+    again = study_dir / "repeated.parquet"
+    frames["repeated"] = pd.read_parquet(again) if again.exists() else pd.DataFrame(columns=REPEATED)
     return Results(study_dir, read_plan(study_dir / "plan.json"), read_json(study_dir / "coverage.json"), **frames)
 
 
@@ -356,6 +359,7 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+REPEATED = ["cell", "seed", "run_id", "study", "metric", "at", "value"]
 CONTRAST = ("difference", "p", "p_holm", "p_sign_flip", "p_equivalence_holm", "verdict", "decided")
 
 
