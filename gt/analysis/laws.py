@@ -94,8 +94,7 @@ def drawn_means(values: np.ndarray, draws: int = DRAWS) -> np.ndarray:
 
     A parametric bootstrap over seeds: each draw is the mean plus deviations of whole seeds with weights of a t distribution of
     n - 1 degrees of freedom, so that of anything linear the quantiles are those of the t interval, and what the seeds share
-    over cells and rungs stays shared. Of the loss at the next rung 95 % hold 93 to 95 % (simulated, 3 to 10 seeds, 3 or 4
-    rungs), where seeds drawn with replacement hold 74 % with three of them, 82 % with five and 90 % with ten.
+    over cells and rungs stays shared. How often they hold the loss at the next rung: `benchmarks/bands.py`.
     """
     n = len(values)
     if n < 2:

@@ -39,7 +39,7 @@ def repeated(plan: Plan, runs: Path, studies: Iterable[Study]) -> list[Json]:
         for run in [run for run in study.plan.runs if run in known]:
             if (trained := study.trained.get(run)) is None:
                 continue
-            training = run, *map(datetime.fromisoformat, (trained.started, trained.finished))
+            training = run, datetime.fromisoformat(trained.started), datetime.fromisoformat(trained.finished)
             if training not in seen:
                 seen.add(training)
                 numbers = [(name, at, value) for (name, at), value in study.measured[run].items() if not _of_device(name)]

@@ -105,7 +105,7 @@ def test_a_study_beside_no_other_is_judged_by_its_own(published: Path, tmp_path:
 
 
 def test_two_trainings_of_five_seeds_are_five_observations() -> None:
-    """Under no effect, with rounding as large as the seeds: pooled, pairs err as often as asked for, and as ten seeds more often."""
+    """Under no effect, with rounding as large as the seeds: pooled, pairs err in .05 of cases, and as ten seeds in more."""
     studies, rng = 4000, np.random.default_rng(0)
     seeds, rounding = rng.normal(0, 1, (studies, 1, 5)), rng.normal(0, 1, (studies, 2, 5))
     trained = seeds + rounding
