@@ -107,9 +107,9 @@ class Values:
             self._known[key] = pooled(self._read(*key), self._again(*key))
         return self._known[key]
 
-    def repeated(self, cell: Cell) -> bool:
-        """Whether runs of a cell were trained again."""
-        return cell.id in self._rows.get("repeated", {})
+    def repeated(self, place: Place) -> bool:
+        """Whether runs of a cell were trained again, and the metric was measured of these trainings too."""
+        return bool(self._again(place.cell.id, place.metric, place.at))
 
     def _again(self, cell: str, metric: str, at: float | None) -> list[tuple[int, float]]:
         """What other trainings of a cell's runs gave, by seed."""

@@ -228,7 +228,7 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         exploratory=None if entries else "not registered",
         planned=bool(entries) and late is None,
         deviations=[] if missing else deviations(late, compared, chosen, values),
-        repeated=list(dict.fromkeys(label(own.cell) for places in compared for own in places if values.repeated(own.cell))),
+        repeated=list(dict.fromkeys(label(own.cell) for places in compared for own in places if values.repeated(own))),
         sensitivity=sensitivity(judge.places, claim, values),
     )
 

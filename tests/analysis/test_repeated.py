@@ -75,9 +75,12 @@ def test_a_cell_that_was_trained_once_is_as_it_was(tables: dict[str, Path]) -> N
 def test_a_verdict_is_of_the_mean_over_trainings(tables: dict[str, Path], tmp_path: Path) -> None:
     predicate = {"test": "compare", "metric": "val/bits_per_byte", "a": "GF", "b": "GPT-2", "is": "lower"}
     claim: dict[str, Any] = {"title": "t", "sentence": "s", "source": "x", "seeds": SEEDS, "predicate": [predicate]}
-    (tmp_path / "claims.yaml").write_text(json.dumps({name: {**claim, "study": name} for name in TWICE}))
+    curve = {**claim, "predicate": [{**predicate, "metric": "train/loss"}]}
+    claims = {f"{name}{i}": {**own, "study": name} for name in TWICE for i, own in enumerate((claim, curve))}
+    (tmp_path / "claims.yaml").write_text(json.dumps(claims))
     for name in TWICE:
-        (judged,) = judge_study(tables[name], tmp_path)
+        judged, of_curves = judge_study(tables[name], tmp_path)
+        assert of_curves.repeated == []
         assert judged.repeated == ["GF"]
         assert judged.tests[0].n == SEEDS
         assert list(judged.tests[0].by_seed.values()) == pytest.approx(differences(0.5))
