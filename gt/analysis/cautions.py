@@ -91,7 +91,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A cell that is compared with others of another variant, at a learning rate that nothing chose for it."""
+    """A cell that is compared with one of another variant or model, at a learning rate that nothing chose for it."""
 
     cell: str
     rate: float
@@ -188,12 +188,12 @@ def cautions(
     read = [[place for place in places if not is_count(place.metric)] for places in compared]
     trained = _cells([place for places in read for place in places if not place.metric.startswith("initial/")])
     chosen = [own for _, choices in tuned for own in choices]
-    apart = [
+    learned = [
         (a.cell, b.cell)
         for a, b in opponents
-        if a.cell.variant != b.cell.variant and not any(is_count(own.metric) or _is_speed(own) for own in (a, b))
-        if not any(own.metric.startswith("initial/") for own in (a, b))
+        if not any(is_count(own.metric) or _is_speed(own) or own.metric.startswith("initial/") for own in (a, b))
     ]
+    apart = [(a, b) for a, b in learned if a.variant != b.variant]
     mixed = [place for places in read for place in places if len(_versions(_cells(places), values)) > 1]
     return Cautions(
         [lost for cell in {cell.id: cell for cell in (*trained, *chosen)}.values() if (lost := _lost(cell, values))],
@@ -209,7 +209,7 @@ def cautions(
             if _shared(cell, values)
         ],
         edited,
-        _fixed(apart, [cell for cell, _ in tuned], values),
+        _fixed([pair for pair in learned if _other_models(*pair)], [cell for cell, _ in tuned], values),
         _unlike(apart, values),
         list(dict.fromkeys(same for places in read for place in places if (same := _same_tokens(place, values)))),
         list(dict.fromkeys(place.metric for places in compared for place in places if _constant(place, places, values))),
@@ -281,6 +281,12 @@ def _shared(cell: Cell, values: Values) -> bool:
     runs = values.completed(cell.id)
     seconds, own = _mean(run.get("seconds") for run in runs), [run.get("device_seconds") for run in runs]
     return math.isfinite(seconds) and (None in own or _mean(own) < seconds)
+
+
+def _other_models(a: Cell, b: Cell) -> bool:
+    """Whether two cells differ in the variant, or in a setting of their model."""
+    settings = [{path: value for path, value in own.factors.items() if path.startswith("model.")} for own in (a, b)]
+    return a.variant != b.variant or settings[0] != settings[1]
 
 
 def _fixed(apart: Sequence[tuple[Cell, Cell]], tuned: Sequence[Cell], values: Values) -> list[Fixed]:

@@ -148,7 +148,7 @@ def _numbers(judgement: Json, verdict: str) -> list[str]:
 def cautions(judgement: Json) -> list[str]:
     """What to know of the cells behind a verdict; nothing of a claim that has none."""
     found: Json = judgement["cautions"]
-    if not judgement["tests"] and (judgement["missing"] or not found["shared"]):
+    if not judgement["tests"] and (not found["shared"] or judgement["missing"]):
         return []
     said = [f"{own['cell']} completed {survivors(own)}." for own in found["lost"]]
     decided = (judgement["otherwise"] or judgement["verdict"]) in ("supported", *FAILED)

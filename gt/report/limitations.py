@@ -98,7 +98,7 @@ def weakened(judged: Sequence[Claim]) -> str:
         "versions": "cells of different versions of the code against each other",
         "unheld": "a cell whose code may be in no commit",
         "shared": "speeds on devices that other runs may have shared",
-        "fixed": "a cell whose learning rate no tuning chose, against another variant",
+        "fixed": "a cell whose learning rate no tuning chose, against another model",
         "unlike": "variants that differ in size or budget by more than 5 %",
         "same_tokens": "a measure of few tokens, the same for all seeds",
         "constant": "a number that no seed changes",

@@ -18,7 +18,7 @@ from gt.analysis.claims import load_claims
 from gt.analysis.predicates import Region
 from gt.analysis.registration import register
 from gt.analysis.verdicts import FAILED, Row, judge, judge_study, kept, overview
-from gt.artefacts import read_plan
+from gt.artefacts import read_plan, write
 from gt.report.claim_sections import claims_table, together
 from gt.report.claim_words import attribution, cautions, reasons, table, word
 
@@ -255,6 +255,17 @@ def test_a_loss_on_few_tokens_is_one_of_these(tmp_path: Path, tokens: int) -> No
     assert [(same.cell, same.n, same.error) for same in own.cautions.same_tokens] == (
         [("low", 1024, None), ("GF", 1024, None)] if tokens == 1024 else []
     )
+
+
+@pytest.mark.parametrize(("path", "said"), [("model.fusion.gate_init", ["GF", "GF"]), ("training.learning_rate", [])])
+def test_that_no_tuning_chose_a_rate_is_said_of_one_variant_s_models_too(tmp_path: Path, path: str, said: list[str]) -> None:
+    study = write_study(tmp_path / "s", CELLS)
+    plan = read_plan(study / "plan.json")
+    cells = [cell.model_copy(update={"variant": "GF", "factors": {path: i / 10}}) for i, cell in enumerate(plan.cells)]
+    write(study / "plan.json", plan.model_copy(update={"cells": cells}))
+    one, other = ({"variant": "GF", "factors": {path: i / 10}} for i in (0, 1))
+    own = verdicts(tmp_path, study, C={"test": "compare", "metric": "val/loss", "a": one, "b": other, "is": "lower"})["C"]
+    assert [fixed.cell.partition(" ")[0] for fixed in own.cautions.fixed] == said
 
 
 def measured(study: Path, metric: str, values: dict[str, list[float]], at: float | None = None, **more: Any) -> None:
