@@ -65,13 +65,11 @@ def fit(sizes: np.ndarray, losses: np.ndarray) -> Laws:
 def errors(sizes: np.ndarray, losses: np.ndarray, log: bool) -> np.ndarray:
     """What the law of all sizes but the last says of the last, less what is there: (draws); of logarithms if `log`.
 
-    ValueError as of `fit`, and where a loss is not above 0.
+    ValueError where sizes do not rise, or losses are not above 0, or none.
     """
-    if not (losses > 0).all():
-        raise ValueError("losses must be above 0")
+    if not (np.diff(sizes) > 0).all() or not losses.size or not (losses > 0).all():
+        raise ValueError("sizes must rise, and losses be above 0")
     foretold, measured = fit(sizes[:-1], losses[:, :-1]).at(sizes[-1]), losses[:, -1]
-    if not sizes[-1] > sizes[-2]:
-        raise ValueError(f"sizes {sizes.tolist()} must rise")
     return np.log(foretold / measured) if log else foretold - measured
 
 

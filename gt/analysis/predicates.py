@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -579,15 +580,11 @@ class Judge:
         read = [self.read(cell, predicate.metric) for cell in cells]
         sizes = np.array([self._size(cell, predicate.metric) for cell in cells])
         seeds = sorted(set.intersection(*map(set, read)))
-        losses = np.array([[own[seed] for own in read] for seed in seeds]).reshape(len(seeds), len(cells))
-        try:
-            found = errors(sizes, losses, log)
-        except ValueError:
-            found = np.array([])
-        if not seeds or not found.size:
-            needed = f"parameters must rise from rung to rung, and {self.phrase(predicate.metric)} be above 0"
-            raise Undecidable(f"{title(arm)}, {len(seeds)} seeds in common: {needed}")
-        return dict(zip(seeds, found.tolist(), strict=True))
+        losses = np.array([[own[seed] for own in read] for seed in seeds])
+        with suppress(ValueError):
+            return dict(zip(seeds, errors(sizes, losses, log).tolist(), strict=True))
+        needed = f"parameters must rise from rung to rung, and {self.phrase(predicate.metric)} be above 0"
+        raise Undecidable(f"{title(arm)}, {len(seeds)} seeds in common: {needed}")
 
     def _size(self, cell: Cell, metric: str) -> float:
         """The parameters without embeddings of a cell's models; not a number where that is not known."""

@@ -30,6 +30,8 @@ UNSURE = 0.9995
 LINE = 80
 # As many as somebody might run.
 MOST_SEEDS = 1000
+# Of more comparisons that are joined with one, not each is told.
+OTHERS = 3
 # From so many on, a size is a short number.
 LARGE = 10_000
 # What would decide a claim that is open, although no part asks for more seeds, or none says how many.
@@ -66,14 +68,17 @@ def finding(test: Json) -> str:
 
 
 def _others(test: Json) -> str:
-    """The means of what is joined with the comparison that is shown, each in its words."""
-    found = []
+    """The means of what is joined with the comparison that is shown: each in its words, of many how far they reach."""
+    means = []
     for i, (name, values) in enumerate(zip(test["names"], test["parts"], strict=False)):
         known = [value for value in values.values() if value is not None]
         if i != test["part"] and known:
-            ratio = test["scale"] == "ratio"
-            found.append(f"{name}, measured {number(geometric_mean(known) if ratio else fmean(known), 3)}")
-    return f" (beside it {text.listed(found)})" if found else ""
+            ratio = test["scale"] == "ratio" and min(known) > 0
+            means.append((geometric_mean(known) if ratio else fmean(known), name))
+    if len(means) > OTHERS:
+        return f" (the {len(means)} others measured {number(min(means)[0], 3)} to {number(max(means)[0], 3)})"
+    beside = text.listed([f"{name}, measured {number(mean, 3)}" for mean, name in means])
+    return f" (beside it {beside})" if means else ""
 
 
 def measures(claim: Claim, judgement: Json | None) -> str:

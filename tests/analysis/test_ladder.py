@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Ladder:
-    """Of runs with next to no noise. GF is the better one up to the last rung but one, and HY at the last, as their laws say."""
+    """Of runs with next to no noise. GF is the better one up to the last rung but one, then HY, as their laws say."""
     laws = {**LAWS, "HY": Law(1.05, 0.98, 0.45), "GF": Law(1.1, 0.75, 0.3)}
     return made(tmp_path_factory.mktemp("exact"), laws=laws, noise=1e-8, seeds=2)
 

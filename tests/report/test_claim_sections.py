@@ -296,6 +296,21 @@ def test_what_is_the_same_in_every_seed_is_said_to_be() -> None:
     assert "measured 0.10 [−0.10, 0.30], 5 seeds." in reasons(judgement({}))[0]
 
 
+@pytest.mark.parametrize(
+    ("scale", "others", "said"),
+    [
+        ("value", [], ""),
+        ("value", [[-1.0, -3.0]], " (beside it b, measured −2)"),
+        ("ratio", [[0.5, 2.0], [4.0, 4.0]], " (beside it b, measured 1 and c, measured 4)"),
+        ("value", [[1.0], [2.0], [-3.0], [4.0]], " (the 4 others measured −3 to 4)"),
+    ],
+)
+def test_what_is_joined_with_a_comparison_stands_beside_it(scale: str, others: list[list[float]], said: str) -> None:
+    parts = [dict(enumerate(values)) for values in ([9.0, 9.0], *others)]
+    (line, *_) = reasons(judgement({"scale": scale, "names": list("abcdef"[: len(parts)]), "parts": parts}))
+    assert f"5 seeds{said}. They see" in line
+
+
 def test_a_sure_difference_that_is_too_small_to_matter_is_said_to_be() -> None:
     within = "All the same it is too small to matter: within the margin, p = 0.010, adjusted."
     assert within in reasons(judgement({}, verdict="supported", p_equivalent_adjusted=0.01))
