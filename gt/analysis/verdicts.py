@@ -14,7 +14,7 @@ Where a study has looks, a claim is judged at each with repeated p values (`gt.a
 the look at which it stopped (`gt.analysis.looks`); what has run since says nothing of it.
 
 A claim that is decided by what no seed changes (`gt.analysis.predicates`) is `not testable`: its numbers are given, and it is
-in no family. At looks it counts with p = 1, for at the next one it may vary.
+in no family. At a look it stops.
 
 A claim whose plan was not followed (`gt.analysis.deviations`) is `deviated`; what its numbers would have said otherwise is
 kept beside. The family is what was registered in time: one that deviated and was in it counts with p = 1, and what it would
@@ -116,7 +116,7 @@ class Judgement:
     verdict: Word = "not yet run"
     otherwise: Word | None = None
     seeds: int | None = None
-    stopped: Literal["decided", "futile", "last", "open"] | None = None
+    stopped: Literal["decided", "futile", "constant", "last", "open"] | None = None
     sensitivity: list[AtValue] = field(default_factory=list)
 
     @property
@@ -191,7 +191,9 @@ def _stopped(judged: list[list[Judgement]], looks: Looks) -> list[Judgement]:
 
 def _look(own: Judgement) -> Look:
     """What a claim is at a look. One that is not tested, or that departs from its plan, has nothing to hope for."""
-    hopes = all_of(own.tests).hope if own.p is not None else (0.0, 0.0)
+    if own.constant:
+        return Look((), None)
+    hopes = all_of(own.tests).hope if own.tests else (0.0, 0.0)
     hope = None if hopes is None else max(hopes)
     return Look(_questions(own), 0.0 if own.deviations else hope)
 

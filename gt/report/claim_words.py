@@ -279,6 +279,7 @@ def looked(judgement: Json) -> list[str]:
     """At which look a claim stopped, and why, where its study has looks."""
     why = {
         "decided": "where it was decided",
+        "constant": "at which no seed had changed what it rests on",
         "futile": "where it was unlikely that all seeds would decide it",
         "last": "which are all",
         "open": "and waits for more",
