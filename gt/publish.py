@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
+from gt.analysis.earlier import kept
+from gt.analysis.repeated import repeated
 from gt.analysis.verdicts import judge, overview
 from gt.archive import KEPT, PLAN, begun, pack, read_plans, trained, unpack
 from gt.artefacts import Plan
@@ -102,7 +104,7 @@ def write_headline(published: list[Path], readme: Path) -> None:
 
 
 def restore(published: Path, study: Path, among: Path | None = None) -> None:
-    """A study's tables and verdicts, from the records that are kept.
+    """A study's tables and verdicts, from the records that are kept; runs of which others keep further trainings are pooled.
 
     among: the folder of all published studies, where these are to be in place of the study of their name; without it, they are.
     """
@@ -111,7 +113,8 @@ def restore(published: Path, study: Path, among: Path | None = None) -> None:
         plan = unpack(published / KEPT, runs)
         with atomic_write(study / PLAN) as temporary:
             temporary.write_text(dumps(plan), encoding="utf-8")
-        aggregate(plan, runs, study)
+        beside = [own for own in kept(among or published.parent) if own.plan.study != plan.study]
+        aggregate(plan, runs, study, repeated(plan, runs, beside))
     others = [other for other in (among or published.parent).glob("*") if other.name != published.name]
     judge(study, CLAIMS, begun([published, *others]))
 

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gt.analysis.efficiency import compute_efficiency, north_star, north_stars, tokens_per_dollar
 from gt.analysis.reading import DAMAGED, STATUSES, Record, read_record, totals
-from gt.analysis.statistics import adjusted, equivalence, mean_interval, paired_difference
+from gt.analysis.statistics import adjusted, equivalence, mean_interval, paired_difference, pooled
 from gt.analysis.versions import versions
 from gt.artefacts import Cell, Plan
 from gt.asked import HELD_OUT, VALIDATION
@@ -117,11 +117,12 @@ def followed(record: Record, n_bytes: int) -> pa.Table | None:
     return curves
 
 
-def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
+def aggregate(plan: Plan, runs_dir: Path, out: Path, repeated: Sequence[Json] = ()) -> None:
     """Write runs, cells, contrasts, curves, evaluations, probes and tuning, each a `.parquet`, and coverage.json into `out`.
 
-    Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged, as missing, and
-    the error stream says why.
+    repeated: of other trainings of these runs (`gt.analysis.repeated`), which contrasts and verdicts count; a table too, if
+    there are any. Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged,
+    as missing, and the error stream says why.
     """
     first = first_starts(plan, runs_dir)
     runs = [
@@ -138,7 +139,9 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path) -> None:
     cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell.id]) for cell in plan.cells]
     write_table(out / "runs.parquet", as_table(rows))
     write_table(out / "cells.parquet", as_table(cells))
-    write_table(out / "contrasts.parquet", as_table(_contrasts(plan, rows), CONTRAST))
+    write_table(out / "contrasts.parquet", as_table(_contrasts(plan, rows, repeated), CONTRAST))
+    if repeated:
+        write_table(out / "repeated.parquet", as_table(list(repeated)))
     write_table(out / "curves.parquet", _curves(runs))
     measured = [
         {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, **row}
@@ -323,11 +326,12 @@ def _cell_row(cell: Cell, rows: list[Json]) -> Json:
     return result
 
 
-def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
+def _contrasts(plan: Plan, rows: list[Json], repeated: Sequence[Json]) -> list[Json]:
     """Every cell against the baseline's cell of the same corpus, tokenizer and factors, paired by seed.
 
     A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
-    the contrasts of one corpus and tokenizer (the family), by the rule of claims (`statistics.adjusted`).
+    the contrasts of one corpus and tokenizer (the family), by the rule of claims (`statistics.adjusted`); one that is the same
+    in every seed has no test and is in no family.
     """
     place = {cell.id: (cell.corpus, cell.tokenizer, json.dumps(cell.factors, sort_keys=True)) for cell in plan.cells}
     baselines = {place[cell.id]: cell for cell in plan.cells if cell.variant == plan.baseline}
@@ -340,9 +344,15 @@ def _contrasts(plan: Plan, rows: list[Json]) -> list[Json]:
     for row in rows:
         if row["status"] == "completed":
             values[row["cell"]][row["seed"]] = row[MAIN]
+    again: dict[str, list[tuple[int, float]]] = {}
+    for row in repeated:
+        if row["metric"] == MAIN:
+            again.setdefault(row["cell"], []).append((row["seed"], row["value"]))
+    values = {cell_id: pooled(own, again.get(cell_id, [])) for cell_id, own in values.items()}
     result = [_contrast(cell, baseline(cell), values) for cell in plan.cells if cell.variant != plan.baseline]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
-        members = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
+        here = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
+        members = [row for row in here if not _constant(row)]
         for raw, name in (("p", "p_holm"), ("p_equivalence", "p_equivalence_holm")):
             for row, value in zip(members, adjusted([row[raw] for row in members]), strict=True):
                 row[name] = value
@@ -380,12 +390,20 @@ def _contrast(cell: Cell, baseline: Cell | None, values: dict[str, dict[int, flo
 
 VERDICTS = ("better", "worse", "better, within margin", "worse, within margin", "equivalent")
 NO_BASELINE = "no baseline to compare with"
+CONSTANT = "is the same in every seed, and has no test"
+
+
+def _constant(row: Json) -> bool:
+    """Whether a contrast is the same in every seed, as of two cells of the same runs."""
+    return row["n"] > 1 and row["p"] is None
 
 
 def _verdict(row: Json) -> str:
     """A word for a contrast, from the two adjusted tests; what they leave open is said to be open."""
     if row["baseline"] is None:
         return NO_BASELINE
+    if _constant(row):
+        return CONSTANT
     if row["p"] is None:
         return f"cannot be decided with {row['n']} seed{'' if row['n'] == 1 else 's'}"
     direction = "better" if row["difference"] < 0 else "worse"

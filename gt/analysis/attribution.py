@@ -62,7 +62,7 @@ def _interaction(claim: Claim, own: Json, arm: Json) -> Interaction:
         return Interaction(reason="a ratio of numbers that are not all above zero")
     d = paired_difference(effects[0], effects[1])
     if d.mean is None or d.p is None:
-        return Interaction(d.n, reason=f"the two have {d.n} seeds in common")
+        return Interaction(d.n, reason="no seed changes it" if d.n > 1 else f"the two have {d.n} seeds in common")
     claimed, estimate = region(predicate), mine["estimate"]
     up = math.isinf(claimed.high) or (estimate is not None and estimate < claimed.low)
     return Interaction(d.n, d.mean, (d.mean > 0) == up, d.p)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from scipy import stats
 
-from gt.analysis.aggregate import MAIN, ORDERS, label
+from gt.analysis.aggregate import MAIN, MARGIN, ORDERS, label
 from gt.analysis.claims import Place
 from gt.analysis.values import PARTS, SHARE, Values, code, is_count, modified
 from gt.artefacts import Cell
@@ -27,6 +27,8 @@ SPEEDS = ("s", "tokens/s", "tokens/$")
 DEAD = 1e-3
 # Of what a ratio near one means the same for all models.
 LOSSES = (MAIN, "val/loss", "test/bits_per_byte", "test/loss")
+# A loss by the length of the context, and how the metrics begin that have it in them.
+CONTEXT, CONTEXTS = "context/loss", ("context/", "cost/north_star")
 # By how much of the smaller one models that are compared may differ in size.
 SIZE = 0.05
 # Of so many tokens or items an evaluation is a sample whose own error matters beside that of the seeds.
@@ -89,7 +91,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A cell that is compared with others of another variant, at a learning rate that nothing chose for it."""
+    """A cell that is compared with one of another variant or model, at a learning rate that nothing chose for it."""
 
     cell: str
     rate: float
@@ -131,6 +133,19 @@ class Solved:
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """A cell that is read in contexts longer than those of its training, and has a higher loss in them.
+
+    losses: in nats a token, in contexts as long as those that are read, and as those that it was trained on.
+    """
+
+    cell: str
+    context: int
+    trained: int
+    losses: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Cautions:
     """versions: the cells of each version of the whole package that trained them, if one predicate sets several against each
     other, and it is not known whether they differ in what the runs used. unheld: the cells of which it is not known whether a
@@ -153,6 +168,7 @@ class Cautions:
     same_tokens: list[SameTokens]
     constant: list[str]
     solved: list[Solved]
+    beyond: list[Beyond]
 
 
 def cautions(
@@ -172,12 +188,12 @@ def cautions(
     read = [[place for place in places if not is_count(place.metric)] for places in compared]
     trained = _cells([place for places in read for place in places if not place.metric.startswith("initial/")])
     chosen = [own for _, choices in tuned for own in choices]
-    apart = [
+    learned = [
         (a.cell, b.cell)
         for a, b in opponents
-        if a.cell.variant != b.cell.variant and not any(is_count(own.metric) or _is_speed(own) for own in (a, b))
-        if not any(own.metric.startswith("initial/") for own in (a, b))
+        if not any(is_count(own.metric) or _is_speed(own) or own.metric.startswith("initial/") for own in (a, b))
     ]
+    apart = [(a, b) for a, b in learned if a.variant != b.variant]
     mixed = [place for places in read for place in places if len(_versions(_cells(places), values)) > 1]
     return Cautions(
         [lost for cell in {cell.id: cell for cell in (*trained, *chosen)}.values() if (lost := _lost(cell, values))],
@@ -193,11 +209,12 @@ def cautions(
             if _shared(cell, values)
         ],
         edited,
-        _fixed(apart, [cell for cell, _ in tuned], values),
+        _fixed([pair for pair in learned if _other_models(*pair)], [cell for cell, _ in tuned], values),
         _unlike(apart, values),
         list(dict.fromkeys(same for places in read for place in places if (same := _same_tokens(place, values)))),
         list(dict.fromkeys(place.metric for places in compared for place in places if _constant(place, places, values))),
         [solved for places in read if (solved := _solved(places, opponents, values))],
+        list(dict.fromkeys(beyond for places in read for place in places if (beyond := _beyond(place, values)))),
     )
 
 
@@ -266,6 +283,12 @@ def _shared(cell: Cell, values: Values) -> bool:
     return math.isfinite(seconds) and (None in own or _mean(own) < seconds)
 
 
+def _other_models(a: Cell, b: Cell) -> bool:
+    """Whether two cells differ in the variant, or in a setting of their model."""
+    settings = [{path: value for path, value in own.factors.items() if path.startswith("model.")} for own in (a, b)]
+    return a.variant != b.variant or settings[0] != settings[1]
+
+
 def _fixed(apart: Sequence[tuple[Cell, Cell]], tuned: Sequence[Cell], values: Values) -> list[Fixed]:
     """The cells whose learning rate was not chosen, by other cells or by the study's tuning."""
     chosen = {cell.id for cell in tuned}
@@ -327,6 +350,16 @@ def _solved(places: Sequence[Place], opponents: Sequence[tuple[Place, Place]], v
             apart = [solved[a][seed] for seed in solved[a].keys() & solved[b].keys() if solved[a][seed] != solved[b][seed]]
             tested.append((a, b, float(stats.binomtest(sum(apart), len(apart)).pvalue) if apart else 1.0))
     return Solved(shares[0][0].metric, {name: (sum(own.values()), len(own)) for name, own in solved.items()}, tested)
+
+
+def _beyond(place: Place, values: Values) -> Beyond | None:
+    trained = values.plan.spec(place.cell).training.sequence_length
+    if place.at is None or place.at <= trained or not place.metric.startswith(CONTEXTS):
+        return None
+    there, own = (_mean(values.of(Place("", place.cell, CONTEXT, float(n))).values()) for n in (place.at, trained))
+    if not there > (1 + MARGIN) * own:
+        return None
+    return Beyond(label(place.cell), int(place.at), trained, (there, own))
 
 
 def _is_share(place: Place, values: dict[int, float]) -> bool:

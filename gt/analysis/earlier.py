@@ -138,11 +138,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that completed. seconds: of the device, for a token: its share, or where that is not known the time that it took
-    divided by the runs that were trained beside it. values: the metrics that a manifest has.
+    """A run that completed. started, finished: its training, ISO 8601. seconds: of the device, for a token: its share, or where
+    that is not known the time that it took divided by the runs that were trained beside it. values: the metrics that a manifest
+    has.
     """
 
     device: str
+    started: str
+    finished: str
     seconds: float
     values: Values
 
@@ -167,7 +170,8 @@ def _trained(manifest: Json) -> Trained | None:
     numbers = {name: manifest[name] for name in (*SIZES, "seconds", "tokens_per_second")}
     numbers |= {"peak_memory_bytes": usage["peak_memory_bytes"]}
     values: Values = {(name, None): float(value) for name, value in numbers.items() if value is not None}
-    return Trained(str(manifest["device"]), share / manifest["tokens"], values)
+    times = str(manifest["started"]), str(manifest["finished"])
+    return Trained(str(manifest["device"]), *times, share / manifest["tokens"], values)
 
 
 def _measured(document: Json) -> Values:
@@ -312,9 +316,14 @@ def _studies(results: Path) -> Iterator[Study]:
     for file in sorted((results / "studies").glob(f"*/{PLAN}")):
         with suppress(ConfigError):
             yield _own(read_plan(file), results / "runs")
-    for folder in sorted((results / "published").glob(f"*/{KEPT}")):
+    yield from kept(results / "published")
+
+
+def kept(folder: Path) -> Iterator[Study]:
+    """The studies that are published in a folder."""
+    for records in sorted(folder.glob(f"*/{KEPT}")):
         with suppress(ConfigError):
-            yield _published(folder)
+            yield _published(records)
 
 
 def _own(plan: Plan, runs: Path) -> Study:

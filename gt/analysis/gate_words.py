@@ -39,9 +39,9 @@ def refusal(study: str, gates: Iterable[Gate], what: str) -> str:
 
 def findings(gate: Gate) -> list[str]:
     """What is to be said of a claim beside what its seeds see, the fix included."""
-    unseen = any(sight.spread is None and sight.margin is not None for sight in gate.sights)
-    unknown = ["no record says how much its cells vary, so what its seeds see is not known; `sd:` of the claim declares it"]
-    return [*map(_said, gate.faults), *_differences(gate.unequal), *(unknown if unseen else [])]
+    unseen = [sight.unknown for sight in gate.sights if sight.spread is None and sight.margin is not None]
+    unknown = [f"{why}, so what its seeds see is not known; `sd:` of the claim declares it" for why in dict.fromkeys(unseen)]
+    return [*map(_said, gate.faults), *_differences(gate.unequal), *unknown]
 
 
 def _said(fault: Fault) -> str:

@@ -23,11 +23,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Literal
+
+import numpy as np
 
 from gt import artefacts
 from gt.analysis.aggregate import SIZES, label
@@ -54,6 +56,7 @@ from gt.analysis.claims import (
 )
 from gt.analysis.controls import Sizes, Unequal, unequal
 from gt.analysis.earlier import Earlier, Read, Spread
+from gt.analysis.laws import errors
 from gt.analysis.statistics import detectable, narrowest, rank_correlation, seeds_needed, trend
 from gt.analysis.values import is_count
 from gt.artefacts import Looks, Plan
@@ -92,7 +95,7 @@ class Sight:
     words: what is compared. seeds: that its cells have in common. alpha: of the test. detectable, margin: distances on the
     scale, of a ratio as a share; None where no spread is known, or the claim names no distance. Of two bounds they are the
     least that these may be away from their middle, and half of what is between them. needed: the seeds for the margin; None too
-    where more than 10,000 are.
+    where more than 10,000 are. unknown: why a spread is not, where it is not.
     """
 
     words: str
@@ -103,6 +106,7 @@ class Sight:
     detectable: float | None = None
     margin: float | None = None
     needed: int | None = None
+    unknown: str = "no record says how much its cells vary"
 
     @property
     def blind(self) -> bool:
@@ -325,11 +329,28 @@ class _Gating:
         return self._seeing(predicate, _words(left, right, "/" if log else "−"), seeds, alpha, log, spread)
 
     def _foretold(self, predicate: Extrapolates) -> Sight:
-        """Of what laws are off by, which no earlier records say: only the claim itself can."""
+        """Of what laws are off by, which depends on the rungs and the noise at each: it is known of the same cells alone."""
         seeds = _common([self._find(*own) for own in cells_of(predicate)], self.plan.looks)
         words = f"{predicate.metric}: {title(predicate.a)}, foretold"
-        spread = Spread(self.claim.sd, "declared") if self.claim.sd is not None else None
-        return self._seeing(predicate, words, seeds, self.alpha, predicate.scale == "ratio", spread)
+        spread = Spread(self.claim.sd, "declared") if self.claim.sd is not None else self._of_laws(predicate)
+        found = self._seeing(predicate, words, seeds, self.alpha, predicate.scale == "ratio", spread)
+        return replace(found, unknown="no record has all its rungs, and no other ladder says how much its errors vary")
+
+    def _of_laws(self, predicate: Extrapolates) -> Spread | None:
+        arms = [predicate.at_rungs(arm) for arm in (predicate.a, predicate.b) if arm is not None]
+        reads = [[self._read(self._find(cell, predicate.metric)) for cell in arm] for arm in arms]
+        where, rows = self.earlier.table([read for arm in reads for read in arm])
+        sizes = [[self.sizes.of(read.spec) for read in arm] for arm in reads]
+        if not rows or any(size is None for arm in sizes for size in arm):
+            return None
+        parameters = np.array([[size.parameters for size in arm if size] for arm in sizes], dtype=float)
+        losses = np.split(np.array(rows), len(arms), axis=1)
+        try:
+            off = [errors(*own, predicate.scale == "ratio") for own in zip(parameters, losses, strict=True)]
+        except ValueError:  # as the claim itself will find
+            return None
+        apart = off[0] - off[1] if predicate.b else off[0]
+        return Spread(float(np.std(apart, ddof=1)), "same cells", len(rows), 1, where)
 
     def _seeing(self, predicate: Predicate, words: str, seeds: int, alpha: float, log: bool, spread: Spread | None) -> Sight:
         """What so many seeds of a spread see of one comparison, with logarithms of ratios if `log`."""

@@ -62,6 +62,17 @@ def fit(sizes: np.ndarray, losses: np.ndarray) -> Laws:
     return Laws(float(sizes[0]), floor[:, 0], reducible[:, 0], exponent[:, 0])
 
 
+def errors(sizes: np.ndarray, losses: np.ndarray, log: bool) -> np.ndarray:
+    """What the law of all sizes but the last says of the last, less what is there: (draws); of logarithms if `log`.
+
+    ValueError where sizes do not rise, or losses are not above 0, or none.
+    """
+    if not (np.diff(sizes) > 0).all() or not losses.size or not (losses > 0).all():
+        raise ValueError("sizes must rise, and losses be above 0")
+    foretold, measured = fit(sizes[:-1], losses[:, :-1]).at(sizes[-1]), losses[:, -1]
+    return np.log(foretold / measured) if log else foretold - measured
+
+
 def _projected(logs: np.ndarray, losses: np.ndarray, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Squared error, E and A of each draw at each of its exponents: (draws, exponents)."""
     falls = np.exp(-exponents[..., None] * logs)  # 1 at the smallest size
@@ -81,8 +92,7 @@ def drawn_means(values: np.ndarray, draws: int = DRAWS) -> np.ndarray:
 
     A parametric bootstrap over seeds: each draw is the mean plus deviations of whole seeds with weights of a t distribution of
     n - 1 degrees of freedom, so that of anything linear the quantiles are those of the t interval, and what the seeds share
-    over cells and rungs stays shared. Of the loss at the next rung 95 % hold 93 to 95 % (simulated, 3 to 10 seeds, 3 or 4
-    rungs), where seeds drawn with replacement hold 74 % with three of them, 82 % with five and 90 % with ten.
+    over cells and rungs stays shared. How often they hold the loss at the next rung: `benchmarks/bands.py`.
     """
     n = len(values)
     if n < 2:

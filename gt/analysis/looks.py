@@ -1,4 +1,4 @@
-"""At which look each claim of a family stops: decided, without hope of it, or with all seeds.
+"""At which look each claim of a family stops: decided, without hope of it, with all seeds, or as no seed changes what it reads.
 
 A claim asks one question, whether it holds or the opposite does, or two, with a margin: whether it is within. Repeated p
 values answer them (`gt.analysis.sequential`), valid at whichever look one stops. So the family's procedure may be gone through
@@ -19,7 +19,8 @@ from gt.analysis.statistics import shaffer
 class Look:
     """A claim at one look.
 
-    p: repeated p values of its questions, 1 where nothing can be tested. hope: how likely all seeds decide it, if they go on as
+    p: repeated p values of its questions, 1 where nothing can be tested; none where no seed changes what it reads, which asks
+    nothing, and is in no family. hope: how likely all seeds decide it, if they go on as
     so far; None at the last look.
     """
 
@@ -31,12 +32,12 @@ class Look:
 class Stop:
     """Where a claim stands. look: the last that was taken, from 0, -1 before the first. p: adjusted, of each question.
 
-    why: decided; futile; last, all seeds have run; open, it waits for the next look.
+    why: decided; futile; constant; last, all seeds have run; open, it waits for the next look.
     """
 
     look: int
     p: tuple[float, ...]
-    why: Literal["decided", "futile", "last", "open"]
+    why: Literal["decided", "futile", "constant", "last", "open"]
 
 
 def stops(claims: Sequence[Sequence[Look]], looks: int, alpha: Sequence[float], futility: float) -> list[Stop]:
@@ -56,7 +57,9 @@ def stops(claims: Sequence[Sequence[Look]], looks: int, alpha: Sequence[float], 
         p = adjusted()
         for i in here:
             hope = claims[i][k].hope
-            if min(p[i]) < alpha[i]:
+            if not p[i]:
+                why[i] = "constant"
+            elif min(p[i]) < alpha[i]:
                 why[i] = "decided"
             elif k == looks - 1:
                 why[i] = "last"

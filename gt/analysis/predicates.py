@@ -23,12 +23,17 @@ A run that diverged has no numbers, and is never left out unsaid. How it counts 
     excluded    not at all: its seed is left out of all that it would be compared with, which a caution says
     failure     its cell fails: it is the worse one whatever its other runs gave, without a test
 `Uncounted` where a metric has no direction, or a test no such form.
+
+What no seed changes (a count, cells of the same runs, a score of 0 in all) is a constant, and has no p: nothing in it is left
+to chance, and it is as claimed or not. Where several must all hold, a constant part that does is asked no more, and one that
+does not leaves nothing to ask; where one is enough it is the other way round.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -61,13 +66,14 @@ from gt.analysis.claims import (
     on,
     title,
 )
-from gt.analysis.laws import fit
+from gt.analysis.laws import errors
 from gt.analysis.sequential import Design
 from gt.analysis.statistics import (
     EXACT_SEEDS,
     Estimate,
     beyond,
     bootstrap_interval,
+    constant,
     detectable,
     mean_interval,
     rank_correlation,
@@ -176,7 +182,8 @@ class Test:
     needed: how many seeds would decide it if the truth were as estimated, or off by the margin if that is more.
     p_sign_flip: the exact test beside a t-test against zero. outside: the side of two bounds on which the mean is.
     misses: how it fails, if it does; p_opposite: that it is the opposite, where that takes a test of its own.
-    parts: where several are joined, the values by seed of each, and part: which of them is shown.
+    parts: where several are joined, the values by seed of each, names: their words, and part: which of them is shown.
+    constant: of what no seed changes, whether it is as claimed; its p are not numbers.
     joint: whether the p are of t-tests, of which is known how they go together at several looks. hope: how likely all seeds of
     the looks to come find that it holds, and that it does not (or is equivalent); None where that is not known.
     """
@@ -199,7 +206,9 @@ class Test:
     misses: Miss = "opposite"
     p_opposite: float | None = None
     parts: list[dict[int, float]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     part: int = 0
+    constant: bool | None = None
     joint: bool = False
     hope: tuple[float, float] | None = None
 
@@ -241,8 +250,6 @@ class Judge:
         self._survivors(place)
         if not found and (not lost or self.values.completed(place.cell.id)):
             raise NotMeasured(f"{place.cell.id} has no {self.phrase(place.metric)}")
-        if len(found) == 1 and is_count(place.metric):  # the same in every seed
-            return {0: next(iter(found.values())), 1: next(iter(found.values()))}
         if not lost or self.diverged == "excluded":
             return found
         worst = self._worst(place)
@@ -419,14 +426,18 @@ class Judge:
         """A test at the look that this is, if it is at one. margin: that it also asks for equivalence within."""
         if self.design is None:
             return test(self)
+        last = test(self)
+        if last.constant is not None:
+            return last
         found: list[Test | None] = []
         for judge in self.earlier:
             try:
-                found.append(test(judge))
+                before = test(judge)
+                found.append(before if before.constant is None else None)
             except Undecidable:
                 found.append(None)
         both_sides = math.isfinite(claimed.low) and math.isfinite(claimed.high)
-        last = at_looks([*found, test(self)], self.design, both_sides)
+        last = at_looks([*found, last], self.design, both_sides)
         return replace(last, hope=hope(last, self.design, claimed.low, claimed.high, margin, self.alpha))
 
     def contrast(self, metric: str, a: Cell, b: Cell | None, scale: str) -> tuple[str, dict[int, float], bool]:
@@ -461,9 +472,11 @@ class Judge:
         words, values, log = self.contrast(metric, a, b, scale)
         above = math.isinf(claimed.high)
         bound = claimed.low if above else claimed.high
-        z, limit = _enough(values, words), math.log(bound) if log else bound
         places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
         said = f"{words} {'>' if above else '<'} {_bound(bound)}"
+        if self._is_constant(list(values.values()), places):
+            return _constant(said, values, log, claimed)
+        z, limit = _enough(values, words), math.log(bound) if log else bound
         if self._counted(places):
             if self.diverged == "failure":
                 up, down = (0.0, 1.0) if z[0] > 0 else (1.0, 0.0)
@@ -498,9 +511,11 @@ class Judge:
     def interval(self, metric: str, a: Cell, b: Cell | None, scale: str, claimed: Region) -> Test:
         """TOST that the mean is between two bounds, and a two-sided t-test that it is beyond the one that it is nearest to."""
         words, values, log = self.contrast(metric, a, b, scale)
-        _enough(values, words)
         said = f"{words} between {_bound(claimed.low)} and {_bound(claimed.high)}"
         places = [self.place(cell, cell.metric or metric) for cell in (a, b) if cell is not None]
+        if self._is_constant(list(values.values()), places):
+            return _constant(said, values, log, claimed)
+        _enough(values, words)
         if self._counted(places):
             if self.diverged != "failure":
                 raise self._uncounted(places, "no rank lies between bounds")
@@ -544,10 +559,10 @@ class Judge:
         if self._counted(places):
             raise self._uncounted(places, "a law has no place for it")
         arms = [arm for arm in (predicate.a, predicate.b) if arm is not None]
-        errors = [self._errors(predicate, arm, log) for arm in arms]
-        seeds = sorted(set.intersection(*map(set, errors)))
+        off = [self._errors(predicate, arm, log) for arm in arms]
+        seeds = sorted(set.intersection(*map(set, off)))
         self._together(seeds, places)
-        values = {seed: errors[0][seed] - (errors[1][seed] if predicate.b else 0.0) for seed in seeds}
+        values = {seed: off[0][seed] - (off[1][seed] if predicate.b else 0.0) for seed in seeds}
         ((path, sizes),) = predicate.rungs.items()
         names = (" / " if log else " − ").join(title(arm) + on(arm) for arm in arms)
         what = f"{self.phrase(predicate.metric)}: {names if predicate.b is None else f'({names})'} at {path}={sizes[-1]}"
@@ -555,6 +570,8 @@ class Judge:
         _enough(values, words)
         claimed = region(predicate)
         said = f"{words}, between {_bound(claimed.low)} and {_bound(claimed.high)}"
+        if self._is_constant(list(values.values()), places):
+            return _constant(said, values, log, claimed)
         return self.between(said, values, log, claimed)
 
     def _errors(self, predicate: Extrapolates, arm: Cell, log: bool) -> dict[int, float]:
@@ -564,18 +581,21 @@ class Judge:
         sizes = np.array([self._size(cell, predicate.metric) for cell in cells])
         seeds = sorted(set.intersection(*map(set, read)))
         losses = np.array([[own[seed] for own in read] for seed in seeds])
-        if not seeds or (losses <= 0).any() or not (np.diff(sizes) > 0).all():
-            needed = f"parameters must rise from rung to rung, and {self.phrase(predicate.metric)} be above 0"
-            raise Undecidable(f"{title(arm)}, {len(seeds)} seeds in common: {needed}")
-        foretold, measured = fit(sizes[:-1], losses[:, :-1]).at(sizes[-1]), losses[:, -1]
-        errors = np.log(foretold / measured) if log else foretold - measured
-        return dict(zip(seeds, errors.tolist(), strict=True))
+        with suppress(ValueError):
+            return dict(zip(seeds, errors(sizes, losses, log).tolist(), strict=True))
+        needed = f"parameters must rise from rung to rung, and {self.phrase(predicate.metric)} be above 0"
+        raise Undecidable(f"{title(arm)}, {len(seeds)} seeds in common: {needed}")
 
     def _size(self, cell: Cell, metric: str) -> float:
         """The parameters without embeddings of a cell's models; not a number where that is not known."""
         place = self.place(cell, metric)
         counts = self.values.of(replace(place, metric="n_params_non_embedding", at=None)) if place else {}
         return next(iter(counts.values()), math.nan)
+
+    def _is_constant(self, values: Sequence[float], places: Sequence[Place | None]) -> bool:
+        """Whether no seed changes what is tested: none that ran, or none that could, of what is counted on a model."""
+        counts = len(values) == 1 and all(place is None or is_count(place.metric) for place in places)
+        return (counts or constant(values)) and not self._counted(places)
 
     def _counted(self, places: Sequence[Place | None]) -> str:
         """The cells of which runs diverged that count, with their seeds, and as what; empty without any."""
@@ -626,23 +646,26 @@ class Judge:
         read = [self.read(predicate.cells[i], metric) for i in there]
         seeds = sorted(set.intersection(*(set(own) for own in read))) if read else []
         self._together(seeds, [self.place(predicate.cells[i], metric) for i in there])
-        if len(there) < 3 or len(seeds) < 2:
+        least = 1 if all(is_count(predicate.cells[i].metric or metric) for i in there) else 2
+        if len(there) < 3 or len(seeds) < least:
             raise Undecidable(f"{len(there)} cells with {len(seeds)} seeds in common; three and two are needed")
         return there, np.array([[own[seed] for own in read] for seed in seeds]), seeds
 
     def trend(self, predicate: Trend) -> Test:
         there, table, seeds = self.rows(predicate, predicate.metric)
         x = [predicate.x[i] if predicate.x else i + 1.0 for i in there]
-        found = trend(x, _ranked(table).tolist())
-        up, down = (min(1.0, 2 * p) for p in (found.p_rising, found.p_falling))
         rising = predicate.is_ == "rising"
         names = ", ".join(self.name(predicate.cells[i]) for i in there)
         whole = [(seed, row) for seed, row in zip(seeds, table, strict=True) if np.isfinite(row).all()]
         slopes = {seed: float(np.polynomial.polynomial.polyfit(x, row, 1)[1]) for seed, row in whole}
         lost = self._counted([self.place(predicate.cells[i], predicate.metric) for i in there])
+        said = f"{self.phrase(predicate.metric)}: {predicate.is_} over {names}"
+        if not lost and _same_rows(table):
+            return _constant(said, slopes, False, region(predicate), "slope")
+        found = trend(x, _ranked(table).tolist())
+        up, down = (min(1.0, 2 * p) for p in (found.p_rising, found.p_falling))
         test = _test(
-            f"{self.phrase(predicate.metric)}: {predicate.is_} over {names}"
-            + (f", slopes of the other seeds ({lost})" if lost else ""),
+            said + (f", slopes of the other seeds ({lost})" if lost else ""),
             slopes,
             False,
             mean_interval(list(slopes.values())),
@@ -680,9 +703,12 @@ class Judge:
         holds = found.mean > bound if above else found.mean < bound
         partner = self.phrase(predicate.with_) if isinstance(predicate.with_, str) else "the order given"
         words = f"{predicate.kind.title()}'s rank correlation of {self.phrase(predicate.metric)} with {partner}"
+        said = f"{words}: over {len(there)} cells {'>' if above else '<'} {_bound(bound)}"
         lost = self._counted([self.place(predicate.cells[i], predicate.metric) for i in there])
+        if not lost and _same_rows(table) and _same_rows(other):
+            return _constant(said, dict(zip(seeds, found.by_seed, strict=True)), False, claimed, "correlation")
         return Test(
-            f"{words}: over {len(there)} cells {'>' if above else '<'} {_bound(bound)}" + (f" ({lost})" if lost else ""),
+            said + (f" ({lost})" if lost else ""),
             len(seeds),
             "correlation",
             found.mean,
@@ -703,6 +729,11 @@ def _ranked(table: np.ndarray) -> np.ndarray:
     known = table[np.isfinite(table)]
     ends = (known.min() - 1, known.max() + 1) if known.size else (0.0, 1.0)
     return np.nan_to_num(table, neginf=ends[0], posinf=ends[1])
+
+
+def _same_rows(table: np.ndarray) -> bool:
+    """Whether all seeds have the same row."""
+    return bool((table == table[0]).all())
 
 
 def seeds_of(seeds: Sequence[int]) -> str:
@@ -759,25 +790,53 @@ def _test(words: str, values: dict[int, float], log: bool, e: Estimate, claimed:
     )
 
 
+def _constant(words: str, values: dict[int, float], log: bool, claimed: Region, scale: str = "") -> Test:
+    """What there is in place of a test of a value that no seed changes: whether it is as claimed."""
+    values = {seed: exponential(value) for seed, value in values.items()} if log else values
+    value = next(iter(values.values()))
+    return Test(
+        *(words, len(values), scale or ("ratio" if log else "value"), value, value, value, math.nan, math.nan),
+        by_seed=values,
+        misses=claimed.missed(value),
+        constant=claimed.low < value < claimed.high,
+    )
+
+
 def all_of(tests: Sequence[Test]) -> Test:
     """Several tests that must all hold, shown as the one that decides."""
-    support, refute = max(tests, key=lambda test: test.p_support), min(tests, key=lambda test: test.p_refute)
-    p = support.p_support, min(1.0, len(tests) * refute.p_refute)
-    opposite = None if refute.p_opposite is None else min(1.0, len(tests) * refute.p_opposite)
-    joined = _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "that must all hold")
-    hopes = [test.hope for test in tests if test.hope is not None]
-    return replace(joined, hope=(min(a for a, _ in hopes), max(b for _, b in hopes)) if len(hopes) == len(tests) else None)
+    settled, asked, needed = *_asked(tests, settles=False), "that must all hold"
+    if settled is not None:
+        return _joined(tests, settled, math.nan, math.nan, settled.misses, None, needed)
+    support, refute = max(asked, key=lambda test: test.p_support), min(asked, key=lambda test: test.p_refute)
+    p = support.p_support, min(1.0, len(asked) * refute.p_refute)
+    opposite = None if refute.p_opposite is None else min(1.0, len(asked) * refute.p_opposite)
+    joined = _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, needed)
+    hopes = [test.hope for test in asked if test.hope is not None]
+    return replace(joined, hope=(min(a for a, _ in hopes), max(b for _, b in hopes)) if len(hopes) == len(asked) else None)
 
 
 def one_of(tests: Sequence[Test]) -> Test:
     """Several tests of which one must hold, shown as the one that decides."""
-    support, refute = min(tests, key=lambda test: test.p_support), max(tests, key=lambda test: test.p_refute)
-    p = min(1.0, len(tests) * support.p_support), refute.p_refute
-    opposites = [test.p_opposite for test in tests if test.p_opposite is not None]
+    settled, asked, needed = *_asked(tests, settles=True), "of which one must hold"
+    if settled is not None:
+        return _joined(tests, settled, math.nan, math.nan, settled.misses, None, needed)
+    support, refute = min(asked, key=lambda test: test.p_support), max(asked, key=lambda test: test.p_refute)
+    p = min(1.0, len(asked) * support.p_support), refute.p_refute
+    opposites = [test.p_opposite for test in asked if test.p_opposite is not None]
     opposite = max(opposites) if opposites else None
-    joined = _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, "of which one must hold")
-    hopes = [test.hope for test in tests if test.hope is not None]
-    return replace(joined, hope=(max(a for a, _ in hopes), min(b for _, b in hopes)) if len(hopes) == len(tests) else None)
+    joined = _joined(tests, refute if p[1] < p[0] else support, *p, refute.misses, opposite, needed)
+    hopes = [test.hope for test in asked if test.hope is not None]
+    return replace(joined, hope=(max(a for a, _ in hopes), min(b for _, b in hopes)) if len(hopes) == len(asked) else None)
+
+
+def _asked(tests: Sequence[Test], settles: bool) -> tuple[Test | None, list[Test]]:
+    """The constant that leaves nothing to ask, if one does, and the tests that are no constants.
+
+    settles: whether one that is as claimed leaves nothing to ask of the others, or one that is not.
+    """
+    asked = [test for test in tests if test.constant is None]
+    settled = next((test for test in tests if test.constant is settles), None if asked else tests[0])
+    return settled, asked
 
 
 def _joined(
@@ -803,5 +862,6 @@ def _joined(
         misses=misses,
         p_opposite=p_opposite,
         parts=[values for own in each for values in own],
+        names=[name for test in tests for name in test.names or [test.words]],
         part=sum(map(len, each[:first])) + shown.part,
     )

@@ -2,7 +2,8 @@
 
 Differences are paired: two variants with the same seed saw the same batches in the same order, so seed i of one is compared
 with seed i of the other. Intervals are Student's t, which keep their coverage at three seeds, where percentile bootstraps
-cover 75 % instead of 95 % (BCa ones 72 %). One seed gives no interval: None, never a width of zero.
+cover 75 % instead of 95 % (BCa ones 72 %). One seed gives no interval: None, never a width of zero. Of a number that no seed
+changes (`constant`) there is no test: its p would be 0 however few the seeds, for a t-test takes what does not vary as certain.
 
 What is tested with one number a seed: a mean against a bound (`beyond`), against an interval (`within`, TOST), and two cells
 against each other, of which these are the differences. Where some have no number, for their runs diverged, `signed_ranks` takes
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -48,7 +49,8 @@ class Estimate:
 class Difference:
     """a - b, paired by seed: the mean difference with its interval, and two tests of "no difference".
 
-    p: paired t-test. p_sign_flip: exact, over all 2^n sign patterns; None above `EXACT_SEEDS`. None below two pairs.
+    p: paired t-test. p_sign_flip: exact, over all 2^n sign patterns; None above `EXACT_SEEDS`. None below two pairs, and both
+    p where all pairs differ by the same.
     """
 
     n: int
@@ -65,7 +67,7 @@ class EquivalenceTest:
     """Two one-sided tests on the paired log ratio of a to b, for a margin m: is a / b between 1 - m and 1 + m?
 
     ratio: geometric mean of a / b, with the (1 - 2 alpha) interval whose lying inside the margin is the test.
-    p: the larger of the two one-sided p values. verdict, at alpha:
+    p: the larger of the two one-sided p values, None where all seeds have one ratio. verdict, at alpha:
       equivalent            the interval lies inside the margin, and no difference is seen
       lower within margin   inside the margin, and a is nevertheless below b (two-sided t-test); likewise `higher`
       different             the interval lies outside the margin
@@ -79,6 +81,11 @@ class EquivalenceTest:
     upper: float | None
     p: float | None
     verdict: str
+
+
+def constant(values: Sequence[float]) -> bool:
+    """Whether there are several values and no seed changes them."""
+    return len(values) > 1 and min(values) == max(values)
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -95,12 +102,23 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
+def pooled(own: Mapping[int, float], others: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """Seed -> the mean of its own value and of others of that seed, of those that have one of their own: one value a seed."""
+    every = {seed: [value] for seed, value in own.items()}
+    for seed, value in others:
+        if seed in every:
+            every[seed].append(value)
+    return {seed: sum(values) / len(values) for seed, values in every.items()}
+
+
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float], confidence: float = 0.95) -> Difference:
     """a - b over the seeds that both have. a, b: seed -> value."""
     d = _finite([a[seed] - b[seed] for seed in _common(a, b)])
     e = mean_interval(d.tolist(), confidence)
     if e.n < 2:
         return Difference(e.n, e.mean, None, None, None, None, None)
+    if constant(d.tolist()):
+        return Difference(e.n, e.mean, e.sd, e.lower, e.upper, None, None)
     flips = sign_flip_p(d.tolist()) if e.n <= EXACT_SEEDS else None
     return Difference(e.n, e.mean, e.sd, e.lower, e.upper, _t_test(d), flips)
 
@@ -152,7 +170,9 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
     ratio = exponential(e.mean) if e.mean is not None else None
     if e.mean is None or e.lower is None or e.upper is None:
         return EquivalenceTest(e.n, margin, ratio, None, None, None, "inconclusive")
-    if low < e.lower and e.upper < high:
+    if p is None:
+        verdict = "inconclusive"
+    elif low < e.lower and e.upper < high:
         seen = _t_test(_finite(log_ratio)) < alpha
         verdict = ("lower" if e.mean < 0 else "higher") + " within margin" if seen else "equivalent"
     else:
@@ -161,13 +181,16 @@ def equivalence(a: Mapping[int, float], b: Mapping[int, float], margin: float, a
 
 
 def beyond(values: Sequence[float], bound: float, side: Literal["above", "below"]) -> float | None:
-    """One-sided p of a Student-t test that the mean is above (or below) a bound. None below two values."""
+    """One-sided p of a Student-t test that the mean is above (or below) a bound. None below two values, and of a constant."""
     x = _finite(values)
-    return _one_sided(x, bound, side) if len(x) > 1 else None
+    if len(x) < 2 or constant(x.tolist()):
+        return None
+    t = _t(x, bound)
+    return float(special.stdtr(len(x) - 1, -t if side == "above" else t))
 
 
 def within(values: Sequence[float], low: float, high: float) -> float | None:
-    """p of two one-sided t-tests (TOST) that the mean lies between two bounds: the larger one. None below two values."""
+    """p of two one-sided t-tests (TOST) that the mean lies between two bounds: the larger one. None as of `beyond`."""
     p = beyond(values, low, "above"), beyond(values, high, "below")
     return None if p[0] is None or p[1] is None else max(p[0], p[1])
 
@@ -459,19 +482,10 @@ def _finite(values: Sequence[float] | Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def _t(d: np.ndarray, bound: float = 0.0) -> float:
-    """Student's t of a mean against a bound. Values without any spread are certain: infinite, or 0 on the bound."""
-    if np.ptp(d) == 0:
-        return 0.0 if d[0] == bound else math.copysign(math.inf, d[0] - bound)
+    """Student's t of a mean against a bound, of values that are not all the same."""
     return float((d.mean() - bound) / (d.std(ddof=1) / math.sqrt(len(d))))
 
 
 def _t_test(d: np.ndarray) -> float:
     """Two-sided p of mean zero."""
     return 2 * float(special.stdtr(len(d) - 1, -abs(_t(d))))
-
-
-def _one_sided(d: np.ndarray, bound: float, side: Literal["above", "below"]) -> float:
-    """p that the mean is beyond a bound; on the bound without any spread it is certainly not."""
-    if np.ptp(d) == 0 and d[0] == bound:
-        return 1.0
-    return float(special.stdtr(len(d) - 1, -_t(d, bound) if side == "above" else _t(d, bound)))

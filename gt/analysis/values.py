@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
+from gt.analysis.statistics import pooled
 from gt.artefacts import Cell, Plan, read_plan
 from gt.errors import ConfigError
 from gt.registry import look_up
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
-TABLES = ("runs", "curves", "probes", "evaluations", "tuning")
+TABLES = ("runs", "curves", "probes", "evaluations", "tuning", "repeated")
 # A branch's share of what zeroing either costs, by its letter.
 SHARE = "ablation/share/"
 # What records of the first schema have a sum of each of, in place of modules.
@@ -100,11 +101,22 @@ class Values:
         return other
 
     def of(self, place: Place) -> dict[int, float]:
-        """Seed -> value of the completed runs of a cell that have one."""
+        """Seed -> value of the completed runs of a cell that have one; of a run that was trained again, the mean."""
         key = (place.cell.id, place.metric, place.at)
         if key not in self._known:
-            self._known[key] = self._read(*key)
+            self._known[key] = pooled(self._read(*key), self._again(*key))
         return self._known[key]
+
+    def repeated(self, place: Place) -> bool:
+        """Whether runs of a cell were trained again, and the metric was measured of these trainings too."""
+        return bool(self._again(place.cell.id, place.metric, place.at))
+
+    def _again(self, cell: str, metric: str, at: float | None) -> list[tuple[int, float]]:
+        """What other trainings of a cell's runs gave, by seed."""
+        if (rows := self._rows.get("repeated", {}).get(cell)) is None:
+            return []
+        rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
+        return [(int(seed), float(value)) for seed, value in zip(rows["seed"], rows["value"], strict=True)]
 
     def trials(self, cell: str, metric: str) -> dict[str, dict[int, float]]:
         """Of a cell that was tuned, by the values of each point as JSON, what each seed gave: infinite where it diverged."""

@@ -13,6 +13,9 @@ it is equivalent.
 Where a study has looks, a claim is judged at each with repeated p values (`gt.analysis.at_looks`), and its judgement is that of
 the look at which it stopped (`gt.analysis.looks`); what has run since says nothing of it.
 
+A claim that is decided by what no seed changes (`gt.analysis.predicates`) is `not testable`: its numbers are given, and it is
+in no family. At a look it stops.
+
 A claim whose plan was not followed (`gt.analysis.deviations`) is `deviated`; what its numbers would have said otherwise is
 kept beside. The family is what was registered in time: one that deviated and was in it counts with p = 1, and what it would
 have been is adjusted as if of these it alone counted with its own. Claims that were registered late or not at all are a family
@@ -29,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gt.analysis import registration
-from gt.analysis.aggregate import as_table, write_table
+from gt.analysis.aggregate import as_table, label, write_table
 from gt.analysis.attribution import Interaction, interactions
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
@@ -59,7 +62,7 @@ Word = Literal[
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "sensitivity")
+NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity")
 # Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
 FAILED: tuple[Word, ...] = ("opposite", "smaller than claimed", "larger than claimed", "refuted")
 DECIDED: tuple[Word, ...] = ("supported", *FAILED, "equivalent")
@@ -76,10 +79,11 @@ class Judgement:
     in each, that their runs had. mixers: by letter those that all their models have. missing: cells without seeds enough.
     exploratory: why it is, None if it was registered.
     planned: whether it was, as it stands, before the first of its runs. deviations: why its plan was not followed; otherwise:
-    what the verdict would have been, None where it was. reason: why there is no test although nothing is missing. p,
-    p_equivalent, p_opposite: unadjusted, None where there is no test; leaning: what p speaks for. decides: the number of the
-    test that does. seeds: that each cell had at the look at which it stopped, and stopped: why, where the study has looks.
-    sensitivity: how it comes out at each value of what its cells were tuned over.
+    what the verdict would have been, None where it was. repeated: the cells of which runs were trained more than once. reason:
+    why there is no test although nothing is missing. p, p_equivalent, p_opposite: unadjusted, None where there is no test;
+    leaning: what p speaks for. decides: the number of the test that does. seeds: that each cell had at the look at which it
+    stopped, and stopped: why, where the study has looks. sensitivity: how it comes out at each value of what its cells were
+    tuned over.
     """
 
     claim: str
@@ -98,6 +102,7 @@ class Judgement:
     exploratory: str | None
     planned: bool
     deviations: list[str]
+    repeated: list[str] = field(default_factory=list)
     reason: str = ""
     p: float | None = None
     p_equivalent: float | None = None
@@ -111,8 +116,13 @@ class Judgement:
     verdict: Word = "not yet run"
     otherwise: Word | None = None
     seeds: int | None = None
-    stopped: Literal["decided", "futile", "last", "open"] | None = None
+    stopped: Literal["decided", "futile", "constant", "last", "open"] | None = None
     sensitivity: list[AtValue] = field(default_factory=list)
+
+    @property
+    def constant(self) -> bool:
+        """Whether no seed changes what decides it."""
+        return bool(self.tests) and self.p is None
 
 
 def judge_study(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
@@ -181,6 +191,8 @@ def _stopped(judged: list[list[Judgement]], looks: Looks) -> list[Judgement]:
 
 def _look(own: Judgement) -> Look:
     """What a claim is at a look. One that is not tested, or that departs from its plan, has nothing to hope for."""
+    if own.constant:
+        return Look((), None)
     hopes = all_of(own.tests).hope if own.tests else (0.0, 0.0)
     hope = None if hopes is None else max(hopes)
     return Look(_questions(own), 0.0 if own.deviations else hope)
@@ -218,6 +230,7 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         exploratory=None if entries else "not registered",
         planned=bool(entries) and late is None,
         deviations=[] if missing else deviations(late, compared, chosen, values),
+        repeated=list(dict.fromkeys(label(own.cell) for places in compared for own in places if values.repeated(own))),
         sensitivity=sensitivity(judge.places, claim, values),
     )
 
@@ -329,6 +342,7 @@ def _of_today(judged: Json) -> Json:
     plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
     how: Json = {
         "sensitivity": [],
+        "repeated": [],
         "seeds": None,
         "stopped": None,
         "margin": None,
@@ -337,7 +351,7 @@ def _of_today(judged: Json) -> Json:
         "p_opposite_adjusted": None,
     }
     leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
-    tests = [{"parts": [], "part": 0, **test} for test in judged["tests"]]
+    tests = [{"parts": [], "names": [], "part": 0, "constant": None, **test} for test in judged["tests"]]
     known = {own.name: [] for own in fields(Cautions)} | judged["cautions"]
     return {**plan, **how, **judged, "leaning": leaning, "tests": tests, "cautions": known}
 
@@ -353,11 +367,18 @@ def _test(result: Judgement, judge: Judge) -> None:
         result.reason, result.verdict = str(why), "not testable" if isinstance(why, NotMeasured) else "inconclusive"
         return
     joined = all_of(result.tests)
+    if joined.constant is not None:
+        parts = [f"part {i + 1}" for i, test in enumerate(result.tests) if test.constant is joined.constant]
+        what = " and ".join(parts) if len(parts) < len(result.tests) else "what it reads"
+        as_claimed = "as claimed" if joined.constant else "not as claimed"
+        result.verdict = "not testable"
+        result.reason = f"no seed changes {what}, so that nothing is left to chance; the numbers are {as_claimed}"
+        return
     result.p, result.p_equivalent = min(joined.p_support, joined.p_refute), joined.p_equivalent
     holds = joined.p_support <= joined.p_refute
     result.leaning = "for" if holds else "against"
-    each = [test.p_support if holds else -test.p_refute for test in result.tests]
-    result.decides = each.index(max(each))
+    asked = [(i, test) for i, test in enumerate(result.tests) if test.constant is None]
+    result.decides, _ = max(asked, key=lambda own: own[1].p_support if holds else -own[1].p_refute)
     if not holds:
         result.misses, result.p_opposite = joined.misses, joined.p_opposite
 
@@ -366,7 +387,8 @@ def _adjust(judged: list[Judgement]) -> None:
     """Adjust p values family by family, and say the verdicts."""
     groups: dict[tuple[str, str, bool], list[Judgement]] = {}
     for own in judged:
-        groups.setdefault((own.family, own.arm, own.planned), []).append(own)
+        if not own.constant:
+            groups.setdefault((own.family, own.arm, own.planned), []).append(own)
     for (_, _, planned), members in groups.items():
         p, opposite = [own.p for own in members], [own.p if own.p_opposite is None else own.p_opposite for own in members]
         # Of what was planned, those that are declared are adjusted together with the rest.
@@ -421,9 +443,10 @@ def _decided(own: Judgement) -> Word:
 def kept(rows: Iterable[Row], rate: float = 0.05) -> tuple[int, int]:
     """How many decisions Benjamini and Hochberg's procedure over all claims that a study tests would keep, and of how many.
 
-    p is that of what was decided. A claim without a test, not run yet or deviated, counts with p = 1.
+    p is that of what was decided. A claim without a test, not run yet or deviated, counts with p = 1, and one that is not
+    testable not at all.
     """
-    counted = [row for row in rows if row.claim.study]
+    counted = [row for row in rows if row.verdict != "not testable"]
     p = [_p_of(row) for row in counted]
     values = adjusted(p, benjamini_hochberg)
     decided = [value for row, value in zip(counted, values, strict=True) if row.verdict in DECIDED]

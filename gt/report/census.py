@@ -110,11 +110,22 @@ def census(studies: Sequence[Results], claims: Sequence[Claim] = ()) -> Census:
     )
 
 
+def _again(study: Results) -> str:
+    """The same of one study, of whose runs others keep further trainings."""
+    if not (n := study.repeated["run_id"].nunique()):
+        return ""
+    others = text.listed([f"`{name}`" for name in study.repeated["study"].unique()])
+    return (
+        f"Of {text.plural(n, 'run')} other studies ({others}) have trainings of their own. Contrasts and verdicts count the "
+        "mean of a run's trainings as one seed, so that a difference need not be that of the two means beside it."
+    )
+
+
 def trained_twice(studies: Sequence[Results]) -> str:
     """That runs have records of several trainings, and the cells that have another mean in another study; empty without any."""
     known = census(studies)
     if not known.repeated:
-        return ""
+        return _again(studies[0]) if len(studies) == 1 else ""
     n, of = len(known.repeated), text.plural(len(known.records), "record")
     have = "has records" if n == 1 else "have records"
     means: dict[frozenset[str], dict[str, list[str]]] = {}
@@ -132,6 +143,6 @@ def trained_twice(studies: Sequence[Results]) -> str:
     ]
     same = f" Where two studies read different ones of a cell, it has two means: {'; '.join(differ)}." if differ else ""
     return (
-        f"{text.plural(n, 'run')} {have} of more than one training, so there are {of}; the tables and verdicts of a study are "
-        f"made of its own.{same}"
+        f"{text.plural(n, 'run')} {have} of more than one training, so there are {of}; the tables of a study show its own, and "
+        f"contrasts and verdicts count the mean of a run's trainings as one seed.{same}"
     )

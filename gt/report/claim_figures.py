@@ -96,7 +96,7 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
         dots: dict[str, Any] = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
         seen: list[float] = []
         for y, (_, judgement) in enumerate(judged):
-            test, colour = judgement["tests"][i], COLOUR[judgement["verdict"]]
+            test, colour = judgement["tests"][i], COLOUR.get(judgement["verdict"], GREY)
             values = [value for value in test["by_seed"].values() if value is not None]
             if test["lower"] is not None:
                 ax.plot([test["lower"], test["upper"]], [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")

@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from gt.analysis.aggregate import label
@@ -29,6 +30,8 @@ UNSURE = 0.9995
 LINE = 80
 # As many as somebody might run.
 MOST_SEEDS = 1000
+# Of more comparisons that are joined with one, not each is told.
+OTHERS = 3
 # From so many on, a size is a short number.
 LARGE = 10_000
 # What would decide a claim that is open, although no part asks for more seeds, or none says how many.
@@ -61,7 +64,21 @@ def finding(test: Json) -> str:
     seeds = text.plural(test["n"], "seed")
     among = f" in each of {seeds}" if test["lower"] is not None and test["lower"] == test["upper"] else f", {seeds}"
     side = f", {test['outside']} both" if test["outside"] else ""
-    return f"{text.capital(test['words'])}; measured {measured(test)}{side}{among}"
+    return f"{text.capital(test['words'])}; measured {measured(test)}{side}{among}{_others(test)}"
+
+
+def _others(test: Json) -> str:
+    """The means of what is joined with the comparison that is shown: each in its words, of many how far they reach."""
+    means = []
+    for i, (name, values) in enumerate(zip(test["names"], test["parts"], strict=False)):
+        known = [value for value in values.values() if value is not None]
+        if i != test["part"] and known:
+            ratio = test["scale"] == "ratio" and min(known) > 0
+            means.append((geometric_mean(known) if ratio else fmean(known), name))
+    if len(means) > OTHERS:
+        return f" (the {len(means)} others measured {number(min(means)[0], 3)} to {number(max(means)[0], 3)})"
+    beside = text.listed([f"{name}, measured {number(mean, 3)}" for mean, name in means])
+    return f" (beside it {beside})" if means else ""
 
 
 def measures(claim: Claim, judgement: Json | None) -> str:
@@ -109,13 +126,16 @@ def departure(judgement: Json) -> str:
 def _numbers(judgement: Json, verdict: str) -> list[str]:
     """What was measured, and how it gives this verdict."""
     if judgement["reason"]:
-        return [f"No test: {judgement['reason']}."]
+        return [*(f"{finding(test)}." for test in judgement["tests"]), f"No test: {judgement['reason']}."]
     open_ = verdict == "inconclusive"
     lines = [f"{finding(test)}." + (f" {power(test)}" if open_ and unsettled(test) else "") for test in judgement["tests"]]
     if open_ and not any(map(unsettled, judgement["tests"])):
         lines.append(SETTLED if all(test["detectable"] is not None for test in judgement["tests"]) else UNKNOWN)
     if verdict in FAILED and len(judgement["tests"]) > 1 and judgement["decides"] is not None:
         lines.append(f"Part {judgement['decides'] + 1} of {len(judgement['tests'])} decides.")
+    if judgement["repeated"]:
+        again = f"Runs of {text.listed(judgement['repeated'])} were trained more than once"
+        lines.append(f"{again}: of each the mean over its trainings counts, as one seed.")
     lines += [certainty(judgement), *looked(judgement)]
     if verdict == "opposite" and (p := judgement["p_opposite_adjusted"]) is not None:
         lines.append(f"That it is the opposite: p {text.p_equation(p)}, adjusted.")
@@ -132,9 +152,9 @@ def _numbers(judgement: Json, verdict: str) -> list[str]:
 
 def cautions(judgement: Json) -> list[str]:
     """What to know of the cells behind a verdict; nothing of a claim that has none."""
-    if not judgement["tests"]:
-        return []
     found: Json = judgement["cautions"]
+    if not judgement["tests"] and (not found["shared"] or judgement["missing"]):
+        return []
     said = [f"{own['cell']} completed {survivors(own)}." for own in found["lost"]]
     decided = (judgement["otherwise"] or judgement["verdict"]) in ("supported", *FAILED)
     for own in found["close"] if decided else ():
@@ -155,7 +175,7 @@ def cautions(judgement: Json) -> list[str]:
         ends.setdefault(f"the {own['end']} {own['setting']} of the {own['tried']} that were tried", []).append(own["cell"])
     for end, alike in ends.items():
         said.append(f"{text.listed(alike)} {'has' if len(alike) == 1 else 'have'} {end}: a better one may lie beyond.")
-    said += [*_sizes(found), *_samples(found, judgement["mixers"])]
+    said += [*_sizes(found), *_samples(judgement)]
     if found["versions"]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
         versions = f"{len(found['versions'])} versions of the code trained what is compared"
@@ -185,9 +205,9 @@ def _sizes(found: Json) -> list[str]:
     return said
 
 
-def _samples(found: Json, mixers: Json) -> list[str]:
+def _samples(judgement: Json) -> list[str]:
     """What the numbers of seeds are themselves: samples of few tokens, constants, or tasks that are solved or not."""
-    said = []
+    found, mixers, said = judgement["cautions"], judgement["mixers"], []
     alike: dict[tuple[str, int | None], list[Json]] = {}
     for own in found["same_tokens"]:
         alike.setdefault((own["metric"], own["n"]), []).append(own)
@@ -200,9 +220,16 @@ def _samples(found: Json, mixers: Json) -> list[str]:
             f"All seeds of {names} are measured on {sample}: the interval of {phrase(metric, mixers)} over seeds holds for no "
             f"others{over}."
         )
-    if found["constant"]:
+    for own in found["beyond"]:
+        there, before = (number(loss, 3) for loss in own["losses"])
+        read = f"{own['cell']} is read in contexts of {own['context']:,} tokens"
+        said.append(
+            f"{read}, with a loss of {there}, and was trained in contexts of {own['trained']:,}, in which it has {before}: "
+            "what sets it apart there is how it extrapolates."
+        )
+    if found["constant"] and judgement["p"] is not None:
         names = text.listed([phrase(metric, mixers) for metric in found["constant"]])
-        said.append(f"No seed changes {names}: a p of it says nothing of chance.")
+        said.append(f"No seed changes {names}: chance is in what it is set against alone.")
     for own in found["solved"]:
         counts = text.listed([f"{cell} {n} of {of}" for cell, (n, of) in own["seeds"].items()])
         tests = text.listed([f"{a} against {b} p {text.p_equation(p)}" for a, b, p in own["p"]])
@@ -252,6 +279,7 @@ def looked(judgement: Json) -> list[str]:
     """At which look a claim stopped, and why, where its study has looks."""
     why = {
         "decided": "where it was decided",
+        "constant": "at which no seed had changed what it rests on",
         "futile": "where it was unlikely that all seeds would decide it",
         "last": "which are all",
         "open": "and waits for more",
@@ -372,7 +400,7 @@ def compare(values: Values, a: str, b: str) -> str:
                     (metric + (f" at {at:g}" if at is not None else ""), first, second, paired_difference(first, second))
                 )
         # What does not vary over seeds, such as a count, needs no test and takes part in none.
-        tested = [i for i, row in enumerate(rows) if row[3].p is not None and row[3].sd]
+        tested = [i for i, row in enumerate(rows) if row[3].p is not None]
         adjusted = dict(zip(tested, benjamini_hochberg([float(rows[i][3].p or 0.0) for i in tested]), strict=True))
         lines = [f"{left['name']} less {right['name']}", ""]
         lines.append(

@@ -37,7 +37,7 @@ def leading(studies: Sequence[Results], rows: Sequence[Row]) -> Results:
 
 def tested(claims: Sequence[Row]) -> list[Row]:
     """The claims that runs have put to a test."""
-    return [row for row in claims if row.judgement and row.judgement["tests"]]
+    return [row for row in claims if row.tested and row.judgement and row.judgement["tests"]]
 
 
 def figure(studies: Sequence[Results], claims: Sequence[Row]) -> Figure | None:

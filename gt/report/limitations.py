@@ -40,7 +40,7 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
         again = (
             f"{text.plural(len(known.repeated), 'run')} {'was' if len(known.repeated) == 1 else 'were'} trained more than once"
         )
-        differ = f"{again}, and studies read different records of them: their verdicts may differ by rounding alone."
+        differ = f"{again}: contrasts and verdicts count the mean of a run's trainings as one seed."
         found.append(f"{differ} {rounding(studies)}".strip())
     fixed = [own.study for own in studies if not _tuned(own)]
     if fixed:
@@ -98,11 +98,12 @@ def weakened(judged: Sequence[Claim]) -> str:
         "versions": "cells of different versions of the code against each other",
         "unheld": "a cell whose code may be in no commit",
         "shared": "speeds on devices that other runs may have shared",
-        "fixed": "a cell whose learning rate no tuning chose, against another variant",
+        "fixed": "a cell whose learning rate no tuning chose, against another model",
         "unlike": "variants that differ in size or budget by more than 5 %",
         "same_tokens": "a measure of few tokens, the same for all seeds",
         "constant": "a number that no seed changes",
         "solved": "runs that solve a task or do not",
+        "beyond": "a model in contexts longer than it was trained in, and worse for it",
     }
     counts = {key: sum(bool(own["cautions"][key]) for own in tested) for key in (*reasons, "edited")}
     said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for key, what in reasons.items() if (n := counts[key])]

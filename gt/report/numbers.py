@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gt.analysis.aggregate import ALPHA, MAIN, MARGIN, NO_BASELINE, ORDERS
+from gt.analysis.aggregate import ALPHA, CONSTANT, MAIN, MARGIN, NO_BASELINE, ORDERS
 from gt.analysis.equal_loss import COSTS, Saved, budgets, equal_losses
 from gt.analysis.ladder import Ladder, ladders
 from gt.analysis.reading import DAMAGED
@@ -121,9 +121,11 @@ class Panel:
             else ""
         )
         unpaired = self.unrun + sum(row["pairs"] == 0 for row in self.contrasts)
-        open_ = n - len(decided) - unpaired
+        alike = sum(row["verdict"] == CONSTANT for row in self.contrasts)
+        open_ = n - len(decided) - unpaired - alike
         rest = f"; {open_} cannot be decided with the seeds there are" if open_ else ""
         rest += f"; {unpaired} {'has' if unpaired == 1 else 'have'} no pair of seeds" if unpaired else ""
+        rest += f"; {alike} {text.are(alike)} the same in every seed, and not tested" if alike else ""
         said = (
             f"Of {text.plural(n, 'contrast')} with {self.against}, {len(decided)} {text.are(len(decided))} decided{how}{rest}."
         )
@@ -164,6 +166,7 @@ class Results:
     evaluations: pd.DataFrame
     probes: pd.DataFrame
     tuning: pd.DataFrame
+    repeated: pd.DataFrame
 
     @property
     def study(self) -> str:
@@ -336,6 +339,8 @@ def load(study_dir: Path) -> Results:
         if not path.exists():
             raise ConfigError(f"{path}: no such file. `gt aggregate` writes it from the run records.")
         frames[name] = pd.read_parquet(path)
+    again = study_dir / "repeated.parquet"
+    frames["repeated"] = pd.read_parquet(again) if again.exists() else pd.DataFrame(columns=REPEATED)
     return Results(study_dir, read_plan(study_dir / "plan.json"), read_json(study_dir / "coverage.json"), **frames)
 
 
@@ -354,6 +359,7 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+REPEATED = ["cell", "seed", "run_id", "study", "metric", "at", "value"]
 CONTRAST = ("difference", "p", "p_holm", "p_sign_flip", "p_equivalence_holm", "verdict", "decided")
 
 

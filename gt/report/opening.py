@@ -168,8 +168,9 @@ def _claims_terms(claims: Sequence[Claim], pictures: bool) -> list[tuple[str, st
             "and the difference is decided all the same; of losses that are compared without a margin, it is that of "
             "contrasts. It is inconclusive where these seeds cannot tell, or where the speeds that it is about are of devices "
             "in use; deviated where its plan was not followed, with the reasons and what its numbers would have said; not "
-            "testable where no run could; not yet run where cells are missing. A claim of several parts is supported where all "
-            "hold; where one fails it has that one’s word, of several the one of which it is surest.",
+            "testable where no run could, or where no seed changes what it rests on, of which the numbers are given; not yet "
+            "run where cells are missing. A claim of several parts is supported where all hold; where one fails it has that "
+            "one’s word, of several the one of which it is surest.",
         ),
         *([("Figures of claims", figures)] if pictures else []),
         (

@@ -101,6 +101,21 @@ def test_a_contrast_that_was_not_run_counts_as_one_that_shows_nothing(tmp_path: 
     assert contrasts.loc["RWKV-6", "verdict"] == "cannot be decided with 0 seeds"
 
 
+def test_a_contrast_of_the_same_runs_is_not_tested_and_is_in_no_family(tmp_path: Path) -> None:
+    """GF is adjusted as if it were alone."""
+    plan, runs, out = study(tmp_path, seeds=3, variants={"GPT-2": 0.0, "GF": -0.12, "RWKV-6": -0.08}, tokenizers=("char",))
+    baseline, _, twin = plan["cells"]
+    for run in twin["runs"].values():
+        del plan["runs"][run]
+    twin["runs"] = baseline["runs"]
+    contrasts = tables(plan, runs, out)["contrasts"].set_index("variant")
+    assert contrasts.loc["RWKV-6", "difference"] == 0.0
+    assert contrasts.loc["RWKV-6", ["p", "p_holm", "p_sign_flip", "p_equivalence", "p_equivalence_holm"]].isna().all()
+    assert contrasts.loc["RWKV-6", "verdict"] == "is the same in every seed, and has no test"
+    assert contrasts["decided"].tolist() == [True, False]
+    assert contrasts.loc["GF", "p_holm"] == contrasts.loc["GF", "p"]
+
+
 def test_curves_hold_every_record_and_lack_what_a_run_lacks(whole: dict[str, pd.DataFrame]) -> None:
     curves = whole["curves"]
     assert curves["run_id"].nunique() == 60 - 2

@@ -114,7 +114,7 @@ def test_planned_seeds_without_a_result_are_a_deviation_and_too_few_are_not_yet_
 def test_what_is_counted_needs_no_seeds(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", {"GF": CELLS["GF"], "longer": [2.0]})
     own = one(tmp_path, study, compare("GF", "longer", metric="n_params"), seeds=1)
-    assert (own.verdict, own.deviations) == ("supported", [])
+    assert (own.verdict, own.deviations, own.tests[0].constant) == ("not testable", [], True)
 
 
 def test_seeds_that_were_not_looked_at_are_a_deviation(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ import records
 from scipy import stats
 
 from gt.analysis.claims import load_claims
+from gt.analysis.gate_words import findings
 from gt.analysis.gates import outlook
 from gt.analysis.verdicts import Judgement, judge_study
-from gt.artefacts import write
+from gt.artefacts import evaluation_file, write
 from gt.errors import ConfigError
+from gt.records import MANIFEST
 
 WIDTHS = (32, 64, 128, 256)
 SIZES = np.array([24.0 * width**2 for width in WIDTHS])
@@ -130,7 +132,7 @@ def test_too_few_rungs_are_refused_with_the_line_to_write(tmp_path: Path, rungs:
 
 
 @pytest.mark.parametrize(("sd", "faults"), [(None, []), (0.001, []), (0.05, ["cannot see"])])
-def test_before_a_run_its_gate_knows_the_spread_that_the_claim_declares_and_no_other(
+def test_before_a_run_its_gate_knows_the_spread_that_the_claim_declares(
     tmp_path: Path, sd: float | None, faults: list[str]
 ) -> None:
     study = sizes.read(tmp_path, also=[])
@@ -145,6 +147,41 @@ def test_before_a_run_its_gate_knows_the_spread_that_the_claim_declares_and_no_o
     # half of what is between the bounds, of logarithms
     assert (sight.seeds, sight.margin) == (5, pytest.approx(math.sqrt(1.01 / 0.99) - 1))
     assert (sight.detectable is None) == (sd is None)
+    why = "no record has all its rungs, and no other ladder says how much its errors vary, so what its seeds see is not known"
+    assert any(words.startswith(why) for words in findings(found)) == (sd is None)
+
+
+@pytest.mark.parametrize("b", ["GPT-2", None])
+def test_the_gate_of_a_ladder_that_has_run_has_the_spread_of_its_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b: str | None
+) -> None:
+    """With noise in the largest rung alone its logarithm is all of the errors' spread."""
+    study = sizes.read(tmp_path, also=[])
+    plan, rng, off = study.plan(), np.random.default_rng(0), dict[tuple[str, int], float]()
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "results/studies/old/plan.json", plan.model_copy(update={"study": "old"}))
+    for cell in plan.cells:
+        rung = WIDTHS.index(cell.factors["model.d_model"])
+        for seed, run in cell.runs.items():
+            noise = float(rng.normal(0, 0.01)) if rung == 3 else 0.0
+            off[cell.variant, seed] = off.get((cell.variant, seed), 0.0) + noise
+            floor, reducible, exponent, _ = sizes.LAWS[cell.variant]
+            value = (floor + reducible * float(SIZES[rung] / SIZES[0]) ** -exponent) * math.exp(noise)
+            folder = tmp_path / "results/runs" / run
+            about = {"n_params": int(SIZES[rung]), "n_params_non_embedding": int(SIZES[rung])}
+            write(folder / MANIFEST, records.manifest(plan.runs[run], **about))
+            held_out = [records.of("<split>/loss", value, split="val")]
+            write(evaluation_file(folder, "held_out"), records.evaluation("held_out", run, held_out))
+    own = {"test": "extrapolates", "metric": "val/loss", "a": "GF", "b": b, "rungs": RUNGS, "margin": 0.01}
+    claim = {"title": "t", "sentence": "s", "source": "x", "study": "sizes", "predicate": [own]}
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "claims.yaml").write_text(json.dumps({"C": claim}))
+    (found,) = outlook(study, plan, tmp_path / "claims", plan.runs, 0).gates
+    (sight,) = found.sights
+    apart = [off["GF", seed] - (off["GPT-2", seed] if b else 0.0) for seed in range(5)]
+    assert sight.spread is not None
+    assert (sight.spread.step, sight.spread.seeds) == ("same cells", 5)
+    assert sight.spread.sd == pytest.approx(np.std(apart, ddof=1), rel=1e-6)
 
 
 def test_a_claim_about_sizes_that_a_study_lacks_is_refused(tmp_path: Path) -> None:

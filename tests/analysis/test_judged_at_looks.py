@@ -83,6 +83,17 @@ def test_one_that_all_seeds_would_not_decide_stops(tmp_path: Path) -> None:
     assert (again.verdict, again.stopped, again.seeds) == ("inconclusive", "last", 12)
 
 
+def test_what_no_seed_changes_stops_and_is_in_no_family(tmp_path: Path) -> None:
+    """So that nothing is trained for a count, and the others are decided as without it."""
+    count = compare("GF", "far", metric="n_params")
+    alone = judged(tmp_path / "alone", 5, C=compare("GF", "near"), D=compare("GF", "far"))
+    found = judged(tmp_path / "beside", 5, C=compare("GF", "near"), D=compare("GF", "far"), N=count)
+    assert (found["N"].verdict, found["N"].stopped, found["N"].p) == ("not testable", "constant", None)
+    assert [(found[name].stopped, found[name].p_adjusted) for name in alone] == [
+        (own.stopped, own.p_adjusted) for own in alone.values()
+    ]
+
+
 def test_equivalence_is_found_at_a_look_too(tmp_path: Path) -> None:
     own = judged(tmp_path, C=compare("GF", "same", margin=0.05))["C"]
     assert (own.verdict, own.stopped, own.seeds) == ("equivalent", "decided", 5)

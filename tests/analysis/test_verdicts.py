@@ -336,11 +336,55 @@ def test_a_cell_of_which_all_seeds_diverged_is_not_waited_for(tmp_path: Path) ->
     assert own.reason == "5 of 5 seeds of HY.c.char diverged (0, 1, 2, 3, 4); 0 completed, and a verdict needs 5"
 
 
-def test_a_count_needs_no_seeds(tmp_path: Path) -> None:
-    study = write_study(tmp_path / "s", {"GF": [2.0], "longer": [2.0]})
-    predicate = {"test": "threshold", "metric": "n_params", "a": "GF", "b": "longer", "below": 1}
+@pytest.mark.parametrize("seeds", [1, SEEDS])
+@pytest.mark.parametrize(("bound", "words"), [(1, "as claimed"), (0.5, "not as claimed")])
+def test_a_count_is_as_claimed_or_not_and_is_not_tested(tmp_path: Path, seeds: int, bound: float, words: str) -> None:
+    study = write_study(tmp_path / "s", {"GF": [2.0] * seeds, "longer": [2.0] * seeds})
+    predicate = {"test": "threshold", "metric": "n_params", "a": "GF", "b": "longer", "below": bound}
     own = verdicts(tmp_path, study, C={"predicate": [predicate], "seeds": 1})["C"]
-    assert (own.verdict, own.p) == ("supported", 0.0)
+    assert (own.verdict, own.p, own.p_adjusted) == ("not testable", None, None)
+    assert own.tests[0].estimate == pytest.approx(1002 / 1006)
+    assert own.reason.endswith(f"the numbers are {words}")
+
+
+LOST = {"test": "threshold", "metric": "gate/drift", "a": "GF", "above": 1.0}
+KEPT = {"test": "threshold", "metric": "gate/drift", "a": "GF", "below": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("predicates", "verdict"),
+    [
+        ([KEPT, compare("GF", "HY")], "supported"),
+        ([KEPT, compare("HY", "GF")], "opposite"),
+        ([LOST, compare("GF", "HY")], "not testable"),
+        ([LOST, compare("HY", "GF")], "not testable"),
+        ([KEPT, KEPT], "not testable"),
+        ([{"test": "compare", "metric": "val/loss", "a": "GF", "b": "GF", "is": "lower"}], "not testable"),
+        ([{"test": "equivalence", "metric": "val/loss", "a": "GF", "b": "GF", "margin": 0.01}], "not testable"),
+        ([{"test": "exists", "metric": "gate/drift", "cells": ["GF", "HY"], "b": ["WS"], "is": "lower"}], "supported"),
+        ([{"test": "exists", "metric": "gate/drift", "cells": ["GF"], "b": ["twin"], "is": "lower"}], "not testable"),
+        ([{"test": "trend", "metric": "n_params", "cells": ["GF", "vague", "longest"], "is": "rising"}], "not testable"),
+    ],
+)
+def test_what_no_seed_changes_is_no_test_and_leaves_the_other_parts_theirs(
+    tmp_path: Path, predicates: list[dict[str, Any]], verdict: str
+) -> None:
+    """GF's drift is 0 in every seed, as is the twin's; HY's varies, below WS's."""
+    drift = {"GF": [0.0] * 5, "twin": [0.0] * 5, "HY": [-1.0, -1.1, -0.9, -1.0, -1.05], "WS": [0.0, -0.01, 0.01, 0.0, 0.0]}
+    study = write_study(tmp_path / "s", {**CELLS, "longest": losses(0.1)}, **{"gate/drift": drift})
+    own = verdicts(tmp_path, study, C={"predicate": predicates})["C"]
+    assert own.verdict == verdict
+    assert len(own.tests) == len(predicates)
+    alone = verdicts(tmp_path / "alone", study, C={"predicate": predicates[-1:]})["C"]
+    assert own.p == (alone.p if verdict != "not testable" else None)
+
+
+def test_a_constant_is_in_no_family(tmp_path: Path) -> None:
+    tested = {"A": compare("GF", "HY"), "B": compare("GF", "vague"), "C": compare("twin", "GF")}
+    study = write_study(tmp_path / "s", **{"gate/drift": {"GF": [0.0] * 5}})
+    alone, beside = verdicts(tmp_path / "1", study, **tested), verdicts(tmp_path / "2", study, **tested, K=KEPT, L=LOST)
+    assert beside["K"].verdict == beside["L"].verdict == "not testable"
+    assert {name: beside[name].p_adjusted for name in tested} == {name: own.p_adjusted for name, own in alone.items()}
 
 
 def test_an_inconclusive_claim_says_what_could_have_been_seen(tmp_path: Path) -> None:

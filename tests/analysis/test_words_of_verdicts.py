@@ -18,7 +18,7 @@ from gt.analysis.claims import load_claims
 from gt.analysis.predicates import Region
 from gt.analysis.registration import register
 from gt.analysis.verdicts import FAILED, Row, judge, judge_study, kept, overview
-from gt.artefacts import read_plan
+from gt.artefacts import read_plan, write
 from gt.report.claim_sections import claims_table, together
 from gt.report.claim_words import attribution, cautions, reasons, table, word
 
@@ -257,6 +257,17 @@ def test_a_loss_on_few_tokens_is_one_of_these(tmp_path: Path, tokens: int) -> No
     )
 
 
+@pytest.mark.parametrize(("path", "said"), [("model.fusion.gate_init", ["GF", "GF"]), ("training.learning_rate", [])])
+def test_that_no_tuning_chose_a_rate_is_said_of_one_variant_s_models_too(tmp_path: Path, path: str, said: list[str]) -> None:
+    study = write_study(tmp_path / "s", CELLS)
+    plan = read_plan(study / "plan.json")
+    cells = [cell.model_copy(update={"variant": "GF", "factors": {path: i / 10}}) for i, cell in enumerate(plan.cells)]
+    write(study / "plan.json", plan.model_copy(update={"cells": cells}))
+    one, other = ({"variant": "GF", "factors": {path: i / 10}} for i in (0, 1))
+    own = verdicts(tmp_path, study, C={"test": "compare", "metric": "val/loss", "a": one, "b": other, "is": "lower"})["C"]
+    assert [fixed.cell.partition(" ")[0] for fixed in own.cautions.fixed] == said
+
+
 def measured(study: Path, metric: str, values: dict[str, list[float]], at: float | None = None, **more: Any) -> None:
     """Add measures of an evaluation to a study's tables."""
     rows = [
@@ -288,6 +299,24 @@ def test_an_evaluation_s_own_error_is_said_where_it_was_recorded(tmp_path: Path)
     assert (exact.n, exact.error) == (100, pytest.approx(0.05, abs=1e-4))
 
 
+def test_a_model_that_is_worse_in_longer_contexts_than_it_was_trained_in_is_named(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", {"GF": losses(0.0), "RoPE": losses(0.1)})
+    trained = next(iter(read_plan(study / "plan.json").runs.values())).training.sequence_length
+    measured(study, "context/loss", {"GF": losses(0.0), "RoPE": losses(0.2, shift=1)}, at=trained)
+    measured(study, "context/loss", {"GF": losses(0.001), "RoPE": losses(0.8, shift=2)}, at=4 * trained)
+    long, short = ({"variant": "RoPE", "at": at * trained} for at in (4, 1))
+    claim = {**compare("GF", "RoPE"), "metric": "context/loss", "a": {"variant": "GF", "at": 4 * trained}, "b": [long, short]}
+    (beyond,) = verdicts(tmp_path, study, D=claim)["D"].cautions.beyond
+    assert (beyond.cell, beyond.context, beyond.trained) == ("RoPE", 4 * trained, trained)
+    (row,) = overview(tmp_path / "claims", [study])
+    assert any(words.startswith("RoPE is read in contexts of 256 tokens") for words in cautions(row.judgement or {}))
+    # Both comparisons stand there, with the differences that they were made with.
+    said = reasons(row.judgement or {})[0]
+    assert all(f"RoPE at {at} < 0" in said for at in (trained, 4 * trained))
+    assert "measured −0.199" in said
+    assert "measured −0.799" in said
+
+
 def test_what_no_seed_changes_is_said_to_be_constant(tmp_path: Path) -> None:
     study = write_study(tmp_path / "s", {"GF": losses(0.0), "HY": losses(0.1)})
     measured(study, "needle/exact/depth_0.5", {"GF": [0.0] * 5, "HY": [0.0, 0.0, 0.1, 0.0, 0.0]}, at=512)
@@ -299,6 +328,11 @@ def test_what_no_seed_changes_is_said_to_be_constant(tmp_path: Path) -> None:
         "B": [],
         "L": [],
     }
+    (row, *_) = overview(tmp_path / "claims", [study])
+    numbers, no_test = reasons(row.judgement or {})
+    assert numbers.endswith("GF at 512 < 0.5; measured 0 in each of 5 seeds.")
+    assert no_test == ("No test: no seed changes what it reads, so that nothing is left to chance; the numbers are as claimed.")
+    assert not any("No seed changes" in words for words in cautions(row.judgement or {}))
 
 
 def test_where_runs_solve_a_task_or_do_not_their_counts_are_tested_beside_the_mean(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -
     rows = overview(claims, [folder])
     said = weakened(rows)
     assert said.startswith("Of 3 tested claims, 3 read a cell that an n-gram model of its text beats, ")
-    assert "3 read a cell whose learning rate no tuning chose, against another variant" in said
+    assert "3 read a cell whose learning rate no tuning chose, against another model" in said
     assert "speeds" not in said
     assert said.endswith("; each says which.")
     assert said in limitations([load(folder)], rows)
