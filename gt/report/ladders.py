@@ -13,7 +13,7 @@ from gt.analysis.aggregate import label
 from gt.analysis.ladder import Arm, Band, Decisions, Ladder, Size, band
 from gt.analysis.laws import Laws
 from gt.report import text
-from gt.report.document import Block, Section, Tabular, Text, section
+from gt.report.document import Block, Tabular, Text
 from gt.report.drawing import SHORT, Drawing, Look, frame, looks, right_labels
 from gt.report.numbers import Results
 from gt.report.tables import Column, Row, Table
@@ -64,14 +64,13 @@ def _draw_arm(ax: Axes, arm: Arm, laws: Laws, sizes: np.ndarray, colour: str) ->
     ax.plot(sizes[-1], arm.losses[:, -1].mean(), "o", color=colour, fillstyle="none", markersize=11, markeredgewidth=1.4)
 
 
-def ladder_section(results: Results) -> Section | None:
+def ladder_blocks(results: Results) -> list[Block]:
     """What the laws are, and how well they foretell the largest rung."""
-    blocks: list[Block | None] = []
+    blocks: list[Block] = []
     for ladder in results.ladders:
-        own = [Text(words) for words in (_about(results, ladder), _accuracy(ladder)) if words]
         tables = [laws_table(ladder), *([pairs_table(ladder)] if len(ladder.arms) > 1 else [])]
-        blocks += [*own, *map(Tabular, tables)]
-    return section(f"{results.study}-ladder", "Ladder", *blocks)
+        blocks += [*map(Text, (_about(results, ladder), _accuracy(ladder))), *map(Tabular, tables)]
+    return blocks
 
 
 def _about(results: Results, ladder: Ladder) -> str:
@@ -206,12 +205,10 @@ def _shown(row: Row, name: str, digits: int, sign: bool = False) -> str:
     return value if inside == text.NOTHING else f"{value} {inside}"
 
 
-LADDER_DRAWINGS = (
-    Drawing(
-        "ladder",
-        "Ladder",
-        "Validation bits per byte of every seed (dots) against size, and the law fitted without the largest rung, with its 95 "
-        "% band over seeds: whole where it was fitted, dashed to the held-out rung, whose mean is ringed.",
-        drawn,
-    ),
+LADDER_DRAWING = Drawing(
+    "ladder",
+    "Ladder",
+    "Validation bits per byte of every seed (dots) against size, and the law fitted without the largest rung, with its 95 "
+    "% band over seeds: whole where it was fitted, dashed to the held-out rung, whose mean is ringed.",
+    drawn,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,31 @@ def tuned(results: Results) -> Figure | None:
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
         right_labels(ax, ends, style)
     return figure
+
+
+def tuning_sentence(results: Results) -> str:
+    """How many models were tuned over what, how the grids grew, and how many optima are inside of them."""
+    tunings = results.plan.tunings
+    paths = dict.fromkeys(path for own in tunings for path in own.scales)
+    over = text.listed([name.replace("_", " ") for name in shortest(paths).values()])
+    seeds = sorted({seed for own in tunings for point in own.points for seed in point.runs})
+    grown = Counter(max(point.round for point in own.points) for own in tunings)
+    said = [f"{grown[n]} {_times(n)}" for n in sorted(grown)]
+    ended = sum(bool(own.ended) for own in tunings)
+    inside = sum(own.choice is not None for own in tunings) - ended
+    edges = f"; {ended} at an edge" if ended else ""
+    runs = sum(len(point.runs) for own in tunings for point in own.points)
+    return (
+        f"{text.plural(len(tunings), 'model')} {'was' if len(tunings) == 1 else 'were'} tuned over {over} with {runs} runs of "
+        f"the {'seed' if len(seeds) == 1 else 'seeds'} {text.listed(list(map(str, seeds)))}, which judge nothing. A grid grows "
+        f"where its best value is at an edge: of the grids {text.listed(said)}. Optima inside, with both neighbours run and "
+        f"worse: {inside} of {len(tunings)}{edges}."
+    )
+
+
+def _times(rounds: int) -> str:
+    """How often a grid grew."""
+    return {0: "did not grow", 1: "grew once", 2: "grew twice"}.get(rounds, f"grew {rounds} times")
 
 
 def tuning_table(results: Results) -> Table:
