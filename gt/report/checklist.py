@@ -179,6 +179,11 @@ def method(studies: Sequence[Results]) -> list[str]:
     own = studies[0]
     most = max(studies, key=lambda study: study.most_seeds)
     seeds = text.listed(sorted({study.seeds for study in studies}))
+    looks = (
+        "Of a study with looks, contrasts are of the seeds of the first, for how many more a cell has hangs on what these "
+        "showed. Its claims have p values and intervals that hold for whichever look each stops at. Means and curves are of "
+        "all seeds."
+    )
     return [
         f"The unit is the seed; each cell was planned with {seeds}. Runs with the same seed saw the same batches in the same "
         "order, and modules that two variants share started from the same values, so differences are paired by seed. "
@@ -191,6 +196,7 @@ def method(studies: Sequence[Results]) -> list[str]:
         f"{most.sign_flip_limit}.",
         "The lowest mean of several is chosen after seeing them, so it flatters the cell that has it. Runs that did not "
         "complete are left out of means and pairs, and listed under Coverage; what rests on fewer seeds for it says so.",
+        *([looks] if any(study.plan.looks for study in studies) else []),
     ]
 
 

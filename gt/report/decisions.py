@@ -10,7 +10,7 @@ from gt.analysis.gates import Gate
 from gt.analysis.verdicts import Row
 from gt.artefacts import Plan
 from gt.report.document import Block, Picture, Section, Tabular, Text, section
-from gt.report.equal_loss import EQUAL_LOSS_DRAWING, equal_loss_sentence
+from gt.report.equal_loss import EQUAL_LOSS_DRAWING, equal_loss_table
 from gt.report.foreseen import foreseen_sentence, foreseen_table
 from gt.report.gallery import picture
 from gt.report.ladders import LADDER_DRAWING, ladder_blocks
@@ -65,5 +65,5 @@ def _ladder(results: Results) -> list[Block | None]:
 
 
 def _equal_loss(results: Results) -> list[Block | None]:
-    said = equal_loss_sentence(results)
-    return [Text(said), picture(results, EQUAL_LOSS_DRAWING)] if said else []
+    table = equal_loss_table(results)
+    return [picture(results, EQUAL_LOSS_DRAWING), Tabular(table)] if table.rows else []

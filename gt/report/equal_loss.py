@@ -13,10 +13,12 @@ from gt.analysis.equal_loss import COSTS, Point, budgets, reached
 from gt.report import text
 from gt.report.drawing import SHORT, Drawing, frame, looks, right_labels
 from gt.report.numbers import Results, Row
+from gt.report.study_tables import saved
+from gt.report.tables import Column, Table, naming
 
 # Points of the baseline's line.
 POINTS = 60
-WORDS = {"tokens": "tokens", "device_seconds": "device time", "parameters": "parameters"}
+WORDS = {"tokens": "Tokens", "device_seconds": "Device time", "parameters": "Parameters"}
 
 
 def _compared(results: Results) -> dict[str, list[Row]]:
@@ -71,26 +73,20 @@ def _tokens(results: Results, cell: str) -> float:
     return float(results.runs.loc[results.runs["cell"] == cell, "tokens"].dropna().iloc[0])
 
 
-def equal_loss_sentence(results: Results) -> str:
-    """What each cell saves of each cost; empty where none is known."""
-    said = []
-    for row in results.run_cells:
-        each = [f"{_share(row, cost)} of the {WORDS[cost]}" for cost in COSTS if not text.absent(row[f"{cost}_saved"])]
-        if each:
-            said.append(f"{row['label']} saves {text.listed(each)}")
-    if not said:
-        return ""
-    return (
-        f"Of what the baseline {results.baseline} needs for the same loss {'; '.join(said)}. In brackets 95 % over seeds; "
-        "below zero it takes more; > and < where the loss lies beyond what the baseline was run with."
+def equal_loss_table(results: Results) -> Table:
+    """A row for each cell that saves something known, or takes more."""
+    known = [cost for cost in COSTS if not all(text.absent(row[f"{cost}_saved"]) for row in results.run_cells)]
+    rows = [row for row in results.run_cells if not all(text.absent(row[f"{cost}_saved"]) for cost in known)]
+    columns = (
+        *naming(rows, with_place=True),
+        *(Column(f"{cost}_saved", WORDS[cost], whole_row=saved(cost)) for cost in known),
     )
-
-
-def _share(row: Row, cost: str) -> str:
-    """+36.2 % [+30.1, +41.7]"""
-    share, lower, upper, bound = (row[f"{cost}_saved{part}"] for part in ("", "_lower", "_upper", "_bound"))
-    inside = "" if text.absent(lower) else f" {text.interval(100 * lower, 100 * upper, 1, sign=True)}"
-    return f"{ {'more': '> ', 'less': '< '}.get(bound, '') }{text.signed(100 * share, 1)} %{inside}"
+    caption = (
+        f"Saved of what the baseline {results.baseline} needs for the same loss, with 95 % over seeds: below zero it takes "
+        "more. > and < where the loss lies beyond what the baseline was run with, so that no more than a bound is known."
+    )
+    more = tuple(f"{cost}_saved_{part}" for cost in known for part in ("lower", "upper", "bound", "n"))
+    return Table("equal_loss", caption, columns, tuple(rows), more)
 
 
 EQUAL_LOSS_DRAWING = Drawing(

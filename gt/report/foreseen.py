@@ -11,6 +11,8 @@ from gt.report.claim_sections import CLAIM
 from gt.report.tables import Column, Row, Table
 
 PASSES = "passes"
+# `seeds_needed` looks no further.
+MOST_NEEDED = 10_000
 
 
 def foreseen_table(gates: Sequence[Gate]) -> Table:
@@ -26,7 +28,7 @@ def foreseen_table(gates: Sequence[Gate]) -> Table:
         Column("sd", "Spread over seeds", shown=lambda value: f"{value:.3g}"),
         Column("sees", "Sees"),
         Column("margin", "Names"),
-        Column("needs", "Needs", shown=text.count),
+        Column("needs", "Needs", whole_row=_needs),
         Column("gate", "Gate", "left", wraps=True),
     )
     caption = (
@@ -51,6 +53,12 @@ def _row(gate: Gate, sight: Sight | None, said: str) -> Row:
     }
 
 
+def _needs(row: Row) -> str:
+    """The seeds, which are not searched for beyond a number that nobody would run."""
+    beyond = row["needs"] is None and row["sees"] and row["margin"]
+    return f"> {MOST_NEEDED:,}" if beyond else text.count(row["needs"])
+
+
 def _weighed(sight: Sight) -> bool:
     """Whether what the seeds see is known."""
     return sight.spread is not None
@@ -59,7 +67,8 @@ def _weighed(sight: Sight) -> bool:
 def foreseen_sentence(gates: Sequence[Gate]) -> str:
     """How many claims are gated, and which."""
     gated = [gate for gate in gates if gate.faults]
-    said = f"Before anything was trained, {len(gated)} of {text.plural(len(gates), 'claim')} {text.are(len(gated))} gated"
+    were = "was" if len(gated) == 1 else "were"
+    said = f"Before anything was trained, {len(gated)} of {text.plural(len(gates), 'claim')} {were} gated"
     if not gated:
         return f"{said}."
     each = [f"{gate.claim} {'; '.join(map(fault, gate.faults))}" for gate in gated]

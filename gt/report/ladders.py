@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import fmean
 
 import numpy as np
@@ -43,7 +44,7 @@ def drawn(results: Results) -> Figure | None:
         for arm, laws in zip(ladder.arms, ladder.laws[size], strict=True):
             _draw_arm(ax, arm, laws, arm.sizes[size], own[arm.name].colour)
         ax.set_xticks(sorted({float(at) for at in ladder.arms[0].sizes[size]}))
-        ax.xaxis.set_major_formatter(SHORT if size == "parameters" else lambda value, _: f"{value:.2g}")
+        ax.xaxis.set_major_formatter(SHORT)
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(OVER[size])
         ax.set_ylabel("validation bits per byte" if size == "parameters" else "")
@@ -68,7 +69,8 @@ def ladder_blocks(results: Results) -> list[Block]:
     """What the laws are, and how well they foretell the largest rung."""
     blocks: list[Block] = []
     for ladder in results.ladders:
-        tables = [laws_table(ladder), *([pairs_table(ladder)] if len(ladder.arms) > 1 else [])]
+        pairs = [pairs_table(ladder)] if len(ladder.arms) > 1 else []
+        tables = [held_out_table(ladder), *pairs, laws_table(ladder)]
         blocks += [*map(Text, (_about(results, ladder), _accuracy(ladder))), *map(Tabular, tables)]
     return blocks
 
@@ -120,46 +122,71 @@ def _share(own: Band) -> str:
     return f"{100 * own.value:.0f} %{inside}"
 
 
-def laws_table(ladder: Ladder) -> Table:
-    """The law of each arm, of parameters and of compute, with what it says of the largest rung and what is there."""
+def held_out_table(ladder: Ladder) -> Table:
+    """What the law of each arm, of parameters and of compute, says of the largest rung, and what is there."""
     rows: list[Row] = []
-    for size in OVER:
-        for i, (arm, laws) in enumerate(zip(ladder.arms, ladder.laws[size], strict=True)):
-            predicted, measured = laws.at(float(arm.sizes[size][-1])), ladder.losses[:, i, -1]
-            rows.append(
-                {
-                    "arm": arm.name,
-                    "over": size,
-                    "rates": ", ".join(f"{rate:.3g}" for rate in dict.fromkeys(arm.rates)),
-                    **_named("floor", band(laws.floor)),
-                    **_named("reducible", band(laws.reducible)),
-                    **_named("exponent", band(laws.exponent)),
-                    **_named("predicted", band(predicted)),
-                    "measured": float(measured[0]),
-                    **_named("error", band(predicted - measured)),
-                    "edge": "; ".join(filter(None, (laws.edge, _at_ends(arm)))),
-                }
-            )
+    for size, i, arm, laws in _laws(ladder):
+        predicted, measured = laws.at(float(arm.sizes[size][-1])), ladder.losses[:, i, -1]
+        rows.append(
+            {
+                "arm": arm.name,
+                "over": size,
+                **_named("predicted", band(predicted)),
+                "measured": float(measured[0]),
+                **_named("error", band(predicted - measured)),
+                "edge": "; ".join(filter(None, (laws.edge, _at_ends(arm)))),
+            }
+        )
     columns = (
         Column("arm", "Arm", "left"),
         Column("over", "Law of", "left"),
-        Column("rates", "Learning rates", "left"),
-        Column("floor", "E", whole_row=lambda row: _shown(row, "floor", 3)),
-        Column("reducible", "A", whole_row=lambda row: _shown(row, "reducible", 3)),
-        Column("exponent", "a", whole_row=lambda row: _shown(row, "exponent", 3)),
-        Column("edge", "Read with care", "left", wraps=True),
         Column("predicted", f"Foretold at {ladder.rungs[-1]}", whole_row=lambda row: _shown(row, "predicted", 4)),
         Column("measured", "Measured", shown=text.decimals),
         Column("error", "Error", whole_row=lambda row: _shown(row, "error", 4, sign=True)),
+        Column("edge", "Read with care", "left", wraps=True),
+    )
+    caption = (
+        f"The held-out rung on {ladder.title}: bits per byte at {ladder.rungs[-1]} by laws that were fitted without it, and "
+        "measured; in brackets 95 % over seeds."
+    )
+    raw = tuple(f"{name}_{end}" for name in ("predicted", "error") for end in ("lower", "upper"))
+    return Table(f"ladder.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+
+
+def laws_table(ladder: Ladder) -> Table:
+    """The law of each arm, of parameters and of compute, and the learning rates at its rungs."""
+    rows: list[Row] = [
+        {
+            "arm": arm.name,
+            "over": size,
+            **_named("floor", band(laws.floor)),
+            **_named("reducible", band(laws.reducible)),
+            **_named("exponent", band(laws.exponent)),
+            "rates": ", ".join(f"{rate:.3g}" for rate in (arm.rates if len(set(arm.rates)) > 1 else arm.rates[:1])),
+        }
+        for size, _, arm, laws in _laws(ladder)
+    ]
+    columns = (
+        Column("arm", "Arm", "left"),
+        Column("over", "Law of", "left"),
+        Column("floor", "E", whole_row=lambda row: _shown(row, "floor", 3)),
+        Column("reducible", "A", whole_row=lambda row: _shown(row, "reducible", 3)),
+        Column("exponent", "a", whole_row=lambda row: _shown(row, "exponent", 3)),
+        Column("rates", "Learning rate, by rung", "left"),
     )
     caption = (
         f"Laws of loss over size on {ladder.title}, L = E + A (N / N0)^−a in bits per byte, with N0 the smallest rung, fitted "
         f"without {ladder.rungs[-1]}; in brackets 95 % over seeds. N is parameters without embeddings, or FLOPs of training."
     )
-    raw = tuple(
-        f"{name}_{end}" for name in ("floor", "reducible", "exponent", "predicted", "error") for end in ("lower", "upper")
-    )
-    return Table(f"ladder.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+    raw = tuple(f"{name}_{end}" for name in ("floor", "reducible", "exponent") for end in ("lower", "upper"))
+    return Table(f"ladder.laws.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+
+
+def _laws(ladder: Ladder) -> Iterator[tuple[Size, int, Arm, Laws]]:
+    """Of each size and arm, with its place."""
+    for size in OVER:
+        for i, (arm, laws) in enumerate(zip(ladder.arms, ladder.laws[size], strict=True)):
+            yield size, i, arm, laws
 
 
 def _at_ends(arm: Arm) -> str:

@@ -46,7 +46,7 @@ def draw_looks(rows: Sequence[Row], plan: Plan, folder: Path) -> dict[str, Pictu
     with matplotlib.rc_context(STYLE):
         save(drawn(taken, plan.looks.looks), path, "svg")
     alt = f"Estimate, interval and p of {text.plural(len(taken), 'claim')} at each look. The table of looks has the values."
-    return {name: Picture(f"claim.{name}", "What each look decided", CAPTION, alt, path, wide=True)}
+    return {name: Picture(name, "What each look decided", CAPTION, alt, path, wide=True)}
 
 
 def looks_picture(plan: Plan) -> str:

@@ -24,6 +24,7 @@ from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
 from gt.report.limitations import limitations
+from gt.report.looks import looks_sentences
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
@@ -102,6 +103,7 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
         blocks += [Text(finding) for finding in studies[0].findings]
     if judged:
         blocks.append(Text(counted(judged)))
+        blocks += [Text(looks_sentences(judged, own.plan)[-1]) for own in studies[:1] if not several and own.plan.looks]
     warnings = tuple(checklist.warnings(studies))
     known = census(studies)
     of = text.plural(known.records["run_id"].nunique(), "run")

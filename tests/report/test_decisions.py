@@ -16,11 +16,13 @@ from gt.analysis.claims import load_claims
 from gt.analysis.gates import foreseen
 from gt.analysis.verdicts import Row, judge, judge_study, overview
 from gt.artefacts import read_plan
+from gt.report.checklist import method
 from gt.report.decisions import decides, decisions_section
 from gt.report.document import Section, Tabular, Text, walk
 from gt.report.equal_loss import drawn as equal_losses
 from gt.report.looks import draw_looks, drawn, looks_sentences, looks_table
 from gt.report.numbers import Results, load
+from gt.report.paper import abstract
 from gt.report.tuning import tuning_sentence
 from gt.spec import RunSpec
 from gt.study import Undecided
@@ -87,7 +89,14 @@ def words(section: Section, part: str) -> str:
 def test_the_parts_stand_in_the_order_in_which_it_was_decided(section: Section) -> None:
     assert [own.id for own in section.sections] == ["sizes-gates", "sizes-looks", "sizes-ladder", "sizes-equal-loss"]
     tables = [block.table.name for block in walk([section]) if isinstance(block, Tabular)]
-    assert tables == ["foreseen", "looks", "ladder.embedded.char", "ladder.pairs.embedded.char"]
+    assert tables == [
+        "foreseen",
+        "looks",
+        "ladder.embedded.char",
+        "ladder.pairs.embedded.char",
+        "ladder.laws.embedded.char",
+        "equal_loss",
+    ]
 
 
 def test_the_table_of_looks_has_each_claim_as_it_was_at_each(root: Path, rows: list[Row]) -> None:
@@ -138,7 +147,7 @@ def test_the_sentences_count_where_claims_stopped_and_what_was_run(rows: list[Ro
 
 def test_what_could_not_fail_or_not_see_is_said_whatever_has_run(section: Section) -> None:
     said = words(section, "gates")
-    assert said.startswith("Before anything was trained, 2 of 5 claims are gated: C-counted cannot fail: ")
+    assert said.startswith("Before anything was trained, 2 of 5 claims were gated: C-counted cannot fail: ")
     assert "C-blind cannot see its margin of 0.01 %: 8 seeds see " in said
 
 
@@ -154,10 +163,19 @@ def test_contrasts_are_of_the_seeds_that_hang_on_no_look(results: Results) -> No
     assert len(results.plan.cells[0].runs) == 3
 
 
+def test_the_abstract_and_the_method_tell_of_the_looks(results: Results, rows: list[Row]) -> None:
+    said = [block.words for block in abstract([results], rows) if isinstance(block, Text)]
+    assert any(words.startswith("Of 5 claims, 2 are decided after 3 seeds, ") for words in said)
+    assert any("contrasts are of the seeds of the first" in words for words in method([results]))
+
+
 def test_what_a_difference_is_worth_has_a_figure_with_the_budgets(results: Results, section: Section) -> None:
-    said = words(section, "equal-loss")
-    assert "GF (d_model=64) saves > +50.0 % of the tokens" in said
-    assert "HY (d_model=64) saves +" in said
+    (table,) = [block.table for block in walk([section]) if isinstance(block, Tabular) and block.table.name == "equal_loss"]
+    assert [column.header for column in table.columns[-3:]] == ["Tokens", "Device time", "Parameters"]
+    said = {row["label"]: column.text(row) for row in table.rows for column in table.columns if column.header == "Tokens"}
+    assert said["GF (d_model=64)"] == "> +50.0 %"
+    assert said["HY (d_model=64)"].startswith("+2.")
+    assert said["HY (d_model=128)"] == "–"
     figure = equal_losses(results)
     assert figure is not None
     (ax,) = figure.axes
