@@ -23,13 +23,13 @@ def foreseen_table(gates: Sequence[Gate]) -> Table:
         rows += [_row(gate, sight, said) for sight in gate.sights] or [_row(gate, None, said)]
     columns = (
         CLAIM,
+        Column("gate", "Gate", "left", wraps=True),
         Column("tested", "What is tested", "left", wraps=True),
         Column("seeds", "Seeds at most", shown=text.count),
         Column("sd", "Spread over seeds", shown=lambda value: f"{value:.3g}"),
         Column("sees", "Sees"),
         Column("margin", "Names"),
         Column("needs", "Needs", whole_row=_needs),
-        Column("gate", "Gate", "left", wraps=True),
     )
     caption = (
         "What claims could show, by themselves and by the spread over seeds that they declare. Sees: the least distance that "

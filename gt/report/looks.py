@@ -177,11 +177,11 @@ def looks_table(rows: Sequence[Row]) -> Table:
     columns = (
         CLAIM,
         Column("seeds", "Seeds", shown=text.count),
+        Column("became", "What followed", "left"),
         Column("estimate", "Estimate [repeated 95 % interval]", "left", whole_row=_estimate),
         Column("p", "p, adjusted", shown=text.p_value),
         Column("p_equivalent", "p within the margin", shown=text.p_value),
         Column("hope", "Chance that all seeds decide", whole_row=lambda row: chance(row["hope"])),
-        Column("became", "What followed", "left"),
     )
     made = [{"id": row.id, **look, "became": became(look)} for row in rows for look in row.looks]
     caption = (
