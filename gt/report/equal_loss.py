@@ -37,7 +37,8 @@ def drawn(results: Results) -> Figure | None:
     if not shown:
         return None
     rows = {row["cell"]: row for row in results.run_cells}
-    figure, axes = frame([f"{rows[base]['corpus']}, {rows[base]['tokenizer']}" for base in shown], height=3.4, width=5.1)
+    titles = [f"{rows[base]['corpus']}, {rows[base]['tokenizer']}" for base in shown]
+    figure, axes = frame(titles, height=3.4, width=5.1 if len(shown) > 1 else 7.5)
     style = looks(results)
     for ax, (base, others) in zip(axes, shown.items(), strict=True):
         points = sorted((_tokens(results, cell.id), float(rows[cell.id]["mean"])) for cell in known[base])

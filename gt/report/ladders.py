@@ -92,8 +92,12 @@ def _about(results: Results, ladder: Ladder) -> str:
 def _accuracy(ladder: Ladder) -> str:
     """How far the laws are off at the largest rung, beside the baselines."""
     last, before = ladder.rungs[-1], ladder.rungs[-2]
-    off = float(np.abs(ladder.predicted["parameters"][0] - ladder.losses[0, :, -1]).mean())
-    said = f"At {last} the laws of parameters are off by {text.decimals(off)} bits per byte on average."
+    measured = ladder.losses[0, :, -1]
+    off, same = (np.abs(own - measured).mean() for own in (ladder.predicted["parameters"][0], ladder.losses[0, :, -2]))
+    said = (
+        f"At {last} the laws of parameters are off by {text.decimals(float(off))} bits per byte on average; the losses at "
+        f"{before} are by {text.decimals(float(same))}."
+    )
     if (found := ladder.decisions()) is None:
         return said
     pairs = ladder.pairs()
@@ -107,6 +111,9 @@ def _accuracy(ladder: Ladder) -> str:
 
 def _decided(found: Decisions, last: str, before: str) -> str:
     """Decision accuracy, of all pairs and of those whose difference is seen."""
+    if found.pairs == 1:
+        of_laws, of_rank = ("right" if own.value == 1 else "wrong" for own in (found.laws, found.rank))
+        return f"Of the one pair of arms the laws have the sign {of_laws}, and the ranks at {before} have it {of_rank}."
     laws, rank = _share(found.laws), _share(found.rank)
     pairs = text.plural(found.pairs, "pair")
     of = f"Of {pairs} of arms the laws have the sign of {laws} right, and the ranks at {before} of {rank}"
@@ -134,6 +141,7 @@ def held_out_table(ladder: Ladder) -> Table:
                 **_named("predicted", band(predicted)),
                 "measured": float(measured[0]),
                 **_named("error", band(predicted - measured)),
+                "before": float(ladder.losses[0, i, -2]),
                 "edge": "; ".join(filter(None, (laws.edge, _at_ends(arm)))),
             }
         )
@@ -143,11 +151,12 @@ def held_out_table(ladder: Ladder) -> Table:
         Column("predicted", f"Foretold at {ladder.rungs[-1]}", whole_row=lambda row: _shown(row, "predicted", 4)),
         Column("measured", "Measured", shown=text.decimals),
         Column("error", "Error", whole_row=lambda row: _shown(row, "error", 4, sign=True)),
+        Column("before", f"Measured at {ladder.rungs[-2]}", shown=text.decimals),
         Column("edge", "Read with care", "left", wraps=True),
     )
     caption = (
         f"The held-out rung on {ladder.title}: bits per byte at {ladder.rungs[-1]} by laws that were fitted without it, and "
-        "measured; in brackets 95 % over seeds."
+        f"measured, beside those at {ladder.rungs[-2]}, which need no law; in brackets 95 % over seeds."
     )
     raw = tuple(f"{name}_{end}" for name in ("predicted", "error") for end in ("lower", "upper"))
     return Table(f"ladder.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")

@@ -31,7 +31,8 @@ SPENDING = {"obrien_fleming": "O’Brien and Fleming", "pocock": "Pocock"}
 CAPTION = (
     "Each claim at each look. Left: the estimate with its repeated 95 % interval; dotted, the claim’s bound. Right: p, "
     "repeated and adjusted over the family: that the claim holds or that it does not (dot), that it is within its margin "
-    "(diamond); what is to the right of the dashed line is decided, and p below 0.0001 stands at the edge. A look without a "
+    "(diamond); what is to the right of the dashed line is decided, and p below 0.0001 stands at the edge. That a value is "
+    "between two bounds is decided by two one-sided tests, for which its 90 % interval stands, not this one. A look without a "
     "mark was not needed: no seed was added for the claim."
 )
 
@@ -56,7 +57,7 @@ def looks_picture(plan: Plan) -> str:
 
 def drawn(rows: Sequence[Row], seeds: Sequence[int]) -> Figure:
     """A row of axes a claim: its estimate and its p, a line a look."""
-    labels = [textwrap.wrap(_measured(row), 62) for row in rows]
+    labels = [textwrap.wrap(_measured(row), 50) for row in rows]
     heights = [0.24 * len(seeds) + 0.62 + 0.16 * len(lines) for lines in labels]
     figure = Figure(figsize=(8.2, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)

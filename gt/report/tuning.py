@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from gt.analysis.aggregate import MAIN
 from gt.artefacts import Tuning
 from gt.report import text
-from gt.report.drawing import PLAIN, Drawing, frame, limits, looks, right_labels
+from gt.report.drawing import Drawing, frame, limits, looks, right_labels
 from gt.report.numbers import Panel, Results
 from gt.report.tables import PLACE, Column, Table
 from gt.study import shortest
@@ -82,7 +83,7 @@ def tuned(results: Results) -> Figure | None:
         return None
     style, short = looks(results), shortest(dict.fromkeys(curve.path for curve in known))
     most = max(sum((own.path, own.panel.id) == (one.path, one.panel.id) for own in known) for one in shown)
-    figure, axes = frame([one.panel.title for one in shown], height=max(3.2, 0.19 * most), width=5.0)
+    figure, axes = frame([one.panel.title for one in shown], height=max(3.2, 0.19 * most), width=5.0 if len(shown) > 1 else 7.5)
     for ax, one in zip(axes, shown, strict=True):
         own = [curve for curve in known if (curve.path, curve.panel.id) == (one.path, one.panel.id)]
         ends, every = [], sorted({value for curve in own for value in curve.seeds})
@@ -90,8 +91,9 @@ def tuned(results: Results) -> Figure | None:
             means = {value: mean for value, mean in curve.means.items() if math.isfinite(mean)}
             if not means:
                 continue
-            colour = style[curve.label].colour
-            ax.plot(list(means), list(means.values()), marker="o", color=colour, linewidth=1.8, markersize=4)
+            look = style[curve.label]
+            colour, drawn = look.colour, {"linestyle": look.dashes, "marker": look.marker}
+            ax.plot(list(means), list(means.values()), color=colour, linewidth=1.6, markersize=4.5, **drawn)
             dots = [(value, bits) for value, seeds in curve.seeds.items() for bits in seeds if math.isfinite(bits)]
             ax.plot(*zip(*dots, strict=True), ".", color=colour, markersize=3, alpha=0.6)
             if curve.chosen in means:
@@ -102,7 +104,7 @@ def tuned(results: Results) -> Figure | None:
         ax.set_xticks(every, minor=False)
         ax.tick_params(axis="x", labelrotation=45 if len(every) > 5 else 0)
         ax.minorticks_off()
-        ax.xaxis.set_major_formatter(PLAIN)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
         values = [mean for curve in own for mean in curve.means.values() if math.isfinite(mean)]
         if values:
             ax.set_ylim(limits(values, []))

@@ -44,11 +44,23 @@ def test_the_report_says_how_well_the_laws_foretell_the_largest_rung_beside_the_
     off = abs(ladder.predicted["parameters"][0] - ladder.losses[0, :, -1]).mean()
     assert "the rungs 32, 64, 128 and 256 of `d_model`, of 3 seeds that all arms have." in said
     assert "The learning rate is that of the first rung, divided by how much wider a rung is." in said
-    assert f"At 256 the laws of parameters are off by {text.decimals(float(off))} bits per byte on average." in said
+    same = abs(ladder.losses[0, :, -2] - ladder.losses[0, :, -1]).mean()
+    assert f"At 256 the laws of parameters are off by {text.decimals(float(off))} bits per byte on average" in said
+    assert f"; the losses at 128 are by {text.decimals(float(same))}." in said
     decisions = ladder.decisions()
     assert decisions is not None
     assert f"Of 3 pairs of arms the laws have the sign of {100 * decisions.laws.value:.0f} %" in said
     assert f"and the ranks at 128 of {100 * decisions.rank.value:.0f} %" in said
+
+
+def test_of_two_arms_there_is_one_sign(results: Results) -> None:
+    (ladder,) = results.ladders
+    own = load(results.folder)
+    two = replace(ladder, arms=ladder.arms[:2])
+    own.__dict__["ladders"] = [two]
+    said = " ".join(block.words for block in ladder_blocks(own) if isinstance(block, Text))
+    # GF is below GPT-2 at each rung, by the laws too.
+    assert "Of the one pair of arms the laws have the sign right, and the ranks at 128 have it right." in said
 
 
 def test_seeds_and_arms_that_are_left_out_are_named(results: Results) -> None:
