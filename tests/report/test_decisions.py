@@ -16,7 +16,7 @@ from gt.analysis.claims import load_claims
 from gt.analysis.gates import foreseen
 from gt.analysis.verdicts import Row, judge, judge_study, overview
 from gt.artefacts import read_plan
-from gt.report.checklist import method
+from gt.report.checklist import compute, method
 from gt.report.decisions import decides, decisions_section
 from gt.report.document import Section, Tabular, Text, walk
 from gt.report.equal_loss import drawn as equal_losses
@@ -193,6 +193,8 @@ def test_the_sentence_on_tuning_says_how_grids_grew_and_which_optima_are_inside(
     assert "runs of the seed 100, which judge nothing." in said
     assert "of the grids 2 did not grow, 1 grew once and 1 grew twice" in said
     assert said.endswith("worse: 3 of 4; 1 at an edge.")
+    runs = sum(len(own.points) for own in results.plan.tunings)
+    assert f"What tuned them is not in it: {runs} runs more, of " in compute([results])
     found = decisions_section(results, [], [], {})
     assert found is not None
     assert found.sections[0].title == "How the models were tuned"
