@@ -218,8 +218,8 @@ def test_the_readme_is_in_step_with_what_is_published(tmp_path: Path, monkeypatc
     assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-# One of texts with claims and arms, a recall task, several sizes, a single cell, and one that is tuned and looked at. `make report`
-# makes all of them again.
+# One of texts with claims and arms, a recall task, several sizes, a single cell, and one that is tuned and looked at.
+# `make report` makes all of them again.
 SAMPLED = [folder for folder in PUBLISHED if folder.name in ("v4_char", "recall_mqar", "scale", "fusion_extended", "decide")]
 
 
