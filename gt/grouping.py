@@ -44,10 +44,11 @@ def computation(spec: ModelSpec) -> Json:
 def packs(plans: Iterable[Plan], size: int, at_once: int = 1, together: bool = True) -> dict[str, list[str]]:
     """The runs of some plans in packs of at most `size` that are trained on the same data: name -> run ids.
 
-    at_once: packs that can run at the same time; there are so many of each data at least. together: runs of one cohort stand
-    together, as where they are stacked; otherwise they are dealt out, so that packs are alike and end at the same time. What is
-    asked for later than the rest (`Plan.waves`) is in packs of its own, and changes none that there is. A run is looked at as
-    the first plan that has it says. A name contains a hash of its runs, so a pack of other runs is another pack.
+    at_once: packs that can run at the same time; there are so many of each data, or a multiple, so that none runs alone at
+    the end. together: runs of one cohort stand together, as where they are stacked; otherwise they are dealt out, so that packs
+    are alike and end at the same time. What is asked for later than the rest (`Plan.waves`) is in packs of its own, and changes
+    none that there is. A run is looked at as the first plan that has it says. A name contains a hash of its runs, so a pack of
+    other runs is another pack.
     """
     known: set[str] = set()
     places: dict[tuple[Any, ...], dict[str, list[str]]] = {}
@@ -62,7 +63,7 @@ def packs(plans: Iterable[Plan], size: int, at_once: int = 1, together: bool = T
     result = {}
     for (corpus, tokenizer, _), groups in places.items():
         runs = [run_id for group in groups.values() for run_id in group]
-        n = min(len(runs), max(at_once, -(-len(runs) // size)))
+        n = min(len(runs), at_once * -(-len(runs) // (at_once * size)))
         for i in range(n):
             members = runs[i * len(runs) // n : (i + 1) * len(runs) // n] if together else runs[i::n]
             digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:10]

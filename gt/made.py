@@ -40,7 +40,7 @@ TABLES = (
     *(f"{name}.parquet" for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes", "tuning")),
     "coverage.json",
 )
-VERDICTS = ("claims.json", "verdicts.parquet")
+VERDICTS = ("claims.json", "verdicts.parquet", "looks.parquet")
 PAPER = ("report.*", "tables/**/*", "claims/**/*")
 CORPUS = "corpus.json"
 # What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.

@@ -19,7 +19,7 @@ from gt.analysis.efficiency import compute_efficiency, north_star, north_stars, 
 from gt.analysis.reading import DAMAGED, STATUSES, Record, read_record, totals
 from gt.analysis.statistics import adjusted, equivalence, mean_interval, paired_difference, pooled
 from gt.analysis.versions import versions
-from gt.artefacts import Cell, Plan
+from gt.artefacts import Cell, Looks, Plan
 from gt.asked import HELD_OUT, VALIDATION
 from gt.attempts import first_starts
 from gt.records import atomic_write, write_json
@@ -331,10 +331,13 @@ def _contrasts(plan: Plan, rows: list[Json], repeated: Sequence[Json]) -> list[J
 
     A cell of other seeds, as those have that tune a rate, has no baseline and no contrast. p values are adjusted by Holm over
     the contrasts of one corpus and tokenizer (the family), by the rule of claims (`statistics.adjusted`); one that is the same
-    in every seed has no test and is in no family.
+    in every seed has no test and is in no family. Where a study has looks, the seeds are those of the first: that there are
+    more of a cell hangs on what these showed.
     """
-    place = {cell.id: (cell.corpus, cell.tokenizer, json.dumps(cell.factors, sort_keys=True)) for cell in plan.cells}
-    baselines = {place[cell.id]: cell for cell in plan.cells if cell.variant == plan.baseline}
+    cells = [_of_first_look(cell, plan.looks) for cell in plan.cells]
+    place = {cell.id: (cell.corpus, cell.tokenizer, json.dumps(cell.factors, sort_keys=True)) for cell in cells}
+    baselines = {place[cell.id]: cell for cell in cells if cell.variant == plan.baseline}
+    runs = {run for cell in cells for run in cell.runs.values()}
 
     def baseline(cell: Cell) -> Cell | None:
         other = baselines.get(place[cell.id])
@@ -342,14 +345,14 @@ def _contrasts(plan: Plan, rows: list[Json], repeated: Sequence[Json]) -> list[J
 
     values: dict[str, dict[int, float]] = {cell_id: {} for cell_id in place}
     for row in rows:
-        if row["status"] == "completed":
+        if row["status"] == "completed" and row["run_id"] in runs:
             values[row["cell"]][row["seed"]] = row[MAIN]
     again: dict[str, list[tuple[int, float]]] = {}
     for row in repeated:
         if row["metric"] == MAIN:
             again.setdefault(row["cell"], []).append((row["seed"], row["value"]))
     values = {cell_id: pooled(own, again.get(cell_id, [])) for cell_id, own in values.items()}
-    result = [_contrast(cell, baseline(cell), values) for cell in plan.cells if cell.variant != plan.baseline]
+    result = [_contrast(cell, baseline(cell), values) for cell in cells if cell.variant != plan.baseline]
     for family in dict.fromkeys((row["corpus"], row["tokenizer"]) for row in result):
         here = [row for row in result if (row["corpus"], row["tokenizer"]) == family and row["baseline"] is not None]
         members = [row for row in here if not _constant(row)]
@@ -360,6 +363,12 @@ def _contrasts(plan: Plan, rows: list[Json], repeated: Sequence[Json]) -> list[J
         row["verdict"] = _verdict(row)
         row["decided"] = row["verdict"] in VERDICTS
     return result
+
+
+def _of_first_look(cell: Cell, looks: Looks | None) -> Cell:
+    """A cell with the seeds that it has without any look."""
+    n = looks.looks[0] if looks else len(cell.runs)
+    return cell.model_copy(update={"runs": dict(list(cell.runs.items())[:n])})
 
 
 def _contrast(cell: Cell, baseline: Cell | None, values: dict[str, dict[int, float]]) -> Json:

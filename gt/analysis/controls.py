@@ -2,8 +2,8 @@
 
 Two variants are compared fairly where their parameters (without embeddings), their width and their training tokens are within
 `TOLERANCE`, and their learning rates were come by in one way: both chosen by tuning, or both the same. Where parameters or
-width differ, a control is a further cell on the same text, of the mixers and the fusion of either one, that is as large (or as
-wide) as the other.
+width differ, a control is a further cell on the same text, of the mixers, fusion and feed-forward layers of either one, that is
+as large (or as wide) as the other.
 
 Sizes come from records, else from what was counted before (`COUNTED`), else from the model on the meta device, which takes
 torch and is done only where that is there already or may be imported.
@@ -124,4 +124,4 @@ def _control(a: Cell, b: Cell, plan: Plan, measure: Callable[[RunSpec], int | No
 def _kind(spec: RunSpec) -> tuple[Any, ...]:
     """Of what a model is made."""
     mixers = sorted(mixer.name for mixer in spec.model.mixers.values())
-    return *mixers, spec.model.fusion.name if spec.model.fusion else None
+    return *mixers, *(own.name if own else None for own in (spec.model.fusion, spec.model.feed_forward))

@@ -186,10 +186,13 @@ def _measured(document: Json) -> Values:
 
 
 class Earlier:
-    """All records at hand under `results/`, but for studies that are not readable. study: whose are looked at first."""
+    """All records at hand under `results/`, None for no folder, but for studies that are not readable. study: whose are
+    looked at first.
+    """
 
-    def __init__(self, results: Path = Path("results"), study: str = "") -> None:
-        self.studies = sorted(_studies(results), key=lambda own: own.plan.study != study)
+    def __init__(self, results: Path | None = Path("results"), study: str = "") -> None:
+        found = _studies(results) if results else ()
+        self.studies = sorted(found, key=lambda own: own.plan.study != study)
 
     @cached_property
     def cells(self) -> list[tuple[Study, Cell, RunSpec]]:

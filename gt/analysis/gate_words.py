@@ -44,8 +44,13 @@ def findings(gate: Gate) -> list[str]:
     return [*map(_said, gate.faults), *_differences(gate.unequal), *unknown]
 
 
-def _said(fault: Fault) -> str:
-    return f"{fault.kind}{' ' if fault.kind == 'cannot see' else ': '}{fault.why} -> {fault.fix}"
+def _said(own: Fault) -> str:
+    return f"{fault(own)} -> {own.fix}"
+
+
+def fault(own: Fault) -> str:
+    """Why a claim is not worth its runs."""
+    return f"{own.kind}{' ' if own.kind == 'cannot see' else ': '}{own.why}"
 
 
 def _differences(unequal: Iterable[Unequal]) -> Iterator[str]:

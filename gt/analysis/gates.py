@@ -22,12 +22,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,6 +68,8 @@ from gt.study import Study
 
 # So many seeds a study can have.
 MOST_SEEDS = 1000
+# Of a cell: its seeds as its study has them written, and where.
+Seeds = tuple[int | list[int] | dict[str, Any], str]
 # Names of metrics whose values cannot leave these bounds. Losses that are differences, and shares of those, can.
 BOUNDS: tuple[tuple[str, float, float], ...] = (
     (r"recall/.*/(accuracy|episodes|by_\w+|control|chance)", 0.0, 1.0),
@@ -168,18 +170,30 @@ def outlook(study: Study, plan: Plan, folder: Path, todo: Iterable[str], gpus: i
     found = Outlook(
         plan.study,
         study.file.gate == "refuse",
-        gates(claims, study, plan, earlier, sizes),
+        gates(claims, plan, earlier, sizes, study.seeds_of),
         cost(plan, todo, earlier, sizes, gpus),
     )
     sizes.keep()
     return found
 
 
-def gates(claims: Claims, study: Study, plan: Plan, earlier: Earlier, sizes: Sizes) -> list[Gate]:
+def foreseen(claims: Claims, plan: Plan) -> list[Gate]:
+    """What could be said of the claims about a planned study before it ran, by themselves: whatever records there are."""
+    nothing = Earlier(None)
+
+    def seeds_of(cell: artefacts.Cell) -> Seeds:
+        return ({"looks": plan.looks.looks} if plan.looks else len(cell.runs)), plan.study
+
+    return gates(claims, plan, nothing, Sizes(nothing), seeds_of)
+
+
+def gates(
+    claims: Claims, plan: Plan, earlier: Earlier, sizes: Sizes, seeds_of: Callable[[artefacts.Cell], Seeds]
+) -> list[Gate]:
     """The claims about a study, in the order of the files."""
     here = {name: claim for name, claim in claims.items() if claim.study == plan.study}
     families = Counter(claim.group for claim in here.values())
-    return [_Gating(name, claims, study, plan, earlier, sizes, families[claim.group]).gate() for name, claim in here.items()]
+    return [_Gating(name, claims, plan, earlier, sizes, seeds_of, families[claim.group]).gate() for name, claim in here.items()]
 
 
 def cost(plan: Plan, todo: Iterable[str], earlier: Earlier, sizes: Sizes, gpus: int) -> Cost:
@@ -225,10 +239,17 @@ class _Gating:
     """Of one claim."""
 
     def __init__(
-        self, name: str, claims: Claims, study: Study, plan: Plan, earlier: Earlier, sizes: Sizes, family: int
+        self,
+        name: str,
+        claims: Claims,
+        plan: Plan,
+        earlier: Earlier,
+        sizes: Sizes,
+        seeds_of: Callable[[artefacts.Cell], Seeds],
+        family: int,
     ) -> None:
-        self.name, self.claims, self.claim, self.study, self.plan = name, claims, claims[name], study, plan
-        self.earlier, self.sizes = earlier, sizes
+        self.name, self.claims, self.claim, self.plan = name, claims, claims[name], plan
+        self.earlier, self.sizes, self.seeds_of = earlier, sizes, seeds_of
         self.alpha = self.claim.alpha / family
         self.places = Places(name, self.claim, {plan.study: plan})
 
@@ -410,7 +431,7 @@ class _Gating:
 
     def _seeds(self, place: Place, needed: int) -> str:
         """Where the study says how many seeds a cell has, and the line to write."""
-        written, where = self.study.seeds_of(place.cell)
+        written, where = self.seeds_of(place.cell)
         if isinstance(written, list):
             after = max(written) + 1
             return f"{where}: seeds: {[*written, *range(after, after + needed - len(written))]}"

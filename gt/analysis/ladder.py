@@ -97,8 +97,8 @@ class Decisions:
 class Ladder:
     """The arms of one corpus and tokenizer that have a rung each. rungs: their names, the smallest first, the last held out.
 
-    seeds: those that all arms have completed at all rungs; lost: the others that are planned. short: the arms that are left
-    out: they have no completed run at some rung, or do not grow from each to the next.
+    seeds: those that all arms have completed at all rungs; lost: the others that are planned for all. short: the arms that are
+    left out: they have no completed run at some rung, or do not grow from each to the next.
     """
 
     corpus: str
@@ -210,7 +210,8 @@ def _ladder(values: Values, corpus: str, tokenizer: str, names: list[str], cells
         )
         for name, own in kept.items()
     ]
-    lost = sorted({seed for own in kept.values() for cell in own for seed in cell.runs}.difference(seeds))
+    # Those that a look has added to some of the cells are no others' loss.
+    lost = sorted(set.intersection(*(set(cell.runs) for own in kept.values() for cell in own)).difference(seeds))
     short = [name for name in cells if name not in kept]
     return Ladder(corpus, tokenizer, rising, seeds, lost, found, short)
 

@@ -32,12 +32,14 @@ class Look:
 class Stop:
     """Where a claim stands. look: the last that was taken, from 0, -1 before the first. p: adjusted, of each question.
 
-    why: decided; futile; constant; last, all seeds have run; open, it waits for the next look.
+    why: decided; futile; constant; last, all seeds have run; open, it waits for the next look. path: p as it was at each look
+    so far.
     """
 
     look: int
     p: tuple[float, ...]
     why: Literal["decided", "futile", "constant", "last", "open"]
+    path: list[tuple[float, ...]]
 
 
 def stops(claims: Sequence[Sequence[Look]], looks: int, alpha: Sequence[float], futility: float) -> list[Stop]:
@@ -46,6 +48,7 @@ def stops(claims: Sequence[Sequence[Look]], looks: int, alpha: Sequence[float], 
     alpha: of each claim, which an adjusted p must be below. futility: a claim with less hope stops.
     """
     at, why = [-1] * len(claims), ["open"] * len(claims)
+    paths: list[list[tuple[float, ...]]] = [[] for _ in claims]
 
     def adjusted() -> list[list[float]]:
         return shaffer([own[k].p if k >= 0 else (1.0,) for own, k in zip(claims, at, strict=True)])
@@ -57,6 +60,7 @@ def stops(claims: Sequence[Sequence[Look]], looks: int, alpha: Sequence[float], 
         p = adjusted()
         for i in here:
             hope = claims[i][k].hope
+            paths[i].append(tuple(p[i]))
             if not p[i]:
                 why[i] = "constant"
             elif min(p[i]) < alpha[i]:
@@ -65,4 +69,4 @@ def stops(claims: Sequence[Sequence[Look]], looks: int, alpha: Sequence[float], 
                 why[i] = "last"
             elif hope is not None and hope < futility:
                 why[i] = "futile"
-    return [Stop(k, tuple(p), word) for k, p, word in zip(at, adjusted(), why, strict=True)]  # type: ignore[arg-type]
+    return [Stop(k, tuple(p), word, path) for k, p, word, path in zip(at, adjusted(), why, paths, strict=True)]  # type: ignore[arg-type]

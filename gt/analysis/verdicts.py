@@ -37,7 +37,7 @@ from gt.analysis.attribution import Interaction, interactions
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
 from gt.analysis.deviations import deviations
-from gt.analysis.looks import Look, stops
+from gt.analysis.looks import Look, Stop, stops
 from gt.analysis.predicates import Judge, Miss, NotMeasured, Test, Uncounted, Undecidable, all_of
 from gt.analysis.sensitivity import AtValue, sensitivity
 from gt.analysis.sequential import Design
@@ -63,11 +63,32 @@ Word = Literal[
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
 NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity")
+# The table of `Taken`.
+LOOKS = "looks"
 # Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
 FAILED: tuple[Word, ...] = ("opposite", "smaller than claimed", "larger than claimed", "refuted")
 DECIDED: tuple[Word, ...] = ("supported", *FAILED, "equivalent")
 TESTED: tuple[Word, ...] = (*DECIDED, "inconclusive", "deviated")
 VERDICTS: tuple[Word, ...] = (*TESTED, "not testable", "not yet run")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A claim at one look of its study. seeds: of its cells. estimate: with the repeated interval, of a claim of one part.
+
+    p: the smaller of that it holds and that it does not, p_equivalent: that it is within its margin, both repeated and adjusted
+    over the family as it was then; None of a constant. hope: how likely all seeds decide it, None at the last look. stopped: as
+    in a judgement.
+    """
+
+    seeds: int
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    p: float | None
+    p_equivalent: float | None
+    hope: float | None
+    stopped: Literal["decided", "futile", "constant", "last", "open"]
 
 
 @dataclass
@@ -83,7 +104,7 @@ class Judgement:
     why there is no test although nothing is missing. p, p_equivalent, p_opposite: unadjusted, None where there is no test;
     leaning: what p speaks for. decides: the number of the test that does. seeds: that each cell had at the look at which it
     stopped, and stopped: why, where the study has looks. sensitivity: how it comes out at each value of what its cells were
-    tuned over.
+    tuned over. looks: what it was at each look so far.
     """
 
     claim: str
@@ -118,6 +139,7 @@ class Judgement:
     seeds: int | None = None
     stopped: Literal["decided", "futile", "constant", "last", "open"] | None = None
     sensitivity: list[AtValue] = field(default_factory=list)
+    looks: list[Taken] = field(default_factory=list)
 
     @property
     def constant(self) -> bool:
@@ -186,7 +208,18 @@ def _stopped(judged: list[list[Judgement]], looks: Looks) -> list[Judgement]:
         for i, stop in zip(members, stops(claims, len(looks.looks), alpha, looks.futility), strict=True):
             found[i] = judged[i][max(stop.look, 0)]
             found[i].stopped = stop.why
+            found[i].looks = list(_taken(judged[i], stop))
     return [found[i] for i in range(len(judged))]
+
+
+def _taken(judged: list[Judgement], stop: Stop) -> Iterator[Taken]:
+    """A claim's looks up to that at which it stopped. judged: at each."""
+    for k, p in enumerate(stop.path):
+        own = judged[k]
+        (test,) = own.tests if len(own.tests) == 1 else (None,)
+        estimate = (test.estimate, test.lower, test.upper) if test else (None, None, None)
+        word = stop.why if k == stop.look else "open"
+        yield Taken(own.seeds or 0, *estimate, p[0] if p else None, p[1] if len(p) > 1 else None, _look(own).hope, word)
 
 
 def _look(own: Judgement) -> Look:
@@ -247,24 +280,28 @@ def _unjudged(result: Judgement) -> bool:
 
 
 def judge(folder: Path, claims_folder: Path, begun: datetime | None = None) -> list[Judgement]:
-    """Judge a study's claims, and write them as `claims.json` and, a row each, as `verdicts.parquet` into its folder.
+    """Judge a study's claims, and write them as `claims.json` and, a row each, as `verdicts.parquet` into its folder; and their
+    looks, a row each, as `looks.parquet`.
 
     begun: when the first run of any study was, as far as it is known.
     """
     judged = judge_study(folder, claims_folder, begun)
-    write_json(folder / "claims.json", [_plain(asdict(own)) for own in judged])
+    documents = [{key: value for key, value in asdict(own).items() if key != LOOKS} for own in judged]
+    write_json(folder / "claims.json", [_plain(own) for own in documents])
     rows = [
         {
-            **{key: value for key, value in asdict(own).items() if key not in NESTED},
+            **{key: value for key, value in document.items() if key not in NESTED},
             "missing": "; ".join(own.missing),
             "deviations": "; ".join(own.deviations),
             "words": "; ".join(test.words for test in own.tests),
             **{name: getattr(own.tests[0], name) if len(own.tests) == 1 else None for name in SHOWN},
         }
-        for own in judged
+        for own, document in zip(judged, documents, strict=True)
     ]
-    columns = (*(own.name for own in fields(Judgement) if own.name not in NESTED), "missing", "deviations", "words", *SHOWN)
-    write_table(folder / "verdicts.parquet", as_table(rows, columns))
+    named = [own.name for own in fields(Judgement) if own.name not in (*NESTED, LOOKS)]
+    write_table(folder / "verdicts.parquet", as_table(rows, (*named, "missing", "deviations", "words", *SHOWN)))
+    taken = [{"claim": own.claim, "arm": own.arm, **asdict(look)} for own in judged for look in own.looks]
+    write_table(folder / f"{LOOKS}.parquet", as_table(taken, ("claim", "arm", *(own.name for own in fields(Taken)))))
     return judged
 
 
@@ -289,7 +326,7 @@ class Row:
     its cells have not. unshown: arms that support it and are not shown to. confounded: arms that support it as well, and
     explain nothing, for their runs were trained with another budget. interactions: of all arms of a claim that fails.
     registered: when it was entered as it stands (ISO 8601), None if it was not. edited: whether it was entered in another form
-    before.
+    before. looks: its own, as `Taken` has them.
     """
 
     id: str
@@ -303,6 +340,7 @@ class Row:
     interactions: dict[str, Interaction]
     registered: str | None
     edited: bool
+    looks: list[Json]
 
     @property
     def tested(self) -> bool:
@@ -312,11 +350,17 @@ class Row:
 
 def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
     """Every claim, in the order of the files, with what the studies in these folders say of it."""
+    import pyarrow.parquet as pq
+
     claims, arms, entries = load_claims(claims_folder), load_arms(claims_folder), registration.history(claims_folder)
     found: dict[tuple[str, str], Json] = {}
+    looks: dict[tuple[str, str], list[Json]] = {}
     for folder in folders:
         if (folder / "claims.json").exists():
             found |= {(own["claim"], own["arm"]): _of_today(own) for own in read_json(folder / "claims.json")}
+        if (folder / f"{LOOKS}.parquet").exists():
+            for own in pq.read_table(folder / f"{LOOKS}.parquet").to_pylist():
+                looks.setdefault((own["claim"], own["arm"]), []).append(own)
     rows = []
     for name, claim in claims.items():
         own = found.get((name, FAITHFUL))
@@ -331,7 +375,8 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         known = entries.get(name, [])
         entered = known[-1].time if known and known[-1].sha256 == claim.sha256 else None
         confounded = [arm for arm in holds if arm not in alike]
-        rows.append(Row(name, claim, verdict, own, under, shown, unshown, confounded, tried, entered, len(known) > 1))
+        taken = looks.get((name, FAITHFUL), [])
+        rows.append(Row(name, claim, verdict, own, under, shown, unshown, confounded, tried, entered, len(known) > 1, taken))
     return rows
 
 

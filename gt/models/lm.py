@@ -142,8 +142,8 @@ class LanguageModel(nn.Module):
         return Region(("logits",), ("x", "added") if of_sum else ("x",), parts, ReadOut(self.spec.logit_softcap))
 
     def regions(self) -> list[Region]:
-        """Of a stack of layers all that comes after the embedding, to the logits; where a layer ends with a sum of which a norm is
-        taken next, both are taken at once.
+        """Of a stack of layers all that comes after the embedding, to the logits; where a layer ends with a sum of which a norm
+        is taken next, both are taken at once.
         """
         blocks = self.blocks()
         of_sum = [False, *(block.begins_with_norm for block in blocks[1:]), self.norm is not None]  # each layer, and the head

@@ -57,8 +57,8 @@ def _of_products(x: Tensor, weight: Tensor) -> torch.dtype:
 
 def shift_kernel(x: Tensor, z: Tensor | None, bias: Tensor, last: int = 0) -> tuple[Tensor, Tensor] | None:
     """x (batch, time, channel) -> x_t + (x_{t-1} - x_t) * (z_i,t + bias_i) for each mix i but `last`, (mix - 1, batch, time,
-    channel), and that one, (batch, time, channel), with x_{-1} = 0. z: (mix, batch, time, channel), or None for zeros; bias: (mix,
-    channel).
+    channel), and that one, (batch, time, channel), with x_{-1} = 0. z: (mix, batch, time, channel), or None for zeros; bias:
+    (mix, channel).
     """
     if not fused(x.device.type, x.dtype == torch.float64):
         return None
@@ -81,8 +81,8 @@ def conv_kernel(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
 
 
 def gate_kernel(r: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor] | None:
-    """g r + (1 - g) m and the gate g = sigmoid(weight . [r; m] + bias) of each position (..., 1), for r and m (..., channel) of one
-    dtype, weight (1, 2 channel) and bias (1,).
+    """g r + (1 - g) m and the gate g = sigmoid(weight . [r; m] + bias) of each position (..., 1), for r and m (..., channel) of
+    one dtype, weight (1, 2 channel) and bias (1,).
     """
     if not fused(r.device.type, torch.float64 in (r.dtype, m.dtype)) or r.dtype != m.dtype:
         return None
@@ -127,8 +127,8 @@ def attention_kernel(qkv: Tensor, bias: Tensor | None, heads: int) -> Tensor | N
 
 
 def embedding_kernel(tokens: Tensor, table: Tensor) -> Tensor | None:
-    """Rows of table (vocabulary, channel) for tokens (batch, time), whose gradient is a sum in a fixed order. None where no kernel
-    serves: of small vocabularies alone.
+    """Rows of table (vocabulary, channel) for tokens (batch, time), whose gradient is a sum in a fixed order. None where no
+    kernel serves: of small vocabularies alone.
     """
     if not fused(table.device.type, table.dtype == torch.float64):
         return None

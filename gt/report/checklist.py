@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from gt.analysis.aggregate import unlike
 from gt.analysis.verdicts import Row as Claim
 from gt.analysis.versions import versions
+from gt.artefacts import Plan
 from gt.report import text
 from gt.report.census import TRAINING, Census, census, trained_twice
 from gt.report.tables import Column, Table, naming
@@ -127,6 +128,10 @@ def compute(studies: Sequence[Results]) -> str:
         f"All runs together: {text.count(tokens)} tokens and {text.significant(flops)} FLOPs (a backward pass counted as two "
         "forward ones)."
     ]
+    tuned = {run: own.plan.runs[run].tokens for own in studies for run in _that_tune(own.plan)}
+    if tuned:
+        more = text.plural(len(tuned), "run")
+        sentences.append(f"What tuned them is not in it: {more} more, of {text.count(sum(tuned.values()))} tokens.")
     timed = runs.dropna(subset=["device_seconds"])
     if len(timed):
         time, price = float(timed["device_seconds"].sum()), float((timed["device_seconds"] / 3600 * timed["price"]).sum())
@@ -144,6 +149,11 @@ def compute(studies: Sequence[Results]) -> str:
         f"Of {text.plural(int(n), noun)} time, energy or memory was not measured: {why}." for why, n in unknown.items()
     ]
     return " ".join(sentences)
+
+
+def _that_tune(plan: Plan) -> Iterator[str]:
+    """The runs that choose settings, and judge nothing."""
+    return (run for tuning in plan.tunings for point in tuning.points for run in point.runs.values())
 
 
 def environment_table(studies: Sequence[Results]) -> Table:
@@ -179,6 +189,11 @@ def method(studies: Sequence[Results]) -> list[str]:
     own = studies[0]
     most = max(studies, key=lambda study: study.most_seeds)
     seeds = text.listed(sorted({study.seeds for study in studies}))
+    looks = (
+        "Of a study with looks, contrasts are of the seeds of the first, for how many more a cell has hangs on what these "
+        "showed. Its claims have p values and intervals that hold for whichever look each stops at. Means and curves are of "
+        "all seeds."
+    )
     return [
         f"The unit is the seed; each cell was planned with {seeds}. Runs with the same seed saw the same batches in the same "
         "order, and modules that two variants share started from the same values, so differences are paired by seed. "
@@ -191,6 +206,7 @@ def method(studies: Sequence[Results]) -> list[str]:
         f"{most.sign_flip_limit}.",
         "The lowest mean of several is chosen after seeing them, so it flatters the cell that has it. Runs that did not "
         "complete are left out of means and pairs, and listed under Coverage; what rests on fewer seeds for it says so.",
+        *([looks] if any(study.plan.looks for study in studies) else []),
     ]
 
 

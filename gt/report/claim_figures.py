@@ -104,9 +104,9 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
                 ax.plot([test["estimate"]] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=2)
             ax.plot(values, [y] * len(values), "o", color=colour, **dots)
             seen += values
-        for bound in _bounds(predicate):
+        for bound in bounds(predicate):
             ax.axvline(bound, color=GREY, linewidth=1, linestyle=":")
-        seen += _bounds(predicate)
+        seen += bounds(predicate)
         if min(seen) > 0 and max(seen) > 20 * min(seen):
             ax.set_xscale("log")
             ax.xaxis.set_major_locator(LogLocator())
@@ -121,7 +121,7 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
     return figure
 
 
-def _bounds(predicate: Predicate) -> list[float]:
+def bounds(predicate: Predicate) -> list[float]:
     """Where a predicate begins or ceases to hold, on its scale."""
     match predicate:
         case Compare() | Exists():

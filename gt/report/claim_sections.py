@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gt.analysis.claims import FAITHFUL, cells_of, on, title
+from gt.analysis.gate_words import fault
+from gt.analysis.gates import Gate
 from gt.analysis.verdicts import VERDICTS, Row, kept
 from gt.report import text
 from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, sensitive, surely, word, worded
@@ -118,13 +120,15 @@ def forms_table(rows: Sequence[Row]) -> Table:
     return Table("forms", caption, columns, tuple(made))
 
 
-def claim_sections(rows: Sequence[Row], pictures: dict[str, Picture]) -> list[Section | None]:
+def claim_sections(rows: Sequence[Row], pictures: dict[str, Picture], gates: Sequence[Gate] = ()) -> list[Section | None]:
     """What was claimed, what was run, the figure, the verdict and why, and what explains it: a section a claim.
 
-    Claims without runs stand at the end, folded: on paper they are in the table alone.
+    Claims without runs stand at the end, folded: on paper they are in the table alone. gates: what was known before they ran.
     """
+    before = {gate.claim: " ".join(f"It {fault(own)}." for own in gate.faults) for gate in gates}
     made = [
-        (row, section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", pictures.get(row.id), _about(row))) for row in rows
+        (row, section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", pictures.get(row.id), _about(row, before.get(row.id))))
+        for row in rows
     ]
     later = [own for row, own in made if _waits(row)]
     waiting = section("claims-not-run", f"{text.plural(len(later), 'claim')} not yet run", *later, folded=True)
@@ -136,7 +140,8 @@ def _waits(row: Row) -> bool:
     return row.verdict == "not yet run" and not any(own["tests"] for own in row.arms.values())
 
 
-def _about(row: Row) -> Terms:
+def _about(row: Row, before: str | None) -> Terms:
+    """before: what was to be said of it before it ran, if anything."""
     claim, judged = row.claim, row.judgement
     pairs = [("Claimed", claim.sentence.strip()), ("By", claim.source)]
     if claim.note:
@@ -146,6 +151,8 @@ def _about(row: Row) -> Terms:
         seeds = f"at least {text.plural(claim.seeds, 'seed')} a cell"
         pairs.append(("Run", f"Study `{claim.study}`: {', '.join(cells)}; {seeds}."))
         pairs.append(("Measured", f"{measures(claim, judged)}."))
+    if before:
+        pairs.append(("Before it ran", before))
     if claim.not_testable:
         pairs.append(("Verdict", f"Not testable. {claim.not_testable.strip()}"))
     elif judged:

@@ -256,7 +256,8 @@ def certainty(judgement: Json) -> str:
     """What the smaller of the two p values says, alone and in the family. One that is 1 speaks for neither side."""
     if judgement["p"] > UNSURE:
         return "No test decides: neither that the claim holds nor that it does not has a p below 1."
-    how = "Holm" if judgement["planned"] else "Benjamini and Hochberg"
+    planned = "Shaffer" if judgement["has_margin"] else "Holm"
+    how = planned if judgement["planned"] else "Benjamini and Hochberg"
     adjusted = f"{how} in the family {judgement['family']}: p {text.p_equation(judgement['p_adjusted'])}"
     return f"p {text.p_equation(judgement['p'])} {judgement['leaning']} the claim; {adjusted}."
 

@@ -12,10 +12,11 @@ import matplotlib
 from gt.progress import progress
 from gt.report.document import Picture
 from gt.report.drawing import STYLE, Drawing, save
+from gt.report.equal_loss import EQUAL_LOSS_DRAWING
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.figures import DRAWINGS
 from gt.report.inside_figures import inside_drawings
-from gt.report.ladders import LADDER_DRAWINGS
+from gt.report.ladders import LADDER_DRAWING
 from gt.report.numbers import Results, load
 from gt.report.svg import size
 from gt.report.sweeps import SWEEP_DRAWINGS
@@ -24,7 +25,9 @@ from gt.report.tuning import TUNING_DRAWING
 # Points of width above which a picture needs both columns of a page.
 HALF = 450
 
-FIGURES = (TUNING_DRAWING, *DRAWINGS, *SWEEP_DRAWINGS, *LADDER_DRAWINGS)
+FIGURES = (*DRAWINGS, *SWEEP_DRAWINGS)
+# Those of how a study was decided, which stand with what they are about.
+DECIDING = (TUNING_DRAWING, LADDER_DRAWING, EQUAL_LOSS_DRAWING)
 
 
 def draw(study_dir: Path, jobs: int = 1) -> None:
@@ -49,7 +52,7 @@ def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
     """Every so-manieth figure. Returns the names of the files."""
     results = load(study_dir)
     gc.freeze()  # figures are full of cycles, and each search for them would go through all that was loaded
-    whole, single = [*FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
+    whole, single = [*DECIDING, *FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
     names = set()
     with matplotlib.rc_context(STYLE):
         own = (whole + single)[part::jobs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import fmean
 
 import numpy as np
@@ -13,7 +14,7 @@ from gt.analysis.aggregate import label
 from gt.analysis.ladder import Arm, Band, Decisions, Ladder, Size, band
 from gt.analysis.laws import Laws
 from gt.report import text
-from gt.report.document import Block, Section, Tabular, Text, section
+from gt.report.document import Block, Tabular, Text
 from gt.report.drawing import SHORT, Drawing, Look, frame, looks, right_labels
 from gt.report.numbers import Results
 from gt.report.tables import Column, Row, Table
@@ -43,7 +44,7 @@ def drawn(results: Results) -> Figure | None:
         for arm, laws in zip(ladder.arms, ladder.laws[size], strict=True):
             _draw_arm(ax, arm, laws, arm.sizes[size], own[arm.name].colour)
         ax.set_xticks(sorted({float(at) for at in ladder.arms[0].sizes[size]}))
-        ax.xaxis.set_major_formatter(SHORT if size == "parameters" else lambda value, _: f"{value:.2g}")
+        ax.xaxis.set_major_formatter(SHORT)
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(OVER[size])
         ax.set_ylabel("validation bits per byte" if size == "parameters" else "")
@@ -64,14 +65,14 @@ def _draw_arm(ax: Axes, arm: Arm, laws: Laws, sizes: np.ndarray, colour: str) ->
     ax.plot(sizes[-1], arm.losses[:, -1].mean(), "o", color=colour, fillstyle="none", markersize=11, markeredgewidth=1.4)
 
 
-def ladder_section(results: Results) -> Section | None:
+def ladder_blocks(results: Results) -> list[Block]:
     """What the laws are, and how well they foretell the largest rung."""
-    blocks: list[Block | None] = []
+    blocks: list[Block] = []
     for ladder in results.ladders:
-        own = [Text(words) for words in (_about(results, ladder), _accuracy(ladder)) if words]
-        tables = [laws_table(ladder), *([pairs_table(ladder)] if len(ladder.arms) > 1 else [])]
-        blocks += [*own, *map(Tabular, tables)]
-    return section(f"{results.study}-ladder", "Ladder", *blocks)
+        pairs = [pairs_table(ladder)] if len(ladder.arms) > 1 else []
+        tables = [held_out_table(ladder), *pairs, laws_table(ladder)]
+        blocks += [*map(Text, (_about(results, ladder), _accuracy(ladder))), *map(Tabular, tables)]
+    return blocks
 
 
 def _about(results: Results, ladder: Ladder) -> str:
@@ -91,8 +92,12 @@ def _about(results: Results, ladder: Ladder) -> str:
 def _accuracy(ladder: Ladder) -> str:
     """How far the laws are off at the largest rung, beside the baselines."""
     last, before = ladder.rungs[-1], ladder.rungs[-2]
-    off = float(np.abs(ladder.predicted["parameters"][0] - ladder.losses[0, :, -1]).mean())
-    said = f"At {last} the laws of parameters are off by {text.decimals(off)} bits per byte on average."
+    measured = ladder.losses[0, :, -1]
+    off, same = (np.abs(own - measured).mean() for own in (ladder.predicted["parameters"][0], ladder.losses[0, :, -2]))
+    said = (
+        f"At {last} the laws of parameters are off by {text.decimals(float(off))} bits per byte on average; the losses at "
+        f"{before} are by {text.decimals(float(same))}."
+    )
     if (found := ladder.decisions()) is None:
         return said
     pairs = ladder.pairs()
@@ -106,6 +111,9 @@ def _accuracy(ladder: Ladder) -> str:
 
 def _decided(found: Decisions, last: str, before: str) -> str:
     """Decision accuracy, of all pairs and of those whose difference is seen."""
+    if found.pairs == 1:
+        of_laws, of_rank = ("right" if own.value == 1 else "wrong" for own in (found.laws, found.rank))
+        return f"Of the one pair of arms the laws have the sign {of_laws}, and the ranks at {before} have it {of_rank}."
     laws, rank = _share(found.laws), _share(found.rank)
     pairs = text.plural(found.pairs, "pair")
     of = f"Of {pairs} of arms the laws have the sign of {laws} right, and the ranks at {before} of {rank}"
@@ -121,46 +129,73 @@ def _share(own: Band) -> str:
     return f"{100 * own.value:.0f} %{inside}"
 
 
-def laws_table(ladder: Ladder) -> Table:
-    """The law of each arm, of parameters and of compute, with what it says of the largest rung and what is there."""
+def held_out_table(ladder: Ladder) -> Table:
+    """What the law of each arm, of parameters and of compute, says of the largest rung, and what is there."""
     rows: list[Row] = []
-    for size in OVER:
-        for i, (arm, laws) in enumerate(zip(ladder.arms, ladder.laws[size], strict=True)):
-            predicted, measured = laws.at(float(arm.sizes[size][-1])), ladder.losses[:, i, -1]
-            rows.append(
-                {
-                    "arm": arm.name,
-                    "over": size,
-                    "rates": ", ".join(f"{rate:.3g}" for rate in dict.fromkeys(arm.rates)),
-                    **_named("floor", band(laws.floor)),
-                    **_named("reducible", band(laws.reducible)),
-                    **_named("exponent", band(laws.exponent)),
-                    **_named("predicted", band(predicted)),
-                    "measured": float(measured[0]),
-                    **_named("error", band(predicted - measured)),
-                    "edge": "; ".join(filter(None, (laws.edge, _at_ends(arm)))),
-                }
-            )
+    for size, i, arm, laws in _laws(ladder):
+        predicted, measured = laws.at(float(arm.sizes[size][-1])), ladder.losses[:, i, -1]
+        rows.append(
+            {
+                "arm": arm.name,
+                "over": size,
+                **_named("predicted", band(predicted)),
+                "measured": float(measured[0]),
+                **_named("error", band(predicted - measured)),
+                "before": float(ladder.losses[0, i, -2]),
+                "edge": "; ".join(filter(None, (laws.edge, _at_ends(arm)))),
+            }
+        )
     columns = (
         Column("arm", "Arm", "left"),
         Column("over", "Law of", "left"),
-        Column("rates", "Learning rates", "left"),
-        Column("floor", "E", whole_row=lambda row: _shown(row, "floor", 3)),
-        Column("reducible", "A", whole_row=lambda row: _shown(row, "reducible", 3)),
-        Column("exponent", "a", whole_row=lambda row: _shown(row, "exponent", 3)),
-        Column("edge", "Read with care", "left", wraps=True),
         Column("predicted", f"Foretold at {ladder.rungs[-1]}", whole_row=lambda row: _shown(row, "predicted", 4)),
         Column("measured", "Measured", shown=text.decimals),
         Column("error", "Error", whole_row=lambda row: _shown(row, "error", 4, sign=True)),
+        Column("before", f"Measured at {ladder.rungs[-2]}", shown=text.decimals),
+        Column("edge", "Read with care", "left", wraps=True),
+    )
+    caption = (
+        f"The held-out rung on {ladder.title}: bits per byte at {ladder.rungs[-1]} by laws that were fitted without it, and "
+        f"measured, beside those at {ladder.rungs[-2]}, which need no law; in brackets 95 % over seeds."
+    )
+    raw = tuple(f"{name}_{end}" for name in ("predicted", "error") for end in ("lower", "upper"))
+    return Table(f"ladder.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+
+
+def laws_table(ladder: Ladder) -> Table:
+    """The law of each arm, of parameters and of compute, and the learning rates at its rungs."""
+    rows: list[Row] = [
+        {
+            "arm": arm.name,
+            "over": size,
+            **_named("floor", band(laws.floor)),
+            **_named("reducible", band(laws.reducible)),
+            **_named("exponent", band(laws.exponent)),
+            "rates": ", ".join(f"{rate:.3g}" for rate in (arm.rates if len(set(arm.rates)) > 1 else arm.rates[:1])),
+        }
+        for size, _, arm, laws in _laws(ladder)
+    ]
+    columns = (
+        Column("arm", "Arm", "left"),
+        Column("over", "Law of", "left"),
+        Column("floor", "E", whole_row=lambda row: _shown(row, "floor", 3)),
+        Column("reducible", "A", whole_row=lambda row: _shown(row, "reducible", 3)),
+        Column("exponent", "a", whole_row=lambda row: _shown(row, "exponent", 3)),
+        Column("rates", "Learning rate, by rung", "left"),
     )
     caption = (
         f"Laws of loss over size on {ladder.title}, L = E + A (N / N0)^−a in bits per byte, with N0 the smallest rung, fitted "
         f"without {ladder.rungs[-1]}; in brackets 95 % over seeds. N is parameters without embeddings, or FLOPs of training."
     )
-    raw = tuple(
-        f"{name}_{end}" for name in ("floor", "reducible", "exponent", "predicted", "error") for end in ("lower", "upper")
-    )
-    return Table(f"ladder.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+    raw = tuple(f"{name}_{end}" for name in ("floor", "reducible", "exponent") for end in ("lower", "upper"))
+    return Table(f"ladder.laws.{ladder.corpus}.{ladder.tokenizer}", caption, columns, tuple(rows), raw, groups="over")
+
+
+def _laws(ladder: Ladder) -> Iterator[tuple[Size, int, Arm, Laws]]:
+    """Of each size and arm, with its place."""
+    for size in OVER:
+        for i, (arm, laws) in enumerate(zip(ladder.arms, ladder.laws[size], strict=True)):
+            yield size, i, arm, laws
 
 
 def _at_ends(arm: Arm) -> str:
@@ -206,12 +241,10 @@ def _shown(row: Row, name: str, digits: int, sign: bool = False) -> str:
     return value if inside == text.NOTHING else f"{value} {inside}"
 
 
-LADDER_DRAWINGS = (
-    Drawing(
-        "ladder",
-        "Ladder",
-        "Validation bits per byte of every seed (dots) against size, and the law fitted without the largest rung, with its 95 "
-        "% band over seeds: whole where it was fitted, dashed to the held-out rung, whose mean is ringed.",
-        drawn,
-    ),
+LADDER_DRAWING = Drawing(
+    "ladder",
+    "Ladder",
+    "Validation bits per byte of every seed (dots) against size, and the law fitted without the largest rung, with its 95 "
+    "% band over seeds: whole where it was fitted, dashed to the held-out rung, whose mean is ringed.",
+    drawn,
 )

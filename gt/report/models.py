@@ -37,7 +37,8 @@ def names_table(studies: Sequence[Results]) -> Table:
             else:
                 turns.append(named)
     usual = Counter(_mixers(model) for found in joined.values() for _, model, _ in found).most_common(1)
-    rows = [_mixer_row(mixer, found) for mixer, found in single.items()]
+    baselines = {own.baseline for own in studies}
+    rows = [_mixer_row(mixer, found, baselines) for mixer, found in single.items()]
     rows += [_turns_row(turns)] if turns else []
     rows += [_fusion_row(fusion, found, usual[0][0]) for fusion, found in joined.items()]
     columns = (
@@ -57,10 +58,10 @@ def _mixers(model: Json) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mixer["name"] for mixer in model["mixers"].values()))
 
 
-def _mixer_row(mixer: str, found: list[Named]) -> Json:
-    """Models that have this mixer alone: the shortest name of each kind of norm and positions."""
+def _mixer_row(mixer: str, found: list[Named], baselines: set[str]) -> Json:
+    """Models that have this mixer alone: of each kind of norm and positions a baseline, or the shortest name."""
     kinds: dict[tuple[Any, Any], str] = {}
-    for name, model, _ in sorted(found, key=lambda own: len(own[0])):
+    for name, model, _ in sorted(found, key=lambda own: (own[0] not in baselines, len(own[0]))):
         kinds.setdefault((model.get("norm_position"), model.get("positions")), name)
     known = components("mixer")[mixer]
     return {"models": ", ".join(kinds.values()), "about": _plain(known.summary), "formula": _plain(known.formula)}

@@ -124,7 +124,7 @@ def reading(studies: Sequence[Results], claims: Sequence[Claim], pictures: bool)
     ]
     if any(row.judgement for row in claims):
         terms += _claims_terms(claims, pictures)
-    if any(known.branches("ablation/zero/<branch>") for study in studies for known in study.inside):
+    if any(len(known.branches("ablation/zero/<branch>")) > 1 for study in studies for known in study.inside):
         terms += BRANCHES
     figures = "A variant has one colour in all figures of a study; its settings differ in dashes and markers."
     if any(len(rows) > MOST_CELLS for study in studies for panel in study.panels for rows in panel.groups):

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gt.analysis.gates import Gate
 from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
 from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
+from gt.report.decisions import decisions_section
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, named, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
@@ -21,14 +23,13 @@ from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
-from gt.report.ladders import ladder_section
 from gt.report.limitations import limitations
+from gt.report.looks import looks_sentences
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
 from gt.report.study_tables import components_table, coverage_table, results_table, study_tables
 from gt.report.sweeps import sensitivity_tables
-from gt.report.tuning import TUNING_DRAWING, tuning_table
 
 
 def paper(
@@ -37,11 +38,12 @@ def paper(
     pictures: dict[str, Picture],
     arms: dict[str, str],
     notes: Sequence[str] = (),
+    gates: Sequence[Gate] = (),
 ) -> Document:
     """The report of a study, or of several together.
 
-    claims: those to speak of; pictures: by claim, and of the verdicts; arms: the titles of the branch forms; notes: paragraphs
-    on what deviates from the plan.
+    claims: those to speak of; pictures: by claim, of the verdicts and of looks; arms: the titles of the branch forms; notes:
+    paragraphs on what deviates from the plan; gates: what was known of claims before they ran, of studies that decide.
     """
     first, several = studies[0], len(studies) > 1
 
@@ -54,13 +56,21 @@ def paper(
         ]
 
     judged = [row for row in claims if several or row.judgement]
+
+    def decided(own: Results) -> Section | None:
+        """How a study came to its verdicts."""
+        about = [row for row in claims if row.claim.study == own.study]
+        names = {row.id for row in about}
+        return decisions_section(own, about, [gate for gate in gates if gate.claim in names], pictures)
+
     sections = [
         section("abstract", "Abstract", *abstract(studies, judged)),
         section("opening", "What was run, and what names stand for", *opening(studies, judged, arms), wide=True),
         section("reading", "How to read this", reading(studies, judged, bool(pictures)), wide=True),
+        *(() if several else (decided(first),)),
         section("claims", "The claims and their verdicts", *claimed(claims, judged, pictures), wide=True),
-        section("each-claim", "The claims one by one", *claim_sections(claims, pictures)),
-        *each(of_several if several else findings),
+        section("each-claim", "The claims one by one", *claim_sections(claims, pictures, gates)),
+        *each(partial(of_several, decided=decided) if several else findings),
         section(
             "coverage",
             "Coverage and deviations from the plan",
@@ -93,6 +103,7 @@ def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block 
         blocks += [Text(finding) for finding in studies[0].findings]
     if judged:
         blocks.append(Text(counted(judged)))
+        blocks += [Text(looks_sentences(judged, own.plan)[-1]) for own in studies[:1] if not several and own.plan.looks]
     warnings = tuple(checklist.warnings(studies))
     known = census(studies)
     of = text.plural(known.records["run_id"].nunique(), "run")
@@ -127,9 +138,9 @@ def findings(results: Results) -> list[Block | None]:
     return [*compared(results), inside(results, cells=True)]
 
 
-def of_several(results: Results) -> list[Block | None]:
-    """The same as one section; what is of single cells stands in the study's own report."""
-    blocks = (Text(results.description), *compared(results), inside(results))
+def of_several(results: Results, decided: Callable[[Results], Section | None]) -> list[Block | None]:
+    """The same as one section, with how it was decided; what is of single cells stands in the study's own report."""
+    blocks = (Text(results.description), decided(results), *compared(results), inside(results))
     return [section(f"study-{results.study}", results.title, *blocks, wide=True)]
 
 
@@ -140,15 +151,12 @@ def compared(results: Results) -> list[Block | None]:
     about = Text(f"Measured on the trained models; `gt/evals` says how. {means}")
     tables = [Tabular(table) for table in evaluation_tables(results)]
     sensitive = section(f"{own}-sensitivity", "Sensitivity", *map(Tabular, sensitivity_tables(results)))
-    parts = (*(comparison(results, panel) for panel in results.panels), ladder_section(results), sensitive)
-    chosen = tuning_table(results)
-    tuning = [Tabular(chosen), picture(results, TUNING_DRAWING)] if chosen.rows else []
+    parts = (*(comparison(results, panel) for panel in results.panels), sensitive)
     figures, drawn = (
         [figure(results, made) for drawing in drawings if (made := picture(results, drawing))]
-        for drawings in ([one for one in FIGURES if one is not TUNING_DRAWING], EVALUATION_DRAWINGS)
+        for drawings in (FIGURES, EVALUATION_DRAWINGS)
     )
     return [
-        section(f"{own}-tuning", "How the models were tuned", *tuning, wide=True),
         section(f"{own}-results", "Results", *parts, wide=True),
         section(f"{own}-figures", "Figures", *figures, wide=True),
         section(f"{own}-evaluations", "What the models can do", about, *tables, *drawn, wide=True) if tables or drawn else None,

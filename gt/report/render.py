@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gt.analysis.claims import load_arms
+from gt.analysis.claims import load_arms, load_claims
+from gt.analysis.gates import foreseen
 from gt.analysis.verdicts import overview
 from gt.progress import progress
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import draw_claims
+from gt.report.decisions import decides
 from gt.report.formats import write
 from gt.report.inside import inside_tables
+from gt.report.looks import draw_looks
 from gt.report.numbers import load
 from gt.report.paper import paper
 from gt.report.study_tables import study_tables
@@ -30,7 +33,12 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
     if len(studies) == 1:
         rows = [row for row in rows if row.judgement or row.arms]
     arms = {name: arm.title for name, arm in load_arms(claims).items()}
-    document = paper(studies, rows, draw_claims(rows, out / "claims"), arms, notes)
+    pictures = draw_claims(rows, out / "claims")
+    for own in studies:
+        pictures |= draw_looks([row for row in rows if row.claim.study == own.study], own.plan, out / "claims")
+    known = load_claims(claims)
+    gates = [gate for own in studies if decides(own.plan) for gate in foreseen(known, own.plan)]
+    document = paper(studies, rows, pictures, arms, notes, gates)
     tables = document.tables()
     if len(studies) == 1:  # and some that are for programs alone
         tables += [*study_tables(studies[0]).values(), *inside_tables(studies[0]).values()]

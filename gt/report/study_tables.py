@@ -33,8 +33,8 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
     """Cells, those of the same settings together and of these the best first: size, bits per byte, difference to the baseline
     of their settings, and verdict.
     """
-    saved = tuple(
-        Column(f"{cost}_saved", f"{words} saved", whole_row=_saved(cost))
+    savings = tuple(
+        Column(f"{cost}_saved", f"{words} saved", whole_row=saved(cost))
         for cost, words in {"tokens": "Tokens", "device_seconds": "Device time", "parameters": "Parameters"}.items()
         if not all(text.absent(row[f"{cost}_saved"]) for row in rows)
     )
@@ -48,9 +48,9 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
         Column("p_holm", "p (Holm)", shown=text.p_value),
         Column("verdict", "Verdict", "left", wraps=True, whole_row=_verdict),
-        *saved,
+        *savings,
     )
-    more = tuple(f"{column.key}_{part}" for column in saved for part in ("lower", "upper", "bound", "n"))
+    more = tuple(f"{column.key}_{part}" for column in savings for part in ("lower", "upper", "bound", "n"))
     raw = (
         "planned",
         "n",
@@ -67,7 +67,7 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         "p_equivalence_holm",
         *more,
     )
-    notes = f"{caption} ¹ Without embeddings." + (f" {SAVED}" if saved else "")
+    notes = f"{caption} ¹ Without embeddings." + (f" {SAVED}" if savings else "")
     return Table(name, notes, columns, tuple(rows), raw, groups="factors")
 
 
@@ -77,7 +77,7 @@ SAVED = (
 )
 
 
-def _saved(cost: str) -> Callable[[Row], str]:
+def saved(cost: str) -> Callable[[Row], str]:
     """+20.0 % [+15.2, +24.1]"""
 
     def shown(row: Row) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from gt.analysis.aggregate import MAIN
 from gt.artefacts import Tuning
 from gt.report import text
-from gt.report.drawing import PLAIN, Drawing, frame, limits, looks, right_labels
+from gt.report.drawing import Drawing, frame, limits, looks, right_labels
 from gt.report.numbers import Panel, Results
 from gt.report.tables import PLACE, Column, Table
 from gt.study import shortest
@@ -81,7 +83,7 @@ def tuned(results: Results) -> Figure | None:
         return None
     style, short = looks(results), shortest(dict.fromkeys(curve.path for curve in known))
     most = max(sum((own.path, own.panel.id) == (one.path, one.panel.id) for own in known) for one in shown)
-    figure, axes = frame([one.panel.title for one in shown], height=max(3.2, 0.19 * most), width=5.0)
+    figure, axes = frame([one.panel.title for one in shown], height=max(3.2, 0.19 * most), width=5.0 if len(shown) > 1 else 7.5)
     for ax, one in zip(axes, shown, strict=True):
         own = [curve for curve in known if (curve.path, curve.panel.id) == (one.path, one.panel.id)]
         ends, every = [], sorted({value for curve in own for value in curve.seeds})
@@ -89,8 +91,9 @@ def tuned(results: Results) -> Figure | None:
             means = {value: mean for value, mean in curve.means.items() if math.isfinite(mean)}
             if not means:
                 continue
-            colour = style[curve.label].colour
-            ax.plot(list(means), list(means.values()), marker="o", color=colour, linewidth=1.8, markersize=4)
+            look = style[curve.label]
+            colour, drawn = look.colour, {"linestyle": look.dashes, "marker": look.marker}
+            ax.plot(list(means), list(means.values()), color=colour, linewidth=1.6, markersize=4.5, **drawn)
             dots = [(value, bits) for value, seeds in curve.seeds.items() for bits in seeds if math.isfinite(bits)]
             ax.plot(*zip(*dots, strict=True), ".", color=colour, markersize=3, alpha=0.6)
             if curve.chosen in means:
@@ -101,7 +104,7 @@ def tuned(results: Results) -> Figure | None:
         ax.set_xticks(every, minor=False)
         ax.tick_params(axis="x", labelrotation=45 if len(every) > 5 else 0)
         ax.minorticks_off()
-        ax.xaxis.set_major_formatter(PLAIN)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
         values = [mean for curve in own for mean in curve.means.values() if math.isfinite(mean)]
         if values:
             ax.set_ylim(limits(values, []))
@@ -109,6 +112,31 @@ def tuned(results: Results) -> Figure | None:
         ax.set_ylabel("validation bits per byte" if ax is axes[0] else "")
         right_labels(ax, ends, style)
     return figure
+
+
+def tuning_sentence(results: Results) -> str:
+    """How many models were tuned over what, how the grids grew, and how many optima are inside of them."""
+    tunings = results.plan.tunings
+    paths = dict.fromkeys(path for own in tunings for path in own.scales)
+    over = text.listed([name.replace("_", " ") for name in shortest(paths).values()])
+    seeds = sorted({seed for own in tunings for point in own.points for seed in point.runs})
+    grown = Counter(max(point.round for point in own.points) for own in tunings)
+    said = [f"{grown[n]} {_times(n)}" for n in sorted(grown)]
+    ended = sum(bool(own.ended) for own in tunings)
+    inside = sum(own.choice is not None for own in tunings) - ended
+    edges = f"; {ended} at an edge" if ended else ""
+    runs = sum(len(point.runs) for own in tunings for point in own.points)
+    return (
+        f"{text.plural(len(tunings), 'model')} {'was' if len(tunings) == 1 else 'were'} tuned over {over} with {runs} runs of "
+        f"the {'seed' if len(seeds) == 1 else 'seeds'} {text.listed(list(map(str, seeds)))}, which judge nothing. A grid grows "
+        f"where its best value is at an edge: of the grids {text.listed(said)}. Optima inside, with both neighbours run and "
+        f"worse: {inside} of {len(tunings)}{edges}."
+    )
+
+
+def _times(rounds: int) -> str:
+    """How often a grid grew."""
+    return {0: "did not grow", 1: "grew once", 2: "grew twice"}.get(rounds, f"grew {rounds} times")
 
 
 def tuning_table(results: Results) -> Table:

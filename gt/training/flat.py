@@ -75,7 +75,7 @@ class Flat:
         return {name: place.view(-1, *self.shapes[name]) for name, place in places.items()}
 
     def joined(self, pieces: list[Tensor], buffer: Tensor | None = None) -> Tensor:
-        """A buffer of a tensor for each parameter, in the order of `starts`; the inverse of `views`. buffer: one to use again."""
+        """A buffer of a tensor for each parameter, in the order of `starts`: the inverse of `views`. buffer: one to reuse."""
         buffer = self.zeros() if buffer is None else buffer
         left, n_runs = dict(zip(self.starts, pieces, strict=True)), self.shape[0]
         for group in self.groups:

@@ -58,13 +58,13 @@ class Parameters:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Cast the weights as they are now. Needed before they are read, where something else than an update has changed them."""
+        """Cast the weights as they are now: needed where something else than an update has changed them."""
         if self.copy is not None:
             self.copy.copy_(self.weights)
 
     def gradient(self, objective: Tensor) -> Tensor:
-        """Of a sum over the runs, as a flat buffer, the same each time. AssertionError for a parameter that the objective does not
-        depend on.
+        """Of a sum over the runs, as a flat buffer, the same each time. AssertionError for a parameter that the objective does
+        not depend on.
         """
         pieces = torch.autograd.grad(objective, list(self.leaves.values()), allow_unused=True)
         for name, piece in zip(self.leaves, pieces, strict=True):

@@ -26,8 +26,8 @@ class Update:
     def __init__(
         self, specs: list[RunSpec], flat: Flat, weights: Tensor, scales: Tensor, compiled: bool, copy: Tensor | None = None
     ) -> None:
-        """scales: what the gradients of each run and group are multiplied by, (run, group). copy: of the weights in another dtype,
-        which is updated with them.
+        """scales: what the gradients of each run and group are multiplied by, (run, group). copy: of the weights in another
+        dtype, which is updated with them.
         """
         self.clip_norm, self.flat, self.weights, self.copy = specs[0].training.clip_norm, flat, weights, copy
         kind: type[Optimizer] = component("optimizer", specs[0].training.optimizer.name).load()

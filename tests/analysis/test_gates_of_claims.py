@@ -264,10 +264,11 @@ def test_a_trend_that_no_order_could_decide_is_refused(lab: Path) -> None:
 
 def test_unequal_cells_have_a_control_or_not(lab: Path) -> None:
     wide = {"variant": "Mamba-2", "label": "Mamba-2-matched", "model": {"d_model": 96}}
-    write_study(variants=["GF", "Mamba-2", wide])
+    # As large as GF, and of other layers than Mamba-2: what tells of neither.
+    write_study(variants=["GF", "Mamba-2-bare", "Mamba-2", wide])
     plan = load_study("config/studies/mine.yaml").plan()
-    gf, mamba, matched = plan.cells
-    counts = {"GF": 1000, "Mamba-2": 600, "Mamba-2-matched": 990}
+    gf, _, mamba, matched = plan.cells
+    counts = {"GF": 1000, "Mamba-2-bare": 1000, "Mamba-2": 600, "Mamba-2-matched": 990}
     for cell in plan.cells:
         own = {"cells": [cell], "runs": {run: plan.runs[run] for run in cell.runs.values()}, "baseline": cell.variant}
         remember(plan.model_copy(update=own), lambda cell, seed: 2.0, cell.variant, n_params_non_embedding=counts[cell.variant])

@@ -273,7 +273,8 @@ def test_a_claim_that_is_looked_at_says_where_it_stopped() -> None:
 
 
 def test_a_p_of_one_speaks_for_neither_side() -> None:
-    assert "p = 0.200 for the claim; Holm in the family f: p = 0.400." in reasons(judgement({}))
+    assert "p = 0.200 for the claim; Shaffer in the family f: p = 0.400." in reasons(judgement({}))
+    assert "p = 0.200 for the claim; Holm in the family f: p = 0.400." in reasons(judgement({}, has_margin=False))
     assert (surely(judgement(p=0.2)), surely(judgement(p=1.0)), surely(judgement(p=None))) == (" (p = 0.200)", "", "")
     (said,) = [line for line in reasons(judgement({}, p=1.0, p_adjusted=1.0)) if "measured" not in line]
     assert said == "No test decides: neither that the claim holds nor that it does not has a p below 1."

@@ -13,11 +13,10 @@ from shared import make, overhang, written
 
 from gt.analysis.equal_loss import Saved
 from gt.report import text
-from gt.report.document import Tabular, Text, walk
-from gt.report.gallery import FIGURES
-from gt.report.ladders import LADDER_DRAWINGS, drawn, ladder_section
+from gt.report.document import Tabular, Text
+from gt.report.gallery import DECIDING
+from gt.report.ladders import LADDER_DRAWING, drawn, ladder_blocks
 from gt.report.numbers import Results, load
-from gt.report.paper import compared
 from gt.report.study_tables import results_table
 from gt.report.tables import Table
 
@@ -36,40 +35,47 @@ def test_the_figure_has_axes_for_parameters_and_compute_and_nothing_of_it_is_cut
     assert figure is not None
     assert [ax.get_xlabel() for ax in figure.axes] == ["parameters without embeddings", "FLOPs of training"]
     assert overhang(figure) < 1 / 72
-    assert set(LADDER_DRAWINGS) <= set(FIGURES)
+    assert LADDER_DRAWING in DECIDING
 
 
 def test_the_report_says_how_well_the_laws_foretell_the_largest_rung_beside_the_baselines(results: Results) -> None:
-    found = walk(own for own in compared(results) if own is not None)
-    said = " ".join(block.words for block in found if isinstance(block, Text))
+    said = " ".join(block.words for block in ladder_blocks(results) if isinstance(block, Text))
     (ladder,) = results.ladders
     off = abs(ladder.predicted["parameters"][0] - ladder.losses[0, :, -1]).mean()
     assert "the rungs 32, 64, 128 and 256 of `d_model`, of 3 seeds that all arms have." in said
     assert "The learning rate is that of the first rung, divided by how much wider a rung is." in said
-    assert f"At 256 the laws of parameters are off by {text.decimals(float(off))} bits per byte on average." in said
+    same = abs(ladder.losses[0, :, -2] - ladder.losses[0, :, -1]).mean()
+    assert f"At 256 the laws of parameters are off by {text.decimals(float(off))} bits per byte on average" in said
+    assert f"; the losses at 128 are by {text.decimals(float(same))}." in said
     decisions = ladder.decisions()
     assert decisions is not None
     assert f"Of 3 pairs of arms the laws have the sign of {100 * decisions.laws.value:.0f} %" in said
     assert f"and the ranks at 128 of {100 * decisions.rank.value:.0f} %" in said
 
 
+def test_of_two_arms_there_is_one_sign(results: Results) -> None:
+    (ladder,) = results.ladders
+    own = load(results.folder)
+    two = replace(ladder, arms=ladder.arms[:2])
+    own.__dict__["ladders"] = [two]
+    said = " ".join(block.words for block in ladder_blocks(own) if isinstance(block, Text))
+    # GF is below GPT-2 at each rung, by the laws too.
+    assert "Of the one pair of arms the laws have the sign right, and the ranks at 128 have it right." in said
+
+
 def test_seeds_and_arms_that_are_left_out_are_named(results: Results) -> None:
     (ladder,) = results.ladders
     own = load(results.folder)
     own.__dict__["ladders"] = [replace(ladder, lost=[3, 4], short=["WS"])]
-    found = ladder_section(own)
-    assert found is not None
-    first = found.blocks[0]
+    first = ladder_blocks(own)[0]
     assert isinstance(first, Text)
     assert "The others, 3 and 4, have not all completed." in first.words
     assert first.words.endswith("Left out, without runs at all rungs or not growing from each to the next: WS.")
 
 
 def test_the_table_has_the_law_of_each_arm_and_its_error(results: Results) -> None:
-    own = ladder_section(results)
-    assert own is not None
-    laws, pairs = [block.table for block in own.blocks if isinstance(block, Tabular)]
-    found = rows(laws)
+    held_out, pairs, laws = [block.table for block in ladder_blocks(results) if isinstance(block, Tabular)]
+    found = rows(held_out)
     assert [(row["arm"], row["over"]) for row in found] == [
         (arm, over) for over in ("parameters", "compute") for arm in ("GPT-2", "GF", "HY")
     ]
@@ -77,7 +83,7 @@ def test_the_table_has_the_law_of_each_arm_and_its_error(results: Results) -> No
         assert float(row["error"]) == pytest.approx(float(row["predicted"]) - float(row["measured"]))
         assert float(row["predicted_lower"]) < float(row["predicted"]) < float(row["predicted_upper"])
     (ladder,) = results.ladders
-    assert float(found[1]["exponent"]) == ladder.laws["parameters"][1].exponent[0]
+    assert float(rows(laws)[1]["exponent"]) == ladder.laws["parameters"][1].exponent[0]
     assert [row["pair"] for row in rows(pairs)] == ["GPT-2 − GF", "GPT-2 − HY", "GF − HY"]
 
 
@@ -116,5 +122,5 @@ def test_what_was_found_says_what_the_baseline_needs_for_the_same_loss(results: 
 
 def test_a_study_without_a_ladder_or_budgets_says_nothing_of_either(tmp_path: Path) -> None:
     results = load(make(tmp_path, written(tmp_path)))
-    assert (drawn(results), ladder_section(results), results.saved) == (None, None, {})
+    assert (drawn(results), ladder_blocks(results), results.saved) == (None, [], {})
     assert "saved" not in results_table("results", "All.", results.cell_rows).markdown()

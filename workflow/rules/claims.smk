@@ -9,6 +9,7 @@ rule claims:
     output:
         verdicts="results/studies/{study}/claims.json",
         table="results/studies/{study}/verdicts.parquet",
+        looks="results/studies/{study}/looks.parquet",
         note="results/studies/{study}/made-of/claims",
     log:
         "logs/claims/{study}.log",

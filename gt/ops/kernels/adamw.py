@@ -26,8 +26,8 @@ def adamw_kernel(
     BLOCK: tl.constexpr, OF_RUN: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """gradient, weights, momentum, variance and last (run, block, BLOCK); factor, rate and decay (run, block); of_run (run,
-    OF_RUN): beta1, beta2, what the two means are divided by, epsilon -> sums (run, block, SUMS). last becomes gradient, and copy,
-    if there is one, the weights in its dtype.
+    OF_RUN): beta1, beta2, what the two means are divided by, epsilon -> sums (run, block, SUMS). last becomes gradient, and
+    copy, if there is one, the weights in its dtype.
     """
     program = tl.program_id(0).to(tl.int64)
     own = of_run + program // blocks * OF_RUN

@@ -47,8 +47,8 @@ def _weights(q, k, t, T, scale):
 def attention_forward_kernel(
     qkv, bias, y, T, H, per_run, of_qkv, of_bias, scale, D: tl.constexpr, TIME: tl.constexpr, C: tl.constexpr
 ):
-    """qkv (B, T, 3 H D) whose rows stand of_qkv numbers apart, bias (B / per_run, 3 H D) of runs that stand of_bias apart, or None
-    -> y (B, T, H D). Programs: (B * H).
+    """qkv (B, T, 3 H D) whose rows stand of_qkv numbers apart, bias (B / per_run, 3 H D) of runs that stand of_bias apart, or
+    None -> y (B, T, H D). Programs: (B * H).
     """
     program = tl.program_id(0).to(tl.int64)
     b, h = program // H, program % H

@@ -7,6 +7,9 @@ Backward a program goes through its positions from the last, with what the next 
 registers; a is computed again. The gradients of weights leave each program as a part, as in `gt.ops.kernels.norm`.
 """
 
+# Triton unrolls tuples that grow in a loop.
+# mypy: disable-error-code="assignment, misc"
+
 from __future__ import annotations
 
 from typing import Any
@@ -26,8 +29,8 @@ def conv_forward_kernel(
     x, weight, bias, y, rows, T, of_x, of_weight, of_bias,
     N: tl.constexpr, TAPS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """x (run * rows, N) of sequences of T rows that stand of_x numbers apart, weight (run, N, TAPS) and bias (run, N) of runs that
-    stand of_weight and of_bias apart -> y (run * rows, N). Programs: (part, tile of columns, run).
+    """x (run * rows, N) of sequences of T rows that stand of_x numbers apart, weight (run, N, TAPS) and bias (run, N) of runs
+    that stand of_weight and of_bias apart -> y (run * rows, N). Programs: (part, tile of columns, run).
     """
     run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)[None, :]
     row = (tl.program_id(0) * R + tl.arange(0, R))[:, None]
@@ -45,8 +48,8 @@ def conv_backward_kernel(
     x, weight, bias, dy, dx, dweight, dbias, rows, T, of_x, of_weight, of_bias,
     N: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """dy (run * rows, N) -> dx as dy, dweight (run, part, N, TAPS) and dbias (run, part, N). A program goes through its rows from
-    the last, and begins with those after them that they are read by.
+    """dy (run * rows, N) -> dx as dy, dweight (run, part, N, TAPS) and dbias (run, part, N). A program goes through its rows
+    from the last, and begins with those after them that they are read by.
     """
     run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)
     own, weight, bias = column < N, weight + run * of_weight, bias + run * of_bias

@@ -37,7 +37,7 @@ def embedding_forward_kernel(tokens, table, y, rows, of_table, N: tl.constexpr, 
 def embedding_backward_kernel(
     tokens, dy, dtable, rows, V, N: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, C: tl.constexpr
 ):
-    """tokens (run * rows), dy (run * rows, N) -> dtable (run, part, V, N). Programs: (part, tile of tokens and columns, run)."""
+    """tokens (run * rows), dy (run * rows, N) -> dtable (run, part, V, N). Programs: (part, tile of table, run)."""
     tiles: tl.constexpr = (N + C - 1) // C
     run = tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) % tiles * C + tl.arange(0, C)

@@ -22,8 +22,8 @@ from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, par
 def gate_forward_kernel(
     r, m, weight, bias, y, gate, rows, of_weight, of_bias, N: tl.constexpr, ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr
 ):
-    """r, m (run * rows, N), weight (run, 2 N) and bias (run,) of runs that stand of_weight and of_bias apart -> y as r, gate (run *
-    rows). Programs: (part, run).
+    """r, m (run * rows, N), weight (run, 2 N) and bias (run,) of runs that stand of_weight and of_bias apart -> y as r, gate
+    (run * rows). Programs: (part, run).
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)
     of_r = tl.load(weight + run * of_weight + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
@@ -89,8 +89,8 @@ def _gradients(r: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 @torch.library.custom_op("gt::gate", mutates_args=())
 def gate_forward(r: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """r, m (..., N) of one dtype, weight (R, 2 N), bias (R,), where a run has its share of the rows -> y as r, and the gate (...,
-    1) in float32.
+    """r, m (..., N) of one dtype, weight (R, 2 N), bias (R,), where a run has its share of the rows -> y as r, and the gate
+    (..., 1) in float32.
     """
     assert_contiguous(r, m)
     rows, parts, at_once, columns = _sizes(r, weight)

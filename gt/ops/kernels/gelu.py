@@ -31,7 +31,9 @@ def _distribution(a, TANH: tl.constexpr):
 
 @triton.jit
 def gelu_forward_kernel(x, bias, y, rows, of_bias, N: tl.constexpr, TANH: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
-    """x (run * rows, N), bias (run, N) of runs that stand of_bias apart, or None -> y as x. Programs: (part, tile of columns, run)."""
+    """x (run * rows, N), bias (run, N) of runs that stand of_bias apart, or None -> y as x. Programs: (part, tile of columns,
+    run).
+    """
     run, column = tl.program_id(2).to(tl.int64), tl.program_id(1) * C + tl.arange(0, C)[None, :]
     row = (tl.program_id(0) * R + tl.arange(0, R))[:, None]
     there, at = (row < rows) & (column < N), (run * rows + row) * N + column
@@ -71,7 +73,7 @@ def _sizes(x: Tensor, bias: Tensor | None) -> tuple[int, tuple[int, int, int]]:
 
 @torch.library.custom_op("gt::gelu", mutates_args=())
 def gelu_forward(x: Tensor, bias: Tensor | None, tanh: bool) -> Tensor:
-    """x (..., N), bias (R, N) or None, where a run has its share of the rows -> gelu(x + bias) as x. tanh: the approximation."""
+    """x (..., N), bias (R, N) or None, where a run has its share of the rows -> gelu(x + bias). tanh: the approximation."""
     assert_contiguous(x)
     y, (rows, grid) = torch.empty_like(x), _sizes(x, bias)
     gelu_forward_kernel[grid](x, bias, y, rows, apart(bias), x.shape[-1], tanh, ROWS, COLUMNS, num_warps=1)

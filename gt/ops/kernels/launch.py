@@ -88,8 +88,8 @@ def assert_contiguous(*inputs: Tensor | None) -> None:
 
 
 def apart(x: Tensor | None) -> int:
-    """Numbers from one row of x to the next, as of a part of the columns of a wider tensor; 0 of None. AssertionError where rows
-    are not equally far apart.
+    """Numbers from one row of x to the next, as of a part of the columns of a wider tensor; 0 of None. AssertionError where
+    rows are not equally far apart.
     """
     if x is None:
         return 0

@@ -1,6 +1,7 @@
 """A linear map whose weights get a gradient that lies as they do.
 
-Of stacked runs torch's comes transposed, since a batch of products takes weights transposed, and to turn it is a pass of its own.
+Of stacked runs torch's comes transposed, since a batch of products takes weights transposed, and to turn it is a pass of its
+own.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ def norm_forward_kernel(
     N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE: tl.constexpr,
     ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """x, added and gate of rows that stand of_x, of_added and of_gate numbers apart, weight and bias (run, N) of runs that stand
-    of_weight and of_bias apart -> y (run * rows, N), and the total of x and what is added, if something is. Programs: (part, run).
+    """x, added and gate of rows that stand of_x, of_added and of_gate numbers apart, weight and bias (run, N) of runs that
+    stand of_weight and of_bias apart -> y (run * rows, N), and the total of x and what is added, if something is. Programs:
+    (part, run).
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)
     own = (column < N)[None, :]
@@ -76,8 +77,8 @@ def norm_backward_kernel(
     N: tl.constexpr, GROUPS: tl.constexpr, CENTRED: tl.constexpr, GATE: tl.constexpr,
     ROWS: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """dy (run * rows, N) -> dx and dgate as dy, dweight and dbias (run, part, N). Of a sum x is the total, dtotal what is known of
-    its gradient, and dadded another dx.
+    """dy (run * rows, N) -> dx and dgate as dy, dweight and dbias (run, part, N). Of a sum x is the total, dtotal what is known
+    of its gradient, and dadded another dx.
     """
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)
     own = (column < N)[None, :]
@@ -175,8 +176,8 @@ def norm_of_sum_backward(
     total: Tensor, weight: Tensor, bias: Tensor | None, dtotal: Tensor | None, dy: Tensor, eps: float, centred: bool,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x, of what was added, in its dtype (nothing where that is x's: it is the same), and those of weight and bias
-    in parts.
+    """The gradients of x, of what was added, in its dtype (nothing where that is x's: it is the same), and those of weight and
+    bias in parts.
     """
     assert_contiguous(total, dtotal, dy)
     rows, parts, at_once, columns = _sizes(total, weight)

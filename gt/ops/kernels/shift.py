@@ -107,8 +107,8 @@ def _gradients(x: Tensor, z: Tensor | None, bias: Tensor) -> tuple[Tensor, Tenso
 
 @torch.library.custom_op("gt::shift", mutates_args=())
 def shift_forward(x: Tensor, z: Tensor | None, bias: Tensor, last: int) -> tuple[Tensor, Tensor]:
-    """x (B, T, N), z (R mix, B / R, T, N) or None, bias (R, mix, N), where B / R sequences are a run's -> all mixes but `last`, (R,
-    mix - 1, B / R, T, N), and that one, (B, T, N). x and z are contiguous.
+    """x (B, T, N), z (R mix, B / R, T, N) or None, bias (R, mix, N), where B / R sequences are a run's -> all mixes but `last`,
+    (R, mix - 1, B / R, T, N), and that one, (B, T, N). x and z are contiguous.
     """
     assert_contiguous(x, z, bias[0])
     rows, parts, at_once, columns = _sizes(x, bias)

@@ -39,8 +39,8 @@ def ssd_forward_kernel(
     P: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """x (B, T, H, P) and bb and cc (B, T, H / heads_a_group, N), whose positions stand of_x and of_b numbers apart, dt and
-    log_w (B, T, H), D (B / per_run, H) of runs that stand of_D apart, start (B, H, P, N) or None -> y as x, last as start, and, if they are carried, states
-    (B, H, chunk, P, N), each that before a chunk. Programs: (B * H).
+    log_w (B, T, H), D (B / per_run, H) of runs that stand of_D apart, start (B, H, P, N) or None -> y as x, last as start, and,
+    if they are carried, states (B, H, chunk, P, N), each that before a chunk. Programs: (B * H).
     """
     program = tl.program_id(0).to(tl.int64)
     batch, head = program // H, program % H
@@ -80,8 +80,8 @@ def ssd_forward_kernel(
 
 @triton.jit
 def ssd_backward_kernel(
-    x, dt, log_w, bb, cc, D, states, dy, dlast, dx, ddt, dlog_w, db, dc, dD, dstart, T, H, of_x, of_b, of_D, heads_a_group, per_run,
-    P: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, CARRY: tl.constexpr,
+    x, dt, log_w, bb, cc, D, states, dy, dlast, dx, ddt, dlog_w, db, dc, dD, dstart, T, H, of_x, of_b, of_D, heads_a_group,
+    per_run, P: tl.constexpr, N: tl.constexpr, CHUNK: tl.constexpr, CARRY: tl.constexpr,
 ):  # fmt: skip
     """Of the same shapes the gradients, of which db and dc are a head's, (B, T, H, N), and dD a sequence's, (B, H). G is the
     gradient of the state after a chunk. Programs: (B * H).

@@ -48,7 +48,7 @@ class AdamW(Optimizer):
         return of_mean.to(self.flat.dtype), of_square.sqrt().to(self.flat.dtype)
 
     def begin_pass(self, rates: Tensor) -> tuple[Tensor, Tensor]:
-        """Count a step. Returns what `step_in_one_pass` wants: learning rates (run, block), and what differs from run to run."""
+        """Count a step. Returns what `step_in_one_pass` wants: rates (run, block), and what differs from run to run."""
         self.state["steps"] += 1
         of_run = [self.options.beta1, self.options.beta2, *self.corrections(), self.options.epsilon]
         rate = self.flat.by_block(rates.to(self.flat.dtype)).squeeze(2)
@@ -58,8 +58,8 @@ class AdamW(Optimizer):
         self, gradient: Tensor, factor: Tensor, rate: Tensor, of_run: Tensor, last: Tensor, copy: Tensor | None
     ) -> Tensor:
         """`step` by a kernel (`gt.ops.kernels.adamw`), of the gradient times factor (run, block), where `last` is the gradient
-        before and becomes this one, and `copy` the new weights in its dtype. Returns the sums of each block that the kernel takes,
-        (run, block, sum).
+        before and becomes this one, and `copy` the new weights in its dtype. Returns the sums of each block that the kernel
+        takes, (run, block, sum).
         """
         from gt.ops.kernels.adamw import adamw_
 
