@@ -34,7 +34,7 @@ report: $(VENV)/.run  ## make the report of every published study again from its
 	gt rebuild --published $(PUBLISHED) --templates report_templates
 
 headline: $(VENV)/.run  ## write the top of the README anew from the published studies
-	gt headline --published $(PUBLISHED) --readme README.md
+	gt headline --published $(filter-out %/decide,$(PUBLISHED)) --readme README.md
 
 publish: $(VENV)/.run  ## keep the records and the report of a study that has run (STUDY=smoke) under results/published
 	gt publish --plan results/studies/$(STUDY)/plan.json --runs results/runs --out results/published/$(STUDY) --templates report_templates

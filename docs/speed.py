@@ -33,7 +33,9 @@ def page() -> Iterator[str]:
                 yield f"## {title}\n"
                 yield from section(rows, file.stem)
                 commit = (measured["git_commit"] or "")[:10]
-                yield f"{measured['device']}, torch {measured['versions']['torch']}, commit `{commit}`: `{file.name}`.\n"
+                changed = " and changes to it; `code` there has the sum of each module" if measured["modified"] else ""
+                versions = f"torch {measured['versions']['torch']}, commit `{commit}`{changed}"
+                yield f"{measured['device']}, {versions}: `{file.name}`.\n"
 
 
 def peers(rows: list[Json], _: str) -> Iterator[str]:

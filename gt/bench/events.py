@@ -33,6 +33,7 @@ KINDS = (
     ("attention", r"flash|fmha|sdpa|attention|softmax_.*dropout"),
     ("optimizer", r"adam|lion|muon|clip|multi_tensor|lerp.*(sqrt|pow)|foreach"),
     ("norms", r"norm|rsqrt|var_mean|native_layer"),
+    ("between", r"^(shift|conv|gate|gelu|bias|sums|embedding|cross_entropy)_(forward|backward)?_?kernel"),
     ("products", r"gemm|nvjet|xmma|cutlass|cublas|splitk|mm\b|matmul|linear|dot"),
     ("copies", r"memcpy|memset|copy_|Memcpy|Memset|cat\b"),
 )

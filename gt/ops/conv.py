@@ -13,7 +13,9 @@ from gt.ops.spread import over_sequences
 def silu_of_short_convolution(x: Tensor, weight: Tensor, bias: Tensor, last: Tensor | None) -> tuple[Tensor, Tensor]:
     """silu of `short_convolution`, in the type of x, and the new `last`."""
     if last is None and (y := conv_kernel(x, weight, bias)) is not None:
-        return y, _padded(x, last, weight.shape[1])[:, x.shape[1] :].transpose(1, 2)
+        wanted = weight.shape[1] - 1
+        ends = x[:, max(0, x.shape[1] - wanted) :]
+        return y, F.pad(ends, (0, 0, wanted - ends.shape[1], 0)).transpose(1, 2)
     y, last = short_convolution(x, weight, bias, last)
     return F.silu(y).to(x.dtype), last
 
@@ -28,16 +30,11 @@ def short_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, last: Tens
     depthwise convolution needs several and changes the layout. Its gradients are sums in a fixed order.
     """
     time, taps = x.shape[1], weight.shape[1]
-    padded = _padded(x, last, taps)
+    if last is None:
+        last = x.new_zeros(x.shape[0], x.shape[2], taps - 1)
+    padded = torch.cat([last.to(x.dtype).transpose(1, 2), x], dim=1)
     first, *others = (over_sequences(weight[:, i], x) for i in range(taps))
     y = padded[:, :time] * first
     for i, own in enumerate(others, start=1):
         y = y + padded[:, i : i + time] * own
     return y if bias is None else y + over_sequences(bias, x), padded[:, time:].transpose(1, 2)
-
-
-def _padded(x: Tensor, last: Tensor | None, taps: int) -> Tensor:
-    """x with the taps - 1 inputs before it."""
-    if last is None:
-        last = x.new_zeros(x.shape[0], x.shape[2], taps - 1)
-    return torch.cat([last.to(x.dtype).transpose(1, 2), x], dim=1)

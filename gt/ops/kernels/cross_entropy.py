@@ -32,7 +32,7 @@ def cross_entropy_forward_kernel(logits, targets, losses, norms, rows, V, R: tl.
     norm = highest + tl.log(total)
     target = tl.load(targets + row, mask=there, other=-1)
     counts = there & (target >= 0)
-    picked = tl.load(logits + row * V + target, mask=counts, other=0.0).to(tl.float32)
+    picked = tl.load(logits + row * V + target, mask=counts & (target < V), other=0.0).to(tl.float32)
     tl.store(losses + row, tl.where(counts, norm - picked, 0.0), mask=there)
     tl.store(norms + row, norm, mask=there)
 

@@ -23,13 +23,13 @@ LARGEST = 1024  # tokens: beyond, the product is more work than a sort
 
 
 @triton.jit
-def embedding_forward_kernel(tokens, table, y, rows, of_table, N: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
+def embedding_forward_kernel(tokens, table, y, rows, V, of_table, N: tl.constexpr, R: tl.constexpr, C: tl.constexpr):
     """tokens (run * rows), table (run, V, N) of runs that stand of_table apart -> y (run * rows, N). Programs: (part, run)."""
     run, column = tl.program_id(1).to(tl.int64), tl.arange(0, C)[None, :]
     row = tl.program_id(0) * R + tl.arange(0, R)
     token = tl.load(tokens + run * rows + row, mask=row < rows, other=0)[:, None]
     there = (row < rows)[:, None] & (column < N)
-    read = tl.load(table + run * of_table + token * N + column, mask=there, other=0.0)
+    read = tl.load(table + run * of_table + token * N + column, mask=there & (token >= 0) & (token < V), other=0.0)
     tl.store(y + (run * rows + row)[:, None] * N + column, read, mask=there)
 
 
@@ -58,10 +58,10 @@ def embedding_backward_kernel(
 def embedding_forward(tokens: Tensor, table: Tensor) -> Tensor:
     """tokens (B, T), table (R, V, N), where B / R sequences are a run's -> (B, T, N)."""
     assert_contiguous(tokens, table[0])
-    runs, _, n = table.shape
+    runs, vocabulary, n = table.shape
     y, rows = table.new_empty(*tokens.shape, n), tokens.numel() // runs
     embedding_forward_kernel[(triton.cdiv(rows, 4), runs)](
-        tokens, table, y, rows, table.stride(0), n, 4, triton.next_power_of_2(n), num_warps=1
+        tokens, table, y, rows, vocabulary, table.stride(0), n, 4, triton.next_power_of_2(n), num_warps=1
     )
     return y
 
