@@ -60,6 +60,13 @@ class Checkout:
     def study(self, **changes: Any) -> None:
         (self.folder / "config/studies/tiny.yaml").write_text(yaml.safe_dump({**TINY, **changes}))
 
+    def break_mamba2(self) -> None:
+        """Have Mamba-2 fail wherever it is run, with the words `broken on purpose`."""
+        with (self.folder / "gt/models/mixers/mamba2.py").open("a", encoding="utf-8") as file:
+            file.write(
+                '\n\ndef _broken(*_, **__):\n    raise RuntimeError("broken on purpose")\n\n\nMamba2.forward = _broken\n'
+            )
+
     def copy(self, folder: Path) -> Checkout:
         """The same in another folder, with the files' times."""
         shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)

@@ -136,10 +136,7 @@ def test_a_run_that_fails_in_a_pack_stops_no_other_and_tries_again_with_a_gpu(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     checkout = Checkout(tmp_path)
     checkout.study(seeds=1)
-    broken = checkout.folder / "gt/models/mixers/mamba2.py"
-    broken.write_text(
-        broken.read_text().replace("return self.out_proj(y)", "raise RuntimeError('broken on purpose')\n        return y")
-    )
+    checkout.break_mamba2()
     result = checkout.snakemake(pack_size=4)
     assert result.returncode == 1
     job = r"^(?:local)?rule train:.*?wildcards: run=(\S+).*?resources: [^\n]*?(gpu=1)?, device"

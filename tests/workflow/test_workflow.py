@@ -73,10 +73,7 @@ def test_another_seed_trains_only_its_own_runs(checkout: Checkout) -> None:
 
 
 def test_a_cell_that_fails_stops_no_other_and_is_named_in_the_report(checkout: Checkout) -> None:
-    broken = checkout.folder / "gt/models/mixers/mamba2.py"
-    broken.write_text(
-        broken.read_text().replace("return self.out_proj(y)", "raise RuntimeError('broken on purpose')\n        return y")
-    )
+    checkout.break_mamba2()
     result = checkout.snakemake()
     assert result.returncode == 1
     runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("variant")["status"]
