@@ -142,7 +142,7 @@ def test_they_are_in_tables_report_prose_and_mlflow(lab: Path, tmp_path: Path) -
     records.write_runs(plan, runs)
     for cell in plan["cells"]:
         for seed, run in cell["runs"].items():
-            share = (0.2 if cell["variant"] == "GF" else 0.4) + 0.001 * int(seed)
+            share = 0.2 + 0.002 * int(seed) if cell["variant"] == "GF" else 0.4 + 0.001 * int(seed)
             measured = [records.of("echo/<kind>", share + length / 100, kind="near", length=length) for length in (8, 16)]
             records.write_evaluation(runs / run, "echo", measured)
             records.write_probes(runs / run, {"weights/norm": {"value": 3.0, "layers": {"0": 2.0, "1": 4.0}}})
