@@ -60,6 +60,7 @@ class Flat:
             group_of_block += [i] * (-(-start // BLOCK) - len(group_of_block))
         self.shape = (n_runs, len(group_of_block), BLOCK)
         self.device, self.dtype = device, dtype
+        self.padding = torch.zeros(n_runs, ALIGNMENT, device=device, dtype=dtype)
         self.group_of_block = torch.tensor(group_of_block, device=device)
         part_of_block = [self.groups[i].part for i in group_of_block]
         self.blocks_of_part = [part_of_block.count(part) for part in self.parts]  # one part after the other
@@ -92,8 +93,7 @@ class Flat:
 
     def _put_in_row(self, buffer: Tensor, group: Group, pieces: list[Tensor]) -> None:
         """pieces: (run, size) of each parameter of a group."""
-        padding = buffer.new_zeros(len(buffer), ALIGNMENT)
-        parts = [part for piece in pieces for part in (piece, padding[:, : -piece.shape[1] % ALIGNMENT])]
+        parts = [part for piece in pieces for part in (piece, self.padding[:, : -piece.shape[1] % ALIGNMENT])]
         start = self.starts[group.names[0]]
         place = buffer.view(len(buffer), -1)[:, start : start + sum(part.shape[1] for part in parts)]
         torch.cat(parts, dim=1, out=place)

@@ -93,7 +93,9 @@ class Mamba2(Mixer):
         if memory is None and self.initial_state is not None:
             memory = self.initial_state(x.shape[0])
         with torch.autocast(x.device.type, enabled=False):
-            dt = F.softplus(dt.to(self.dt_bias.dtype) + over_sequences(self.dt_bias, dt))  # decays are no activations
+            dt = F.softplus(
+                dt.to(self.dt_bias.dtype) + over_sequences(self.dt_bias, dt)
+            )  # float32: activations alone are rounded
             y, memory = self._recur(
                 inner.unflatten(-1, (self.n_head, self.head_dim)),
                 dt,
