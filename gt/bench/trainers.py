@@ -38,20 +38,11 @@ class Trainer(Protocol):
 
 def trainer(candidate: Candidate, device: torch.device) -> Trainer:
     """What a candidate describes. ImportError for a rival that is not installed."""
-    spec, rival = candidate.spec, candidate.rival
-    if rival is None:
-        return Cohorts(candidate, noise_for(spec), device)
-    if rival.startswith("JAX"):
-        from gt.bench.peers.apart import Apart
+    if candidate.rival is None:
+        return Cohorts(candidate, noise_for(candidate.spec), device)
+    from gt.bench.peers.apart import Apart
 
-        return Apart(candidate, device)
-    if rival.startswith("transformers"):
-        from gt.bench.peers.huggingface import transformers_loop
-
-        return transformers_loop(spec, noise_for(spec), device, rival)
-    from gt.bench.peers.fla_layers import fla_loop
-
-    return fla_loop(spec, noise_for(spec), device)
+    return Apart(candidate, device)
 
 
 class Cohorts:

@@ -254,6 +254,29 @@ def test_attention_of_short_sequences(size: int, time: int, biased: bool) -> Non
     assert max(errors) <= BFLOAT16, errors
 
 
+@pytest.mark.parametrize("kernel", ["norm", "norm_of_sum", "conv", "attention"])
+def test_positions_of_a_longer_sequence_are_read_where_they_lie(kernel: str) -> None:
+    """Rows that are not equally far apart, as evaluations read out the last positions alone."""
+    from gt.ops.kernels.attention import attention_forward
+    from gt.ops.kernels.conv import conv_forward
+    from gt.ops.kernels.norm import norm_forward, norm_of_sum_forward
+
+    weight, bias, taps = noise(1, 96, seed=1), noise(1, 96, seed=2), noise(1, 96, 4, seed=3)
+    ops: dict[str, Op] = {
+        "norm": lambda x: norm_forward(x, x, weight, bias, 1, 1e-5, True, "last", x.dtype),
+        "norm_of_sum": lambda x: torch.stack(norm_of_sum_forward(x, x, weight, bias, 1e-5, True, x.dtype)),
+        "conv": lambda x: conv_forward(x, taps, bias, x.dtype),
+        "attention": lambda x: attention_forward(x, bias.to(x), 2),
+    }
+    longer = noise(3, 20, 96, seed=0).bfloat16()
+    some = [longer.clone().requires_grad_() for _ in range(2)]
+    results = [ops[kernel](some[0][:, -7:]), ops[kernel](some[1][:, -7:].contiguous())]
+    for y in results:
+        y.backward(noise(*y.shape, seed=9).to(y))
+    assert torch.equal(*results)
+    assert torch.equal(*(x.grad for x in some if x.grad is not None))
+
+
 def test_the_same_call_gives_the_same_bits_alone_and_stacked() -> None:
     from gt.ops.kernels.norm import norm_forward
 

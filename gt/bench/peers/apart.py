@@ -1,10 +1,13 @@
-"""JAX's program in a process of its own: its caches are empty, its memory ends with it, and it shares nothing with torch."""
+"""A rival in a process of its own: its caches are empty, its memory ends with it, and nothing that it does to the state of a
+library reaches ours. (torch's compiler, asked for CUDA graphs, frees workspaces of cuBLAS that graphs of others still use.)
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -12,6 +15,7 @@ import torch
 
 from gt.bench.candidates import Candidate
 from gt.bench.events import Json
+from gt.data.tokens import Tokens
 from gt.measuring import end_with_parent
 
 # JAX would take three quarters of the GPU's memory at once; others are on it.
@@ -51,15 +55,31 @@ def _start(sent: dict[str, Any], device: torch.device) -> dict[str, Any]:
     os.environ |= SHARED
     os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)  # ours, for the sake of bits
     from gt.bench.noise import noise_for
-    from gt.bench.peers.jax_program import Program
 
     candidate = Candidate.received(sent)
     tokens = noise_for(candidate.spec)
+    program = _kind(candidate)
     begin = time.perf_counter()
-    _program = Program(candidate, tokens, device)
+    _program = program(candidate, tokens, device)
     _program.take(_program.stride)
     about = {name: getattr(_program, name) for name in ("stride", "parameters", "peak_memory")}
     return {**about, "start_seconds": time.perf_counter() - begin}
+
+
+def _kind(candidate: Candidate) -> Callable[[Candidate, Tokens, torch.device], Any]:
+    """Of a rival's program. ImportError where it is not installed."""
+    rival = candidate.rival or ""
+    if rival.startswith("JAX"):
+        from gt.bench.peers.jax_program import Program
+
+        return Program
+    if rival.startswith("transformers"):
+        from gt.bench.peers.huggingface import transformers_loop
+
+        return transformers_loop
+    from gt.bench.peers.fla_layers import fla_loop
+
+    return fla_loop
 
 
 def _take(steps: int) -> None:

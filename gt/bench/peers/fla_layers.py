@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gt.bench.candidates import Candidate
 from gt.bench.peers.loop import Loop
 from gt.data.tokens import Tokens
 from gt.models.lm import LanguageModel
 from gt.seeds import Streams
-from gt.spec import RunSpec
 
 
-def fla_loop(spec: RunSpec, tokens: Tokens, device: torch.device) -> Loop:
+def fla_loop(candidate: Candidate, tokens: Tokens, device: torch.device) -> Loop:
     """The loop. ImportError where FLA is not installed."""
+    spec = candidate.spec
     model = LanguageModel(spec.model, tokens.vocab_size)
     model.reset_parameters(Streams(spec.seed))
     for block in model.blocks():

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from gt.bench.candidates import Rival
+from gt.bench.candidates import Candidate
 from gt.bench.peers.loop import Loop
 from gt.data.tokens import Tokens
-from gt.spec import RunSpec
 
 
-def transformers_loop(spec: RunSpec, tokens: Tokens, device: torch.device, rival: Rival) -> Loop:
-    """The loop. ImportError where transformers is not installed."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    sizes = spec.model
+def transformers_loop(candidate: Candidate, tokens: Tokens, device: torch.device) -> Loop:
+    """The loop."""
+    sizes, rival = candidate.spec.model, candidate.rival
     config = GPT2Config(
         vocab_size=tokens.vocab_size,
         n_positions=sizes.max_positions,
@@ -37,4 +35,4 @@ def transformers_loop(spec: RunSpec, tokens: Tokens, device: torch.device, rival
         called = torch.compile(model)
     elif rival == "transformers, reduce-overhead":
         called = torch.compile(model, mode="reduce-overhead")
-    return Loop(spec, model, lambda windows: called(input_ids=windows).logits, tokens, device)
+    return Loop(candidate.spec, model, lambda windows: called(input_ids=windows).logits, tokens, device)

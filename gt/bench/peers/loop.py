@@ -18,7 +18,6 @@ class Loop:
     """logits: (batch, time) tokens -> (batch, time, vocab), by `model`, which stands on the device."""
 
     stride = 1
-    peak_memory: int | None = None
 
     def __init__(
         self, spec: RunSpec, model: nn.Module, logits: Callable[[Tensor], Tensor], tokens: Tokens, device: torch.device
@@ -30,9 +29,13 @@ class Loop:
         self.text = torch.from_numpy(tokens.train.astype(np.int64)).to(device)
         self.window = torch.arange(self.training.sequence_length + 1, device=device)
 
+    @property
+    def peak_memory(self) -> int | None:
+        """Bytes on the GPU, of all that its process has there."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
     def take(self, steps: int) -> None:
         """Take steps, and wait until they are done."""
-        torch.use_deterministic_algorithms(False)  # not what people do
         for _ in range(steps):
             starts = torch.randint(len(self.text) - len(self.window), (self.training.batch_size, 1), device=self.device)
             windows = self.text[starts + self.window]
@@ -44,7 +47,6 @@ class Loop:
             self.optimizer.step()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        torch.use_deterministic_algorithms(True)
 
     def kernels(self) -> Json:
         """What a step runs on the GPU."""

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs
+from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs, lined
 from gt.ops.kernels.products import product
 
 LONGEST = 128  # positions of a tile
@@ -119,6 +119,7 @@ def attention_forward(qkv: Tensor, bias: Tensor | None, heads: int) -> Tensor:
     """qkv (B, T, 3 C), queries, keys and values one after the other and in each head after head; bias (R, 3 C) or None, where
     B / R sequences are a run's -> y (B, T, C).
     """
+    qkv = lined(qkv)
     B, T, wide = qkv.shape
     y = qkv.new_empty(B, T, wide // 3)
     size, time, channels, warps = _tile(qkv, heads)
@@ -133,6 +134,7 @@ def attention_forward(qkv: Tensor, bias: Tensor | None, heads: int) -> Tensor:
 def attention_backward(qkv: Tensor, bias: Tensor | None, dy: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """The gradients of qkv, and of bias that of each sequence (B, 3 C), nothing if there is none."""
     assert_contiguous(dy)
+    qkv = lined(qkv)
     B, T, _ = qkv.shape
     dqkv, dbias = gradients = _gradients(qkv, bias)
     size, time, channels, warps = _tile(qkv, heads)

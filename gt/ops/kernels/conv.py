@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs
+from gt.ops.kernels.launch import apart, assert_contiguous, fold_runs, lined
 
 ROWS, COLUMNS = 8, 64  # of a program, which is a warp
 
@@ -105,6 +105,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype) ->
     run's -> silu of the convolution, (B, T, N), in a dtype of its own.
     """
     assert_contiguous(weight[0])
+    x = lined(x)
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     rows = x.shape[0] * x.shape[1] // len(weight)
     conv_forward_kernel[_grid(x, weight)](
@@ -118,6 +119,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype) ->
 def conv_backward(x: Tensor, weight: Tensor, bias: Tensor, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x, and those of weight and bias in parts (R, part, ...)."""
     assert_contiguous(weight[0], dy)
+    x = lined(x)
     dx, dweight, dbias = gradients = _gradients(x, weight)
     rows = x.shape[0] * x.shape[1] // len(weight)
     conv_backward_kernel[_grid(x, weight)](

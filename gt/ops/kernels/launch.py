@@ -87,15 +87,24 @@ def assert_contiguous(*inputs: Tensor | None) -> None:
     assert all(x is None or x.is_contiguous() for x in inputs)
 
 
+def lined(x: Tensor) -> Tensor:
+    """x, or a copy where its rows are not equally far apart, as those of some positions of each sequence are not."""
+    return x if _equally_apart(x) else x.contiguous()
+
+
 def apart(x: Tensor | None) -> int:
     """Numbers from one row of x to the next, as of a part of the columns of a wider tensor; 0 of None. AssertionError where
     rows are not equally far apart.
     """
     if x is None:
         return 0
+    assert _equally_apart(x), "a kernel's rows are equally far apart"
+    return x.flatten(0, -2).stride(0)
+
+
+def _equally_apart(x: Tensor) -> bool:
     rows = x.flatten(0, -2)
-    assert rows.data_ptr() == x.data_ptr() and rows.stride(1) == 1, "a kernel's rows are equally far apart"
-    return rows.stride(0)
+    return rows.data_ptr() == x.data_ptr() and rows.stride(1) == 1
 
 
 def parted(rows: int, channels: int) -> tuple[int, int, int]:

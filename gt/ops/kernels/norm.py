@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, parted
+from gt.ops.kernels.launch import ROWS, apart, assert_contiguous, fold_runs, lined, parted
 
 
 @triton.jit
@@ -143,6 +143,7 @@ def norm_forward(
 
     gate_place: "first" if silu(gate) is multiplied on x, "last" if on the result, "" where there is no gate.
     """
+    x, gate = lined(x), None if gate is None else lined(gate)
     rows, parts, at_once, columns = _sizes(x, weight)
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
     norm_forward_kernel[(parts, len(weight))](
@@ -157,6 +158,7 @@ def norm_of_sum_forward(
     x: Tensor, added: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """x, added (..., N), weight, bias (run, N) -> x + added, in their wider dtype, and its norm, in a dtype of its own."""
+    x, added = lined(x), lined(added)
     rows, parts, at_once, columns = _sizes(x, weight)
     total, y = results = _of_sum(x, added, dtype)
     norm_forward_kernel[(parts, len(weight))](
@@ -203,6 +205,7 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x and gate, and those of weight and bias in parts (run, part, N); of what is None, nothing."""
     assert_contiguous(dy)
+    x, gate = lined(x), None if gate is None else lined(gate)
     rows, parts, at_once, columns = _sizes(x, weight)
     dx, dgate, dweight, dbias = gradients = _gradients(x, gate, weight, bias)
     norm_backward_kernel[(parts, len(weight))](
