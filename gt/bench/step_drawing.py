@@ -54,8 +54,8 @@ def _scale(end: float, scale: float, y: float) -> Iterator[str]:
         yield f'<path d="M{x:.1f} {y}v5" stroke="{INK}"/>'
         yield _text(x, y + 18, f"{i * tick / 1e3:g}{' ms' if i == 0 else ''}", "middle")
     for i, (kind, colour) in enumerate(COLOUR.items()):
-        x = MARGIN + i * 125
-        yield f'<rect x="{x}" y="{y + 30}" width="12" height="12" fill="{colour}"/>'
+        x = MARGIN + i * (WIDTH - MARGIN) / len(COLOUR)
+        yield f'<rect x="{x:.1f}" y="{y + 30}" width="12" height="12" fill="{colour}"/>'
         yield _text(x + 18, y + 41, kind)
 
 

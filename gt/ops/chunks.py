@@ -19,16 +19,17 @@ def from_chunks(x: Tensor, time: int) -> Tensor:
 
 
 def segment_sums(log_decay: Tensor) -> Tensor:
-    """The sum of log_decay over s < j <= t for all positions s, t of a chunk: (..., chunk, channel) -> (..., t, s, channel).
+    """The sum of log_decay over s < j <= t for all positions s, t of a chunk: (..., chunk) -> (..., t, s).
 
     Zero where s >= t. One product with a constant 0/1 matrix, so each entry is a sum of its own: a difference of two
     running sums would cancel where decays are mixed.
     """
-    chunk = log_decay.shape[-2]
+    chunk = log_decay.shape[-1]
     ones = torch.ones(chunk, chunk, dtype=log_decay.dtype, device=log_decay.device)
     until = ones.tril()  # (t, j)
     since = ones.triu(1)  # (s, j)
-    return ((until.unsqueeze(1) * since.unsqueeze(0)).flatten(0, 1) @ log_decay).unflatten(-2, (chunk, chunk))
+    between = (until.unsqueeze(1) * since.unsqueeze(0)).flatten(0, 1)
+    return (log_decay @ between.T).unflatten(-1, (chunk, chunk))
 
 
 def halvings(chunk: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

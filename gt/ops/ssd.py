@@ -66,7 +66,7 @@ def ssd_chunked(
     Bs, Cs = (in_chunks(m.to(dtype), chunk) for m in (B, C))
     log_decay = in_chunks((dt * A).to(dtype).unsqueeze(-1), chunk)
 
-    decay = segment_sums(log_decay).squeeze(-1).exp()  # (batch, head, chunks, t, s)
+    decay = segment_sums(log_decay.squeeze(-1)).exp()  # (batch, head, chunks, t, s)
     scores = (Cs @ Bs.transpose(-1, -2)).repeat_interleave(heads // groups, dim=1)
     y = (scores * decay).tril() @ xs
 
