@@ -11,6 +11,7 @@ import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,33 @@ def _bytes(operation: Json) -> int | None:
         (left, size), (right, _) = given[-2:]
         return total + math.prod(left[:-1]) * right[-1] * size
     return total if given and (name.startswith("triton_") or name == "copy_") else None
+
+
+@contextmanager
+def launches() -> Iterator[list[tuple[str, int]]]:
+    """What Triton kernels of ours are launched meanwhile: of each its name, and the bytes of all tensors that it is given. A
+    trace has none of them. Inductor launches its kernels by itself.
+    """
+    from triton.runtime.jit import JITFunction
+
+    found: list[tuple[str, int]] = []
+    run = JITFunction.run
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> Any:
+        size = sum(x.numel() * x.element_size() for x in arguments if isinstance(x, torch.Tensor))
+        found.append((self.fn.__name__, size))
+        return run(self, *arguments, **options)
+
+    JITFunction.run = noted
+    try:
+        yield found
+    finally:
+        JITFunction.run = run
+
+
+def with_launches(events: list[Event], launched: list[tuple[str, int]]) -> list[Event]:
+    """Events with the bytes of the launches of the same name, in their order."""
+    return with_bytes(events, [Event(name, "", 0.0, 0.0, size) for name, size in launched])
 
 
 def with_bytes(timed: list[Event], known: list[Event]) -> list[Event]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gt.bench.candidates import Candidate
-from gt.bench.events import Event, Json, recorded, summary
+from gt.bench.events import Event, Json, launches, recorded, summary, with_launches
 from gt.bench.noise import noise_for
 from gt.data.tokens import Tokens
 from gt.ops.backend import use
@@ -80,7 +80,10 @@ class Cohorts:
         try:
             for cohort in self.cohorts:
                 cohort.engine.name = cohort.engine.name if captured else "eager"
-            return recorded(lambda: self.take(1), self.device, shapes=not captured)
+            if captured or self.device.type != "cuda":
+                return recorded(lambda: self.take(1), self.device, shapes=not captured)
+            with launches() as launched:
+                return with_launches(recorded(lambda: self.take(1), self.device, shapes=True), launched)
         finally:
             for cohort, name in zip(self.cohorts, names, strict=True):
                 cohort.engine.name = name
