@@ -159,7 +159,7 @@ class Outlook:
 
 
 def outlook(study: Study, plan: Plan, folder: Path, todo: Iterable[str], gpus: int, torch: bool = False) -> Outlook:
-    """folder: of the claims. todo: the runs that are to be trained. gpus: of this machine. torch: whether it may be imported.
+    """folder: of the claims. todo: the runs that are to be trained. gpus: that a job has. torch: whether it may be imported.
 
     ConfigError for claims that could not be judged.
     """

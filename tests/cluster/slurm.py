@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare", "nsenter", "ip")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv", "unshare", "nsenter", "ip")
 NODES = {"n1": 16821, "n2": 16822}
 # Names must be resolved, which without an address beside loopback's they are not: one that is kept for documentation serves.
 ADDRESS = "192.0.2.1/32"
@@ -44,14 +44,14 @@ MpiDefault=none
 ReturnToService=2
 SlurmdParameters=config_overrides
 MinJobAge=3600
-KillWait=10
+KillWait=20
 SchedulerParameters=sched_interval=1,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16821 CPUs=2 RealMemory=32000 Gres=gpu:1
 NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port=16822 CPUs=2 RealMemory=32000 Gres=gpu:1
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=120
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 # What the namespaces' first process does; the daemons go into the background.
@@ -61,7 +61,8 @@ mount --bind {state}/etc /etc/slurm
 hostname localhost
 ip link set lo up
 ip address add {address} dev lo
-munged --key-file={state}/munge.key --socket={state}/munge.socket --pid-file={state}/munged.pid --log-file={state}/munged.log \
+# By force, as others may not enter the folder of its socket; there are none.
+munged --force --key-file={state}/munge.key --socket={state}/munge.socket --pid-file={state}/munged.pid --log-file={state}/munged.log \
     --seed-file={state}/munge.seed
 slurmctld
 slurmd -N n1
@@ -102,7 +103,6 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     """Start a Slurm, which has its state in a folder, and end it with all that it runs."""
     for name in ("etc", "controller", *NODES):
         (folder / name).mkdir(parents=True)
-    folder.chmod(0o755)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(64))
     key.chmod(0o400)
@@ -111,7 +111,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     script = START.format(state=folder, address=ADDRESS)
     namespaces = ["--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with (folder / "start.log").open("w") as log:
-        process = subprocess.Popen(["unshare", *namespaces, "bash", "-c", script], stdout=log, stderr=log)
+        # It ends with this process too.
+        command = ["setpriv", "--pdeathsig", "KILL", "unshare", *namespaces, "bash", "-c", script]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         yield _ready(process, folder)
     finally:
@@ -129,7 +131,9 @@ def _ready(process: subprocess.Popen[Any], folder: Path) -> Cluster:
         if not (first := children.read_text().split()):
             continue
         found = Cluster(int(first[0]))
-        listed = subprocess.run(found.inside("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D"), capture_output=True, text=True)
+        listed = subprocess.run(
+            found.inside("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D"), capture_output=True, text=True
+        )
         if listed.stdout.strip() == str(len(NODES)):
             return found
     logs = "\n".join(f"{file.name}: {file.read_text()[-2000:]}" for file in sorted(folder.glob("*.log")))
