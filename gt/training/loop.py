@@ -112,8 +112,7 @@ def together(attempts: Iterable[Attempt]) -> Iterator[tuple[Attempt, Exception |
                 yield attempt, None
             if stopped():
                 for attempt in running:
-                    if attempt.settings.world.rank == 0:
-                        attempt.save()
+                    attempt.save()
                 raise SystemExit(stopping.STOPPED)
 
 

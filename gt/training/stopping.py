@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch.distributed as dist
+
 # As a shell has it of a process that the signal has ended.
 STOPPED = 128 + signal.SIGTERM
 
@@ -15,10 +17,11 @@ STOPPED = 128 + signal.SIGTERM
 def deferred() -> Iterator[Callable[[], bool]]:
     """Within, SIGTERM ends nothing by itself; what is given says whether it has come.
 
-    Only a process's main thread can listen to signals; elsewhere they are what they are.
+    Only a process's main thread can listen, and of several processes that train one run none can stop while the others wait
+    for it. There the signal is what it was.
     """
     came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or dist.is_initialized():
         yield came.is_set
         return
     before = signal.signal(signal.SIGTERM, lambda *_: came.set())

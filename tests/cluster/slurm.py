@@ -62,8 +62,8 @@ hostname localhost
 ip link set lo up
 ip address add {address} dev lo
 # By force, as others may not enter the folder of its socket; there are none.
-munged --force --key-file={state}/munge.key --socket={state}/munge.socket --pid-file={state}/munged.pid --log-file={state}/munged.log \
-    --seed-file={state}/munge.seed
+munged --force --key-file={state}/munge.key --socket={state}/munge.socket --pid-file={state}/munged.pid \
+    --log-file={state}/munged.log --seed-file={state}/munge.seed
 slurmctld
 slurmd -N n1
 slurmd -N n2

@@ -169,3 +169,9 @@ def test_what_a_job_asks_for_is_decided_by_the_configuration(slurm: Cluster, twi
     assert [job["TresPerJob"] for job in jobs] == ["gres:gpu:1"] * 4
     logs = [log.read_text() for log in (study.folder / "logs/pack").iterdir()]
     assert [log for log in logs if "needs a GPU" in log or "this machine has no usable GPU" in log]
+
+
+def test_what_a_job_asks_for_is_not_left_to_the_machine_that_plans(slurm: Cluster, twin: SlurmStudy, tmp_path: Path) -> None:
+    call = twin.send(slurm, tmp_path / "output.txt", device="auto")
+    assert call.end() == 2
+    assert "config: device: 'auto' looks at this machine, and the jobs run on others." in call.text
