@@ -28,6 +28,8 @@ rule pack:
         # Text, since a resource is no fraction.
         checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=8000 + 2000 * (config["measuring_jobs"] - 1),
+        # Slurm's plug-in asks for so many cores; `threads` are those of each process.
+        cpus_per_task=config["measuring_jobs"],
     params:
         data=data_of_pack,
         runs=runs_of_pack,
