@@ -7,6 +7,7 @@ namespace, however that ends. It takes root, and Debian's munge, slurmctld, slur
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -16,8 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv", "unshare", "nsenter", "ip")
 NODES = {"n1": 16821, "n2": 16822}
+HOSTS = f"127.0.0.1 localhost {' '.join(NODES)}\n"
 # Names must be resolved, which without an address beside loopback's they are not: one that is kept for documentation serves.
 ADDRESS = "192.0.2.1/32"
 CONFIGURATION = """
@@ -27,7 +31,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={state}/munge.socket
+AuthInfo=socket={state}/munge.socket,cred_expire=15
 StateSaveLocation={state}/controller
 SlurmdSpoolDir={state}/%n
 SlurmctldPidFile={state}/slurmctld.pid
@@ -42,6 +46,7 @@ SelectTypeParameters=CR_Core_Memory
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
+SlurmdTimeout=20
 SlurmdParameters=config_overrides
 MinJobAge=3600
 KillWait=20
@@ -58,6 +63,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 Preempt
 START = """
 set -e
 mount --bind {state}/etc /etc/slurm
+mount --bind {state}/hosts /etc/hosts
 hostname localhost
 ip link set lo up
 ip address add {address} dev lo
@@ -92,6 +98,18 @@ class Cluster:
         found = [dict(part.partition("=")[::2] for part in line.split()) for line in lines if line.startswith("JobId=")]
         return {job["JobId"]: job for job in found}
 
+    @contextmanager
+    def without(self, node: str) -> Iterator[None]:
+        """While this lasts, a node is as one without power: its daemon is killed, with all that it ran."""
+        jobs = [number for number, job in self.jobs().items() if job.get("NodeList") == node]
+        own = re.compile(rf"slurmd -N {node}$|slurmstepd: \[({'|'.join(jobs)})\.")
+        processes = psutil.Process(self.first).children(recursive=True)
+        roots = [process for process in processes if own.match(" ".join(process.cmdline()))]
+        for process in [*roots, *(child for root in roots for child in root.children(recursive=True))]:
+            process.kill()
+        yield
+        self.call("slurmd", "-N", node)
+
 
 def missing() -> list[str]:
     """What this machine lacks of what a cluster takes."""
@@ -108,6 +126,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     key.chmod(0o400)
     (folder / "etc/slurm.conf").write_text(CONFIGURATION.format(state=folder))
     (folder / "etc/gres.conf").write_text("Name=gpu File=/dev/null\n")
+    (folder / "hosts").write_text(HOSTS)
     script = START.format(state=folder, address=ADDRESS)
     namespaces = ["--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with (folder / "start.log").open("w") as log:

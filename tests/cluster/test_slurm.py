@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gt.attempts import of_run
 pytestmark = pytest.mark.cluster
 # The jobs of Slurm that the study takes where nothing happens; without packs they would be 31.
 UNDISTURBED = ["corpus", "pack", "pack", "pack", "pack", "tokenize"]
+SETTINGS = {"device": "cpu", "pack_size": 2, "measuring_jobs": 1, "checkpoint_seconds": 3600}
 PATIENCE = 600
 
 
@@ -33,11 +35,11 @@ class SlurmStudy(Study):
         super().__init__(folder, seeds=2, packed=True)
         self.study(**{**CHANGES, "variants": ["GPT-2", "GF", "RWKV-6", "Mamba-2"], "seeds": 2})
 
-    def send(self, slurm: Cluster, output: Path, *arguments: str, device: str = "cpu") -> Call:
+    def send(self, slurm: Cluster, output: Path, *arguments: str, **settings: Any) -> Call:
         """`snakemake` on the login node, as docs/howto/cluster.md has it. No checkpoint but those that SIGTERM asks for."""
         command = [sys.executable, "-m", "snakemake", "--profile", "workflow/profiles/slurm"]
-        command += ["--slurm-init-seconds-before-status-checks", "5", *arguments, "--config", "study=tiny", f"device={device}"]
-        command += ["pack_size=2", "measuring_jobs=1", "checkpoint_seconds=3600"]
+        command += ["--slurm-init-seconds-before-status-checks", "5", *arguments, "--config", "study=tiny"]
+        command += [f"{key}={value}" for key, value in {**SETTINGS, **settings}.items()]
         environment = self.call()["env"]
         with output.open("w") as file:
             process = subprocess.Popen(
@@ -73,6 +75,11 @@ class PackProcess:
     def is_inside_a_run(self) -> bool:
         return re.search(r"step [1-9]\d*/", self.log.read_text()) is not None
 
+    def resume(self) -> None:
+        """Let it go on, where no signal of Slurm's has done so: that wakes what gets SIGTERM, some time later."""
+        with suppress(psutil.NoSuchProcess):
+            self.process.resume()
+
     def has_sigterm(self) -> bool:
         """Whether SIGTERM waits for it to go on, or was heard already."""
         try:
@@ -93,19 +100,19 @@ def eventually(condition: Callable[[], Any], call: Call) -> Any:
     return value
 
 
-def frozen(study: SlurmStudy, call: Call) -> dict[str, PackProcess]:
-    """What trains the four packs, by its job, each stopped in the middle of a run."""
+def frozen(study: SlurmStudy, call: Call, packs: int) -> dict[str, PackProcess]:
+    """What trains so many packs, by its job, each stopped in the middle of a run."""
     held: dict[str, PackProcess] = {}
 
-    def all_four() -> bool:
+    def all_of_them() -> bool:
         for process in study.jobs("pack"):
             pack = PackProcess(process)
             if pack.job not in held and pack.is_inside_a_run():
                 process.suspend()
                 held[pack.job] = pack
-        return len(held) == 4
+        return len(held) == packs
 
-    eventually(all_four, call)
+    eventually(all_of_them, call)
     return held
 
 
@@ -125,16 +132,26 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> SlurmStudy:
     return study
 
 
+def lacking_a_run(twin: SlurmStudy, folder: Path) -> tuple[SlurmStudy, str]:
+    """A copy of the finished study that has lost the record of a run, which is then in a pack alone; and the run."""
+    study = twin.copy(folder)
+    assert isinstance(study, SlurmStudy)
+    record = min((study.results / "runs").iterdir())
+    shutil.rmtree(record)
+    shutil.rmtree(study.folder / "logs")
+    return study, record.name
+
+
 def test_a_disturbed_study_ends_as_its_local_twin(slurm: Cluster, twin: SlurmStudy, tmp_path: Path) -> None:
     """Of four packs one is preempted, one meets its time limit, one is cancelled, and the process of one is killed."""
     study = SlurmStudy(tmp_path / "study")
     call = study.send(slurm, tmp_path / "output.txt")
-    held = frozen(study, call)
+    held = frozen(study, call, 4)
 
     # Slurm chooses which of the packs it takes back.
     slurm.call("sbatch", "--partition=urgent", "--output=/dev/null", "--mem=100", "--wrap=true")
     (preempted,) = eventually(lambda: {n for n in held if slurm.jobs()[n].get("PreemptTime", "None") != "None"}, call)
-    held[preempted].process.resume()
+    held[preempted].resume()
     late, cancelled, killed = sorted(held.keys() - {preempted})
     # The profile asks for SIGTERM two minutes before the limit, and less are left of this one.
     hours, minutes, _ = map(int, slurm.jobs()[late]["RunTime"].split(":"))
@@ -142,7 +159,7 @@ def test_a_disturbed_study_ends_as_its_local_twin(slurm: Cluster, twin: SlurmStu
     slurm.call("scancel", cancelled)
     held[killed].process.kill()
     eventually(held[late].has_sigterm, call)
-    held[late].process.resume()
+    held[late].resume()
 
     assert call.end() == 0, call.text[-5000:]
     assert differences(twin, study) == []
@@ -158,17 +175,32 @@ def test_a_disturbed_study_ends_as_its_local_twin(slurm: Cluster, twin: SlurmStu
     assert rules(slurm) == sorted([*UNDISTURBED, *["pack"] * 4])
 
 
+def test_a_pack_whose_node_fails_goes_on_on_the_other(slurm: Cluster, twin: SlurmStudy, tmp_path: Path) -> None:
+    study, run = lacking_a_run(twin, tmp_path / "study")
+    call = study.send(slurm, tmp_path / "output.txt", checkpoint_seconds=0.01)
+    ((job, pack),) = frozen(study, call, 1).items()
+    node = slurm.jobs()[job]["NodeList"]
+    with slurm.without(node):
+        assert call.end() == 0, call.text[-5000:]
+        assert slurm.jobs()[job]["NodeList"] != node
+    assert differences(twin, study) == []
+    # Slurm has sent it again, and not Snakemake; the ledger has the attempt that the node took with it.
+    assert slurm.jobs()[job]["Restarts"] == "1"
+    lost, last = of_run(study.results / "attempts", run)[-2:]
+    assert (lost.outcome, last.outcome) == (None, "completed")
+    assert last.resumed_at is not None
+
+
 def test_what_a_job_asks_for_is_decided_by_the_configuration(slurm: Cluster, twin: SlurmStudy, tmp_path: Path) -> None:
     """The login node has no GPU. The nodes' are none that torch can use, which is what the job's log has to say."""
-    study = twin.copy(tmp_path / "study")
-    shutil.rmtree(study.results / "runs")
+    study, _ = lacking_a_run(twin, tmp_path / "study")
     before = set(slurm.jobs())
     call = study.send(slurm, tmp_path / "output.txt", "--retries", "0", "--until", "pack", device="cuda")
     assert call.end() == 1, call.text[-5000:]
-    jobs = [job for number, job in slurm.jobs().items() if number not in before]
-    assert [job["TresPerJob"] for job in jobs] == ["gres:gpu:1"] * 4
-    logs = [log.read_text() for log in (study.folder / "logs/pack").iterdir()]
-    assert [log for log in logs if "needs a GPU" in log or "this machine has no usable GPU" in log]
+    (job,) = (job for number, job in slurm.jobs().items() if number not in before)
+    assert job["TresPerJob"] == "gres:gpu:1"
+    (log,) = (study.folder / "logs/pack").iterdir()
+    assert "this machine has no usable GPU" in log.read_text()
 
 
 def test_what_a_job_asks_for_is_not_left_to_the_machine_that_plans(slurm: Cluster, twin: SlurmStudy, tmp_path: Path) -> None:

@@ -158,6 +158,28 @@ def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(monkeypatch: pyt
     assert sum("gpu=1" in line for line in resources) == 1
 
 
+def test_what_a_sent_job_asks_for_is_not_left_to_the_machine_that_plans(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With --jobs, whether this machine has a GPU or not; what fetches from packs runs here, and asks for none."""
+    checkout = Checkout(tmp_path)
+    checkout.study()
+    planned = []
+    for visible in ("", "0,1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        text = checkout.snakemake("-n", "--jobs", "8", device="cuda", pack_size=2).stdout
+        planned.append(
+            re.findall(r"^(local)?rule (\w+):.*?\n    resources: [^\n]*?(gpu=\d)?, device", text, re.MULTILINE | re.DOTALL)
+        )
+    assert planned[0] == planned[1]
+    assert sorted(set(planned[0])) == [
+        ("", "pack", "gpu=1"), ("local", "evaluate", ""), ("local", "probe", ""), ("local", "train", ""),
+    ]  # fmt: skip
+    result = checkout.snakemake("-n", "--jobs", "8")
+    assert result.returncode == 2
+    assert "config: device: 'auto' looks at this machine, and the jobs run on others." in result.stderr
+
+
 @pytest.mark.parametrize(("options", "limit"), [((), 2), (("--resources", "gpu=1"), 1), (("--resources", "gpu=9"), 2)])
 def test_no_more_jobs_have_a_gpu_than_there_are_gpus(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], limit: int
