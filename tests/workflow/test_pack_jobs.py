@@ -164,17 +164,14 @@ def test_what_a_sent_job_asks_for_is_not_left_to_the_machine_that_plans(
     """With --jobs, whether this machine has a GPU or not; what fetches from packs runs here, and asks for none."""
     checkout = Checkout(tmp_path)
     checkout.study()
+    job = re.compile(r"^(local|)rule (\w+):.*?resources: [^\n]*?(gpu=1|), device", re.MULTILINE | re.DOTALL)
     planned = []
     for visible in ("", "0,1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        text = checkout.snakemake("-n", "--jobs", "8", device="cuda", pack_size=2).stdout
-        planned.append(
-            re.findall(r"^(local)?rule (\w+):.*?\n    resources: [^\n]*?(gpu=\d)?, device", text, re.MULTILINE | re.DOTALL)
-        )
+        planned.append(job.findall(checkout.snakemake("-n", "--jobs", "8", device="cuda", pack_size=2).stdout))
     assert planned[0] == planned[1]
-    assert sorted(set(planned[0])) == [
-        ("", "pack", "gpu=1"), ("local", "evaluate", ""), ("local", "probe", ""), ("local", "train", ""),
-    ]  # fmt: skip
+    fetched = [("local", rule, "") for rule in ("evaluate", "probe", "train")]
+    assert sorted(set(planned[0])) == [("", "pack", "gpu=1"), *fetched]
     result = checkout.snakemake("-n", "--jobs", "8")
     assert result.returncode == 2
     assert "config: device: 'auto' looks at this machine, and the jobs run on others." in result.stderr
