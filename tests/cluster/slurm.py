@@ -104,7 +104,7 @@ class Cluster:
         jobs = [number for number, job in self.jobs().items() if job.get("NodeList") == node]
         own = re.compile(rf"slurmd -N {node}$|slurmstepd: \[({'|'.join(jobs)})\.")
         processes = psutil.Process(self.first).children(recursive=True)
-        roots = [process for process in processes if own.match(" ".join(process.cmdline()))]
+        roots = [process for process in processes if own.match(" ".join(process.as_dict(["cmdline"])["cmdline"] or []))]
         for process in [*roots, *(child for root in roots for child in root.children(recursive=True))]:
             process.kill()
         yield

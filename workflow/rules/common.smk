@@ -321,10 +321,10 @@ know_runs()
 # Whether a run's own jobs only fetch what its pack has made.
 FETCHED = SENT and bool(PACKS)
 # What a job calls `gt`. What fails by chance is tried once more, and what is refused (exit code 2) or stopped by hand is not.
-# What is sent is sent once more instead (`retries`), and SIGTERM, which reaches all processes of a job, ends the shell no sooner
-# than what saves its work.
+# What is sent is sent once more instead (`retries`): a call that fails ends its job. SIGTERM, which reaches all processes of a
+# job, ends the shell no sooner than what saves its work.
 shell.prefix(
-    'trap : TERM; gt() {{ python -m gt "$@"; }}; '
+    'trap : TERM; gt() {{ python -m gt "$@" || exit; }}; '
     if SENT
     else 'gt() {{ python -m gt "$@" || case $? in 2 | 130) false ;; *) python -m gt "$@" ;; esac; }}; '
 )
