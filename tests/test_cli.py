@@ -104,7 +104,7 @@ def test_every_call_of_the_workflow_is_understood() -> None:
     calls = []
     for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for block in re.findall(r"shell:\n((?:\s+\".*\"\n)+)", file.read_text()):
-            calls += re.findall(r"\bgt [^>]*", "".join(re.findall(r'"(.*)"', block)))
+            calls += re.findall(r"\bgt [^>;]*", "".join(re.findall(r'"(.*)"', block)))
     assert len(calls) >= 9
     for call in calls:
         filled = re.sub(r"\{threads\}|\{resources\.(measuring_jobs|checkpoint_seconds)\}", "1", call)

@@ -159,7 +159,7 @@ class Outlook:
 
 
 def outlook(study: Study, plan: Plan, folder: Path, todo: Iterable[str], gpus: int, torch: bool = False) -> Outlook:
-    """folder: of the claims. todo: the runs that are to be trained. gpus: of this machine. torch: whether it may be imported.
+    """folder: of the claims. todo: the runs that are to be trained. gpus: that a job has. torch: whether it may be imported.
 
     ConfigError for claims that could not be judged.
     """
@@ -197,8 +197,8 @@ def gates(
 
 
 def cost(plan: Plan, todo: Iterable[str], earlier: Earlier, sizes: Sizes, gpus: int) -> Cost:
-    """What training these runs of a plan takes on the device of which records know most of its cells: where there are GPUs
-    here, on a GPU, and else on a CPU, if records are of any.
+    """What training these runs of a plan takes on the device of which records know most of its cells: where a job has a GPU,
+    on a GPU, and else on a CPU, if records are of any.
 
     A cell without records takes what its FLOPs take at the median rate of all records, and no step less than any on record.
     """

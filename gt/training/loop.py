@@ -30,7 +30,7 @@ from gt.models.lm import audit
 from gt.records import CURVES, MANIFEST, SPEC, WEIGHTS, atomic_write, file_sums, write_json
 from gt.spec import RunSpec
 from gt.starts import STARTS
-from gt.training import checkpoint
+from gt.training import checkpoint, stopping
 from gt.training.cohort import Cohort
 from gt.training.distributed import ALONE, World
 from gt.training.memory import peak_of
@@ -92,23 +92,28 @@ def together(attempts: Iterable[Attempt]) -> Iterator[tuple[Attempt, Exception |
     """Train cohorts side by side, some at a time, each on a stream of its own.
 
     Yields each when its records are written, or with the error that it ended with, while the others go on. The next of
-    `attempts` is asked for when there is room for it.
+    `attempts` is asked for when there is room for it. After SIGTERM it saves what is under way and raises SystemExit.
     """
     waiting, running = iter(attempts), list[Attempt]()
-    while running := [*running, *itertools.islice(waiting, AT_ONCE - len(running))]:
-        for attempt in running:
-            attempt.sharing = max(attempt.sharing, len(running))
-        for phase in (Attempt.advance, Attempt.collect):
-            for attempt in list(running):
-                try:
-                    phase(attempt)
-                except Exception as error:
-                    running.remove(attempt)
-                    attempt.fail(error)
-                    yield attempt, error
-        for attempt in [a for a in running if a.status]:
-            running.remove(attempt)
-            yield attempt, None
+    with stopping.deferred() as stopped:
+        while running := [*running, *itertools.islice(waiting, AT_ONCE - len(running))]:
+            for attempt in running:
+                attempt.sharing = max(attempt.sharing, len(running))
+            for phase in (Attempt.advance, Attempt.collect):
+                for attempt in list(running):
+                    try:
+                        phase(attempt)
+                    except Exception as error:
+                        running.remove(attempt)
+                        attempt.fail(error)
+                        yield attempt, error
+            for attempt in [a for a in running if a.status]:
+                running.remove(attempt)
+                yield attempt, None
+            if stopped():
+                for attempt in running:
+                    attempt.save()
+                raise SystemExit(stopping.STOPPED)
 
 
 class Attempt:
@@ -141,7 +146,7 @@ class Attempt:
                 )
                 self.before = self._resume()
             if self.before.resumed_from and settings.world.rank == 0:
-                self._save()  # what led to the next checkpoint is this attempt too, if it is killed before
+                self.save()  # what led to the next checkpoint is this attempt too, if it is killed before
         except Exception as error:
             self.fail(error)
             raise
@@ -203,11 +208,11 @@ class Attempt:
         if self.cohort.done:
             self._finish()
         elif writes and now - self.last_save >= self.settings.checkpoint_seconds:
-            self._save()
+            self.save()
         elif now - self.last_note >= MARK:
             self._note()
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Keep what a kill would lose, and that this attempt has led to it."""
         self._note()
         self.last_save = time.perf_counter()

@@ -158,6 +158,22 @@ def test_the_gpu_profile_packs_runs_and_gives_packs_alone_a_gpu(monkeypatch: pyt
     assert sum("gpu=1" in line for line in resources) == 1
 
 
+def test_what_a_sent_job_asks_for_is_not_left_to_the_machine_that_plans(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With --jobs, on a login node without a GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    checkout = Checkout(tmp_path)
+    checkout.study()
+    job = re.compile(r"^rule (\w+):\n(?:    [^\n]*\n)*?    resources: [^\n]* gpu=(\d), device=cuda", re.MULTILINE)
+    planned = job.findall(checkout.snakemake("-n", "--jobs", "8", device="cuda", pack_size=2).stdout)
+    fetched = [(rule, "0") for rule in ("evaluate", "probe", "train")]
+    assert sorted(planned) == sorted([("pack", "1")] * 2 + fetched * 4)
+    result = checkout.snakemake("-n", "--jobs", "8")
+    assert result.returncode == 2
+    assert "config: device: 'auto' looks at this machine, and the jobs run on others." in result.stderr
+
+
 @pytest.mark.parametrize(("options", "limit"), [((), 2), (("--resources", "gpu=1"), 1), (("--resources", "gpu=9"), 2)])
 def test_no_more_jobs_have_a_gpu_than_there_are_gpus(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], limit: int

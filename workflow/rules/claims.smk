@@ -13,6 +13,7 @@ rule claims:
         note="results/studies/{study}/made-of/claims",
     log:
         "logs/claims/{study}.log",
+    localrule: True
     conda:
         "../envs/gt.yaml"
     params:

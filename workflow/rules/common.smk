@@ -188,6 +188,11 @@ def study_names():
         raise ConfigError(
             f"config: device: unknown device {device!r}.{nearest(device, DEVICES)}"
         )
+    if SENT and device == "auto":
+        raise ConfigError(
+            "config: device: 'auto' looks at this machine, and the jobs run on others. Say what they ask for: --config"
+            " device=cuda or --config device=cpu."
+        )
     for key, meaning in COUNTS.items():
         count, automatic = config[key], SETTINGS[key] == "auto"
         if type(count) is int and count > 0 or automatic and count == "auto":
@@ -215,8 +220,6 @@ def load_plans():
     Bad input, claims included, is one message and exit code 2. A dry run writes them too, where they differ: what is current is
     decided by what stands there, and Snakemake wants to see the files that no rule makes.
     """
-    # --jobs is given where jobs are sent elsewhere; what is there, this machine does not know.
-    gpus = GPUS if workflow.resource_settings.nodes is None else None
     try:
         files = {
             name: Path(f"results/studies/{name}/plan.json") for name in study_names()
@@ -230,6 +233,7 @@ def load_plans():
                     load_claims(claims), load_arms(claims), {study: plans[study]}
                 )
                 registration.read(claims)
+        gpus = None if SENT else GPUS
         preflight.check(plans.values(), config["device"], config["mlflow_uri"], gpus)
     except ConfigError as error:
         stop(error)
@@ -256,13 +260,12 @@ def load_packs():
     """
     size, at_once = config["pack_size"], 1
     if size == "auto":
-        local = workflow.resource_settings.nodes is None and not workflow.remote_exec
         places = (
             GPUS * config["jobs_per_gpu"]
             if GPU_PER_JOB
             else workflow.resource_settings.cores
         )
-        size, at_once = (LARGEST_PACK, places or 1) if local else (1, 1)
+        size, at_once = (1, 1) if SENT else (LARGEST_PACK, places or 1)
     if size == 1:
         return {}
     return packs(PLANS.values(), size, at_once, together=bool(GPU_PER_JOB))
@@ -292,7 +295,10 @@ def limit_gpus():
 
 
 config = {**SETTINGS, **config}
-GPUS = len(devices.visible())
+# Whether jobs run on other machines than the one that plans, or this is one of those: --jobs is given, and not --cores. What a
+# job asks for is then decided by the configuration alone, and a scheduler has given it its GPU.
+SENT = workflow.remote_exec or workflow.resource_settings.nodes is not None
+GPUS = 0 if SENT else len(devices.visible())
 without_conda_if_there_is_none()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and the `gt` that these rules came with; under
 # --use-conda it is the rule's Python, and PYTHONPATH is let through.
@@ -312,9 +318,15 @@ GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and G
 # The runs that can be made now; those that one job trains, evaluates and probes, without packs none; each run's.
 ASKED_FOR, PACKS, PACK_OF_RUN = {}, {}, {}
 know_runs()
+# Whether a run's own jobs only fetch what its pack has made.
+FETCHED = SENT and bool(PACKS)
 # What a job calls `gt`. What fails by chance is tried once more, and what is refused (exit code 2) or stopped by hand is not.
+# What is sent is sent once more instead (`retries`): a call that fails ends its job. SIGTERM, which reaches all processes of a
+# job, ends the shell no sooner than what saves its work.
 shell.prefix(
-    'gt() {{ python -m gt "$@" || case $? in 2 | 130) false ;; *) python -m gt "$@" ;; esac; }}; '
+    'trap : TERM; gt() {{ python -m gt "$@" || exit; }}; '
+    if SENT
+    else 'gt() {{ python -m gt "$@" || case $? in 2 | 130) false ;; *) python -m gt "$@" ;; esac; }}; '
 )
 
 
@@ -406,9 +418,14 @@ def fetching(job):
             return "false"
         run = wildcards.run
         folders = f"results/staged/{run}", f"results/runs/{run}"
-        return shlex.join(
+        fetch = shlex.join(
             ["python", "-m", "gt.fetch", *folders, *made_in_pack(job, run)]
         )
+        if not SENT:
+            return fetch
+        # It runs where jobs are sent from, which is no place to train.
+        failed = f"{run}: failed in its pack, which has said why in logs/pack/{PACK_OF_RUN[run]}.log."
+        return f"{{ {fetch} || {{ echo {shlex.quote(failed)}; exit 1; }}; }}"
 
     return command
 

@@ -21,6 +21,7 @@ checkpoint look:
         "results/studies/{study}/looks/{name}.json",
     log:
         "logs/look/{study}/{name}.log",
+    localrule: True
     conda:
         "../envs/gt.yaml"
     params:

@@ -17,7 +17,7 @@ def print_gates():
             continue
         try:
             file = load_study(Path(f"config/studies/{study}.yaml"))
-            found = gates.outlook(file, plan, claims_about(study), todo, GPUS)
+            found = gates.outlook(file, plan, claims_about(study), todo, GPU_PER_JOB)
         except ConfigError as error:
             stop(error)
         print(*gate_words.lines(found), sep="\n", file=sys.stderr)

@@ -15,6 +15,7 @@ rule probe:
         "logs/probe/{run}.log",
     benchmark:
         "results/benchmarks/probe/{run}.jsonl"
+    localrule: FETCHED
     conda:
         "../envs/gt.yaml"
     threads: 1

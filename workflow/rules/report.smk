@@ -22,6 +22,7 @@ rule aggregate:
         note="results/studies/{study}/made-of/aggregate",
     log:
         "logs/aggregate/{study}.log",
+    localrule: True
     conda:
         "../envs/gt.yaml"
     params:
@@ -46,6 +47,7 @@ rule figures:
         ),
     log:
         "logs/figures/{study}.log",
+    localrule: True
     conda:
         "../envs/gt.yaml"
     threads: 2
@@ -77,6 +79,7 @@ rule report:
         note="results/studies/{study}/made-of/report",
     log:
         "logs/report/{study}.log",
+    localrule: True
     conda:
         "../envs/gt.yaml"
     params:

@@ -12,6 +12,7 @@ rule track:
         note="results/studies/{study}/made-of/track",
     log:
         "logs/track/{study}.log",
+    localrule: True
     conda:
         "../envs/gt.yaml"
     params:

@@ -28,14 +28,19 @@ rule pack:
         # Text, since a resource is no fraction.
         checkpoint_seconds=str(config["checkpoint_seconds"]),
         mem_mb=8000 + 2000 * (config["measuring_jobs"] - 1),
+        # Slurm's plug-in asks for so many cores; `threads` are those of each process.
+        cpus_per_task=config["measuring_jobs"],
     params:
         data=data_of_pack,
         runs=runs_of_pack,
+        # The second has only what failed in the first, which here no job of the run's own tries again.
+        tries=[1, 2] if SENT else [1],
     shell:
-        "gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
+        "for try in {params.tries}; do gt pack --plans {input.plans:q} --run {params.runs:q} --data {params.data:q} --runs results/runs"
         " --staged results/staged --checkpoints results/checkpoints --attempts results/attempts --devices results/devices"
         " --out {output:q} --measuring {resources.measuring_jobs}"
-        " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device} --threads {threads} > {log:q} 2>&1"
+        " --checkpoint-seconds {resources.checkpoint_seconds} --device {resources.device} --threads {threads}; done"
+        " > {log:q} 2>&1"
 
 
 rule train:
@@ -53,6 +58,7 @@ rule train:
         "logs/train/{run}.log",
     benchmark:
         "results/benchmarks/train/{run}.jsonl"
+    localrule: FETCHED
     conda:
         "../envs/gt.yaml"
     # One thread a run, whatever --cores is: threads decide the last bits of a sum.
@@ -89,6 +95,7 @@ rule evaluate:
         "logs/evaluate/{run}.log",
     benchmark:
         "results/benchmarks/evaluate/{run}.jsonl"
+    localrule: FETCHED
     conda:
         "../envs/gt.yaml"
     threads: 1
