@@ -3,8 +3,8 @@
     python benchmarks/scale.py FOLDER 100 300 1000
 
 Makes a project of each number of runs in FOLDER, trains one run a variant, and makes the records of all others of these: with
-specifications, numbers and sums of their own, and the weights and curves as links. Then each stage is a process, as the workflow
-calls it. Prints the table of docs/howto/cluster.md, and leaves it in FOLDER/measured.json. Run from the repository root.
+specifications, numbers and sums of their own, and the weights and curves as links. Then each stage is a process, as the
+workflow calls it. Prints the table of docs/howto/cluster.md, and leaves what it is of in FOLDER/measured.json.
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ TINY: Json = {
         "mixers": {"rwkv6": {"head_size": 8}, "mamba2": {"head_dim": 8, "d_state": 8}, "attention": {"n_head": 2}},
     },
     "training": {
-        **{"steps": 60, "batch_size": 2, "sequence_length": 16, "learning_rate": 0.01},
-        **{"evaluate_every": 10, "evaluation_tokens": 256, "log_every": 1},
+        "steps": 60,
+        "batch_size": 2,
+        "sequence_length": 16,
+        "evaluate_every": 10,
+        "evaluation_tokens": 256,
+        "log_every": 1,
     },
 }
 RATE, DECAY = "training.learning_rate", "training.weight_decay"
@@ -177,7 +181,7 @@ def timed(folder: Path, name: str, command: list[str]) -> Json:
 
 
 def census(results: Path) -> Json:
-    """By the folders of results/: how many files and folders, their bytes, and how many names the largest of its folders has."""
+    """By the folders of results/: how many files and folders, their bytes, and how many names the largest of them has."""
     found: Json = {}
     for top in sorted(results.iterdir()):
         names: Counter[Path] = Counter()

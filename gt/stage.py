@@ -39,6 +39,9 @@ from gt.records import (
 )
 from gt.spec import RunSpec
 
+# Seconds without a change after which nobody writes a file any more.
+ABANDONED = 24 * 3600.0
+
 
 def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
     """Whether a folder holds a whole record of this run, however it was looked at, of these tokens and of this version of the
@@ -214,13 +217,25 @@ def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
     return False
 
 
-def left_behind(folder: Path) -> list[Path]:
-    """What kills have left of files that were being written, `.*.tmp`: one's own that no process of this host has open."""
-    # A name may say its host, as `.<name>.<host>-<random>.tmp`; a file of another host may still be in the making.
+def left_behind(folder: Path, now: float) -> list[Path]:
+    """What kills have left of files and folders that were being written, `.*.tmp`.
+
+    A file of one's own that no process of this host has open; and of what another host or user may still be writing, and of
+    folders, what has not changed for a day. now: by the clock that its files have their times of.
+    """
+    # A name may say its host, as `.<name>.<host>-<random>.tmp`.
     foreign = re.compile(r"\.(?!" + re.escape(HOST) + r"-)[^.]+-[0-9a-f]{16}\.tmp$")
-    own = [file for file in folder.rglob(".*.tmp") if not foreign.search(file.name) and file.stat().st_uid == os.getuid()]
-    opened = set(_opened()) if own else set()
-    return [file for file in own if file.resolve() not in opened]
+    found: list[Path] = []
+    opened: set[Path] | None = None
+    for path in sorted(folder.rglob(".*.tmp")):
+        with suppress(FileNotFoundError):  # meanwhile it has become what it was to be
+            if path.is_file() and not foreign.search(path.name) and path.stat().st_uid == os.getuid():
+                opened = set(_opened()) if opened is None else opened
+                if path.resolve() not in opened:
+                    found.append(path)
+            elif max(part.lstat().st_mtime for part in (path, *path.rglob("*"))) < now - ABANDONED:
+                found.append(path)
+    return found
 
 
 def _opened() -> Iterator[Path]:

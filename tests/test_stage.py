@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 
 import pytest
@@ -132,10 +133,23 @@ def test_what_is_damaged_is_moved_aside_and_never_over_another(tmp_path: Path) -
 
 
 def test_what_a_kill_leaves_behind_is_found_and_what_is_being_written_is_not(tmp_path: Path) -> None:
-    here, hexadecimal = platform.node(), "0123456789abcdef"
+    here, hexadecimal, now = platform.node(), "0123456789abcdef", time.time()
     dead = [tmp_path / f".weights.{here}-{hexadecimal}.tmp", tmp_path / ".weights.123.tmp"]
     elsewhere = tmp_path / f".weights.another-{hexadecimal}.tmp"
-    for file in [*dead, elsewhere, tmp_path / "notes.tmp"]:
+    folder = tmp_path / f".corpus.{here}-{hexadecimal}.tmp"
+    folder.mkdir()
+    for file in [*dead, elsewhere, folder / "text", tmp_path / "notes.tmp"]:
         file.write_text("")
     with open(tmp_path / f".curves.{here}-{hexadecimal}.tmp", "w"):
-        assert sorted(left_behind(tmp_path)) == sorted(dead)
+        assert left_behind(tmp_path, now) == sorted(dead)
+        assert left_behind(tmp_path, now + 25 * 3600) == sorted([*dead, elsewhere, folder])
+
+
+def test_a_folder_that_is_still_written_to_is_not_left_behind(tmp_path: Path) -> None:
+    folder, now = tmp_path / ".corpus.another-0123456789abcdef.tmp", time.time()
+    folder.mkdir()
+    os.utime(folder, (now - 48 * 3600, now - 48 * 3600))
+    assert left_behind(tmp_path, now) == [folder]
+    (folder / "text").write_text("")
+    os.utime(folder, (now - 48 * 3600, now - 48 * 3600))
+    assert left_behind(tmp_path, now) == []
