@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import records
 from runs import run_spec
 
-from gt.artefacts import write
+from gt.artefacts import Probes, write
 from gt.fetch import bring, fetch
-from gt.fingerprint import code_of_training
-from gt.records import PROBES, RECORD, file_sums, read_json, write_json, write_sealed
-from gt.stage import damaged, left_behind, made, put_away
+from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
+from gt.records import MANIFEST, PROBES, RECORD, SPEC, WEIGHTS, file_sha256, file_sums, read_json, write_json, write_sealed
+from gt.stage import damaged, left_behind, made, outdated, put_away
 
 HELD_OUT = "evaluations/held_out.json"
 
@@ -77,6 +78,29 @@ def test_what_is_staged_counts_as_made_only_where_it_is_of_now(tmp_path: Path) -
     assert made(staged, [run_spec(seed=spec.seed + 1)], tmp_path, []) == {}
     write_json(staged / PROBES, {"of": "no form"})
     assert made(staged, [spec], tmp_path, []) == {"train": list(RECORD)}
+
+
+def test_that_a_run_is_current_takes_each_of_its_documents_once_and_the_manifest_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, run, read = run_spec(), record(tmp_path / "run"), Counter[str]()
+    write_json(run / SPEC, spec.model_dump(mode="json"))
+    write(run / MANIFEST, records.manifest(spec, code=code_of_training(spec), files=file_sums(run, RECORD[:-1])))
+    weights = file_sha256(run / WEIGHTS)
+    held_out = records.evaluation("held_out", spec.run_id, [], weights)
+    write(run / HELD_OUT, held_out.model_copy(update={"code": code_of_evaluation(spec, "held_out")}))
+    about = {"run_id": spec.run_id, "weights": weights, "device": None, "measured": None, "measurements": []}
+    write(run / PROBES, Probes(code=code_of_probes(spec), **about))
+    really = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        if path.is_relative_to(run):
+            read[path.relative_to(run).as_posix()] += 1
+        return really(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert outdated(run, [spec], tmp_path, []) == set()
+    assert read == {MANIFEST: 2, SPEC: 1, HELD_OUT: 1, PROBES: 1}
 
 
 def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_document(tmp_path: Path) -> None:
