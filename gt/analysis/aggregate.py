@@ -136,7 +136,10 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path, repeated: Sequence[Json] = 
     price = plan.dollars_per_hour
     rows = [_run_row(run, price) for run in runs]
     warnings = _flag(rows)
-    cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell.id]) for cell in plan.cells]
+    of_cell: dict[str, list[Json]] = {cell.id: [] for cell in plan.cells}
+    for row in rows:
+        of_cell[row["cell"]].append(row)
+    cells = [_cell_row(cell, of_cell[cell.id]) for cell in plan.cells]
     write_table(out / "runs.parquet", as_table(rows))
     write_table(out / "cells.parquet", as_table(cells))
     write_table(out / "contrasts.parquet", as_table(_contrasts(plan, rows, repeated), CONTRAST))
