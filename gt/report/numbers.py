@@ -245,7 +245,7 @@ class Results:
                 lowest[key] = min(lowest.get(key, row), row, key=lambda own: float(own["mean"]))
         baselines = self.contrasts.set_index("cell")["baseline"].to_dict()
         cells = {row["cell"] for row in lowest.values()}
-        cells |= {baselines[cell] for cell in cells if baselines.get(cell)}
+        cells |= {other for cell in cells if isinstance(other := baselines.get(cell), str)}
         frames = {name: getattr(self, name) for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes")}
         return replace(self, **{name: frame[frame["cell"].isin(cells)] for name, frame in frames.items()})
 
