@@ -72,7 +72,7 @@ class Lock:
     def last(self) -> Holder:
         """Who has the folder, or had it last. ConfigError where that may not be read."""
         try:
-            text = self.file.read_text(encoding="utf-8")
+            text = self.file.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return NOBODY
         except OSError as error:

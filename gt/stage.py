@@ -99,7 +99,26 @@ class Kept:
         (spec, manifest), found = self.run, self._parsed(Probes, PROBES)
         return found.weights == manifest.files[WEIGHTS].sha256 and found.code == code_of_probes(spec)
 
-    def damaged_training(self, full: bool) -> list[str]:
+    def outdated(self, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
+        """As `outdated` says."""
+        self._refuse_later()
+        if not _holds(lambda: self.is_trained(looks[0], data)):
+            return {"train", "evaluate", "probe"}
+        current = {
+            "evaluate": lambda: self.is_evaluated(evaluations(self.run[0], looks, further)),
+            "probe": self.is_probed,
+        }
+        due = {name for name, is_current in current.items() if not _holds(is_current)}
+        return {"train", "evaluate", "probe"} if self._damaged_training(full=bool(due)) else due
+
+    def damaged(self) -> list[str]:
+        """As `damaged` says."""
+        measured = measurements(self.folder)
+        damaged = [name for name in measured if self.document(name) is None]
+        is_whole = len(measured) > 1 and PROBES in measured and not damaged
+        return [*self._damaged_training(full=not is_whole), *damaged]
+
+    def _damaged_training(self, full: bool) -> list[str]:
         """The files that training wrote that are not what was written. full: with the sums of large files too."""
         if not (self.folder / MANIFEST).exists():
             return []
@@ -114,7 +133,7 @@ class Kept:
         found = [name for name in RECORD if not _holds(partial(is_whole, name))]
         return found or ([] if _holds(lambda: bool(self.run)) else [MANIFEST])
 
-    def refuse_later(self) -> None:
+    def _refuse_later(self) -> None:
         """ConfigError where any of it is of a later version of gt."""
         for name in (MANIFEST, *measurements(self.folder)):
             if (document := self.document(name)) is not None:
@@ -183,16 +202,7 @@ def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterab
     looks: the run as each study follows it. further: the evaluations that they ask for. ConfigError where it would replace what
     a later version of gt has written.
     """
-    kept = Kept(record)
-    kept.refuse_later()
-    if not _holds(lambda: kept.is_trained(looks[0], data)):
-        return {"train", "evaluate", "probe"}
-    current = {
-        "evaluate": lambda: kept.is_evaluated(evaluations(kept.run[0], looks, further)),
-        "probe": kept.is_probed,
-    }
-    due = {name for name, is_current in current.items() if not _holds(is_current)}
-    return {"train", "evaluate", "probe"} if kept.damaged_training(full=bool(due)) else due
+    return Kept(record).outdated(looks, data, further)
 
 
 def _holds(condition: Callable[[], bool]) -> bool:
@@ -208,10 +218,7 @@ def damaged(record: Path) -> list[str]:
 
     Of weights above 16 MiB the sum is checked only where they are to be read.
     """
-    kept, measured = Kept(record), measurements(record)
-    damaged = [name for name in measured if kept.document(name) is None]
-    is_whole = len(measured) > 1 and PROBES in measured and not damaged
-    return [*kept.damaged_training(full=not is_whole), *damaged]
+    return Kept(record).damaged()
 
 
 def put_away(record: Path, damaged: Iterable[str], folder: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 import records
 from runs import run_spec
 
-from gt.artefacts import Probes, write
+from gt.artefacts import write
 from gt.fetch import bring, fetch
-from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
-from gt.records import MANIFEST, PROBES, RECORD, SPEC, WEIGHTS, file_sha256, file_sums, read_json, write_json, write_sealed
+from gt.fingerprint import code_of_training
+from gt.records import MANIFEST, PROBES, RECORD, SPEC, file_sums, read_json, write_json, write_sealed
 from gt.stage import damaged, left_behind, made, outdated, put_away
 
 HELD_OUT = "evaluations/held_out.json"
@@ -83,14 +83,8 @@ def test_what_is_staged_counts_as_made_only_where_it_is_of_now(tmp_path: Path) -
 def test_that_a_run_is_current_takes_each_of_its_documents_once_and_the_manifest_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, run, read = run_spec(), record(tmp_path / "run"), Counter[str]()
-    write_json(run / SPEC, spec.model_dump(mode="json"))
-    write(run / MANIFEST, records.manifest(spec, code=code_of_training(spec), files=file_sums(run, RECORD[:-1])))
-    weights = file_sha256(run / WEIGHTS)
-    held_out = records.evaluation("held_out", spec.run_id, [], weights)
-    write(run / HELD_OUT, held_out.model_copy(update={"code": code_of_evaluation(spec, "held_out")}))
-    about = {"run_id": spec.run_id, "weights": weights, "device": None, "measured": None, "measurements": []}
-    write(run / PROBES, Probes(code=code_of_probes(spec), **about))
+    spec = run_spec()
+    run, read = records.write_current(tmp_path / "run", spec), Counter[str]()
     really = Path.read_bytes
 
     def counted(path: Path) -> bytes:

@@ -10,9 +10,11 @@ from snakemake.settings.types import RerunTrigger
 from gt import made
 from gt.holding import Lock
 from gt.records import remove
+from gt.seen import Seen
 from gt.shared import shared
 
 DAMAGED, NEWER = Path("results/damaged"), Path("results/.newer")
+SEEN = Seen(Path("results/.seen.json"))
 
 
 def unless_current(name):
@@ -56,6 +58,7 @@ def outdated():
     for study, plan in PLANS.items():
         jobs = made.outdated(
             Path(f"results/studies/{study}"),
+            plan,
             RUNS,
             claims_about(study),
             TEMPLATES,
@@ -69,7 +72,7 @@ def outdated():
 
 def outdated_of_run(run):
     looks, further = looks_of_run(run), further_asked_of(run)
-    return stage.outdated(RUNS / run, looks, Path(data_of(run)), further)
+    return SEEN.outdated(RUNS / run, looks, Path(data_of(run)), further)
 
 
 def mark_as_newer():
@@ -92,7 +95,7 @@ def begin():
         stop(error)
     for path in stage.left_behind(Path("results"), LOCK.file.stat().st_mtime):
         remove(path)
-    for run in ASKED_FOR:
+    for run in [run for run in ASKED_FOR if not SEEN.is_whole(RUNS / run)]:
         if found := stage.damaged(RUNS / run):
             stage.put_away(RUNS / run, found, DAMAGED)
             print(
@@ -107,5 +110,7 @@ try:
     OUTDATED = set(outdated())
 except ConfigError as error:
     stop(error)
-if OUTDATED and workflow.is_main_process:
-    mark_as_newer()
+if workflow.is_main_process:
+    SEEN.keep()
+    if OUTDATED:
+        mark_as_newer()
