@@ -4,13 +4,12 @@
 
 Makes a project of each number of runs in FOLDER, trains one run a variant, and makes the records of all others of these: with
 specifications, numbers and sums of their own, and the weights and curves as links. Then each stage is a process, as the
-workflow calls it. Prints the table of docs/howto/cluster.md, and leaves what it is of in FOLDER/measured.json.
+workflow calls it. Prints the tables of docs/reference/speed.md, and leaves what they are of in FOLDER/many-runs.json.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -26,12 +25,30 @@ import yaml
 
 from gt.artefacts import Plan, read_plan
 from gt.attempts import FOLDER as ATTEMPTS
-from gt.records import CURVES, EVALUATIONS, FILES, MANIFEST, PROBES, SPEC, WEIGHTS, file_sums, write_json, write_sealed
+from gt.records import (
+    CURVES,
+    EVALUATIONS,
+    FILES,
+    MANIFEST,
+    PROBES,
+    SPEC,
+    WEIGHTS,
+    file_sums,
+    read_json,
+    write_json,
+    write_sealed,
+)
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 VARIANTS, RATES, SEEDS = ["GPT-2", "RWKV-6", "Mamba-2", "GF"], [0.001, 0.002, 0.004, 0.008, 0.016], 5
-STUDY, PATTERN = "many", "pattern"
+STUDY, PATTERN, COMPARISON = "many", "pattern", "many_runs"
+# In a process of its own: the peak memory that the system tells of a process is at least that of the one that started it.
+ABOUT = """
+import json, torch
+from gt.training.provenance import provenance
+print(json.dumps(provenance(torch.device("cpu"))))
+"""
 TINY: Json = {
     "title": "Many runs",
     "baseline": VARIANTS[0],
@@ -194,31 +211,17 @@ def census(results: Path) -> Json:
     return found
 
 
-def table(measured: list[Json]) -> str:
-    """Of each stage the processor seconds and megabytes at each size, and the power of the runs that they grow with at last."""
-    sizes = [own["runs"] for own in measured]
-    lines = [["stage", *(f"{size:,} runs" for size in sizes), "grows as runs to the power of"]]
-    lines.append(["---"] * (len(sizes) + 2))
-    for stage in measured[-1]["stages"]:
-        own = [of["stages"][stage] for of in measured]
-        taken = [f"{of['cpu_seconds']:.1f} s, {of['peak_bytes'] / 1e6:,.0f} MB" for of in own]
-        power = "" if len(own) < 2 else f"{exponent([of['cpu_seconds'] for of in own[-2:]], sizes[-2:]):.2f}"
-        lines.append([stage, *taken, power])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def exponent(taken: list[float], sizes: list[int]) -> float:
-    return math.log(taken[1] / taken[0]) / math.log(sizes[1] / sizes[0])
-
-
 def main(folder: Path, sizes: list[int]) -> None:
-    file = folder / "measured.json"
-    known = {own["runs"]: own for own in json.loads(file.read_text())} if file.exists() else {}
+    file, about = folder / "many-runs.json", json.loads(subprocess.check_output([sys.executable, "-c", ABOUT]))
+    known = {row["runs"]: row for row in read_json(file)["results"][COMPARISON]} if file.exists() else {}
     for runs in sizes:
         known[runs] = measure(folder / str(runs), runs)
-        file.write_text(json.dumps([known[size] for size in sorted(known)], indent=2) + "\n")
-    print(table([known[size] for size in sorted(known)]))
-    print(json.dumps(known[max(known)]["files"], indent=2))
+        results = {COMPARISON: [known[size] for size in sorted(known)]}
+        write_json(file, {**about, "cpus": os.cpu_count(), "results": results})
+    from gt.bench.many_runs import files, stages
+
+    rows = [known[size] for size in sorted(known)]
+    print("\n".join([*stages(rows), "", *files(rows[-1])]))
 
 
 if __name__ == "__main__":
