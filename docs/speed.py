@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import mkdocs_gen_files
 
+from gt.bench import many_runs
 from gt.bench.measure import with_leads
 from gt.bench.size_figure import by_size
 from gt.bench.step_drawing import picture, tables
@@ -25,7 +26,8 @@ MEASURED = Path(__file__).parents[1] / "results/published/bench"
 def page() -> Iterator[str]:
     yield "# Speed\n"
     yield "Every number here is from a file of `results/published/bench/`, which `gt bench` has written with the device, the"
-    yield "versions and the commit. [Train on a GPU](../howto/gpu.md) says how to measure it on your machine.\n"
+    yield "versions and the commit, and of the stages around training, `benchmarks/scale.py`. [Train on a GPU](../howto/gpu.md)"
+    yield "says how to measure it on your machine.\n"
     found = [(file, read_json(file)) for file in sorted(MEASURED.glob("*.json"))]
     for comparison, (title, section) in SECTIONS.items():
         for file, measured in found:
@@ -103,6 +105,22 @@ def worlds(rows: list[Json], _: str) -> Iterator[str]:
     yield ""
 
 
+def around(rows: list[Json], name: str) -> Iterator[str]:
+    """Tables and a figure."""
+    yield "What a study takes beside its training, by its number of runs, on a CPU: five seeds of each cell, of four variants"
+    yield "of two layers that were trained for 60 steps. One run of each is trained, and the others have records that are made"
+    yield "of its own. Each stage is a process, as the workflow calls it.\n"
+    with matplotlib.rc_context(STYLE):
+        source = io.StringIO()
+        many_runs.figure(rows).savefig(source, format="svg", metadata={"Date": None})
+    asset(f"{name}.svg", small(source.getvalue()))
+    yield f"![Processor seconds and memory of each stage, by number of runs](../assets/{name}.svg)\n"
+    yield from many_runs.stages(rows)
+    yield ""
+    yield from many_runs.files(rows[-1])
+    yield ""
+
+
 def shown(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
@@ -119,6 +137,7 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "sizes": ("By size", sizes),
     "step": ("One step", step),
     "worlds": ("Several GPUs", worlds),
+    "many_runs": ("Around training, by the number of runs", around),
 }
 
 with mkdocs_gen_files.open("reference/speed.md", "w") as file:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -201,8 +202,8 @@ class Plan(Artefact):
 
     @model_validator(mode="after")
     def _consistent(self) -> Plan:
-        ids = [cell.id for cell in self.cells]
-        if doubled := next((own for own in ids if ids.count(own) > 1), None):
+        ids = Counter(cell.id for cell in self.cells)
+        if doubled := next((own for own, n in ids.items() if n > 1), None):
             raise ValueError(f"cells: {doubled!r} stands there twice")
         if self.baseline not in (variants := {cell.variant for cell in self.cells}):
             raise ValueError(f"baseline: no cell is called {self.baseline!r}. There are: {', '.join(sorted(variants))}")

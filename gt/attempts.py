@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gt.artefacts import ATTEMPT_ID, Attempt, Plan, Usage, now, parsed, read_manifest, write
+from gt.artefacts import ATTEMPT_ID, Attempt, Manifest, Plan, Usage, now, parsed, read_manifest, write
 from gt.errors import ConfigError
 from gt.records import read_sealed
 
@@ -93,16 +93,19 @@ def earliest(folder: Path) -> datetime | None:
 
 
 def first_starts(plan: Plan, runs: Path, kept: Iterable[Plan] = ()) -> dict[str, datetime]:
-    """When each run of a plan was first begun, as far as it is known: by the plan itself or other kept ones, by the attempts
-    beside a folder of records, and by the records. ConfigError for an attempt that is damaged or is none.
+    """When each run of a plan was first begun, as far as it is known (`began`). kept: other plans that may know it."""
+    plans = [plan, *kept]
+    return {run: time for run in plan.runs if (time := began(run, runs, plans)) is not None}
+
+
+def began(run: str, runs: Path, plans: Iterable[Plan], manifest: Manifest | None = None) -> datetime | None:
+    """When a run was first begun, as far as it is known: by plans, by the attempts beside a folder of records, by its record.
+
+    manifest: that of the record, where it has been read. ConfigError for an attempt that is damaged or is none.
     """
-    found = {}
-    for run in plan.runs:
-        known = [own.started.get(run) for own in (plan, *kept)]
-        known += [first_start(runs.parent / FOLDER, run), _of_record(runs / run)]
-        if times := [time for time in known if time is not None]:
-            found[run] = min(times)
-    return found
+    of_record = manifest.started if manifest else _of_record(runs / run)
+    times = [*(plan.started.get(run) for plan in plans), first_start(runs.parent / FOLDER, run), of_record]
+    return min((time for time in times if time is not None), default=None)
 
 
 def _of_record(record: Path) -> datetime | None:

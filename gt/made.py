@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gt.artefacts import evaluation_file, read_plan
+from gt.artefacts import Plan, evaluation_file, read_plan
 from gt.attempts import FOLDER
 from gt.catalogue import Component, component, components, used_in
 from gt.errors import ConfigError
@@ -101,9 +101,9 @@ def is_outdated_tokens(tokens: Path, corpus: CorpusSpec) -> bool:
     return is_outdated_corpus(splits, corpus) or not is_current(tokens / NOTES, of_tokens(splits, tokens.name))
 
 
-def of_tables(plan: Path, runs: Path) -> str:
-    """The tables of a study."""
-    return _sum(_code(ANALYSIS), described(), plan, *_records(plan, runs))
+def of_tables(file: Path, plan: Plan, runs: Path) -> str:
+    """The tables of a study. file: that which the plan was read from."""
+    return _of_records(ANALYSIS, file, _records(plan, runs))
 
 
 def of_verdicts(study: Path, claims: Path) -> str:
@@ -120,27 +120,38 @@ def of_report(study: Path, claims: Path, templates: Path) -> str:
     """The report of a study, in all its forms. The figures that it shows are those of the tables; of the models it says what
     the docstrings of their components do.
     """
-    plan = study / "plan.json"
+    file = study / "plan.json"
+    return _of_report(study, read_plan(file) if file.is_file() else None, claims, templates)
+
+
+def _of_report(study: Path, plan: Plan | None, claims: Path, templates: Path) -> str:
     return _sum(
         *(_code(REPORT, components("check").values()), described(), _described(plan)),
-        *(*_tables(study), study / "claims.json", plan, *_files(claims), *_files(templates)),
+        *(*_tables(study), study / "claims.json", study / "plan.json", *_files(claims), *_files(templates)),
     )
 
 
-def of_tracking(plan: Path, runs: Path, uri: str) -> str:
-    """What MLflow holds of a study."""
-    return _sum(_code(TRACKING), described(), uri, plan, *_records(plan, runs))
+def of_tracking(file: Path, plan: Plan, runs: Path, uri: str) -> str:
+    """What MLflow holds of a study. file: that which the plan was read from."""
+    return _of_records(TRACKING, file, _records(plan, runs), uri)
 
 
-def outdated(study: Path, runs: Path, claims: Path, templates: Path, uri: str, renewed: bool) -> set[str]:
-    """Which of a study's results are not current, by the names of their notes. renewed: runs of it are about to be made."""
-    records = (study / "plan.json", runs)
+def _of_records(roots: tuple[str, ...], file: Path, records: Iterable[str], *further: str) -> str:
+    """What is made of all records of a plan."""
+    return _sum(_code(roots), described(), *further, file, *records)
+
+
+def outdated(study: Path, plan: Plan, runs: Path, claims: Path, templates: Path, uri: str, renewed: bool) -> set[str]:
+    """Which of a study's results are not current, by the names of their notes. plan: as `plan.json` there has it. renewed: runs
+    of it are about to be made.
+    """
+    file, records = study / "plan.json", _records(plan, runs)
     sources = {
-        "aggregate": of_tables(*records),
+        "aggregate": _of_records(ANALYSIS, file, records),
         "claims": of_verdicts(study, claims),
         "figures": of_figures(study),
-        "report": of_report(study, claims, templates),
-        "track": of_tracking(*records, uri),
+        "report": _of_report(study, plan, claims, templates),
+        "track": _of_records(TRACKING, file, records, uri),
     }
     found = {name for name, own in sources.items() if not is_current(study / NOTES / name, own)}
     if renewed:
@@ -168,19 +179,19 @@ def _code(roots: tuple[str, ...], used: Iterable[Component] = ()) -> str:
     return digest(code_with(roots, used))
 
 
-def _described(plan: Path) -> str:
+def _described(plan: Plan | None) -> str:
     """What the catalogue says of the components of a study's models."""
-    models = [spec.model.model_dump() for spec in read_plan(plan).runs.values()] if plan.is_file() else []
-    return "\n".join(sorted({str(component) for model in models for component in used_in(model)}))
+    models = {spec.model.model_dump_json(): spec.model for spec in plan.runs.values()} if plan else {}
+    return "\n".join(sorted({str(component) for model in models.values() for component in used_in(model.model_dump())}))
 
 
-def _records(plan: Path, runs: Path) -> list[str | Path]:
-    planned = read_plan(plan)
+def _records(plan: Plan, runs: Path) -> list[str]:
+    """What is read of the records of a plan's runs, by file."""
     # An attempt's name says when it began, which is all that is read of it.
-    found: list[str | Path] = [file.name for run in planned.runs for file in sorted((runs.parent / FOLDER / run).glob("*"))]
-    for run in planned.runs:
-        found += [evaluation_file(runs / run, name) for name in sorted(planned.asked_of(run))]
-        found += [runs / run / name for name in OF_RUN]
+    found = [file.name for run in plan.runs for file in sorted((runs.parent / FOLDER / run).glob("*"))]
+    for run in plan.runs:
+        files = [*(evaluation_file(runs / run, name) for name in sorted(plan.asked_of(run))), *(runs / run / n for n in OF_RUN)]
+        found += map(_named, files)
     return found
 
 
@@ -198,10 +209,15 @@ def content(file: Path) -> str:
     return file_sha256(file) if file.is_file() else ""
 
 
+def _named(file: Path) -> str:
+    """A file's name and content."""
+    return f"{file.name} {content(file)}"
+
+
 def _sum(*sources: str | Path) -> str:
     """Over texts, and over the names and contents of files."""
     digest = hashlib.sha256()
     for source in sources:
-        text = f"{source.name} {content(source)}" if isinstance(source, Path) else source
+        text = _named(source) if isinstance(source, Path) else source
         digest.update(f"{text}\n".encode())
     return digest.hexdigest()[:16]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
@@ -23,7 +22,7 @@ from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
 from gt.progress import progress
-from gt.records import MANIFEST, atomic_write
+from gt.records import MANIFEST, atomic_write, temporary_folder
 from gt.report.drawing import save
 from gt.report.gallery import draw
 from gt.report.headline import ALL, FIGURE, figure, headline, insert
@@ -48,7 +47,7 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     if published.name == ALL:
         raise ConfigError(f"{published}: this is the place of the report of all studies; publish the study under another name.")
     _check_none_is_lost(plan, runs, published / KEPT)
-    with _beside(published) as folder:
+    with temporary_folder(published) as folder:
         study = folder / published.name
         started = first_starts(plan, runs, read_plans(published.parent.glob("*")))
         pack(plan.model_copy(update={"started": started}), runs, study / KEPT)
@@ -127,7 +126,7 @@ def _report(published: Path, study: Path, templates: Path, among: Path | None = 
 
 def _copy(study: Path, out: Path) -> None:
     """What a reader sees, in place of what is there."""
-    with _beside(out) as folder:
+    with temporary_folder(out) as folder:
         for name in REPORT:
             if (study / name).is_dir():
                 shutil.copytree(study / name, folder / name)
@@ -136,18 +135,11 @@ def _copy(study: Path, out: Path) -> None:
         _replace(REPORT, folder, out)
 
 
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder on the disk of another, for what will be in its place."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp") as folder:
-        yield Path(folder)
-
-
 def _replace(names: Sequence[str], new: Path, out: Path) -> None:
     """Move those of these files and folders that are new into `out`, in place of what is there, which on failure is back."""
     out.mkdir(exist_ok=True)
-    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
+    # No temporary name: what stands there after a kill is all that there is of it.
+    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".old"))
     moved: list[tuple[Path, Path]] = []
     try:
         for source, target in ((out, old), (new, out)):

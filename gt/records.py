@@ -15,8 +15,9 @@ import math
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,26 @@ def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
             os.close(directory)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` meanwhile, for what is to be moved there. What a kill leaves of it can be told by its name."""
+    folder = temporary_name(path)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that it has; what is gone already, or is another user's to remove, is left."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError, PermissionError):
+            path.unlink()
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:

@@ -79,10 +79,15 @@ def described() -> str:
 
 def check(measurements: Iterable[Measurement], source: object) -> None:
     """ConfigError where a measurement of a metric that is known has values that its axes cannot have."""
-    known = metrics()
     for own in measurements:
-        if own.metric in known and known[own.metric].read(own.name) is None:
+        if not _fits(own.metric, own.name):
             raise ConfigError(f"{source}: {own.name!r} is no name of the metric {own.metric!r}.")
+
+
+@cache
+def _fits(metric: str, name: str) -> bool:
+    """Whether a name can be of a metric, or nothing is known of it. Asked of all that was measured of all runs."""
+    return metric not in metrics() or metrics()[metric].read(name) is not None
 
 
 def plain(kind: str) -> dict[str, Component]:

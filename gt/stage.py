@@ -11,27 +11,24 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from gt import artefacts
-from gt.artefacts import (
-    evaluation_file,
-    read_evaluation,
-    read_probes,
-    read_run,
-)
+from gt.artefacts import Evaluation, Kind, Manifest, Probes, evaluation_file, read_evaluation, read_run
 from gt.asked import HELD_OUT, RECALL, VALIDATION, Asked
 from gt.errors import ConfigError
 from gt.fetch import bring
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
 from gt.records import (
+    EVALUATIONS,
     HOST,
     LARGE,
     MANIFEST,
     PROBES,
     RECORD,
     WEIGHTS,
+    Json,
     check_file,
     measurements,
     read_json,
@@ -39,21 +36,108 @@ from gt.records import (
 )
 from gt.spec import RunSpec
 
+# Seconds without a change after which nobody writes a file any more.
+ABANDONED = 24 * 3600.0
 
-def is_trained(record: Path, spec: RunSpec, data: Path) -> bool:
-    """Whether a folder holds a whole record of this run, however it was looked at, of these tokens and of this version of the
-    training code.
 
-    Tokens that are not there, or not readable, were lost after the training, and are no other ones.
-    """
-    if not all((record / name).exists() for name in RECORD):
-        return False
-    (recorded, manifest), tokens = read_run(record), tokens_sum(data)
-    return (
-        (tokens is None or manifest.data_sha256 == tokens)
-        and manifest.code == code_of_training(spec)
-        and recorded.sha256 == spec.sha256
-    )
+class Kept:
+    """What is kept of a run, in its record or in `results/staged/`. Each document is read once, when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.document = cache(self._document)
+
+    def _document(self, name: str) -> Json | None:
+        """What a file holds; None where it is missing, no JSON object, or its sum is wrong."""
+        try:
+            return read_sealed(self.folder / name)
+        except ConfigError:
+            return None
+
+    def _parsed(self, kind: type[Kind], name: str) -> Kind:
+        if (document := self.document(name)) is None:
+            raise ConfigError(f"{self.folder / name}: missing or damaged.")
+        return artefacts.parsed(kind, document, self.folder / name)
+
+    @cached_property
+    def run(self) -> tuple[RunSpec, Manifest]:
+        """ConfigError where either is missing or damaged, or contradicts the other."""
+        return read_run(self.folder)
+
+    def is_trained(self, spec: RunSpec, data: Path) -> bool:
+        """Whether it is a whole record of this run, however it was looked at, of these tokens and of this version of the
+        training code.
+
+        Tokens that are not there, or not readable, were lost after the training, and are no other ones.
+        """
+        if not all((self.folder / name).exists() for name in RECORD):
+            return False
+        (recorded, manifest), tokens = self.run, tokens_sum(data)
+        return (
+            (tokens is None or manifest.data_sha256 == tokens)
+            and manifest.code == code_of_training(spec)
+            and recorded.sha256 == spec.sha256
+        )
+
+    def is_evaluated(self, names: Iterable[str]) -> bool:
+        """Whether it has all of these evaluations, by this version of the code. ConfigError for one that is none."""
+        labels = [Asked.of(name).label for name in names]
+        if not all(evaluation_file(self.folder, label).exists() for label in labels):
+            return False
+        spec, manifest = self.run
+        for label in labels:
+            found = self._parsed(Evaluation, f"{EVALUATIONS}/{label}.json")
+            known = found.name == label and found.weights == manifest.files[WEIGHTS].sha256
+            if not known or found.code != code_of_evaluation(spec, label):
+                return False
+        return True
+
+    def is_probed(self) -> bool:
+        """Whether it was looked into by this version of the code."""
+        if not (self.folder / PROBES).exists():
+            return False
+        (spec, manifest), found = self.run, self._parsed(Probes, PROBES)
+        return found.weights == manifest.files[WEIGHTS].sha256 and found.code == code_of_probes(spec)
+
+    def outdated(self, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
+        """As `outdated` says."""
+        self._refuse_later()
+        if not _holds(lambda: self.is_trained(looks[0], data)):
+            return {"train", "evaluate", "probe"}
+        current = {
+            "evaluate": lambda: self.is_evaluated(evaluations(self.run[0], looks, further)),
+            "probe": self.is_probed,
+        }
+        due = {name for name, is_current in current.items() if not _holds(is_current)}
+        return {"train", "evaluate", "probe"} if self._damaged_training(full=bool(due)) else due
+
+    def damaged(self) -> list[str]:
+        """As `damaged` says."""
+        measured = measurements(self.folder)
+        damaged = [name for name in measured if self.document(name) is None]
+        is_whole = len(measured) > 1 and PROBES in measured and not damaged
+        return [*self._damaged_training(full=not is_whole), *damaged]
+
+    def _damaged_training(self, full: bool) -> list[str]:
+        """The files that training wrote that are not what was written. full: with the sums of large files too."""
+        if not (self.folder / MANIFEST).exists():
+            return []
+        if (manifest := self.document(MANIFEST)) is None:
+            return [MANIFEST]
+
+        def is_whole(name: str) -> bool:
+            file = self.folder / name
+            check_file(file, manifest, full or file.stat().st_size <= LARGE)
+            return True
+
+        found = [name for name in RECORD if not _holds(partial(is_whole, name))]
+        return found or ([] if _holds(lambda: bool(self.run)) else [MANIFEST])
+
+    def _refuse_later(self) -> None:
+        """ConfigError where any of it is of a later version of gt."""
+        for name in (MANIFEST, *measurements(self.folder)):
+            if (document := self.document(name)) is not None:
+                artefacts.refuse_later(document, self.folder / name)
 
 
 def tokens_sum(data: Path) -> str | None:
@@ -78,15 +162,7 @@ def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[st
 
 def is_evaluated(record: Path, names: Iterable[str]) -> bool:
     """Whether a trained record has all of these evaluations, by this version of the code. ConfigError for one that is none."""
-    labels = [Asked.of(name).label for name in names]
-    if not all(evaluation_file(record, label).exists() for label in labels):
-        return False
-    spec, manifest = read_run(record)
-    for label in labels:
-        found = read_evaluation(record, label)
-        if found.weights != manifest.files[WEIGHTS].sha256 or found.code != code_of_evaluation(spec, label):
-            return False
-    return True
+    return Kept(record).is_evaluated(names)
 
 
 def validation_loss(record: Path) -> float:
@@ -100,10 +176,7 @@ def validation_loss(record: Path) -> float:
 
 def is_probed(record: Path) -> bool:
     """Whether a trained record was looked into by this version of the code."""
-    if not (record / PROBES).exists():
-        return False
-    (spec, manifest), found = read_run(record), read_probes(record)
-    return found.weights == manifest.files[WEIGHTS].sha256 and found.code == code_of_probes(spec)
+    return Kept(record).is_probed()
 
 
 def made(staged: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> dict[str, list[str]]:
@@ -111,13 +184,14 @@ def made(staged: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[s
 
     looks, further: as in `outdated`.
     """
-    if not _holds(lambda: is_trained(staged, looks[0], data)):
+    kept = Kept(staged)
+    if not _holds(lambda: kept.is_trained(looks[0], data)):
         return {}
-    found, names = {"train": list(RECORD)}, evaluations(read_run(staged)[0], looks, further)
-    if _holds(lambda: is_evaluated(staged, names)):
+    found, names = {"train": list(RECORD)}, evaluations(kept.run[0], looks, further)
+    if _holds(lambda: kept.is_evaluated(names)):
         files = [evaluation_file(staged, Asked.of(name).label) for name in names]
         found["evaluate"] = [file.relative_to(staged).as_posix() for file in files]
-    if _holds(lambda: is_probed(staged)):
+    if _holds(kept.is_probed):
         found["probe"] = [PROBES]
     return found
 
@@ -128,22 +202,7 @@ def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterab
     looks: the run as each study follows it. further: the evaluations that they ask for. ConfigError where it would replace what
     a later version of gt has written.
     """
-    refuse_later(record)
-    if not _holds(lambda: is_trained(record, looks[0], data)):
-        return {"train", "evaluate", "probe"}
-    current = {
-        "evaluate": lambda: is_evaluated(record, evaluations(read_run(record)[0], looks, further)),
-        "probe": lambda: is_probed(record),
-    }
-    due = {name for name, is_current in current.items() if not _holds(is_current)}
-    return {"train", "evaluate", "probe"} if _damaged_training(record, full=bool(due)) else due
-
-
-def refuse_later(record: Path) -> None:
-    """ConfigError where a record, or what was measured of it, is of a later version of gt."""
-    for name in (MANIFEST, *measurements(record)):
-        if is_document(record / name):
-            artefacts.refuse_later(read_sealed(record / name), record / name)
+    return Kept(record).outdated(looks, data, further)
 
 
 def _holds(condition: Callable[[], bool]) -> bool:
@@ -159,31 +218,7 @@ def damaged(record: Path) -> list[str]:
 
     Of weights above 16 MiB the sum is checked only where they are to be read.
     """
-    measured = measurements(record)
-    damaged = [name for name in measured if not is_document(record / name)]
-    is_whole = len(measured) > 1 and PROBES in measured and not damaged
-    return [*_damaged_training(record, full=not is_whole), *damaged]
-
-
-def _damaged_training(record: Path, full: bool) -> list[str]:
-    """full: with the sums of large files too."""
-    if not (record / MANIFEST).exists():
-        return []
-    if not is_document(record / MANIFEST):
-        return [MANIFEST]
-    manifest = read_sealed(record / MANIFEST)
-
-    def is_whole(name: str) -> bool:
-        check_file(record / name, manifest, full or (record / name).stat().st_size <= LARGE)
-        return True
-
-    found = [name for name in RECORD if not _holds(partial(is_whole, name))]
-    return found or ([] if _holds(lambda: bool(read_run(record))) else [MANIFEST])
-
-
-def is_document(file: Path) -> bool:
-    """Whether there is a file, and it is a JSON object whose sum, if it has one, is right."""
-    return _holds(lambda: read_sealed(file) is not None)
+    return Kept(record).damaged()
 
 
 def put_away(record: Path, damaged: Iterable[str], folder: Path) -> None:
@@ -204,23 +239,35 @@ def put_away(record: Path, damaged: Iterable[str], folder: Path) -> None:
 
 def set_aside(record: Path, staged: Path, spec: RunSpec, data: Path) -> bool:
     """Have what is finished of a run in `staged`, from its record or from an earlier pack. Returns whether it is trained."""
-    if is_trained(record, spec, data):
+    if Kept(record).is_trained(spec, data):
         shutil.rmtree(staged, ignore_errors=True)
         bring(record, staged, *RECORD, *measurements(record))
         return True
-    if is_trained(staged, spec, data):
+    if Kept(staged).is_trained(spec, data):
         return True
     shutil.rmtree(staged, ignore_errors=True)
     return False
 
 
-def left_behind(folder: Path) -> list[Path]:
-    """What kills have left of files that were being written, `.*.tmp`: one's own that no process of this host has open."""
-    # A name may say its host, as `.<name>.<host>-<random>.tmp`; a file of another host may still be in the making.
+def left_behind(folder: Path, now: float) -> list[Path]:
+    """What kills have left of files and folders that were being written, `.*.tmp`.
+
+    A file of one's own that no process of this host has open; and of what another host or user may still be writing, and of
+    folders, what has not changed for a day. now: by the clock that its files have their times of.
+    """
+    # A name may say its host, as `.<name>.<host>-<random>.tmp`.
     foreign = re.compile(r"\.(?!" + re.escape(HOST) + r"-)[^.]+-[0-9a-f]{16}\.tmp$")
-    own = [file for file in folder.rglob(".*.tmp") if not foreign.search(file.name) and file.stat().st_uid == os.getuid()]
-    opened = set(_opened()) if own else set()
-    return [file for file in own if file.resolve() not in opened]
+    found: list[Path] = []
+    opened: set[Path] | None = None
+    for path in sorted(folder.rglob(".*.tmp")):
+        with suppress(FileNotFoundError):  # meanwhile it has become what it was to be
+            if path.is_file() and not foreign.search(path.name) and path.stat().st_uid == os.getuid():
+                opened = set(_opened()) if opened is None else opened
+                if path.resolve() not in opened:
+                    found.append(path)
+            elif max(part.lstat().st_mtime for part in (path, *path.rglob("*"))) < now - ABANDONED:
+                found.append(path)
+    return found
 
 
 def _opened() -> Iterator[Path]:

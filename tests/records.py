@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from gt.artefacts import Attempt, Evaluation, Failure, Manifest, Plan, Probes, Usage, evaluation_file, read_evaluation
 from gt.artefacts import write as write_artefact
 from gt.attempts import FOLDER, new_id
+from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
 from gt.metrics import Measurement, Value
 from gt.records import CURVES, FAILURE, MANIFEST, PROBES, SPEC, WEIGHTS, file_sha256, file_sums, write_json, write_sealed
 from gt.registry import named as read_name
@@ -246,6 +247,24 @@ def manifest(spec: RunSpec, **known: Any) -> Manifest:
         "files": {},
     }
     return Manifest.model_validate({**document, **known})
+
+
+def write_current(folder: Path, spec: RunSpec) -> Path:
+    """A record that this version of the code would not make again, of a run that was evaluated and probed; what its curves and
+    weights hold does not matter.
+    """
+    write(folder / SPEC, spec.model_dump(mode="json"))
+    for name in (CURVES, WEIGHTS):
+        (folder / name).write_bytes(name.encode())
+    sums = file_sums(folder, (SPEC, CURVES, WEIGHTS))
+    write_artefact(folder / MANIFEST, manifest(spec, code=code_of_training(spec), files=sums))
+    weights = file_sha256(folder / WEIGHTS)
+    held_out = evaluation("held_out", spec.run_id, [of("<split>/loss", 2.5, split="val")], weights)
+    code = code_of_evaluation(spec, "held_out")
+    write_artefact(evaluation_file(folder, "held_out"), held_out.model_copy(update={"code": code}))
+    about = {"run_id": spec.run_id, "weights": weights, "device": None, "measured": None, "measurements": []}
+    write_artefact(folder / PROBES, Probes(code=code_of_probes(spec), **about))
+    return folder
 
 
 def of(metric: str, value: float | None, **axes: Value) -> Measurement:

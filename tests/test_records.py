@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from gt.errors import ConfigError
-from gt.records import atomic_write, damage, file_sums, read_json, read_sealed, temporary_name, write_json, write_sealed
+from gt.records import (
+    atomic_write,
+    damage,
+    file_sums,
+    read_json,
+    read_sealed,
+    remove,
+    temporary_folder,
+    temporary_name,
+    write_json,
+    write_sealed,
+)
 
 HELD_OUT = "evaluations/held_out.json"
 
@@ -120,3 +131,21 @@ def test_temporary_names_are_hidden_and_never_the_same(tmp_path: Path) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("whole")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_temporary_folder_is_gone_afterwards_whatever_becomes_of_it(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path / "sub/all") as moved, temporary_folder(tmp_path / "sub/all") as kept:
+        assert moved != kept
+        (kept / "a").write_text("")
+        moved.rename(tmp_path / "sub/all")
+    with pytest.raises(OSError, match="full"), temporary_folder(tmp_path / "sub/all"):
+        raise OSError("disk full")
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["all"]
+
+
+def test_files_and_folders_are_removed_and_what_is_gone_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "folder/sub").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for name in ("folder", "file", "gone"):
+        remove(tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from runs import run_spec
 from gt.artefacts import write
 from gt.fetch import bring, fetch
 from gt.fingerprint import code_of_training
-from gt.records import PROBES, RECORD, file_sums, read_json, write_json, write_sealed
-from gt.stage import damaged, left_behind, made, put_away
+from gt.records import MANIFEST, PROBES, RECORD, SPEC, file_sums, read_json, write_json, write_sealed
+from gt.stage import damaged, left_behind, made, outdated, put_away
 
 HELD_OUT = "evaluations/held_out.json"
 
@@ -78,6 +80,23 @@ def test_what_is_staged_counts_as_made_only_where_it_is_of_now(tmp_path: Path) -
     assert made(staged, [spec], tmp_path, []) == {"train": list(RECORD)}
 
 
+def test_that_a_run_is_current_takes_each_of_its_documents_once_and_the_manifest_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = run_spec()
+    run, read = records.write_current(tmp_path / "run", spec), Counter[str]()
+    really = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        if path.is_relative_to(run):
+            read[path.relative_to(run).as_posix()] += 1
+        return really(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert outdated(run, [spec], tmp_path, []) == set()
+    assert read == {MANIFEST: 2, SPEC: 1, HELD_OUT: 1, PROBES: 1}
+
+
 def test_a_record_is_damaged_where_a_file_is_lost_or_of_another_size_or_no_document(tmp_path: Path) -> None:
     assert damaged(tmp_path / "not yet") == []
     assert damaged(record(tmp_path / "run")) == []
@@ -132,10 +151,23 @@ def test_what_is_damaged_is_moved_aside_and_never_over_another(tmp_path: Path) -
 
 
 def test_what_a_kill_leaves_behind_is_found_and_what_is_being_written_is_not(tmp_path: Path) -> None:
-    here, hexadecimal = platform.node(), "0123456789abcdef"
+    here, hexadecimal, now = platform.node(), "0123456789abcdef", time.time()
     dead = [tmp_path / f".weights.{here}-{hexadecimal}.tmp", tmp_path / ".weights.123.tmp"]
     elsewhere = tmp_path / f".weights.another-{hexadecimal}.tmp"
-    for file in [*dead, elsewhere, tmp_path / "notes.tmp"]:
+    folder = tmp_path / f".corpus.{here}-{hexadecimal}.tmp"
+    folder.mkdir()
+    for file in [*dead, elsewhere, folder / "text", tmp_path / "notes.tmp"]:
         file.write_text("")
     with open(tmp_path / f".curves.{here}-{hexadecimal}.tmp", "w"):
-        assert sorted(left_behind(tmp_path)) == sorted(dead)
+        assert left_behind(tmp_path, now) == sorted(dead)
+        assert left_behind(tmp_path, now + 25 * 3600) == sorted([*dead, elsewhere, folder])
+
+
+def test_a_folder_that_is_still_written_to_is_not_left_behind(tmp_path: Path) -> None:
+    folder, now = tmp_path / ".corpus.another-0123456789abcdef.tmp", time.time()
+    folder.mkdir()
+    os.utime(folder, (now - 48 * 3600, now - 48 * 3600))
+    assert left_behind(tmp_path, now) == [folder]
+    (folder / "text").write_text("")
+    os.utime(folder, (now - 48 * 3600, now - 48 * 3600))
+    assert left_behind(tmp_path, now) == []

@@ -21,7 +21,7 @@ from gt.analysis.statistics import adjusted, equivalence, mean_interval, paired_
 from gt.analysis.versions import versions
 from gt.artefacts import Cell, Looks, Plan
 from gt.asked import HELD_OUT, VALIDATION
-from gt.attempts import first_starts
+from gt.attempts import began
 from gt.records import atomic_write, write_json
 from gt.registry import metrics
 from gt.study import by_short_name, trial_cells
@@ -73,6 +73,8 @@ TRIAL = (
     *("cell", "label", "variant", "corpus", "tokenizer", "factors", "values", "round", "chosen"),
     *("seed", "run_id", "status", "reason", "val/loss", MAIN),
 )
+# Of a table, that are in memory as such at once.
+ROWS = 1 << 20
 # The n-gram models whose loss a network is set against, the weakest first.
 ORDERS = ("unigram", "bigram", "trigram")
 # Of `runs.parquet`: the code that trained a run, and that which evaluated it, as JSON of sums by part.
@@ -82,20 +84,19 @@ SIZES = ("n_params", "n_params_non_embedding", "state_size", "flops_per_token")
 
 @dataclass(frozen=True)
 class Run:
-    """A seed of a cell, its record, its curves as the study follows them, and when any attempt at it first began."""
+    """A seed of a cell, its record, and its curves as the study follows them."""
 
     cell: Cell
     seed: int
     record: Record
     curves: pa.Table | None
-    first_started: datetime | None
 
     @classmethod
-    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path, first: datetime | None) -> Run:
+    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path) -> Run:
         record = read_record(runs_dir / run_id, run_id)
         asked = plan.asked_of(run_id)
         record = replace(record, evaluations={name: own for name, own in record.evaluations.items() if name in asked})
-        return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens), first)
+        return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens))
 
 
 def followed(record: Record, n_bytes: int) -> pa.Table | None:
@@ -124,32 +125,35 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path, repeated: Sequence[Json] = 
     there are any. Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged,
     as missing, and the error stream says why.
     """
-    first = first_starts(plan, runs_dir)
-    runs = [
-        Run.read(plan, cell, seed, run_id, runs_dir, first.get(run_id))
-        for cell in plan.cells
-        for seed, run_id in sorted(cell.runs.items())
-    ]
-    for record in {run.record.run_id: run.record for run in runs}.values():
-        if record.reason.startswith(DAMAGED):
-            print(f"{record.run_id}: {record.reason}", file=sys.stderr)
     price = plan.dollars_per_hour
-    rows = [_run_row(run, price) for run in runs]
+    rows, curves, damaged = list[Json](), list[Curves](), set[str]()
+    measured, probed = Columns(), Columns()
+    for cell in plan.cells:
+        about = _identity(cell)
+        # One record at a time: all of them at once take gigabytes.
+        for seed, run_id in sorted(cell.runs.items()):
+            run = Run.read(plan, cell, seed, run_id, runs_dir)
+            if run.record.reason.startswith(DAMAGED) and run_id not in damaged:
+                damaged.add(run_id)
+                print(f"{run_id}: {run.record.reason}", file=sys.stderr)
+            own = {**about, "seed": seed, "run_id": run_id}
+            rows.append(own | _run_row(run, began(run_id, runs_dir, [plan], run.record.manifest), price))
+            curves += [] if run.curves is None else [Curves({**own, "status": run.record.status}, run.curves)]
+            measured.add(list(_evaluated(run.record, price)), **own)
+            probed.add(list(_probes(run.record)), **{name: own[name] for name in PROBE if name in own})
     warnings = _flag(rows)
-    cells = [_cell_row(cell, [row for row in rows if row["cell"] == cell.id]) for cell in plan.cells]
+    of_cell: dict[str, list[Json]] = {cell.id: [] for cell in plan.cells}
+    for row in rows:
+        of_cell[row["cell"]].append(row)
+    cells = [_cell_row(cell, of_cell[cell.id]) for cell in plan.cells]
     write_table(out / "runs.parquet", as_table(rows))
     write_table(out / "cells.parquet", as_table(cells))
     write_table(out / "contrasts.parquet", as_table(_contrasts(plan, rows, repeated), CONTRAST))
     if repeated:
         write_table(out / "repeated.parquet", as_table(list(repeated)))
-    write_table(out / "curves.parquet", _curves(runs))
-    measured = [
-        {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, **row}
-        for run in runs
-        for row in _evaluated(run.record, price)
-    ]
-    write_table(out / "evaluations.parquet", as_table(measured, EVALUATION))
-    write_table(out / "probes.parquet", as_table(list(_probes(runs)), PROBE))
+    write_tables(out / "curves.parquet", _curves(curves))
+    write_tables(out / "evaluations.parquet", measured.tables(EVALUATION))
+    write_tables(out / "probes.parquet", probed.tables(PROBE))
     write_table(out / "tuning.parquet", as_table(list(_trials(plan, runs_dir)), TRIAL))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan.study, "planned": len(rows), **counts, "warnings": warnings})
@@ -165,7 +169,7 @@ def _trials(plan: Plan, runs_dir: Path) -> Iterator[Json]:
             "chosen": point.values == tuning.choice,
         }
         for seed, run_id in sorted(point.runs.items()):
-            run = Run.read(plan, trial, seed, run_id, runs_dir, None)
+            run = Run.read(plan, trial, seed, run_id, runs_dir)
             losses = {name: run.record.held_out.get(name) for name in ("val/loss", MAIN)}
             status = {"seed": seed, "run_id": run_id, "status": run.record.status, "reason": run.record.reason}
             yield {**_identity(cells[tuning.cell]), **where, **status, **losses}
@@ -182,14 +186,11 @@ def _evaluated(record: Record, dollars_per_hour: float) -> Iterator[Json]:
             yield {"metric": own.name, "at": own.at, "value": own.value, **bounds}
 
 
-def _probes(runs: list[Run]) -> Iterator[Json]:
+def _probes(record: Record) -> Iterator[Json]:
     """Every measurement of `probes.json` that is a number: of the model, where layer is null, and of each layer."""
-    for run in runs:
-        place = {"corpus": run.cell.corpus, "tokenizer": run.cell.tokenizer}
-        about = {"cell": run.cell.id, "label": label(run.cell), **place, "seed": run.seed}
-        for own in run.record.probes.measurements if run.record.probes else ():
-            if own.value is not None:
-                yield {**about, "name": own.name, "layer": own.layer, "value": own.value}
+    for own in record.probes.measurements if record.probes else ():
+        if own.value is not None:
+            yield {"name": own.name, "layer": own.layer, "value": own.value}
 
 
 def label(cell: Cell) -> str:
@@ -211,17 +212,14 @@ def _identity(cell: Cell) -> Json:
     }
 
 
-def _run_row(run: Run, dollars_per_hour: float) -> Json:
-    """Everything that is one number or word about a run."""
+def _run_row(run: Run, first_started: datetime | None, dollars_per_hour: float) -> Json:
+    """Everything that is one number or word about a run. first_started: when any attempt at it first began."""
     record = run.record
     manifest = record.manifest.model_dump(mode="json") if record.manifest else {}
     found, held_out = record.held_out, record.evaluations.get(HELD_OUT)
     usage = manifest.get("usage", {})
     losses, counts = ("loss", "bits_per_byte", "perplexity"), ("tokens", "bytes", "from_byte", "unknown")
     return {
-        **_identity(run.cell),
-        "seed": run.seed,
-        "run_id": record.run_id,
         "status": record.status,
         "reason": record.reason,
         **{
@@ -238,7 +236,7 @@ def _run_row(run: Run, dollars_per_hour: float) -> Json:
         **{name: manifest.get(name) for name in ("started", "finished", "device", "backend", "engine", "threads")},
         **{name: manifest.get(name) for name in ("git_commit", "data_sha256", "vocab_size")},
         "modified": manifest.get("modified"),
-        "first_started": None if run.first_started is None else run.first_started.isoformat(),
+        "first_started": None if first_started is None else first_started.isoformat(),
         "code": _json(manifest.get("code")),
         "evaluation_code": _json(held_out.code if held_out else None),
         **{f"version/{package}": value for package, value in manifest.get("versions", {}).items()},
@@ -263,7 +261,8 @@ def _whole(count: float | None) -> int | None:
 
 
 def _json(code: Json | None) -> str | None:
-    return json.dumps(code, sort_keys=True) if code else None
+    """As text, of which there is one where most runs have the same."""
+    return sys.intern(json.dumps(code, sort_keys=True)) if code else None
 
 
 def _last(curves: pa.Table | None, column: str) -> float | None:
@@ -427,43 +426,107 @@ def _verdict(row: Json) -> str:
             return f"cannot be decided with {row['n']} seeds"
 
 
-def _curves(runs: list[Run]) -> pa.Table:
+@dataclass(frozen=True)
+class Curves:
+    """Of a run, with what is said of it at each point."""
+
+    about: Json
+    values: pa.Table
+
+
+def _curves(curves: list[Curves]) -> Iterator[pa.Table]:
     """All curves, one below the other; a column that a run does not have is null there."""
     import pyarrow as pa
 
     words, numbers = ("cell", "label", "variant", "corpus", "tokenizer", "run_id", "status"), ("seed", "step", "tokens")
-    tables = [pa.schema([*((name, pa.string()) for name in words), *((name, pa.int64()) for name in numbers)]).empty_table()]
-    for run in runs:
-        if (table := run.curves) is not None:
-            own = {**_identity(run.cell), "seed": run.seed, "run_id": run.record.run_id, "status": run.record.status}
-            for name in (*words, "seed"):
-                table = table.append_column(name, pa.array([own[name]] * table.num_rows))
-            tables.append(table.replace_schema_metadata(None))
-    return pa.concat_tables(tables, promote_options="permissive")
+    first = pa.schema([*((name, pa.string()) for name in words), *((name, pa.int64()) for name in numbers)])
+    kinds = dict.fromkeys(own.values.schema.remove_metadata() for own in curves)
+    empty = pa.unify_schemas([first, *kinds], promote_options="permissive").empty_table()
+    tables, n_rows = [empty], 0
+    for own in curves:
+        table = own.values.replace_schema_metadata(None)
+        for name in (*words, "seed"):
+            table = table.append_column(name, pa.array([own.about[name]] * table.num_rows))
+        if n_rows + table.num_rows > ROWS:
+            yield pa.concat_tables(tables, promote_options="permissive")
+            tables, n_rows = [empty], 0
+        tables.append(table)
+        n_rows += table.num_rows
+    yield pa.concat_tables(tables, promote_options="permissive")
+
+
+class Columns:
+    """A table as it grows, column by column: as many rows, a mapping each, would take gigabytes."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[Any]] = {}
+        self.n_rows = 0
+
+    def add(self, rows: Sequence[Json], **about: Any) -> None:
+        """Rows below the others, each after what is said of all of them; null in the columns that a row does not have."""
+        for name in dict.fromkeys([*about, *(name for row in rows for name in row)]) if rows else ():
+            if (column := self.values.get(name)) is None:
+                column = self.values[name] = [None] * self.n_rows
+            if name in about:
+                column += [about[name]] * len(rows)
+            else:  # a word that stands in many rows is there once
+                column += [sys.intern(value) if type(value) is str else value for value in (row.get(name) for row in rows)]
+        self.n_rows += len(rows)
+        for column in self.values.values():
+            column += [None] * (self.n_rows - len(column))
+
+    def tables(self, names: Iterable[str] = ()) -> Iterator[pa.Table]:
+        """All of it, in tables of so many rows: integers, floats, words or truth values, by what stands in a column anywhere.
+
+        names: of columns that are there in any case.
+        """
+        import pyarrow as pa
+
+        columns = {**self.values, **{name: [None] * self.n_rows for name in names if name not in self.values}}
+        kinds = {name: _kind(values) for name, values in columns.items()}
+        for start in range(0, self.n_rows or 1, ROWS):
+            yield pa.table({name: _column(values[start : start + ROWS], kinds[name]) for name, values in columns.items()})
 
 
 def as_table(rows: list[Json], names: Iterable[str] = ()) -> pa.Table:
-    """Rows as columns: integers, floats, words or truth values, by what stands in them. names: there in any case."""
+    """Rows as columns, in one table."""
     import pyarrow as pa
 
-    names = list(dict.fromkeys([*(key for row in rows for key in row), *names]))
-    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+    columns = Columns()
+    columns.add(rows)
+    return pa.concat_tables(columns.tables(names))
 
 
-def _column(values: list[Any]) -> pa.Array:
-    import pyarrow as pa
-
+def _kind(values: list[Any]) -> type:
+    """What a column is of; object: of different things, which are words as JSON."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {str, int, float, bool} and len(kinds) == 1 and kinds != {float}:
-        return pa.array(values)
     if kinds <= {int, float}:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    return pa.array([None if value is None else json.dumps(value) for value in values])
+        return int if kinds == {int} else float
+    return kinds.pop() if len(kinds) == 1 and kinds <= {str, bool} else object
+
+
+def _column(values: list[Any], kind: type) -> pa.Array:
+    import pyarrow as pa
+
+    if kind is object:
+        values = [None if value is None else json.dumps(value) for value in values]
+    elif kind is float:
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}.get(kind, pa.string()))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """A parquet file, whole or not at all."""
+    write_tables(path, [table])
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
+    """The same of at least one table of the same columns, one below the other, each made when those before it are written."""
     import pyarrow.parquet as pq
 
-    with atomic_write(path) as temporary:
-        pq.write_table(table, temporary)
+    rest = iter(tables)
+    first = next(rest)
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, first.schema) as writer:
+        writer.write_table(first)
+        for table in rest:
+            writer.write_table(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from datetime import datetime
 from functools import cached_property
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
+Tables = Mapping[str, "pd.DataFrame"]
 TABLES = ("runs", "curves", "probes", "evaluations", "tuning", "repeated")
 # A branch's share of what zeroing either costs, by its letter.
 SHARE = "ablation/share/"
@@ -64,27 +65,49 @@ class SampleError(NamedTuple):
     error: float | None
 
 
+class Files(Mapping[str, "pd.DataFrame"]):
+    """The tables that a study's folder has, each read when it is first asked for: of many runs, most of them are large."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = {name: file for name in TABLES if (file := folder / f"{name}.parquet").exists()}
+        self.read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        if name not in self.read:
+            self.read[name] = pd.read_parquet(self.files[name])
+        return self.read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
 class Values:
     """The numbers of one study's completed runs, from its tables. ConfigError where `gt aggregate` has not made them."""
 
     def __init__(self, folder: Path) -> None:
-        import pandas as pd
-
-        plan, files = read_plan(folder / "plan.json"), {name: folder / f"{name}.parquet" for name in TABLES}
-        if not files["runs"].exists():
+        plan, tables = read_plan(folder / "plan.json"), Files(folder)
+        if "runs" not in tables:
             raise ConfigError(f"{folder}: there is no runs.parquet; `gt aggregate` makes it.")
-        self._take(plan, {name: pd.read_parquet(file) for name, file in files.items() if file.exists()})
+        self._take(plan, tables)
 
     @classmethod
-    def of_tables(cls, plan: Plan, tables: dict[str, pd.DataFrame]) -> Values:
+    def of_tables(cls, plan: Plan, tables: Tables) -> Values:
         """Of tables that have been read."""
         own = cls.__new__(cls)
         own._take(plan, tables)
         return own
 
-    def _take(self, plan: Plan, tables: dict[str, pd.DataFrame]) -> None:
+    def _take(self, plan: Plan, tables: Tables) -> None:
         self.plan, self.tables = plan, tables
-        self._rows = {name: dict(iter(table.groupby("cell"))) for name, table in self.tables.items()}
+        self._by_cell: dict[str, dict[str, pd.DataFrame]] = {}
         self._known: dict[tuple[str, str, float | None], dict[int, float]] = {}
         self.seeds: int | None = None
         runs = self.tables["runs"]
@@ -111,9 +134,16 @@ class Values:
         """Whether runs of a cell were trained again, and the metric was measured of these trainings too."""
         return bool(self._again(place.cell.id, place.metric, place.at))
 
+    def _rows(self, table: str, cell: str) -> pd.DataFrame | None:
+        """Those of a cell in a table; None where there are none."""
+        if table not in self._by_cell:
+            groups = self.tables[table].groupby("cell") if table in self.tables else ()
+            self._by_cell[table] = {str(own): rows for own, rows in groups}
+        return self._by_cell[table].get(cell)
+
     def _again(self, cell: str, metric: str, at: float | None) -> list[tuple[int, float]]:
         """What other trainings of a cell's runs gave, by seed."""
-        if (rows := self._rows.get("repeated", {}).get(cell)) is None:
+        if (rows := self._rows("repeated", cell)) is None:
             return []
         rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
         return [(int(seed), float(value)) for seed, value in zip(rows["seed"], rows["value"], strict=True)]
@@ -121,7 +151,7 @@ class Values:
     def trials(self, cell: str, metric: str) -> dict[str, dict[int, float]]:
         """Of a cell that was tuned, by the values of each point as JSON, what each seed gave: infinite where it diverged."""
         found: dict[str, dict[int, float]] = {}
-        rows = self._rows.get("tuning", {}).get(cell)
+        rows = self._rows("tuning", cell)
         for row in [] if rows is None else rows.to_dict("records"):
             if row["status"] in ("completed", "diverged"):
                 value = row[metric] if row["status"] == "completed" else math.inf
@@ -134,7 +164,7 @@ class Values:
 
     def branches(self, cell: str) -> list[str]:
         """The letters of the branches that were taken out of a cell's networks."""
-        rows = self._rows.get("probes", {}).get(cell)
+        rows = self._rows("probes", cell)
         names = [] if rows is None else list(dict.fromkeys(rows["name"]))
         return [name.removeprefix(SHARE) for name in names if name.startswith(SHARE)]
 
@@ -173,7 +203,7 @@ class Values:
         an evaluation that others of the cell have, those without any of its metrics.
         """
         table = str(registered(place.metric).table)
-        rows = self._rows.get(table, {}).get(place.cell.id)
+        rows = self._rows(table, place.cell.id)
         if table == "evaluations" and rows is not None:
             own = rows[rows["metric"].str.startswith(place.metric.partition("/")[0] + "/")]
             rows = own if len(own) else rows
@@ -184,7 +214,7 @@ class Values:
         """Of an evaluation's mean, averaged over seeds: from its own interval, or from a metric beside it whose name ends in
         `se`, where it stands or else at the length that was trained. None where neither was recorded.
         """
-        rows = self._rows.get("evaluations", {}).get(place.cell.id)
+        rows = self._rows("evaluations", place.cell.id)
         if rows is None or registered(place.metric).table != "evaluations":
             return None
         own = rows[(rows["metric"] == place.metric) & (rows["at"].isna() if place.at is None else rows["at"] == place.at)]
@@ -198,7 +228,7 @@ class Values:
 
     def _read(self, cell: str, metric: str, at: float | None) -> dict[int, float]:
         kind, column = str(registered(metric).table), "value"
-        rows = self._rows.get(kind, {}).get(cell)
+        rows = self._rows(kind, cell)
         if rows is None:
             return {}
         if kind in ("runs", "curves"):

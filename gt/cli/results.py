@@ -28,8 +28,9 @@ def aggregate(*, plan: PlanFile, runs: Records, out: StudyResults, note: Note = 
     from gt.analysis.aggregate import aggregate
     from gt.artefacts import read_plan
 
-    with made.noted(note, made.of_tables(plan, runs), out, *made.TABLES):
-        aggregate(read_plan(plan), runs, out)
+    of = read_plan(plan)
+    with made.noted(note, made.of_tables(plan, of, runs), out, *made.TABLES):
+        aggregate(of, runs, out)
 
 
 @command(RESULTS, "gt claims judge --study results/studies/v4_char")
@@ -171,8 +172,9 @@ def track(
     from gt.tracking import sync
 
     folder, *written = (out.parent, out.name) if out else (runs,)
-    with made.noted(note, made.of_tracking(plan, runs, uri), folder, *written):
-        counts = sync(read_plan(plan), runs, uri)
+    of = read_plan(plan)
+    with made.noted(note, made.of_tracking(plan, of, runs, uri), folder, *written):
+        counts = sync(of, runs, uri)
         if out:
             write_json(out, counts)
         else:

@@ -24,7 +24,7 @@ from gt.catalogue import component
 from gt.data.reader import Document, Reader
 from gt.errors import ConfigError
 from gt.progress import progress
-from gt.records import atomic_write, write_json
+from gt.records import atomic_write, temporary_folder, write_json
 
 if TYPE_CHECKING:
     from gt.spec import CorpusSpec, SplitSpec
@@ -184,7 +184,7 @@ def _by_position(
 
     A range ends with a character, or where documents are kept apart with a document.
     """
-    place = Path(files.enter_context(tempfile.TemporaryDirectory(dir=out)))
+    place = files.enter_context(temporary_folder(out / "all"))
     with ExitStack() as own:
         whole = _Split(own, place / "all", end)
         for document in documents:

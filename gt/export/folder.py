@@ -12,7 +12,6 @@ A model that is equal to a published architecture becomes one; others are export
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from gt.errors import ConfigError, nearest
 from gt.export import source
 from gt.export.published import LIBRARIES, SPECIAL_TOKENS, Architecture, Weights, standing
 from gt.fingerprint import code_of_training, differences, of_network
-from gt.records import read_json, temporary_name, write_json
+from gt.records import read_json, temporary_folder, write_json
 from gt.spec import ModelSpec, RunSpec
 from gt.training.weights import load_model
 
@@ -70,16 +69,12 @@ def export(run: Path, data: Path, library: str, out: Path) -> Exported:
         )
     weights = {name: weight.detach() for name, weight in load_model(run, torch.device("cpu")).named_parameters()}
     known = library_tokenizer(load_tokenizer(data))
-    temporary = temporary_name(out)
-    temporary.mkdir(parents=True)
-    try:
+    with temporary_folder(out) as temporary:
         exported = _write(temporary, spec, manifest, weights, found.nearest if found.equal else None, found.differences)
         (temporary / "tokenizer.json").write_text(to_json(known), encoding="utf-8")
         write_json(temporary / "tokenizer_config.json", tokenizer_config(spec.training.sequence_length))
         (temporary / "README.md").write_text(card(run, spec, manifest, exported), encoding="utf-8")
         temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return exported
 
 

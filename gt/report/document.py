@@ -138,6 +138,22 @@ def named(block: Block, study: str, title: str) -> Block:
             return block
 
 
+def abridged(document: Document) -> Document:
+    """A report with its tables as a reader sees them."""
+
+    def own(block: Block) -> Block:
+        match block:
+            case Section():
+                return replace(block, blocks=tuple(map(own, block.blocks)))
+            case Tabular():
+                return replace(block, table=block.table.abridged)
+            case _:
+                return block
+
+    sections = tuple(replace(part, blocks=tuple(map(own, part.blocks))) for part in document.sections)
+    return replace(document, sections=sections)
+
+
 def anchor(words: str) -> str:
     """What a link can name."""
     return re.sub(r"[^\w.+-]+", "-", words)

@@ -28,6 +28,8 @@ HALF = 450
 FIGURES = (*DRAWINGS, *SWEEP_DRAWINGS)
 # Those of how a study was decided, which stand with what they are about.
 DECIDING = (TUNING_DRAWING, LADDER_DRAWING, EQUAL_LOSS_DRAWING)
+# Those that need all cells of a study, however many there are.
+WHOLE_STUDY = (*DECIDING, *SWEEP_DRAWINGS)
 
 
 def draw(study_dir: Path, jobs: int = 1) -> None:
@@ -52,12 +54,12 @@ def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
     """Every so-manieth figure. Returns the names of the files."""
     results = load(study_dir)
     gc.freeze()  # figures are full of cycles, and each search for them would go through all that was loaded
-    whole, single = [*DECIDING, *FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results)
+    whole, single = [*DECIDING, *FIGURES, *EVALUATION_DRAWINGS], inside_drawings(results.shown)
     names = set()
     with matplotlib.rc_context(STYLE):
         own = (whole + single)[part::jobs]
         for drawing in own if part else progress(own, "figures", "figure"):  # the bar of the first process stands for all
-            if (figure := drawing.draw(results)) is not None:
+            if (figure := drawing.draw(results if drawing in WHOLE_STUDY else results.shown)) is not None:
                 for suffix in ("svg", "png") if drawing in whole else ("svg",):
                     names.add(f"{drawing.name}.{suffix}")
                     save(figure, study_dir / "figures" / f"{drawing.name}.{suffix}", suffix)
@@ -70,5 +72,9 @@ def picture(results: Results, drawing: Drawing, alt: str = "") -> Picture | None
     if not file.exists():
         return None
     places = "; ".join(panel.title for panel in results.panels)
+    caption = drawing.caption
+    if drawing not in WHOLE_STUDY and results.shown is not results:
+        of = f"{len(results.shown.cells)} of the {len(results.run_cells):,} cells"
+        caption += f" Shown are {of}: of each variant the lowest, and what these are compared with."
     shown = alt or f"{drawing.title} for {places}. The values are in the tables."
-    return Picture(drawing.name, drawing.title, drawing.caption, shown, file, size(file)[0] > HALF)
+    return Picture(drawing.name, drawing.title, caption, shown, file, size(file)[0] > HALF)

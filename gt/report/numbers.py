@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -230,6 +230,26 @@ class Results:
         return measured(self)
 
     @cached_property
+    def shown(self) -> Results:
+        """What figures are of: of a study with more cells than a reader can tell apart, those that matter. These are, of each
+        corpus and tokenizer, the lowest that is compared with the baseline, each variant's lowest, and their baselines.
+        """
+        if len(self.run_cells) <= MANY:
+            return self
+        lowest: dict[Any, Row] = {}
+        for panel in self.panels:
+            if panel.measured:
+                lowest[panel.best["cell"]] = panel.best
+            for row in panel.measured:
+                key = (panel.corpus, panel.tokenizer, row["variant"])
+                lowest[key] = min(lowest.get(key, row), row, key=lambda own: float(own["mean"]))
+        baselines = self.contrasts.set_index("cell")["baseline"].to_dict()
+        cells = {row["cell"] for row in lowest.values()}
+        cells |= {other for cell in cells if isinstance(other := baselines.get(cell), str)}
+        frames = {name: getattr(self, name) for name in ("runs", "cells", "contrasts", "curves", "evaluations", "probes")}
+        return replace(self, **{name: frame[frame["cell"].isin(cells)] for name, frame in frames.items()})
+
+    @cached_property
     def cell_rows(self) -> list[Row]:
         """The same, panel by panel in their order."""
         return [row for panel in self.panels for row in panel.rows]
@@ -359,6 +379,8 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+# Cells up to which figures show all.
+MANY = 60
 REPEATED = ["cell", "seed", "run_id", "study", "metric", "at", "value"]
 CONTRAST = ("difference", "p", "p_holm", "p_sign_flip", "p_equivalence_holm", "verdict", "decided")
 

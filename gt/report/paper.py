@@ -196,9 +196,11 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
     single = [
         section(own.id, own.title, picture(results, drawing, own.alt), *map(Tabular, own.checks), folded=True)
-        for own, drawing in zip(known, inside_drawings(results), strict=True)
+        for own, drawing in zip(results.shown.inside, inside_drawings(results.shown), strict=True)
     ]
-    others = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
+    others: list[Block] = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
+    if len(single) < len(known):
+        others.append(Text(f"Of {len(known):,} cells these have a section: each variant’s lowest, and its baseline."))
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
     blocks = (about, *main, *others, everything, *(single if cells else []))
     return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)

@@ -13,6 +13,7 @@ from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import draw_claims
 from gt.report.decisions import decides
+from gt.report.document import abridged
 from gt.report.formats import write
 from gt.report.inside import inside_tables
 from gt.report.looks import draw_looks
@@ -44,7 +45,7 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
         tables += [*study_tables(studies[0]).values(), *inside_tables(studies[0]).values()]
     for table in {table.name: table for table in tables}.values():
         table.write(out / "tables")
-    write(document, out, templates)
+    write(abridged(document), out, templates)
 
 
 def summary(study_dir: Path) -> str:

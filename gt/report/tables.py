@@ -7,7 +7,8 @@ import html
 import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from gt.report import text
 from gt.study import shortest
 
 Row = dict[str, Any]
+# Rows of a table that a report shows.
+LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,19 @@ class Table:
     formats: tuple[Literal["csv", "md", "tex"], ...] = ("csv", "md", "tex")
     groups: str = ""
 
-    @property
+    @cached_property
     def shown(self) -> tuple[Column, ...]:
         """The columns that a reader sees: not that of a corpus or tokenizer which is the same in all rows."""
         return tuple(c for c in self.columns if c not in PLACE or len({c.text(row) for row in self.rows}) > 1)
+
+    @cached_property
+    def abridged(self) -> Table:
+        """What a reader sees of it: not more rows than are read. The CSV file has all."""
+        n = len(self.rows)
+        if n <= LONGEST:
+            return self
+        caption = f"{self.caption} The first {LONGEST} of {n:,} rows; `tables/{self.name}.csv` has all."
+        return replace(self, caption=caption, rows=self.rows[:LONGEST])
 
     def breaks(self) -> list[int]:
         """The rows that begin a group, but for the first."""
@@ -121,7 +133,7 @@ class Table:
         columns = [(i, c) for i, c in enumerate(self.shown, 1)]
         classes = " ".join([f"l{i}" for i, c in columns if c.align == "left"] + [f"w{i}" for i, c in columns if c.wraps])
         head = "".join(f'<th scope="col">{e(c.header)}' for c in self.shown)
-        rows, breaks = [], self.breaks()
+        rows, breaks = [], set(self.breaks())
         for i, row in enumerate(self.rows):
             first, *rest = (c.html(row) for c in self.shown)
             cells = "".join(f"<td>{cell}" for cell in rest)
@@ -136,7 +148,7 @@ class Table:
 
     def write(self, folder: Path) -> None:
         """`<name>.csv`, `.md` and `.tex`, or those of them that it has."""
-        contents = {"csv": self.csv, "md": self.markdown, "tex": self.latex}
+        contents = {"csv": self.csv, "md": self.abridged.markdown, "tex": self.abridged.latex}
         for suffix in self.formats:
             with atomic_write(folder / f"{self.name}.{suffix}") as temporary:
                 temporary.write_text(contents[suffix](), encoding="utf-8")

@@ -6,16 +6,20 @@ import json
 import math
 import re
 import shutil
+import weakref
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import records
 from scipy import stats
 
+from gt.analysis import aggregate as aggregation
 from gt.analysis.aggregate import aggregate, followed
 from gt.analysis.reading import Record
 from gt.analysis.versions import versions
@@ -317,3 +321,51 @@ def test_curves_on_another_slice_have_what_was_measured_on_it_at_their_end() -> 
     assert {name: column[-1] for name, column in ends.items()} == {"val/loss": 1.5, "gate/mean": 0.3, "gate/layer_1": 0.25}
     assert all(math.isnan(column[0]) for column in ends.values())
     assert found["grad_norm"].to_pylist() == [2.0, 1.0]
+
+
+def test_one_record_is_in_memory_at_a_time_and_each_of_its_files_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, runs, out = study(tmp_path)
+    alive, most, read = set[int](), 0, Counter[Path]()
+    really_reads, really_opens = aggregation.read_record, Path.read_bytes
+
+    def noted(folder: Path, run_id: str) -> Record:
+        nonlocal most
+        record = really_reads(folder, run_id)
+        alive.add(id(record))
+        weakref.finalize(record, alive.discard, id(record))
+        most = max(most, len(alive))
+        return record
+
+    def counted(path: Path) -> bytes:
+        read[path] += 1
+        return really_opens(path)
+
+    monkeypatch.setattr(aggregation, "read_record", noted)
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    aggregate(records.planned(plan), runs, out)
+    assert most <= 2  # the next is read before the last is let go
+    assert set(read.values()) == {1}
+
+
+def test_a_table_is_the_same_in_however_many_parts_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"word": "a", "whole": 1, "number": 1, "mixed": 1, "none": None, "truth": True},
+        {"word": None, "whole": None, "number": 0.5, "mixed": "a", "none": None, "truth": None, "later": 2},
+        {"word": "b", "number": None, "mixed": True, "truth": False},
+        {"whole": 2**40, "mixed": None, "later": None, "last": "z"},
+    ]
+    whole = aggregation.as_table(rows, ["word", "added"])
+    kinds = {"word": pa.string(), "whole": pa.int64(), "number": pa.float64(), "mixed": pa.string(), "none": pa.float64()}
+    kinds |= {"truth": pa.bool_(), "later": pa.int64(), "last": pa.string(), "added": pa.float64()}
+    assert dict(zip(whole.column_names, whole.schema.types, strict=True)) == kinds
+    assert whole["mixed"].to_pylist() == ["1", '"a"', "true", None]
+    plan, runs, out = study(tmp_path)
+    at_once = tables(plan, runs, out)
+    monkeypatch.setattr(aggregation, "ROWS", 1)
+    assert aggregation.as_table(rows, ["word", "added"]).equals(whole)
+    monkeypatch.setattr(aggregation, "ROWS", 100)
+    for name, table in tables(plan, runs, tmp_path / "parts").items():
+        pd.testing.assert_frame_equal(table, at_once[name])
+    assert pq.read_metadata(tmp_path / "parts/curves.parquet").num_row_groups > 1

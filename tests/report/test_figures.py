@@ -135,6 +135,24 @@ def test_of_many_lines_the_best_the_worst_and_the_baseline_s_are_named(rates: Re
     assert all(len(view.named) == len(view.rows) for view in views(few.panels, few.curves))
 
 
+def test_of_many_cells_figures_show_each_variant_s_lowest_and_the_baselines_of_these(
+    rates: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rates.shown is rates
+    monkeypatch.setattr("gt.report.numbers.MANY", 15)
+    many = replace(rates)
+    (panel,) = many.panels
+    lowest = {}
+    for row in panel.measured:
+        if row["variant"] not in lowest or row["mean"] < lowest[row["variant"]]["mean"]:
+            lowest[row["variant"]] = row
+    matter = {row["label"] for row in lowest.values()}
+    matter |= {row["against"] for row in [*lowest.values(), panel.best] if row["against"]} | {panel.best["label"]}
+    assert {row["label"] for row in many.shown.run_cells} == matter
+    assert set(many.shown.curves["label"]) == set(many.shown.runs["label"]) == matter
+    assert len(matter) < len(many.run_cells)
+
+
 def test_a_run_that_diverged_has_its_cross_also_in_a_grey_cell(rates: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "MOST_CELLS", 3)
     monkeypatch.setattr(drawing, "EXTREMES", 1)

@@ -13,10 +13,11 @@ import records
 from shared import make, plan_of_rates, write_run
 
 from gt.report import text
+from gt.report.document import Document, Section, Tabular, abridged
 from gt.report.evaluation_tables import evaluation_tables
 from gt.report.numbers import load
 from gt.report.study_tables import results_table, study_tables
-from gt.report.tables import Column, Table
+from gt.report.tables import LONGEST, PLACE, Column, Table
 
 TABLE = Table(
     "awkward",
@@ -222,3 +223,41 @@ def test_no_word_of_a_csv_file_is_a_formula_and_every_number_is_as_it_was() -> N
     guarded = [f"'{word}".replace("\r", "\n") for word in words]
     assert [line[0] for line in lines] == [*guarded, "-1.5", "+2", "-1e-05", "-1.5", "-3", "0", "GF-MH", "a=b", "'-"]
     assert {line[1] for line in lines} == {"1"}
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "html", "csv"])
+def test_what_a_table_takes_grows_as_its_rows(form: str) -> None:
+    """Twice the rows, twice the cells that are put in words, however many columns depend on all rows."""
+
+    def words(n: int) -> int:
+        made = []
+        columns = (*PLACE, Column("value", "Value", whole_row=lambda row: made.append(row) or "-"))
+        rows = tuple({"corpus": "a", "tokenizer": Counted(made, i), "value": i, "of": i // 2} for i in range(n))
+        getattr(Table("many", "Many.", columns, rows, groups="of"), form)()
+        return len(made)
+
+    assert words(400) <= 2 * words(200)
+
+
+class Counted:
+    """A value that is different in each row, and noted whenever it is put in words."""
+
+    def __init__(self, made: list[object], number: int) -> None:
+        self.made, self.number = made, number
+
+    def __str__(self) -> str:
+        self.made.append(self)
+        return str(self.number)
+
+
+def test_of_a_long_table_a_report_shows_the_first_rows_and_says_where_all_are(tmp_path: Path) -> None:
+    rows = tuple({"name": f"cell {i}"} for i in range(2 * LONGEST))
+    table = Table("long", "Cells.", (Column("name", "Name", "left"),), rows)
+    table.write(tmp_path)
+    assert (tmp_path / "long.csv").read_text().count("cell") == 2 * LONGEST
+    for suffix in ("md", "tex"):
+        assert (tmp_path / f"long.{suffix}").read_text().count("cell") == LONGEST
+    assert table.abridged.caption == "Cells. The first 200 of 400 rows; `tables/long.csv` has all."
+    assert TABLE.abridged is TABLE
+    shown = abridged(Document("", "", (Section("a", "", (Section("b", "", (Tabular(table),)), Tabular(TABLE))),)))
+    assert shown.tables() == [table.abridged, TABLE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -125,6 +126,22 @@ def test_what_is_missing_or_damaged_of_a_record_is_found(
 ) -> None:
     harm(first_record(checkout) / name)
     assert checkout.planned() == {**again, **AFTER_RUNS}
+
+
+def test_of_runs_that_are_current_no_jobs_are_gone_through_but_where_they_are_asked_for(checkout: Checkout) -> None:
+    """So what a call takes that has little to do does not grow with the study."""
+
+    def considered() -> set[str]:
+        """The runs that Snakemake looks for jobs of."""
+        said = checkout.snakemake("-n", "--debug-dag")
+        assert said.returncode == 0, said.stderr[-3000:]
+        return set(re.findall(r"candidate job \w+\s+wildcards: run=(\S+)", said.stdout + said.stderr))
+
+    assert considered() == set()
+    assert checkout.snakemake("--dag").stdout.count("train") == 4
+    assert checkout.planned("--forcerun", "train")["train"] == 4
+    (first_record(checkout) / "probes.json").unlink()
+    assert considered() == {first_record(checkout).name}
 
 
 def test_damaged_tokens_are_made_again_for_the_run_that_needs_them_and_no_other_is_trained(checkout: Checkout) -> None:

@@ -485,12 +485,30 @@ def data_of_pack(wildcards):
 
 
 def files_of_runs(name):
-    """An input function: one file of the record of every run of a study."""
+    """An input function: one file of the record of every run of a study that is to be made or measured.
+
+    What reads the records finds the others by the plan. So what Snakemake goes through grows with what there is to do, and not
+    with the study; of all runs it is asked for by name, or where it only says how things are made.
+    """
 
     def files(wildcards):
-        return [f"results/runs/{run}/{name}" for run in settled(wildcards.study).runs]
+        runs, every = settled(wildcards.study).runs, workflow.execution_settings is None or is_forced()
+        return [
+            f"results/runs/{run}/{name}" for run in runs if every or is_outdated(run)
+        ]
 
     return files
+
+
+def is_outdated(run):
+    """Whether there is anything to do of a run."""
+    return any((job, run) in OUTDATED for job in ("train", "evaluate", "probe"))
+
+
+def is_forced():
+    """Whether the call names what is to be made, current or not."""
+    asked = workflow.dag_settings
+    return bool(asked.forceall or asked.forcerun)
 
 
 def claim_folder(wildcards):

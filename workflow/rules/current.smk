@@ -3,17 +3,18 @@
 # Snakemake would go by times, which a touch or a copy changes, and by what it remembers in .snakemake/, which a copy of
 # results/ lacks. So the inputs of a job are ancient() while its result is current; otherwise it gets one more, which is newer.
 
-import fcntl
-import platform
 import secrets
 
 from snakemake.settings.types import RerunTrigger
 
 from gt import made
+from gt.holding import Lock
+from gt.records import remove
+from gt.seen import Seen
 from gt.shared import shared
 
-DAMAGED, LOCK = Path("results/damaged"), Path("results/.lock")
-NEWER = Path("results/.newer")
+DAMAGED, NEWER = Path("results/damaged"), Path("results/.newer")
+SEEN = Seen(Path("results/.seen.json"))
 
 
 def unless_current(name):
@@ -57,6 +58,7 @@ def outdated():
     for study, plan in PLANS.items():
         jobs = made.outdated(
             Path(f"results/studies/{study}"),
+            plan,
             RUNS,
             claims_about(study),
             TEMPLATES,
@@ -70,7 +72,7 @@ def outdated():
 
 def outdated_of_run(run):
     looks, further = looks_of_run(run), further_asked_of(run)
-    return stage.outdated(RUNS / run, looks, Path(data_of(run)), further)
+    return SEEN.outdated(RUNS / run, looks, Path(data_of(run)), further)
 
 
 def mark_as_newer():
@@ -87,10 +89,13 @@ def begin():
             "GroundThink's rules say themselves what is made again: call snakemake with --rerun-triggers mtime, as its profile"
             f" does (--workflow-profile {shared('workflow') / 'profiles/default'})."
         )
-    lock_results()
-    for file in stage.left_behind(Path("results")):
-        file.unlink(missing_ok=True)
-    for run in ASKED_FOR:
+    try:
+        LOCK.take(LAST_USER)
+    except ConfigError as error:
+        stop(error)
+    for path in stage.left_behind(Path("results"), LOCK.file.stat().st_mtime):
+        remove(path)
+    for run in [run for run in ASKED_FOR if not SEEN.is_whole(RUNS / run)]:
         if found := stage.damaged(RUNS / run):
             stage.put_away(RUNS / run, found, DAMAGED)
             print(
@@ -99,30 +104,13 @@ def begin():
             )
 
 
-def lock_results():
-    """Two calls in two checkouts may share results/ by a link: the second ends here, with exit code 2."""
-    global LOCKED
-    LOCKED = open(LOCK, "a+")
-    try:
-        fcntl.flock(LOCKED, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stop(f"results/ is in use by {last_user()}. Wait until it has ended.")
-    if last_user() != LAST_USER:
-        stop("results/ was in use when this was planned. Run the same command again.")
-    LOCKED.truncate(0)
-    LOCKED.write(f"process {os.getpid()} on {platform.node()}, in {Path.cwd()}")
-    LOCKED.flush()
-
-
-def last_user():
-    """Who has the lock, or had it last."""
-    return LOCK.read_text() if LOCK.exists() else ""
-
-
-LAST_USER = last_user()
+LOCK = Lock(Path("results/.lock"))
 try:
+    LAST_USER = LOCK.last().token
     OUTDATED = set(outdated())
 except ConfigError as error:
     stop(error)
-if OUTDATED and workflow.is_main_process:
-    mark_as_newer()
+if workflow.is_main_process:
+    SEEN.keep()
+    if OUTDATED:
+        mark_as_newer()
