@@ -9,10 +9,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test docs report headline publish faults reliability ui lock schemas clean
+.PHONY: help run test test-server docs report headline publish faults reliability ui lock schemas clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.run  ## install, then train, compare and report the study (STUDY=smoke)
 	snakemake --cores all --config study=$(STUDY)
@@ -25,6 +25,11 @@ test: $(VENV)/.test  ## install, then lint, type-check and test
 	snakefmt --check workflow
 	snakemake --lint
 	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-server: $(VENV)/.server  ## install, Debian's PostgreSQL included, and import runs through an MLflow server over it
+	@ls /usr/lib/postgresql/*/bin/initdb || { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
+		apt-get install --yes --quiet --no-install-recommends postgresql; }
+	OMP_NUM_THREADS=1 pytest -m server tests/server
 
 docs: $(VENV)/.test  ## build the documentation into results/site, and check its links
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet
@@ -71,3 +76,8 @@ $(VENV)/.test: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.server: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test,postgres]'
+	@touch $@ $(VENV)/.run $(VENV)/.test

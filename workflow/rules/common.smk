@@ -230,6 +230,7 @@ def load_plans():
                     load_claims(claims), load_arms(claims), {study: plans[study]}
                 )
                 registration.read(claims)
+            preflight.check_tracking(config["mlflow_uri"])
         preflight.check(plans.values(), config["device"], config["mlflow_uri"], gpus)
     except ConfigError as error:
         stop(error)
