@@ -59,14 +59,14 @@ def curves(seed: int) -> pa.Table:
 
 
 def measure(folder: Path, uri: str, daemons: list[psutil.Process]) -> Json:
-    """Seconds, processor seconds of the import and of both servers, and the peak bytes of the import and of the servers."""
+    """Seconds, processor seconds of the import and of both servers, and the peak bytes of the import and, in their shares, of the servers."""
     arguments = ["track", "--plan", "results/studies/many/plan.json", "--runs", "results/runs", "--uri", uri]
     command = [sys.executable, "-m", "gt", *arguments]
     path = f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     before, began, of_servers = cpu_seconds(daemons), time.monotonic(), 0
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": path})
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-        of_servers = max(of_servers, sum(own.memory_info().rss for own in family(daemons)))
+        of_servers = max(of_servers, sum(own.memory_full_info().pss for own in family(daemons)))
         time.sleep(0.5)
     seconds = time.monotonic() - began
     if ended[1]:

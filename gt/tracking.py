@@ -73,7 +73,8 @@ FINAL = (
     "tokens_per_second",
     "peak_memory_bytes",
 )
-POINTS_PER_CURVE = 500
+# A chart of the UI shows no more than some hundreds, and of all that is sent these cost a server most. The record has the rest.
+POINTS_PER_CURVE = 200
 COUNTS = ("added", "replaced", "restored", "unchanged", "superseded")
 # MLflow's limits on the lengths of texts.
 NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000
@@ -126,8 +127,17 @@ def sync(plan: Plan, runs_dir: Path, uri: str) -> dict[str, int]:
             entries = partial(_children, plan, runs_dir, takes_files(experiment, uri))
             name = "" if is_own(uri, results) else name_of(results)
             at_once = AT_ONCE if uri.startswith("http") else 1
-            importer = Importer(client, experiment.experiment_id, study, name, at_once)
+            importer = Importer(client, uri, experiment.experiment_id, study, name, at_once)
             return (importer.run_among_others if name else importer.run)(_cells(plan), entries)
+
+
+@dataclass
+class Settled:
+    """What an import has left of a cell: the MLflow runs, how many of these the plan has, and what their tag `gt.spec` is."""
+
+    runs: set[str] = field(default_factory=set)
+    planned: int = 0
+    spec: str | None = None
 
 
 class Importer:
@@ -136,37 +146,25 @@ class Importer:
     results: the name of the results folder, "" where the database is its own. at_once: how many cells are imported at a time.
     """
 
-    def __init__(self, client: MlflowClient, experiment: str, study: str, results: str, at_once: int) -> None:
-        self.client, self.experiment, self.study, self.results, self.at_once = client, experiment, study, results, at_once
+    def __init__(self, client: MlflowClient, uri: str, experiment: str, study: str, results: str, at_once: int) -> None:
+        self.client, self.uri, self.experiment, self.study = client, uri, experiment, study
+        self.results, self.at_once = results, at_once
         self.counts, self.counting = dict.fromkeys(COUNTS, 0), threading.Lock()
         self.known: dict[str, dict[str, list[Run]]] = {}  # by cell and key, the superseded ones too
-        self.settled: set[str] = set()  # the MLflow runs that are as they should be
+        self.cells: dict[str, Settled] = {}
+        self.superseded: set[str] = set()
 
     def run(self, cells: list[Cell], entries: Callable[[Cell], list[Entry]]) -> dict[str, int]:
         """Import every cell, its parent and its runs under it, and supersede the rest. entries: what a cell has."""
-        self.known, self.settled, self.counts["unchanged"] = self._known(), set(), 0
+        self.known, self.superseded = self._known(), set()
+        todo = [cell for cell in cells if not self._is_settled(cell)]
         with ThreadPoolExecutor(self.at_once) as pool:
-            done = pool.map(lambda cell: self._put_cell(cell, entries(cell)), cells)
-            specs = dict(zip((cell.id for cell in cells), progress(done, "into MLflow", "cell", len(cells)), strict=True))
-            list(pool.map(self._supersede_as_unplanned, self._rest({cell: spec for cell, spec in specs.items() if spec})))
+            done = pool.map(lambda cell: self._put_cell(cell, entries(cell)), todo)
+            for cell, own in zip(todo, progress(done, "into MLflow", "cell", len(todo)), strict=True):
+                self.cells[cell.id] = own
+            list(pool.map(self._supersede_as_unplanned, self._rest()))
+        self.counts["unchanged"] = max(0, sum(own.planned for own in self.cells.values()) - self._changes())
         return self.counts
-
-    def _put_cell(self, cell: Cell, own: list[Entry]) -> str | None:
-        """Import one. Returns the `gt.spec` of its runs, None where no run has a record."""
-        if not own:
-            return None
-        spec = own[0].tags["gt.spec"]
-        others = self._of_others(cell.id, own)
-        own = [entry for entry in own if entry.key not in others]
-        parent_id = self.put(parent(self.study, cell, own + [_as_entry(run) for run in others.values()]), {})
-        links = {"mlflow.parentRunId": parent_id}
-        for entry in own:
-            self.put(entry, {**links, "gt.results": self.results} if self.results else links)
-        for key, run in others.items():
-            self._keep(run, links)
-            if key in cell.runs.values():
-                self._count("unchanged")
-        return spec
 
     def run_among_others(self, cells: list[Cell], entries: Callable[[Cell], list[Entry]]) -> dict[str, int]:
         """Import until there is nothing to change: another results folder may change the same runs meanwhile.
@@ -186,7 +184,6 @@ class Importer:
             else:
                 if self._changes() == before:
                     break
-        self.counts["unchanged"] = max(0, self.counts["unchanged"] - before)
         return self.counts
 
     def _changes(self) -> int:
@@ -196,6 +193,23 @@ class Importer:
         with self.counting:
             self.counts[what] += 1
 
+    def _is_settled(self, cell: Cell) -> bool:
+        """Whether nobody has changed what this import left of a cell."""
+        runs = (run for several in self.known.get(cell.id, {}).values() for run in several if _is_active(run))
+        return cell.id in self.cells and {run.info.run_id for run in runs} == self.cells[cell.id].runs
+
+    def _put_cell(self, cell: Cell, own: list[Entry]) -> Settled:
+        if not own:  # no run has a record
+            return Settled()
+        spec = own[0].tags["gt.spec"]
+        others = self._of_others(cell.id, own)
+        own = [entry for entry in own if entry.key not in others]
+        parent_id = self.put(parent(self.study, cell, own + [_as_entry(run) for run in others.values()]), {})
+        links = {"mlflow.parentRunId": parent_id}
+        runs = {self.put(entry, {**links, "gt.results": self.results} if self.results else links) for entry in own}
+        runs |= {self._keep(run, links) for run in others.values()}
+        return Settled({parent_id, *runs}, 1 + len(own) + len(others.keys() & set(cell.runs.values())), spec)
+
     def put(self, entry: Entry, links: dict[str, str]) -> str:
         """The MLflow run of an entry: an equal one, restored if it was superseded, or else a new one. Others are superseded."""
         old = self.known.get(entry.cell, {}).get(entry.key, [])
@@ -204,13 +218,15 @@ class Importer:
         for run in replaced:
             self._supersede(run, "replaced")
         if same is not None:
-            self._count("unchanged" if _is_active(same) else "restored")
+            if not _is_active(same):
+                self._count("restored")
             return self._keep(same, links)
         self._count("replaced" if replaced else "added")
         return self._create(entry, links)
 
     def _create(self, entry: Entry, links: dict[str, str]) -> str:
         from mlflow.entities import Metric, Param
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         tags = {**entry.tags, **links, "gt.key": entry.key, "gt.cell": entry.cell}
         tags = {name: _fitting(value, TAG_LENGTH) for name, value in tags.items()}
@@ -219,11 +235,12 @@ class Importer:
         run_id: str = run.info.run_id
         params = [Param(_fitting(key, NAME_LENGTH), _fitting(value, PARAM_LENGTH)) for key, value in entry.params.items()]
         self.client.log_batch(run_id, [Metric(*point) for point in entry.metrics], params)  # in as few requests as may be
+        # The client would ask for the run again, to know where its files go.
+        files = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
         for file in entry.files:
-            self.client.log_artifact(run_id, str(file), EVALUATIONS if file.parent.name == EVALUATIONS else None)
+            files.log_artifact(str(file), EVALUATIONS if file.parent.name == EVALUATIONS else None)
         self.client.set_terminated(run_id, entry.status, entry.end)
         self.client.set_tag(run_id, "gt.content", entry.content)
-        self.settled.add(run_id)
         return run_id
 
     def _keep(self, run: Run, links: dict[str, str]) -> str:
@@ -236,7 +253,6 @@ class Importer:
         for name, value in links.items():
             if run.data.tags.get(name) != value:
                 self.client.set_tag(run_id, name, value)
-        self.settled.add(run_id)
         return run_id
 
     def _supersede(self, run: Run, reason: str) -> None:
@@ -250,17 +266,19 @@ class Importer:
             if _is_active(self.client.get_run(run_id)):
                 raise
             # Another results folder was first.
-        self.settled.add(run_id)
+        self.superseded.add(run_id)
 
     def _supersede_as_unplanned(self, run: Run) -> None:
         self._supersede(run, "not in the plan")
         self._count("superseded")
 
-    def _rest(self, specs: dict[str, str]) -> list[Run]:
+    def _rest(self) -> list[Run]:
         """Runs of ours that the plan does not have, runs of others in our cells that differ in more than the seed, and parents
-        that have no run left. specs: `gt.spec` by cell. Runs that somebody has added by hand have no key, and stay."""
+        that have no run left. Runs that somebody has added by hand have no key, and stay."""
+        specs = {cell: own.spec for cell, own in self.cells.items()}
+        settled = self.superseded.union(*(own.runs for own in self.cells.values()))
         known = [run for by_key in self.known.values() for several in by_key.values() for run in several if _is_active(run)]
-        rest = [run for run in known if run.info.run_id not in self.settled and "gt.key" in run.data.tags]
+        rest = [run for run in known if run.info.run_id not in settled and "gt.key" in run.data.tags]
         seeds = [run for run in rest if "gt.seed" in run.data.tags]
         of_others = [run for run in seeds if self._is_foreign(run)]
         stay = [run for run in of_others if specs.get(run.data.tags["gt.cell"]) in (None, run.data.tags["gt.spec"])]

@@ -106,7 +106,7 @@ def postgres() -> Iterator[Postgres]:
 class Server:
     """An MLflow server that can be killed and started again."""
 
-    def __init__(self, folder: Path, store: str, workers: int = 4) -> None:
+    def __init__(self, folder: Path, store: str, workers: int = 2) -> None:
         """folder: of its log and of the files of runs."""
         self.folder, self.port = folder, free_port()
         changes = {
@@ -114,9 +114,9 @@ class Server:
             "--artifacts-destination": str(folder / "artifacts"),
             "--host": "127.0.0.1",
             "--port": str(self.port),
+            "--workers": str(workers),
         }
         self.command = [f"{name}={changes.get(name, value)}" if value else name for name, value in arguments()]
-        self.command.append(f"--workers={workers}")
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -152,7 +152,7 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path, store: str, workers: int = 4) -> Iterator[Server]:
+def server(folder: Path, store: str, workers: int = 2) -> Iterator[Server]:
     """An MLflow server that ends with the block, over a store."""
     running = Server(folder, store, workers)
     try:
