@@ -59,7 +59,7 @@ def curves(seed: int) -> pa.Table:
 
 
 def measure(folder: Path, uri: str, daemons: list[psutil.Process]) -> Json:
-    """Seconds, processor seconds of the import and of both servers, and the peak bytes of the import and, in their shares, of the servers."""
+    """Seconds; processor seconds of the import and both servers; peak bytes of the import and, shared ones once, of these."""
     arguments = ["track", "--plan", "results/studies/many/plan.json", "--runs", "results/runs", "--uri", uri]
     command = [sys.executable, "-m", "gt", *arguments]
     path = f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"

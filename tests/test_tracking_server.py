@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import records
+from checkouts import ROOT
 from mlflow.tracking import MlflowClient
-from server.daemons import Server, server
+from server.daemons import Server, arguments, server
 from tracked import of, read, small, track
 
 from gt.errors import ConfigError
@@ -48,3 +49,11 @@ def test_runs_and_files_go_through_a_server_once_and_one_that_is_down_is_said_so
     with pytest.raises(ConfigError, match="Nothing is lost.*To import them later: python -m gt track"):
         track(results, uri=served.uri)
     assert time.monotonic() - begun < 20
+
+
+def test_the_page_says_to_start_what_compose_starts() -> None:
+    page = (ROOT / "docs/howto/mlflow.md").read_text()
+    (command,) = (
+        line.split("mlflow server ")[1] for line in page.splitlines() if "mlflow server --backend-store-uri=postgresql" in line
+    )
+    assert {word.partition("=")[0] for word in command.split()} == {name for name, value in arguments() if value}

@@ -58,14 +58,16 @@ def keys(plan: dict[str, Any]) -> set[str]:
 
 
 def shown(uri: str, study: str = "synthetic") -> dict[str, Any]:
-    """All that MLflow shows of a study's runs, by key, but for the ids that it gives and whose they are."""
+    """All that MLflow shows of a study's runs, by key, but for the ids that it gives, whose they are, and when one without a
+    record was imported."""
     client, mine = MlflowClient(uri), {"mlflow.parentRunId", "mlflow.user", "gt.results"}
     runs = found(uri, study=study)
     keys_of = {run.info.run_id: run.data.tags["gt.key"] for run in runs}
     assert len(set(keys_of.values())) == len(runs), "a key twice"
     return {
         keys_of[run.info.run_id]: {
-            "about": (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time),
+            "about": (run.info.run_name, run.info.status),
+            "times": (run.info.start_time, run.info.end_time) if run.data.tags["gt.status"] != "failed" else None,
             "parent": keys_of.get(run.data.tags.get("mlflow.parentRunId")),
             "params": run.data.params,
             "tags": {name: value for name, value in run.data.tags.items() if name not in mine},
