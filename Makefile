@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-cluster docs report headline publish faults reliability ui lock schemas clean
+.PHONY: help run test test-cluster test-server docs report headline publish faults reliability ui lock schemas clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ test-cluster: $(VENV)/.cluster  ## install, Debian's Slurm included, and train a
 	@command -v slurmctld && command -v slurmd || { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
 		apt-get install --yes --quiet --no-install-recommends munge slurmctld slurmd slurm-client; }
 	OMP_NUM_THREADS=1 pytest -m cluster tests/cluster
+
+test-server: $(VENV)/.server  ## install, Debian's PostgreSQL included, and import runs through an MLflow server over it
+	@ls /usr/lib/postgresql/*/bin/initdb || { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
+		apt-get install --yes --quiet --no-install-recommends postgresql; }
+	OMP_NUM_THREADS=1 pytest -m server tests/server
 
 docs: $(VENV)/.test  ## build the documentation into results/site, and check its links
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet
@@ -80,4 +85,9 @@ $(VENV)/.test: pyproject.toml requirements.lock
 $(VENV)/.cluster: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test,slurm]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
+
+$(VENV)/.server: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test,postgres]'
 	@touch $@ $(VENV)/.run $(VENV)/.test

@@ -22,6 +22,7 @@ import yaml
 import gt
 from gt.catalogue import KINDS, components
 from gt.errors import ConfigError
+from gt.tracking_store import hidden
 
 # `missing`: no study can run without it. `without`: something is not to be had here.
 State = Literal["ok", "without", "missing"]
@@ -157,7 +158,7 @@ def _tracking() -> Iterator[Finding]:
     uri = MLFLOW_URI
     if (config := Path("config/config.yaml")).is_file():
         uri = (yaml.safe_load(config.read_bytes()) or {}).get("mlflow_uri", uri)
-    yield found._replace(text=f"{found.text}, {uri}") if found.state == "ok" else found
+    yield found._replace(text=f"{found.text}, {hidden(str(uri))}") if found.state == "ok" else found
 
 
 PARTS: tuple[Callable[[], Iterator[Finding]], ...] = (

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from gt.artefacts import Plan
 from gt.errors import ConfigError
-from gt.tracking_store import check_uri
+from gt.tracking_store import check_access, check_uri, hidden
 
 RESULTS, LOGS = Path("results"), Path("logs")
 # Bytes that a file's name may have beside a run's or study's, as `.jsonl` of its benchmark.
@@ -37,6 +38,17 @@ def check(plans: Iterable[Plan], device: str, uri: str, gpus: int | None) -> Non
     for plan in plans:
         check_names(plan)
     check_space(plans)
+
+
+def check_tracking(uri: str) -> None:
+    """ConfigError where a server or database for the runs refuses, which takes a request. Says so where none answers."""
+    check_uri(uri)
+    if silence := check_access(uri):
+        print(
+            f"gt: MLflow at {hidden(uri)} does not answer: {silence}. Nothing waits for it: runs are trained, and imported at "
+            "the end if it answers then, or later (docs/howto/mlflow.md).",
+            file=sys.stderr,
+        )
 
 
 def check_folder(folder: Path) -> None:

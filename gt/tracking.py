@@ -21,10 +21,13 @@ import json
 import math
 import random
 import shlex
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,7 @@ from gt.spec import RunSpec
 from gt.study import trial_cells
 from gt.tracking_store import (
     ATTEMPTS,
+    EACH_REQUEST,
     WAIT_SECONDS,
     check_uri,
     connect,
@@ -46,13 +50,14 @@ from gt.tracking_store import (
     explained,
     hidden,
     is_own,
+    limited,
     locked,
     name_of,
     takes_files,
 )
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 # Weights are not imported: they are large, and the record has them.
@@ -68,11 +73,14 @@ FINAL = (
     "tokens_per_second",
     "peak_memory_bytes",
 )
-POINTS_PER_CURVE = 500
+# A chart of the UI shows no more than some hundreds, and of all that is sent these cost a server most. The record has the rest.
+POINTS_PER_CURVE = 200
 COUNTS = ("added", "replaced", "restored", "unchanged", "superseded")
-# MLflow's limits on one call, and on the lengths of texts.
-METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
+# MLflow's limits on the lengths of texts.
 NAME_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000
+# A server's processes work at once, and while they do the next records are read. A database works in this process.
+AT_ONCE = 4
+RUNS_PER_PAGE = 500
 
 
 @dataclass
@@ -114,43 +122,51 @@ def sync(plan: Plan, runs_dir: Path, uri: str) -> dict[str, int]:
     again = shlex.join(command)
     with explained(uri, again), locked(uri, results):
         client = connect(uri, again)
-        experiment = experiment_of(client, study, uri, results)
-        entries = _children(plan, runs_dir, takes_files(experiment, uri))
-        name = "" if is_own(uri, results) else name_of(results)
-        importer = Importer(client, experiment.experiment_id, study, name)
-        return (importer.run_among_others if name else importer.run)(_cells(plan), entries)
+        with limited(EACH_REQUEST):
+            experiment = experiment_of(client, study, uri, results)
+            entries = partial(_children, plan, runs_dir, takes_files(experiment, uri))
+            name = "" if is_own(uri, results) else name_of(results)
+            at_once = AT_ONCE if uri.startswith("http") else 1
+            importer = Importer(client, uri, experiment.experiment_id, study, name, at_once)
+            return (importer.run_among_others if name else importer.run)(_cells(plan), entries)
+
+
+@dataclass
+class Settled:
+    """What an import has left of a cell: the MLflow runs, how many of these the plan has, and what their tag `gt.spec` is."""
+
+    runs: set[str] = field(default_factory=set)
+    planned: int = 0
+    spec: str | None = None
 
 
 class Importer:
-    """One import into one experiment. results: the name of the results folder, "" where the database is its own."""
+    """One import into one experiment.
 
-    def __init__(self, client: MlflowClient, experiment: str, study: str, results: str) -> None:
-        self.client, self.experiment, self.study, self.results = client, experiment, study, results
-        self.counts = dict.fromkeys(COUNTS, 0)
-        self.known: dict[tuple[str, str], list[Run]] = {}  # by key and cell, the superseded ones too
-        self.settled: set[str] = set()  # the MLflow runs that are as they should be
+    results: the name of the results folder, "" where the database is its own. at_once: how many cells are imported at a time.
+    """
 
-    def run(self, cells: list[Cell], entries: dict[str, list[Entry]]) -> dict[str, int]:
-        """Import every cell, its parent and its runs under it, and supersede the rest. entries: by cell."""
-        self.known, self.settled, self.counts["unchanged"] = self._known(), set(), 0
-        specs = {}
-        for cell in progress(cells, "into MLflow", "cell"):
-            if not (own := entries[cell.id]):
-                continue
-            specs[cell.id] = own[0].tags["gt.spec"]
-            others = self._of_others(cell.id, own)
-            own = [entry for entry in own if entry.key not in others]
-            parent_id = self.put(parent(self.study, cell, own + [_as_entry(run) for run in others.values()]), {})
-            links = {"mlflow.parentRunId": parent_id}
-            for entry in own:
-                self.put(entry, {**links, "gt.results": self.results} if self.results else links)
-            for key, run in others.items():
-                self._keep(run, links)
-                self.counts["unchanged"] += key in cell.runs.values()
-        self._supersede_the_rest(specs)
+    def __init__(self, client: MlflowClient, uri: str, experiment: str, study: str, results: str, at_once: int) -> None:
+        self.client, self.uri, self.experiment, self.study = client, uri, experiment, study
+        self.results, self.at_once = results, at_once
+        self.counts, self.counting = dict.fromkeys(COUNTS, 0), threading.Lock()
+        self.known: dict[str, dict[str, list[Run]]] = {}  # by cell and key, the superseded ones too
+        self.cells: dict[str, Settled] = {}
+        self.superseded: set[str] = set()
+
+    def run(self, cells: list[Cell], entries: Callable[[Cell], list[Entry]]) -> dict[str, int]:
+        """Import every cell, its parent and its runs under it, and supersede the rest. entries: what a cell has."""
+        self.known, self.superseded = self._known(), set()
+        todo = [cell for cell in cells if not self._is_settled(cell)]
+        with ThreadPoolExecutor(self.at_once) as pool:
+            done = pool.map(lambda cell: self._put_cell(cell, entries(cell)), todo)
+            for cell, own in zip(todo, progress(done, "into MLflow", "cell", len(todo)), strict=True):
+                self.cells[cell.id] = own
+            list(pool.map(self._supersede_as_unplanned, self._rest()))
+        self.counts["unchanged"] = max(0, sum(own.planned for own in self.cells.values()) - self._changes())
         return self.counts
 
-    def run_among_others(self, cells: list[Cell], entries: dict[str, list[Entry]]) -> dict[str, int]:
+    def run_among_others(self, cells: list[Cell], entries: Callable[[Cell], list[Entry]]) -> dict[str, int]:
         """Import until there is nothing to change: another results folder may change the same runs meanwhile.
 
         Where both do the same thing to one run, MLflow refuses the second, who then looks again.
@@ -168,27 +184,49 @@ class Importer:
             else:
                 if self._changes() == before:
                     break
-        self.counts["unchanged"] = max(0, self.counts["unchanged"] - before)
         return self.counts
 
     def _changes(self) -> int:
         return self.counts["added"] + self.counts["replaced"] + self.counts["restored"]
 
+    def _count(self, what: str) -> None:
+        with self.counting:
+            self.counts[what] += 1
+
+    def _is_settled(self, cell: Cell) -> bool:
+        """Whether nobody has changed what this import left of a cell."""
+        runs = (run for several in self.known.get(cell.id, {}).values() for run in several if _is_active(run))
+        return cell.id in self.cells and {run.info.run_id for run in runs} == self.cells[cell.id].runs
+
+    def _put_cell(self, cell: Cell, own: list[Entry]) -> Settled:
+        if not own:  # no run has a record
+            return Settled()
+        spec = own[0].tags["gt.spec"]
+        others = self._of_others(cell.id, own)
+        own = [entry for entry in own if entry.key not in others]
+        parent_id = self.put(parent(self.study, cell, own + [_as_entry(run) for run in others.values()]), {})
+        links = {"mlflow.parentRunId": parent_id}
+        runs = {self.put(entry, {**links, "gt.results": self.results} if self.results else links) for entry in own}
+        runs |= {self._keep(run, links) for run in others.values()}
+        return Settled({parent_id, *runs}, 1 + len(own) + len(others.keys() & set(cell.runs.values())), spec)
+
     def put(self, entry: Entry, links: dict[str, str]) -> str:
         """The MLflow run of an entry: an equal one, restored if it was superseded, or else a new one. Others are superseded."""
-        old = self.known.get((entry.key, entry.cell), [])
+        old = self.known.get(entry.cell, {}).get(entry.key, [])
         same = min((run for run in old if run.data.tags.get("gt.content") == entry.content), key=_rank, default=None)
         replaced = [run for run in old if run is not same and _is_active(run) and (_is_whole(run) or not self._is_foreign(run))]
         for run in replaced:
             self._supersede(run, "replaced")
         if same is not None:
-            self.counts["unchanged" if _is_active(same) else "restored"] += 1
+            if not _is_active(same):
+                self._count("restored")
             return self._keep(same, links)
-        self.counts["replaced" if replaced else "added"] += 1
+        self._count("replaced" if replaced else "added")
         return self._create(entry, links)
 
     def _create(self, entry: Entry, links: dict[str, str]) -> str:
         from mlflow.entities import Metric, Param
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         tags = {**entry.tags, **links, "gt.key": entry.key, "gt.cell": entry.cell}
         tags = {name: _fitting(value, TAG_LENGTH) for name, value in tags.items()}
@@ -196,16 +234,13 @@ class Importer:
         run = self.client.create_run(self.experiment, start_time=entry.start, tags=tags, run_name=name)
         run_id: str = run.info.run_id
         params = [Param(_fitting(key, NAME_LENGTH), _fitting(value, PARAM_LENGTH)) for key, value in entry.params.items()]
-        for part in _parts(params, PARAMS_PER_CALL):
-            self.client.log_batch(run_id, params=part)
-        metrics: list[Metric] = [Metric(*point) for point in entry.metrics]
-        for part in _parts(metrics, METRICS_PER_CALL):
-            self.client.log_batch(run_id, metrics=part)
+        self.client.log_batch(run_id, [Metric(*point) for point in entry.metrics], params)  # in as few requests as may be
+        # The client would ask for the run again, to know where its files go.
+        files = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri)
         for file in entry.files:
-            self.client.log_artifact(run_id, str(file), EVALUATIONS if file.parent.name == EVALUATIONS else None)
+            files.log_artifact(str(file), EVALUATIONS if file.parent.name == EVALUATIONS else None)
         self.client.set_terminated(run_id, entry.status, entry.end)
         self.client.set_tag(run_id, "gt.content", entry.content)
-        self.settled.add(run_id)
         return run_id
 
     def _keep(self, run: Run, links: dict[str, str]) -> str:
@@ -218,28 +253,38 @@ class Importer:
         for name, value in links.items():
             if run.data.tags.get(name) != value:
                 self.client.set_tag(run_id, name, value)
-        self.settled.add(run_id)
         return run_id
 
     def _supersede(self, run: Run, reason: str) -> None:
-        self.client.set_tag(run.info.run_id, "gt.superseded", reason)
-        self.client.delete_run(run.info.run_id)
-        self.settled.add(run.info.run_id)
+        from mlflow.exceptions import MlflowException
 
-    def _supersede_the_rest(self, specs: dict[str, str]) -> None:
+        run_id = run.info.run_id
+        try:
+            self.client.set_tag(run_id, "gt.superseded", reason)
+            self.client.delete_run(run_id)
+        except MlflowException:
+            if _is_active(self.client.get_run(run_id)):
+                raise
+            # Another results folder was first.
+        self.superseded.add(run_id)
+
+    def _supersede_as_unplanned(self, run: Run) -> None:
+        self._supersede(run, "not in the plan")
+        self._count("superseded")
+
+    def _rest(self) -> list[Run]:
         """Runs of ours that the plan does not have, runs of others in our cells that differ in more than the seed, and parents
-        that have no run left. specs: `gt.spec` by cell. Runs that somebody has added by hand have no key, and stay."""
-        runs = [run for several in self.known.values() for run in several if _is_active(run)]
-        rest = [run for run in runs if run.info.run_id not in self.settled and "gt.key" in run.data.tags]
+        that have no run left. Runs that somebody has added by hand have no key, and stay."""
+        specs = {cell: own.spec for cell, own in self.cells.items()}
+        settled = self.superseded.union(*(own.runs for own in self.cells.values()))
+        known = [run for by_key in self.known.values() for several in by_key.values() for run in several if _is_active(run)]
+        rest = [run for run in known if run.info.run_id not in settled and "gt.key" in run.data.tags]
         seeds = [run for run in rest if "gt.seed" in run.data.tags]
         of_others = [run for run in seeds if self._is_foreign(run)]
         stay = [run for run in of_others if specs.get(run.data.tags["gt.cell"]) in (None, run.data.tags["gt.spec"])]
-        in_use = {run.data.tags.get("mlflow.parentRunId") for run in stay}
-        stay += [run for run in rest if run not in seeds and run.info.run_id in in_use]
-        for run in rest:
-            if run not in stay:
-                self._supersede(run, "not in the plan")
-                self.counts["superseded"] += 1
+        # Those that stay, and their parents.
+        kept = {run.info.run_id for run in stay} | {run.data.tags.get("mlflow.parentRunId") for run in stay}
+        return [run for run in rest if run.info.run_id not in kept]
 
     def _of_others(self, cell: str, own: list[Entry]) -> dict[str, Run]:
         """By key, the runs of a cell that other results folders have imported and that stand.
@@ -249,8 +294,8 @@ class Importer:
         """
         by_key = {entry.key: entry for entry in own}
         stand = {}
-        for (key, of_cell), runs in self.known.items():
-            there = [run for run in runs if of_cell == cell and _is_active(run) and _is_whole(run)]
+        for key, runs in self.known.get(cell, {}).items():
+            there = [run for run in runs if _is_active(run) and _is_whole(run)]
             entry = by_key.get(key)
             there = [r for r in there if self._is_foreign(r) or (entry and r.data.tags["gt.content"] == entry.content)]
             best = min(there, key=_rank, default=None)
@@ -263,19 +308,24 @@ class Importer:
     def _is_foreign(self, run: Run) -> bool:
         return bool(run.data.tags.get("gt.results", self.results) != self.results)
 
-    def _known(self) -> dict[tuple[str, str], list[Run]]:
-        """The experiment's runs by key and cell."""
+    def _known(self) -> dict[str, dict[str, list[Run]]]:
+        """The experiment's runs by cell and key."""
         from mlflow.entities import ViewType
 
-        known: dict[tuple[str, str], list[Run]] = {}
+        found: dict[str, Run] = {}  # where another import adds runs meanwhile, the next page begins with some of the last
         token = None
         while True:
-            page = self.client.search_runs([self.experiment], run_view_type=ViewType.ALL, max_results=1000, page_token=token)
-            for run in page:
-                tags = run.data.tags
-                known.setdefault((tags.get("gt.key", ""), tags.get("gt.cell", "")), []).append(run)
+            page = self.client.search_runs(
+                [self.experiment], run_view_type=ViewType.ALL, max_results=RUNS_PER_PAGE, page_token=token
+            )
+            found |= {run.info.run_id: run for run in page}
             if not (token := page.token):
-                return known
+                break
+        known: dict[str, dict[str, list[Run]]] = {}
+        for run in found.values():
+            tags = run.data.tags
+            known.setdefault(tags.get("gt.cell", ""), {}).setdefault(tags.get("gt.key", ""), []).append(run)
+        return known
 
 
 def _is_active(run: Run) -> bool:
@@ -303,16 +353,13 @@ def _cells(plan: Plan) -> list[Cell]:
     return [*plan.cells, *(cell for _, _, cell in trial_cells(plan))]
 
 
-def _children(plan: Plan, runs_dir: Path, with_files: bool) -> dict[str, list[Entry]]:
-    """The entries of all runs that have a record, by cell."""
-    entries = {}
-    for cell in _cells(plan):
-        entries[cell.id] = [
-            child(cell, seed, record, plan.runs[run_id], _files(plan, runs_dir / run_id) if with_files else [])
-            for seed, run_id in cell.runs.items()
-            if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
-        ]
-    return entries
+def _children(plan: Plan, runs_dir: Path, with_files: bool, cell: Cell) -> list[Entry]:
+    """The entries of a cell's runs that have a record."""
+    return [
+        child(cell, seed, record, plan.runs[run_id], _files(plan, runs_dir / run_id) if with_files else [])
+        for seed, run_id in cell.runs.items()
+        if (record := read_record(runs_dir / run_id, run_id)).status != "missing"
+    ]
 
 
 def _files(plan: Plan, record: Path) -> list[Path]:
@@ -423,11 +470,6 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 def _milliseconds(time: datetime) -> int:
     return round(1000 * time.timestamp())
-
-
-def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for i in range(0, len(items), size):
-        yield items[i : i + size]
 
 
 def _fitting(text: str, length: int) -> str:

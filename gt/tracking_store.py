@@ -32,23 +32,35 @@ if TYPE_CHECKING:
 
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433, "http": 80, "https": 443}
 SCHEMES = ("sqlite", *PORTS)
-# Scheme -> the module that SQLAlchemy imports for it, and what installs that.
+# What SQLAlchemy speaks to a database with -> what installs that. Without a "+" its version decides: of `postgresql` it is
+# psycopg2 before 2.1, and psycopg from then on.
 DRIVERS = {
-    "postgresql": ("psycopg2", "psycopg2-binary"),
-    "postgresql+psycopg2": ("psycopg2", "psycopg2-binary"),
-    "postgresql+psycopg": ("psycopg", "psycopg[binary]"),
-    "mysql": ("MySQLdb", "mysqlclient"),
-    "mysql+mysqldb": ("MySQLdb", "mysqlclient"),
-    "mysql+pymysql": ("pymysql", "pymysql"),
-    "mssql": ("pyodbc", "pyodbc"),
-    "mssql+pyodbc": ("pyodbc", "pyodbc"),
-    "mssql+pymssql": ("pymssql", "pymssql"),
+    "postgresql+psycopg2": "psycopg2-binary",
+    "postgresql+psycopg": "psycopg[binary]",
+    "mysql+mysqldb": "mysqlclient",
+    "mysql+pymysql": "pymysql",
+    "mssql+pyodbc": "pyodbc",
+    "mssql+pymssql": "pymssql",
 }
-# MLflow is patient with a server that is busy: seven retries, four minutes. Whether there is one at all is asked with these.
-FIRST_REQUEST = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+# What helps where a store answers and refuses.
+REMEDIES = {
+    "postgresql": " What the URI leaves out is read from PGPASSWORD or ~/.pgpass; `createdb <name>` makes a database.",
+    "http": " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD say who asks.",
+}
+# A database that says so may be used a little later.
+BUSY = re.compile("timeout|timed out|starting up|shutting down|too many|connection slots")
+# What PostgreSQL says, on a line for each address of a host, and what failed under a request of MLflow.
+PLAINLY = re.compile(
+    r"FATAL: *(.*)"
+    r"|API request to .* failed .*?(?:(?:Errno -?\d+\] |Error\(\d+, ')([\w ,]+)|(timed out)|(too many \d+ error responses))"
+)
+# MLflow is patient with a server that is busy: seven retries, four minutes. Whether there is one at all is asked with the first
+# of these; what an import asks is little at a time, and an import that was cut off goes on when it is repeated.
+FIRST_REQUEST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+EACH_REQUEST = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "7",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 CONNECT_SECONDS = 10
 # Two that make the tables of an empty database at once: one of them fails, and finds them a little later.
@@ -66,15 +78,52 @@ def check_uri(uri: str) -> None:
             "Allowed: sqlite:///results/mlflow.db, another database's URI (postgresql, mysql or mssql://user@host/name), "
             "or http(s)://host:port."
         )
-    module, package = DRIVERS.get(scheme, (None, None))
     # Without MLflow this environment plans only: another one imports, and may have the driver.
-    if module is not None and find_spec(module) is None and find_spec("mlflow") is not None:
-        others = {other: p for other, (_, p) in DRIVERS.items() if other.startswith(f"{engine}+") and p != package}
-        instead = " or ".join(f"{other}://... with {p}" for other, p in others.items())
+    if engine in ("postgresql", "mysql", "mssql") and find_spec("mlflow") is not None:
+        _check_driver(str(uri), engine)
+
+
+def _check_driver(uri: str, engine: str) -> None:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        dialect = make_url(uri).get_dialect()
+    except (ArgumentError, ValueError) as error:  # no such driver, or a port that is no number
         raise ConfigError(
-            f"mlflow_uri: {scheme}:// needs the Python package {package}, which is not installed here: "
+            f"mlflow_uri: {hidden(uri)!r}: {error}. Allowed: {engine}://user@host:port/name, or with one of the drivers "
+            f"{', '.join(known for known in DRIVERS if known.startswith(engine))}."
+        ) from None
+    try:
+        dialect.import_dbapi()
+    except ImportError:
+        scheme = f"{engine}+{dialect.driver}"
+        package = DRIVERS.get(scheme, dialect.driver)
+        others = {other: own for other, own in DRIVERS.items() if other.startswith(engine) and other != scheme}
+        instead = " or ".join(f"{other}://... with {own}" for other, own in others.items())
+        raise ConfigError(
+            f"mlflow_uri: {uri.partition(':')[0]}:// needs the Python package {package}, which is not installed here: "
             f"pip install '{package}'. Allowed instead: {instead}."
-        )
+        ) from None
+
+
+def check_access(uri: str) -> str:
+    """Ask a shared store once, before anything is trained. ConfigError where it answers and refuses.
+
+    Returns why it does not answer, "" where it does: one that is silent now may answer when there is something to import.
+    """
+    if database_file(uri) is not None or find_spec("mlflow") is None:
+        return ""
+    try:
+        ask(uri)
+    except OSError as error:
+        return _reason(error)
+    except RefusedError as error:
+        remedy = next((own for scheme, own in REMEDIES.items() if uri.startswith(scheme)), "")
+        raise ConfigError(
+            f"mlflow_uri: {hidden(uri)}: {error}.{remedy} Without a server: mlflow_uri: sqlite:///results/mlflow.db"
+        ) from None
+    return ""
 
 
 def hidden(uri: str) -> str:
@@ -124,8 +173,8 @@ def explained(uri: str, again: str, file: Path | None = None) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError) as error:
-        reason = hidden(str(error).strip().split("\n", 1)[0]).rstrip(".")
+    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError, RefusedError) as error:
+        reason = _reason(error)
         remedy = f"To import them later: {again}"
         if file is not None and not isinstance(error, OSError) and not re.search("locked|readonly|full", reason):
             remedy = f"If {file} holds nothing of your own, delete it and make it again: rm {shlex.quote(str(file))} && {again}"
@@ -150,11 +199,54 @@ def connect(uri: str, again: str) -> MlflowClient:
             with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True, timeout=20)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_master")  # MLflow tries for minutes what is no database
             return _answering(MlflowClient(uri))
-    if uri.startswith("http"):
-        with _impatient():
-            return _answering(MlflowClient(uri))
-    _try_connection(uri)
-    return _with_tables(uri)
+    ask(uri)
+    return MlflowClient(uri) if uri.startswith("http") else _with_tables(uri)
+
+
+class RefusedError(Exception):
+    """What a store says that answers, and cannot be used: a password, a database that is not there."""
+
+
+def ask(uri: str) -> None:
+    """Have a server or a shared database answer once. OSError where none does within CONNECT_SECONDS, or RefusedError."""
+    (_ask_server if uri.startswith("http") else _ask_database)(uri)
+
+
+def _ask_server(uri: str) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    try:
+        with limited(FIRST_REQUEST):
+            _answering(MlflowClient(uri))
+    except MlflowException as error:
+        raise (RefusedError if error.get_http_status_code() < 500 else ConnectionError)(_reason(error)) from None
+
+
+def _ask_database(uri: str) -> None:
+    """MLflow would try ten times, and wait long for a host that is silent."""
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(uri)
+    if url.host:
+        port = url.port or PORTS[url.get_backend_name()]
+        socket.create_connection((url.host, port), timeout=CONNECT_SECONDS).close()
+    limit = {} if url.get_backend_name() == "mssql" else {"connect_timeout": CONNECT_SECONDS}
+    engine = sqlalchemy.create_engine(url, connect_args=limit)
+    try:
+        engine.connect().close()
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = _reason(error)
+        raise (ConnectionError if BUSY.search(reason) else RefusedError)(reason) from None
+    finally:
+        engine.dispose()
+
+
+def _reason(error: Exception) -> str:
+    """What an error says in one line, of a driver's what the database says."""
+    text = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).strip()
+    found = PLAINLY.search(text)
+    return hidden(next(filter(None, found.groups())) if found else text.split("\n", 1)[0]).rstrip(".")
 
 
 def experiment_of(client: MlflowClient, name: str, uri: str, results: Path) -> Experiment:
@@ -216,19 +308,6 @@ def _make(file: Path) -> None:
             _answering(MlflowClient(f"sqlite:///{temporary}"))
 
 
-def _try_connection(uri: str) -> None:
-    """Connect to a database once, where MLflow tries ten times, and without waiting long for a host that is silent."""
-    import sqlalchemy
-
-    url = sqlalchemy.make_url(uri)
-    if url.host:
-        port = url.port or PORTS[url.get_backend_name()]
-        socket.create_connection((url.host, port), timeout=CONNECT_SECONDS).close()
-    engine = sqlalchemy.create_engine(url)
-    engine.connect().close()
-    engine.dispose()
-
-
 def _with_tables(uri: str) -> MlflowClient:
     from alembic.util import CommandError
     from mlflow.tracking import MlflowClient
@@ -248,9 +327,9 @@ def _answering(client: MlflowClient) -> MlflowClient:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Few and short attempts, unless the user has set how many and how long."""
-    ours = {name: value for name, value in FIRST_REQUEST.items() if name not in os.environ}
+def limited(limits: dict[str, str]) -> Iterator[None]:
+    """How often and how long MLflow tries a server, unless the user has set it."""
+    ours = {name: value for name, value in limits.items() if name not in os.environ}
     os.environ.update(ours)
     try:
         yield

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import records
 
 from gt.artefacts import Plan
 from gt.errors import ConfigError
-from gt.preflight import check
+from gt.preflight import check, check_tracking
 
 CELL = {"id": "A.embedded.char", "variant": "A", "corpus": "embedded", "tokenizer": "char", "factors": {}}
 URI = "sqlite:///results/mlflow.db"
@@ -40,3 +43,41 @@ def test_a_gpu_is_asked_for_only_where_the_jobs_run_here() -> None:
 def test_nothing_is_written(tmp_path: Path) -> None:
     check([plan()], "cpu", URI, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- a server for the runs
+
+
+@pytest.fixture
+def web() -> Iterator[HTTPServer]:
+    """A web server that says what its `status` is, and no more."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(self.server.status)  # type: ignore[attr-defined]
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "MLFLOW_TRACKING_USERNAME"), (404, "404")])
+def test_a_server_that_refuses_is_an_error_before_anything_is_trained(web: HTTPServer, status: int, said: str) -> None:
+    web.status = status  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=f"mlflow_uri: http://127.0.0.1:{web.server_port}: .*{said}"):
+        check_tracking(f"http://127.0.0.1:{web.server_port}")
+
+
+def test_one_that_is_unwell_is_only_said(web: HTTPServer, capsys: pytest.CaptureFixture[str]) -> None:
+    web.status = 503  # type: ignore[attr-defined]
+    check_tracking(f"http://127.0.0.1:{web.server_port}")
+    assert "runs are trained, and imported at the end" in capsys.readouterr().err

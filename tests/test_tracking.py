@@ -16,19 +16,17 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import records
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
+from tracked import at_once, found, keys, of, other_steps, read, small, track
 
 from gt.cli import main
 from gt.errors import ConfigError
 from gt.tracking import sync
-
-pytest.importorskip("mlflow")
-from mlflow.entities import Run, ViewType
-from mlflow.tracking import MlflowClient
 
 ONLY_DELETED = ViewType.DELETED_ONLY
 
@@ -49,49 +47,6 @@ def results(tmp_path: Path, empty: Path) -> Path:
     records.write_runs(plan, root / "runs")
     shutil.copy(empty, root / "mlflow.db")
     return root
-
-
-def small() -> dict[str, Any]:
-    return records.plan(seeds=2, variants={"GPT-2": 0, "WS": 0, "HY": 0}, tokenizers=("char",))
-
-
-def of(label: str) -> str:
-    """The id of a run of that study, or of one with more seeds."""
-    return records.named(records.plan(seeds=4, variants={"GPT-2": 0, "WS": 0, "HY": 0}, tokenizers=("char",)), label)
-
-
-def other_steps() -> dict[str, Any]:
-    """The same study after its steps were changed: every run is another one."""
-    plan = small()
-    runs = {run: {**spec, "training": {**spec["training"], "steps": 12}} for run, spec in plan["runs"].items()}
-    return records.identified({**plan, "runs": runs})
-
-
-def track(root: Path, plan: dict[str, Any] | None = None, uri: str = "") -> dict[str, int]:
-    """What an import did, without what it did not."""
-    counts = sync(records.planned(plan or small()), root / "runs", uri or f"sqlite:///{root}/mlflow.db")
-    return {name: count for name, count in counts.items() if count}
-
-
-def found(uri: str, view: int = ViewType.ACTIVE_ONLY, filter_string: str = "") -> list[Run]:
-    """The runs that MLflow lists for the study."""
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("synthetic")
-    return list(client.search_runs([experiment.experiment_id], filter_string, view, max_results=1000))
-
-
-def read(root: Path, uri: str = "") -> tuple[MlflowClient, dict[str, Any]]:
-    """All live runs of the study by key."""
-    uri = uri or f"sqlite:///{root}/mlflow.db"
-    runs = found(uri)
-    by_key = {run.data.tags["gt.key"]: run for run in runs}
-    assert len(by_key) == len(runs), "a key twice"
-    return MlflowClient(uri), by_key
-
-
-def keys(plan: dict[str, Any]) -> set[str]:
-    """Those of a plan's cells and of its runs."""
-    return {f"synthetic/{cell['id']}" for cell in plan["cells"]} | set(plan["runs"])
 
 
 def test_a_cell_is_a_parent_and_a_seed_its_child(results: Path) -> None:
@@ -221,17 +176,6 @@ def test_an_experiment_deleted_in_the_ui_comes_back(results: Path) -> None:
 def test_importers_at_once_make_no_duplicates(results: Path) -> None:
     at_once([results, results], f"sqlite:///{results}/mlflow.db")
     assert len(read(results)[1]) == 9
-
-
-def at_once(roots: list[Path], uri: str) -> None:
-    """Import several results folders at the same time."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=track, args=(root, None, uri)) for root in roots]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * len(roots)
 
 
 # ---- the present plan

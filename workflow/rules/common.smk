@@ -233,6 +233,7 @@ def load_plans():
                     load_claims(claims), load_arms(claims), {study: plans[study]}
                 )
                 registration.read(claims)
+            preflight.check_tracking(config["mlflow_uri"])
         gpus = None if SENT else GPUS
         preflight.check(plans.values(), config["device"], config["mlflow_uri"], gpus)
     except ConfigError as error:
