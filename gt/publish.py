@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from gt.analysis.aggregate import aggregate
-from gt.analysis.earlier import kept
+from gt.analysis.earlier import Study, archived
 from gt.analysis.repeated import repeated
 from gt.analysis.verdicts import judge, overview
-from gt.archive import KEPT, PLAN, begun, pack, read_plans, trained, unpack
+from gt.archive import KEPT, PLAN, pack, read_plans, trained, unpack
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
@@ -51,7 +54,7 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
         study = folder / published.name
         started = first_starts(plan, runs, read_plans(published.parent.glob("*")))
         pack(plan.model_copy(update={"started": started}), runs, study / KEPT)
-        _report(study, study, templates, published.parent)
+        _report(study, study, templates, published_in(published.parent))
         _replace((KEPT, *REPORT), study, published)
 
 
@@ -76,9 +79,9 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
 def rebuild_all(published: list[Path], templates: Path) -> None:
     """Make the reports of published studies again, and beside them, in `all/`, one about all of them together."""
     with tempfile.TemporaryDirectory() as folder:
-        studies = [Path(folder) / own.name for own in published]
+        studies, beside = [Path(folder) / own.name for own in published], neighbours(published)
         for own, study in progress(list(zip(published, studies, strict=True)), "reports", "study"):
-            _report(own, study, templates)
+            _report(own, study, templates, beside[own.parent])
             _copy(study, own)
         if len(studies) > 1:
             parent = published[0].parent
@@ -90,36 +93,52 @@ def rebuild_all(published: list[Path], templates: Path) -> None:
 def write_headline(published: list[Path], readme: Path) -> None:
     """Write the headline of the README and its figure anew from the records of the published studies."""
     with tempfile.TemporaryDirectory() as folder:
-        studies = [Path(folder) / own.name for own in published]
+        studies, beside = [Path(folder) / own.name for own in published], neighbours(published)
         for own, study in progress(list(zip(published, studies, strict=True)), "studies", "study"):
-            restore(own, study)
-        rows = overview(CLAIMS, studies)
-        results = [load(study) for study in studies]
-    if (drawn := figure(results, rows)) is not None:
+            restore(own, study, beside[own.parent])
+        drawn, text = headlined(studies, published[0].parent)
+    if drawn is not None:
         save(drawn, readme.parent / FIGURE, "png")
-    text = headline(results, rows, published[0].parent.as_posix())
     with atomic_write(readme) as temporary:
         temporary.write_text(insert(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
-def restore(published: Path, study: Path, among: Path | None = None) -> None:
+def headlined(studies: Sequence[Path], published: Path) -> tuple[Figure | None, str]:
+    """The figure and the text of the headline. studies: restored ones. published: where they stand, seen from the README."""
+    rows, results = overview(CLAIMS, studies), [load(study) for study in studies]
+    return figure(results, rows), headline(results, rows, published.as_posix())
+
+
+def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = None) -> None:
     """A study's tables and verdicts, from the records that are kept; runs of which others keep further trainings are pooled.
 
-    among: the folder of all published studies, where these are to be in place of the study of their name; without it, they are.
+    beside: the studies that are published with it (`published_in`), where they have been read already, or stand elsewhere.
+    Itself it takes the place of one of its name.
     """
+    known = published_in(published.parent) if beside is None else beside
+    others = [own for name, own in known.items() if name != published.name]
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
         plan = unpack(published / KEPT, runs)
         with atomic_write(study / PLAN) as temporary:
             temporary.write_text(dumps(plan), encoding="utf-8")
-        beside = [own for own in kept(among or published.parent) if own.plan.study != plan.study]
-        aggregate(plan, runs, study, repeated(plan, runs, beside))
-    others = [other for other in (among or published.parent).glob("*") if other.name != published.name]
-    judge(study, CLAIMS, begun([published, *others]))
+        aggregate(plan, runs, study, repeated(plan, runs, [own for own in others if own.plan.study != plan.study]))
+    starts = (time for own in (plan, *(other.plan for other in others)) for time in own.started.values())
+    judge(study, CLAIMS, min(starts, default=None))
 
 
-def _report(published: Path, study: Path, templates: Path, among: Path | None = None) -> None:
-    restore(published, study, among)
+def published_in(folder: Path) -> dict[str, Study]:
+    """The studies that are published in a folder, by the names of theirs. ConfigError where one is damaged."""
+    return {file.parents[1].name: archived(file.parent) for file in sorted(folder.glob(f"*/{KEPT}/{PLAN}.xz"))}
+
+
+def neighbours(published: Iterable[Path]) -> dict[Path, dict[str, Study]]:
+    """What stands beside each of these, by their folder: read once, since each study asks for all others."""
+    return {parent: published_in(parent) for parent in {own.parent for own in published}}
+
+
+def _report(published: Path, study: Path, templates: Path, beside: Mapping[str, Study] | None = None) -> None:
+    restore(published, study, beside)
     draw(study, os.cpu_count() or 1)
     render([study], study, templates, CLAIMS)
 

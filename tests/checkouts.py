@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+from compileall import compile_dir
 from copy import copy
 from pathlib import Path
-from typing import Any
+from py_compile import PycInvalidationMode
+from typing import Any, Self
 
 import numpy as np
 import yaml
@@ -44,7 +46,7 @@ class Checkout:
     """A copy of the repository in which a study may be changed and run."""
 
     @classmethod
-    def there(cls, folder: Path) -> Checkout:
+    def there(cls, folder: Path) -> Self:
         """One that was made before."""
         own = cls.__new__(cls)
         own.folder = folder
@@ -53,12 +55,18 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for part in ("workflow", "config", "report_templates", "gt", "gt_upstream"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            # With its bytecode, but for what another process is about to write of it.
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc.*"))
         shutil.copy(ROOT / "pyproject.toml", folder)
         write_text(folder / "text.txt")
 
     def study(self, **changes: Any) -> None:
         (self.folder / "config/studies/tiny.yaml").write_text(yaml.safe_dump({**TINY, **changes}))
+
+    def compile(self) -> None:
+        """Have the code at hand as bytecode that goes by contents, so that copies without times need not compile it again."""
+        for package in ("gt", "gt_upstream"):
+            compile_dir(self.folder / package, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
     def break_mamba2(self) -> None:
         """Have Mamba-2 fail wherever it is run, with the words `broken on purpose`."""
@@ -67,7 +75,7 @@ class Checkout:
                 '\n\ndef _broken(*_, **__):\n    raise RuntimeError("broken on purpose")\n\n\nMamba2.forward = _broken\n'
             )
 
-    def copy(self, folder: Path) -> Checkout:
+    def copy(self, folder: Path) -> Self:
         """The same in another folder, with the files' times."""
         shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
         other = copy(self)

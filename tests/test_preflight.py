@@ -40,6 +40,14 @@ def test_a_gpu_is_asked_for_only_where_the_jobs_run_here() -> None:
     check([plan()], "cuda", URI, None)
 
 
+def test_a_place_where_nothing_can_be_written_or_tracked_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mlflow_uri: 'results/mlruns' is not a database or a server"):
+        check([plan()], "cpu", "results/mlruns", 0)
+    (tmp_path / "logs").touch()
+    with pytest.raises(ConfigError, match="logs: must be a folder, and is a file"):
+        check([plan()], "cpu", URI, 0)
+
+
 def test_nothing_is_written(tmp_path: Path) -> None:
     check([plan()], "cpu", URI, 0)
     assert list(tmp_path.iterdir()) == []

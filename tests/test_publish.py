@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from gt.archive import read_plan, unpack
 from gt.artefacts import Plan, read_manifest
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import CLAIMS, NOTES, REPORT, publish, rebuild, rebuild_all, restore, write_headline
+from gt.publish import CLAIMS, NOTES, REPORT, headlined, publish, published_in, rebuild, rebuild_all, restore, write_headline
 from gt.records import MANIFEST, read_json
-from gt.report.headline import ALL, END, START
+from gt.report.headline import ALL, END, START, insert
 from gt.report.render import render
 from gt.study import dumps
 
@@ -208,15 +209,29 @@ def test_a_readme_without_the_marks_is_bad_input(published: Path, tmp_path: Path
         write_headline([published], tmp_path / "README.md")
 
 
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """A function: a study that is published here -> its tables and verdicts, which are made again once."""
+    out, beside = tmp_path_factory.mktemp("restored"), published_in(ROOT / "results/published")
+
+    @cache
+    def made(study: Path) -> Path:
+        restore(study, out / study.name, beside)
+        return out / study.name
+
+    return made
+
+
 @pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
-def test_the_readme_is_in_step_with_what_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_is_in_step_with_what_is_published(
+    restored: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where it fails: `make headline`, and commit."""
     monkeypatch.chdir(ROOT)
-    readme = tmp_path / "README.md"
-    readme.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
-    of_the_record = [folder.relative_to(ROOT) for folder in PUBLISHED if folder.name != "decide"]  # which shows the protocol
-    write_headline(of_the_record, readme)
-    assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
+    of_the_record = [restored(folder) for folder in PUBLISHED if folder.name != "decide"]  # which shows the protocol
+    _, text = headlined(of_the_record, Path("results/published"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert insert(readme, text) == readme
 
 
 # One of texts with claims and arms, a recall task, several sizes, a single cell, and one that is tuned and looked at.
@@ -225,10 +240,9 @@ SAMPLED = [folder for folder in PUBLISHED if folder.name in ("v4_char", "recall_
 
 
 @pytest.mark.parametrize("study", SAMPLED, ids=lambda folder: folder.name)
-def test_the_numbers_of_a_published_study_are_those_of_its_records(study: Path, tmp_path: Path) -> None:
+def test_the_numbers_of_a_published_study_are_those_of_its_records(study: Path, restored: Callable[[Path], Path]) -> None:
     """Verdicts, and the tables of its report. Where it fails because these have other columns: `make report`, and commit."""
-    again = tmp_path / study.name
-    restore(study, again)
+    again = restored(study)
     render([again], again, TEMPLATES, CLAIMS)  # without the figures of the study, which take long
     committed, judged = (read_json(folder / "claims.json") for folder in (study, again))
     assert close(committed, judged)

@@ -326,7 +326,7 @@ def kept(folder: Path) -> Iterator[Study]:
     """The studies that are published in a folder."""
     for records in sorted(folder.glob(f"*/{KEPT}")):
         with suppress(ConfigError):
-            yield _published(records)
+            yield archived(records)
 
 
 def _own(plan: Plan, runs: Path) -> Study:
@@ -342,7 +342,8 @@ def _own(plan: Plan, runs: Path) -> Study:
     return Study(plan, documents, curves)
 
 
-def _published(folder: Path) -> Study:
+def archived(folder: Path) -> Study:
+    """A study whose records are kept in a folder. ConfigError where its plan is not readable."""
     plan, names = read_archived(folder)
 
     @cache

@@ -38,22 +38,16 @@ def test_the_second_time_there_is_nothing_to_do(finished: Checkout) -> None:
     assert "Nothing to be done" in result.stderr
 
 
-def test_a_changed_report_does_not_retrain(checkout: Checkout) -> None:
+def test_a_changed_report_and_a_claim_that_comes_late_train_nothing_and_it_is_exploratory(checkout: Checkout) -> None:
     with open(checkout.folder / "report_templates/report.md.j2", "a") as template:
         template.write("\nOne more line.\n")
-    before = checkout.finished_at()
-    assert checkout.snakemake().returncode == 0
-    assert checkout.finished_at() == before
-    assert (checkout.folder / "results/studies/tiny/report.md").read_text().rstrip().endswith("One more line.")
-
-
-def test_a_claim_that_comes_late_is_judged_as_exploratory_and_nothing_is_trained(checkout: Checkout) -> None:
     predicate = {"test": "compare", "metric": "val/loss", "a": "GF", "b": "GPT-2", "is": "lower"}
     claim = {"title": "t", "sentence": "s", "source": "x", "study": "tiny", "seeds": 2, "predicate": [predicate]}
     (checkout.folder / "config/claims/tiny.yaml").write_text(json.dumps({"T-1": claim}))
     before = checkout.finished_at()
     assert checkout.snakemake().returncode == 0
     assert checkout.finished_at() == before
+    assert (checkout.folder / "results/studies/tiny/report.md").read_text().rstrip().endswith("One more line.")
     (judged,) = read_json(checkout.folder / "results/studies/tiny/claims.json")
     assert (judged["claim"], judged["exploratory"], judged["tests"][0]["n"]) == ("T-1", "not registered", 2)
     # The tables' losses are what it is judged by.
@@ -61,28 +55,6 @@ def test_a_claim_that_comes_late_is_judged_as_exploratory_and_nothing_is_trained
         index="seed", columns="variant", values="val/loss"
     )
     assert judged["tests"][0]["estimate"] == pytest.approx((runs["GF"] - runs["GPT-2"]).mean())
-
-
-def test_another_seed_trains_only_its_own_runs(checkout: Checkout) -> None:
-    before = checkout.finished_at()
-    checkout.study(seeds=3)
-    assert checkout.snakemake("--until", "train").returncode == 0
-    after = checkout.finished_at()
-    assert len(after) == 6
-    assert before.items() <= after.items()
-
-
-def test_a_cell_that_fails_stops_no_other_and_is_named_in_the_report(checkout: Checkout) -> None:
-    checkout.break_mamba2()
-    result = checkout.snakemake()
-    assert result.returncode == 1
-    runs = pd.read_parquet(checkout.folder / "results/studies/tiny/runs.parquet").set_index("variant")["status"]
-    assert set(runs["GPT-2"]) == {"completed"}
-    assert set(runs["GF"]) == {"failed"}
-    assert "broken on purpose" in (checkout.folder / "results/studies/tiny/report.md").read_text()
-    assert "Logs: logs/" in result.stderr
-    failures = [log.read_text().count("RuntimeError: broken on purpose") for log in checkout.folder.glob("logs/train/*.log")]
-    assert sorted(failures) == [0, 0, 2, 2]  # what fails by chance would succeed the second time
 
 
 @pytest.mark.parametrize(
@@ -107,30 +79,27 @@ def test_bad_input_is_one_message_before_anything_runs(tmp_path: Path, changes: 
     assert not (checkout.folder / "results").exists()
 
 
-def test_claims_that_could_not_be_judged_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "config", tmp_path / "config")
-    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), "--config", "study=smoke"]
-    claim = {"title": "t", "sentence": "s", "source": "x", "study": "smoke"}
+def test_claims_that_could_not_be_judged_are_refused_before_anything_runs(checkout: Checkout) -> None:
+    shutil.rmtree(checkout.folder / "results/runs")
+    claim = {"title": "t", "sentence": "s", "source": "x", "study": "tiny"}
     compare = {"test": "compare", "metric": "val/loss", "a": "GPT2", "b": "GF", "is": "lower"}
     for text, message in (
-        (json.dumps({"T-1": {**claim, "predicate": [compare]}}), "own.yaml, line 1: T-1: smoke has no variant 'GPT2'. Did you"),
+        (json.dumps({"T-1": {**claim, "predicate": [compare]}}), "own.yaml, line 1: T-1: tiny has no variant 'GPT2'. Did you"),
         ("T-1: [\n", "own.yaml, line 2: "),
     ):
-        (tmp_path / "config/claims/own.yaml").write_text(text)
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        (checkout.folder / "config/claims/own.yaml").write_text(text)
+        result = checkout.snakemake()
         assert result.returncode == 2
         assert message in result.stderr
         assert "Traceback" not in result.stderr
-        assert not (tmp_path / "results").exists()
+        assert not (checkout.folder / "results/runs").exists()
 
 
-def test_a_study_whose_name_looks_like_a_number_can_be_asked_for_beside_others(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "config", tmp_path / "config")
-    shutil.copy(ROOT / "config/studies/smoke.yaml", tmp_path / "config/studies/007.yaml")
-    command = [sys.executable, "-m", "snakemake", "-n", "--directory", str(tmp_path), "--config", "study=smoke, 007"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_a_study_whose_name_looks_like_a_number_can_be_asked_for_beside_others(checkout: Checkout) -> None:
+    shutil.copy(checkout.folder / "config/studies/tiny.yaml", checkout.folder / "config/studies/007.yaml")
+    result = checkout.snakemake("-n", "--forceall", study="tiny, 007")
     assert result.returncode == 0, result.stderr
-    assert all(f"results/studies/{study}/report.html" in result.stdout for study in ("smoke", "007"))
+    assert all(f"results/studies/{study}/report.html" in result.stdout for study in ("tiny", "007"))
 
 
 def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout, tmp_path: Path) -> None:
@@ -154,11 +123,13 @@ def test_a_sequence_that_does_not_fit_the_text_fails_by_name(finished: Checkout,
 
 def test_attempts_outlive_what_is_trained_again_and_what_is_removed(checkout: Checkout) -> None:
     results = checkout.folder / "results"
+    checkout.study(seeds=1)
+    for run in results.glob("*/*.s1-*"):
+        shutil.rmtree(run)
     before = {file: file.read_bytes() for file in results.glob("attempts/*/*.json")}
     started = {file.name: first_start(results / "attempts", file.name) for file in results.glob("runs/*")}
-    assert len(before) == len(started) == 4
-    for run in list(started)[:2]:
-        shutil.rmtree(results / "runs" / run)
+    assert len(before) == len(started) == 2
+    shutil.rmtree(results / "runs" / min(started))
     assert checkout.snakemake("--until", "train", "--forcerun", "train").returncode == 0
     after = {file: file.read_bytes() for file in results.glob("attempts/*/*.json")}
     assert before.items() <= after.items()
@@ -178,8 +149,6 @@ def test_attempts_outlive_what_is_trained_again_and_what_is_removed(checkout: Ch
         ("checkpoint_seconds=-1", "checkpoint_seconds: -1 is not allowed. Allowed: seconds above 0."),
         ("checkpoint_seconds=soon", "checkpoint_seconds: 'soon' is not allowed"),
         ("study=smok", "there is no study 'smok'. Did you mean 'smoke'?"),
-        ("study=../../../outside", "'../../../outside' is not a name"),
-        ("study=my study", "'my study' is not a name. Allowed: a file of config/studies without .yaml: a name of letters"),
         ("study=7", "study: 7 is no name but a int, and in config/studies no file's name is read as it."),
     ],
 )
