@@ -214,21 +214,6 @@ def test_folders_that_cannot_be_written_are_refused_when_planned_and_long_names_
     assert checkout.planned()["train"] == 4
 
 
-def test_a_job_that_is_refused_is_not_tried_again_and_a_report_says_so(tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path)
-    # More tracks than the text has windows, which is known once it is tokenized.
-    training = {"steps": 6, "batch_size": 4096, "batch_order": "tracks", "sequence_length": 32, "learning_rate": 0.01}
-    checkout.study(training=training, seeds=1)
-    assert checkout.snakemake().returncode == 1
-    logs = [log.read_text() for log in checkout.folder.glob("logs/train/*.log")]
-    assert [log.count("too few for 4,096 tracks") for log in logs] == [1, 1]
-    study = checkout.folder / "results/studies/tiny"
-    assert set(pd.read_parquet(study / "runs.parquet")["status"]) == {"failed"}
-    assert "too few for 4,096 tracks" in (study / "report.md").read_text()
-    # What was written in passing is not taken for done.
-    assert checkout.planned() == {"pack": 2, "train": 2, "evaluate": 2, "probe": 2, **AFTER_RUNS}
-
-
 def test_a_report_is_written_when_the_workflow_is_stopped_before_the_first_evaluation(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.study()
