@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from scipy import stats
+import scipy
 
 from gt.analysis.aggregate import MAIN, MARGIN, ORDERS, label
 from gt.analysis.claims import Place
@@ -348,7 +348,7 @@ def _solved(places: Sequence[Place], opponents: Sequence[tuple[Place, Place]], v
     for a, b in dict.fromkeys((label(a.cell), label(b.cell)) for a, b in opponents if a.metric == b.metric):
         if a in solved and b in solved:
             apart = [solved[a][seed] for seed in solved[a].keys() & solved[b].keys() if solved[a][seed] != solved[b][seed]]
-            tested.append((a, b, float(stats.binomtest(sum(apart), len(apart)).pvalue) if apart else 1.0))
+            tested.append((a, b, float(scipy.stats.binomtest(sum(apart), len(apart)).pvalue) if apart else 1.0))
     return Solved(shares[0][0].metric, {name: (sum(own.values()), len(own)) for name, own in solved.items()}, tested)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
+import scipy
 
 from gt.analysis.aggregate import MAIN
 from gt.analysis.ladder import Ladder
@@ -59,7 +59,7 @@ def reached(points: Sequence[Point], loss: float) -> float | None:
     at = math.log(loss)
     if not losses[-1] <= at <= losses[0]:
         return math.inf if at < losses[-1] else -math.inf
-    return float(PchipInterpolator(losses[::-1], costs[::-1])(at))
+    return float(scipy.interpolate.PchipInterpolator(losses[::-1], costs[::-1])(at))
 
 
 def saved(own: Mapping[int, Point], baseline: Mapping[int, Sequence[Point]]) -> Saved | None:

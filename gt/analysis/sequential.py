@@ -27,7 +27,8 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from scipy import interpolate, optimize, special, stats
+import scipy  # whose parts are imported when they are first used
+from scipy import special
 
 Spending = Literal["pocock", "obrien_fleming"]
 # Of the angles that lead from one look to the next, and of those of a look: more where one seed is added, which makes kinks.
@@ -130,7 +131,7 @@ def _reached(n: int, m: int, r: np.ndarray, c: np.ndarray) -> np.ndarray:
         return where(0.0)
     # No larger b can be enough. Its root there, and at 0, is smooth in the angle u of b = most sin(u)^2.
     most = np.maximum(1 - (goal / length) ** 2, 1e-12)
-    law = stats.beta((m - 1) / 2, (n + 1) / 2)
+    law = scipy.stats.beta((m - 1) / 2, (n + 1) / 2)
     ends = [np.arcsin(np.sqrt(np.clip((law.mean() + side * law.std()) / most, 0, 1))) for side in (-9, 9)]
     total = np.zeros(np.broadcast_shapes(r.shape, c.shape))
     for node, weight in zip(*np.polynomial.legendre.leggauss(INNER), strict=True):
@@ -187,18 +188,20 @@ def _solved(law: _Law, n: int, due: float) -> float:
 
     # Any p at all is at least as likely as to be the first, and none above a half speaks for an effect.
     low, high = math.log(max(due, 1e-300)), math.log(0.5)
-    return 0.5 if excess(high) < 0 else math.exp(optimize.brentq(excess, low, high, xtol=1e-9)) if excess(low) < 0 else due
+    if excess(high) < 0:
+        return 0.5
+    return math.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-9)) if excess(low) < 0 else due
 
 
 @cache
-def _curves(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending) -> list[interpolate.PchipInterpolator]:
+def _curves(seeds: tuple[int, ...], shares: tuple[float, ...], spending: Spending) -> list[scipy.interpolate.PchipInterpolator]:
     """Of each look after the first, the level whose critical value a p is; both as points of the normal distribution, between
     which the one is almost linear in the other.
     """
     points = special.ndtri([critical(seeds, shares, spending, float(alpha)) for alpha in LEVELS])
     rising = [np.concatenate(([True], np.diff(column) > 0)) for column in points.T]
     return [
-        interpolate.PchipInterpolator(points[keep, k], special.ndtri(LEVELS[keep]), extrapolate=False)
+        scipy.interpolate.PchipInterpolator(points[keep, k], special.ndtri(LEVELS[keep]), extrapolate=False)
         for k, keep in enumerate(rising)
         if k > 0
     ]

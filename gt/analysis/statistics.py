@@ -21,7 +21,8 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy  # whose parts are imported when they are first used
+from scipy import special
 
 from gt.numbers import exponential
 
@@ -98,7 +99,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate
     if n == 1:
         return Estimate(1, mean, None, None, None)
     sd = float(x.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
@@ -145,7 +146,7 @@ def signed_ranks(values: Sequence[float], bound: float = 0.0) -> tuple[float, fl
     distances = np.asarray(values, dtype=np.float64) - bound
     distances = distances[distances != 0]
     # Ranks of ties are halves; of these sums, which are whole numbers, it is counted how likely each is.
-    ranks = np.rint(2 * stats.rankdata(np.abs(distances))).astype(np.int64)
+    ranks = np.rint(2 * scipy.stats.rankdata(np.abs(distances))).astype(np.int64)
     likely = np.zeros(int(ranks.sum()) + 1)
     likely[0] = 1.0
     for rank in ranks:
@@ -206,7 +207,7 @@ def bootstrap_interval(values: Sequence[float], confidence: float = 0.95) -> tup
         return None
     if np.ptp(x) == 0:
         return float(x[0]), float(x[0])
-    result = stats.bootstrap((x,), np.mean, confidence_level=confidence, n_resamples=9999, method="BCa", rng=0)
+    result = scipy.stats.bootstrap((x,), np.mean, confidence_level=confidence, n_resamples=9999, method="BCa", rng=0)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
@@ -247,7 +248,9 @@ def rank_correlation(
     if (np.ptp(a, axis=1) == 0).any() or (np.ptp(b, axis=1) == 0).any():
         raise ValueError("a rank correlation needs cells that differ")
     n, k = a.shape
-    correlate, swap = (stats.kendalltau, 4 / (k * (k - 1))) if kind == "kendall" else (stats.spearmanr, 12 / (k * (k * k - 1)))
+    correlate, swap = (
+        (scipy.stats.kendalltau, 4 / (k * (k - 1))) if kind == "kendall" else (scipy.stats.spearmanr, 12 / (k * (k * k - 1)))
+    )
     by_seed = [float(correlate(own, other).statistic) for own, other in zip(a, b, strict=True)]
     mean = float(np.mean(by_seed))
     if n < 2:
@@ -267,7 +270,7 @@ Ranks = tuple[float, ...]
 
 
 def _ranks(values: np.ndarray) -> Ranks:
-    return tuple(sorted(stats.rankdata(values).tolist()))
+    return tuple(sorted(scipy.stats.rankdata(values).tolist()))
 
 
 @cache
@@ -334,7 +337,7 @@ def trend(x: Sequence[float], y: Sequence[Sequence[float]]) -> TrendTest:
     a, b = _finite(x), _finite(y)
     if b.ndim != 2 or b.shape[0] < 2 or b.shape[1] < 3 or a.shape != b.shape[1:] or (np.diff(a) <= 0).any():
         raise ValueError(f"y {b.shape} must be (seeds, cells), at least (2, 3), and x {a.shape} rising")
-    rising, falling = (float(stats.page_trend_test(table).pvalue) for table in (b, -b))
+    rising, falling = (float(scipy.stats.page_trend_test(table).pvalue) for table in (b, -b))
     slope = mean_interval([float(np.polynomial.polynomial.polyfit(a, row, 1)[1]) for row in b])
     return TrendTest(len(b), rising, falling, slope)
 
@@ -363,7 +366,7 @@ def _sample_sds(n: int) -> np.ndarray:
 
     scipy's noncentral t has no value in its tails, where a search for power looks.
     """
-    return np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, n - 1) / (n - 1))
+    return np.sqrt(2 * special.gammaincinv((n - 1) / 2, (np.arange(4000) + 0.5) / 4000) / (n - 1))
 
 
 def detectable(sd: float, n: int, alpha: float = 0.05, wanted: float = POWER) -> float | None:
@@ -377,7 +380,7 @@ def _detectable(n: int, alpha: float, wanted: float) -> float:
     upper = 1.0
     while power(upper, 1.0, n, alpha) < wanted:
         upper *= 2
-    return float(optimize.brentq(lambda d: power(d, 1.0, n, alpha) - wanted, 0.0, upper))
+    return float(scipy.optimize.brentq(lambda d: power(d, 1.0, n, alpha) - wanted, 0.0, upper))
 
 
 def narrowest(sd: float, n: int, alpha: float = 0.05, wanted: float = POWER) -> float | None:
@@ -391,7 +394,7 @@ def _narrowest(n: int, alpha: float, wanted: float) -> float:
     upper = 1.0
     while power_of_equivalence(-upper, upper, 0.0, 1.0, n, alpha) < wanted:
         upper *= 2
-    return float(optimize.brentq(lambda m: power_of_equivalence(-m, m, 0.0, 1.0, n, alpha) - wanted, 0.0, upper))
+    return float(scipy.optimize.brentq(lambda m: power_of_equivalence(-m, m, 0.0, 1.0, n, alpha) - wanted, 0.0, upper))
 
 
 def seeds_needed(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy import special
 
 from gt.analysis.aggregate import SIZES
 from gt.analysis.claims import Place
@@ -220,7 +220,7 @@ class Values:
         own = rows[(rows["metric"] == place.metric) & (rows["at"].isna() if place.at is None else rows["at"] == place.at)]
         if len(known := own.reindex(columns=["n", "lower", "upper"]).dropna()):
             half = (known["upper"] - known["lower"]).mean() / 2
-            return SampleError(int(known["n"].min()), float(half / norm.ppf(0.975)))
+            return SampleError(int(known["n"].min()), float(half / special.ndtri(0.975)))
         length = place.at or self.plan.spec(place.cell).training.sequence_length
         beside = rows["metric"].str.startswith(place.metric.rpartition("/")[0] + "/") & rows["metric"].str.contains("[/_]se$")
         errors = rows[beside & (rows["at"].isna() | (rows["at"] == length))]

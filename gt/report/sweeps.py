@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -67,6 +66,8 @@ def _take(spec: Any, path: str) -> float | None:
 
 def gate_inits(results: Results) -> Figure | None:
     """Mean bits per byte by fusion and gate init."""
+    import seaborn as sns
+
     found = sweeps(results, GATE_INIT)
     panels = _panels(results, found)
     if sum(len(sweep.cells) for sweep in found) < FEWEST_SQUARES:

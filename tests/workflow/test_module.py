@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from checkouts import ROOT, Checkout, write_text
@@ -85,23 +86,39 @@ def test_the_default_target_is_the_laboratorys_or_else_the_modules(tmp_path: Pat
     assert planned(Laboratory(tmp_path / "lab", rules).snakemake("-n")) == expected
 
 
-def test_a_laboratory_runs_its_own_study_of_its_own_variant(tmp_path: Path) -> None:
-    laboratory = Laboratory(tmp_path / "lab", PREFIXED)
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    """One whose study has run."""
+    laboratory = Laboratory(tmp_path_factory.mktemp("laboratory") / "lab", PREFIXED)
     result = laboratory.snakemake(*PROFILE)
     assert result.returncode == 0, result.stderr[-3000:]
+    return laboratory
+
+
+def test_a_laboratory_runs_its_own_study_of_its_own_variant(laboratory: Laboratory) -> None:
     assert "OURS" in (laboratory.folder / "results/studies/tiny/report.md").read_text()
     assert "Nothing to be done" in laboratory.snakemake(*PROFILE).stderr
     assert laboratory.snakemake("--report", "report.html").returncode == 0
     assert "The study as a paper" in (laboratory.folder / "report.html").read_text()
 
 
-def test_what_fails_in_a_module_is_reported_too(tmp_path: Path) -> None:
-    laboratory = Laboratory(tmp_path / "lab", PREFIXED)
-    laboratory.study(variants=["OURS", {"variant": "OURS", "label": "WIDE", "training": TOO_WIDE}])
-    result = laboratory.snakemake(*PROFILE)
+def test_a_job_that_is_refused_is_not_tried_again_and_a_report_says_so(laboratory: Laboratory, tmp_path: Path) -> None:
+    other = laboratory.copy(tmp_path / "lab")
+    other.study(variants=["OURS", {"variant": "OURS", "label": "WIDE", "training": TOO_WIDE}])
+    result = other.snakemake(*PROFILE)
     assert result.returncode == 1
-    assert "1 of 2 planned runs have completed; 1 failed." in (laboratory.folder / "results/studies/tiny/report.md").read_text()
     assert "Some jobs failed. Logs: logs/" in result.stderr
+    logs = [log.read_text() for log in other.folder.glob("logs/train/*.log")]
+    assert sorted(log.count("too few for 4,096 tracks") for log in logs) == [0, 1]
+    study = other.folder / "results/studies/tiny"
+    runs = pd.read_parquet(study / "runs.parquet").set_index("variant")["status"]
+    assert dict(runs) == {"OURS": "completed", "WIDE": "failed"}
+    report = (study / "report.md").read_text()
+    assert "1 of 2 planned runs have completed; 1 failed." in report
+    assert "too few for 4,096 tracks" in report
+    # What was written in passing is not taken for done.
+    stages = ("all", "pack", "train", "evaluate", "probe", "aggregate", "claims", "figures", "report", "track")
+    assert other.planned(*PROFILE) == {f"gt_{stage}": 1 for stage in stages}
 
 
 def test_a_wrong_key_of_the_modules_configuration_is_one_message(tmp_path: Path) -> None:
