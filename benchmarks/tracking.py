@@ -4,7 +4,7 @@
 
 Makes the records of so many runs, five seeds a cell, each with as many points in its curves as an import keeps. Then, over an
 empty database, `gt track` is a process, as the workflow calls it, and so it is once more, when there is nothing to do. Prints
-the table of docs/howto/mlflow.md. It takes the extra `postgres` and Debian's PostgreSQL.
+a table. It takes the extra `postgres` and Debian's PostgreSQL.
 """
 
 from __future__ import annotations
