@@ -4,7 +4,7 @@
 
 Makes the records of so many runs, five seeds a cell, each with as many points in its curves as an import keeps. Then, over an
 empty database, `gt track` is a process, as the workflow calls it, and so it is once more, when there is nothing to do. Prints
-the table of docs/howto/mlflow.md. It takes the extra `postgres` and Debian's PostgreSQL.
+a table. It takes the extra `postgres` and Debian's PostgreSQL.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def measure(folder: Path, uri: str, daemons: list[psutil.Process]) -> Json:
     before, began, of_servers = cpu_seconds(daemons), time.monotonic(), 0
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": path})
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-        of_servers = max(of_servers, sum(own.memory_full_info().pss for own in family(daemons)))
+        with suppress(psutil.NoSuchProcess):  # one of PostgreSQL's that has just ended
+            of_servers = max(of_servers, sum(own.memory_full_info().pss for own in family(daemons)))
         time.sleep(0.5)
     seconds = time.monotonic() - began
     if ended[1]:
