@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from gt import project
 from gt.catalogue import MODEL_KINDS, Component, component, components, used_in
 from gt.closure import Code, sha256
+from gt.known_code import known
 from gt.shared import place_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ def code_of(*roots: str) -> dict[str, str]:
 @cache
 def _code(roots: tuple[str, ...], places: tuple[tuple[str, str], ...]) -> dict[str, str]:
     code = _packages(frozenset(_package(place) for _, place in places) - {"gt"})
+    return known(code.packages, (roots, places), lambda: _worked_out(code, roots, places))
+
+
+def _worked_out(code: Code, roots: tuple[str, ...], places: tuple[tuple[str, str], ...]) -> dict[str, str]:
     common = code.closure(*roots)
     found = code.sums(common)
     for named, place in places:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gt.bench.candidates import HYBRID, QUICK, TRANSFORMER, specifications
+from gt.bench.candidates import HYBRID, QUICK, TRANSFORMER, Candidate, specifications
 from gt.bench.noise import noise
 from gt.bench.peers.huggingface import transformers_loop
 from gt.models.lm import LanguageModel, count
@@ -72,7 +72,7 @@ def test_jax_trains_as_torch_does(name: str) -> None:
 
 def test_transformers_has_as_many_parameters_and_learns() -> None:
     spec = specifications(STUDY, QUICK)[TRANSFORMER]
-    loop = transformers_loop(spec, noise(VOCABULARY), torch.device("cpu"), "transformers")
+    loop = transformers_loop(Candidate(TRANSFORMER, spec, rival="transformers"), noise(VOCABULARY), torch.device("cpu"))
     assert loop.parameters == count(spec.model, VOCABULARY, 32).n_params
     before = [weight.clone() for weight in loop.model.parameters()]
     loop.take(1)

@@ -21,15 +21,11 @@ def from_chunks(x: Tensor, time: int) -> Tensor:
 def segment_sums(log_decay: Tensor) -> Tensor:
     """The sum of log_decay over s < j <= t for all positions s, t of a chunk: (..., chunk) -> (..., t, s).
 
-    Zero where s >= t. One product with a constant 0/1 matrix, so each entry is a sum of its own: a difference of two
+    Zero where s >= t. Each entry is a sum of its own (Dao and Gu 2024, arXiv:2405.21060, listing 1): a difference of two
     running sums would cancel where decays are mixed.
     """
     chunk = log_decay.shape[-1]
-    ones = torch.ones(chunk, chunk, dtype=log_decay.dtype, device=log_decay.device)
-    until = ones.tril()  # (t, j)
-    since = ones.triu(1)  # (s, j)
-    between = (until.unsqueeze(1) * since.unsqueeze(0)).flatten(0, 1)
-    return (log_decay @ between.T).unflatten(-1, (chunk, chunk))
+    return log_decay.unsqueeze(-1).expand(*log_decay.shape, chunk).tril(-1).cumsum(-2)
 
 
 def halvings(chunk: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:

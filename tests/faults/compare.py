@@ -24,8 +24,9 @@ VARIES = re.compile(
 # Of a manifest, what says which run it is and what came of it.
 MANIFEST = ("run_id", "status", "steps_completed", "data_sha256", "vocab_size", "code", "tokens", "n_params")
 TABLES = ("runs", "cells", "contrasts", "curves", "evaluations", "probes", "verdicts")
-# What is there for a while only, or is not the same every time: a call's locks, and copies that were moved aside.
-PASSING = re.compile(r"results/(attempts|checkpoints|devices|packs|staged)/|lock$|\.snakemake_timestamp$")
+# What is there for a while only, or is not the same every time: a call's locks, copies that were moved aside, and what only
+# saves time.
+PASSING = re.compile(r"results/(attempts|checkpoints|devices|packs|staged|\.code)/|\.seen\.json$|lock$|\.snakemake_timestamp$")
 
 
 def differences(twin: Study, other: Study) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from probed import small_text, written
 from variants import tiny
 
-from gt import catalogue, fingerprint, project, registry
+from gt import catalogue, fingerprint, known_code, project, registry
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge
 from gt.artefacts import read_evaluation, read_evaluations, read_probes, read_run, write
@@ -78,7 +78,7 @@ def forget() -> None:
     caches = (catalogue.components, catalogue._files, catalogue._tree, catalogue._attribute, project.package)
     for name in [own for own in sys.modules if own.partition(".")[0] == "outsiders"]:
         del sys.modules[name]
-    for cached in (*caches, registry.metrics, registry.named, fingerprint._code, fingerprint._packages):
+    for cached in (*caches, registry.metrics, registry.named, fingerprint._code, fingerprint._packages, known_code._sum):
         cached.cache_clear()
 
 
