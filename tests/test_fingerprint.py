@@ -364,8 +364,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """As another process."""
-    from gt import fingerprint
+    from gt import fingerprint, known_code
 
+    known_code._sum.cache_clear()
     fingerprint._code.cache_clear()
     fingerprint._packages.cache_clear()
     fingerprint._distributions.cache_clear()
