@@ -493,7 +493,8 @@ def files_of_runs(name):
     """
 
     def files(wildcards):
-        runs, every = settled(wildcards.study).runs, workflow.execution_settings is None or is_forced()
+        runs = settled(wildcards.study).runs
+        every = workflow.execution_settings is None or is_forced()
         return [
             f"results/runs/{run}/{name}" for run in runs if every or is_outdated(run)
         ]
