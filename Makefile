@@ -9,10 +9,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help run test test-cluster test-server docs report headline publish faults reliability ui lock schemas clean
+.PHONY: help run test test-cluster test-server test-container test-s3 docs report headline publish faults reliability ui lock schemas clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/.run  ## install, then train, compare and report the study (STUDY=smoke)
 	snakemake --cores all --config study=$(STUDY)
@@ -35,6 +35,15 @@ test-server: $(VENV)/.server  ## install, Debian's PostgreSQL included, and impo
 	@ls /usr/lib/postgresql/*/bin/initdb || { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
 		apt-get install --yes --quiet --no-install-recommends postgresql; }
 	OMP_NUM_THREADS=1 pytest -m server tests/server
+
+test-container: $(VENV)/.test  ## build the image for CPUs on a Debian made here, and train in it (needs root)
+	@command -v buildah && command -v mmdebstrap && command -v bwrap || { apt-get update --quiet && \
+		apt-get install --yes --quiet --no-install-recommends buildah bubblewrap mmdebstrap; }
+	OMP_NUM_THREADS=1 pytest -m container tests/container
+
+test-s3: $(VENV)/.test  ## install a server that plays S3 as well, and keep records in it
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[test,s3]' 'moto[server]==5.2.5'
+	OMP_NUM_THREADS=1 pytest -m s3 tests/store
 
 docs: $(VENV)/.test  ## build the documentation into results/site, and check its links
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet
@@ -59,11 +68,16 @@ reliability: $(VENV)/.test  ## keep what the last `make faults` found, and write
 ui: $(VENV)/.run  ## serve the MLflow UI on this machine only
 	mlflow server --backend-store-uri sqlite:///results/mlflow.db --host 127.0.0.1 --port 5000
 
-lock:  ## write requirements.lock anew: the newest versions, in a fresh environment
+lock:  ## write the locks anew: the newest versions, in a fresh environment, and the sums of their files
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --editable '.[test]'
 	@{ sed -n '/^#/p' requirements.lock; $(VENV)-lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -e '^nvidia-' -e '^triton=='; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	$(VENV)-lock/bin/python -m pip install --quiet uv==0.13.8
+	@{ sed -n '/^#/p' requirements.linux-64.lock; $(VENV)-lock/bin/uv pip compile --no-config --quiet --generate-hashes --no-annotate \
+		--no-header --python-version 3.12 --python-platform x86_64-manylinux_2_28 --constraint requirements.lock pyproject.toml; } \
+		> requirements.linux-64.lock.new
+	@mv requirements.linux-64.lock.new requirements.linux-64.lock
 	rm -rf $(VENV)-lock
 
 schemas: $(VENV)/.run  ## generate workflow/schemas from the models

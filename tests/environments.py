@@ -1,4 +1,4 @@
-"""Environments smaller than that of the tests, and a conda that makes one."""
+"""Environments smaller than that of the tests, a conda that makes one, an apptainer that runs in one."""
 
 from __future__ import annotations
 
@@ -33,6 +33,32 @@ match sys.argv[1:]:
             " open(sys.prefix + '/used', 'a').write(' '.join(sys.orig_argv) + '\\\\n'))\\n"
         )
 """
+
+APPTAINER = """\
+#!{python} -IS
+# As much of apptainer as Snakemake calls. An image is a file that names the folder of its Python. What runs in it sees the
+# folders of this machine, bound or not, so each call is kept.
+import json, os, sys
+from pathlib import Path
+
+match sys.argv[1:]:
+    case ["--version"]:
+        print("apptainer version 1.3.4")
+    case ["exec", "--home", home, *options, image, shell, "-c", command]:
+        with open({calls!r}, "a") as file:
+            file.write(json.dumps({{"home": home, "options": options, "command": command}}) + "\\n")
+        path = Path(image).read_text() + ":/usr/bin:/bin"
+        os.execvpe(shell, [shell, "-c", command], {{**os.environ, "PATH": path, "HOME": home}})
+"""
+
+
+def apptainer(folder: Path) -> Path:
+    """An `apptainer` in `folder/bin`, which is returned; `folder/calls` has a line of JSON for each command it has run."""
+    bin = folder / "bin"
+    bin.mkdir(parents=True)
+    (bin / "apptainer").write_text(APPTAINER.format(python=sys.executable, calls=str(folder / "calls")))
+    (bin / "apptainer").chmod(0o755)
+    return bin
 
 
 def conda(folder: Path) -> Path:

@@ -37,16 +37,17 @@ if not INSTALLED:
 
 
 def stop_without(package):
-    """Planning happens in Snakemake's own environment, which with --use-conda is not that of the jobs."""
+    """Planning happens in Snakemake's own environment, which with --use-conda or --sdm apptainer is not that of the jobs."""
     whole = "groundthink" if INSTALLED else f"-e {shlex.quote(str(ROOT))}"
     stop(
         f"There is no {package} in {sys.prefix}, where Snakemake runs. For it and for the jobs: pip install {whole}. With"
-        " --use-conda jobs have an environment of their own, and planning needs no more than: pip install pydantic pyyaml numpy"
+        " --use-conda or --sdm apptainer jobs have an environment of their own, and planning needs no more than: pip install"
+        " pydantic pyyaml numpy"
     )
 
 
 try:
-    from gt import devices, preflight, stage
+    from gt import devices, preflight, stage, store
     from gt.analysis import registration
     from gt.analysis.claims import check_planned, load_arms, load_claims
     from gt.documents import read_yaml
@@ -69,13 +70,16 @@ SETTINGS = {
     "measuring_jobs": 1,
     "checkpoint_seconds": 60,
     "mlflow_uri": "sqlite:///results/mlflow.db",
+    "container": "groundthink.sif",
+    "store": "none",
 }
 COUNTS = {
     "pack_size": "runs one job trains",
     "jobs_per_gpu": "jobs share a GPU",
     "measuring_jobs": "processes measure what a pack has trained",
 }
-# Under --use-conda, Snakemake's own environment may be a small one.
+# Where jobs have an environment of their own, Snakemake's may be a small one.
+SEPARATE = {DeploymentMethod.CONDA, DeploymentMethod.APPTAINER}
 COMPLETE = find_spec("torch") is not None
 DEVICES = ["auto", "cpu", "cuda"]
 RUNS, DATA = Path("results/runs"), Path("results/data")
@@ -98,15 +102,46 @@ def without_conda_if_there_is_none():
         }
 
 
+def image():
+    """The image that jobs run in with --sdm apptainer; None without it.
+
+    Of the image are Python and the packages. The folders that jobs work on, and the `gt` that was planned with, they see as here.
+    """
+    settings, name = workflow.deployment_settings, str(config["container"])
+    if DeploymentMethod.APPTAINER not in settings.deployment_method:
+        return None
+    if DeploymentMethod.CONDA in settings.deployment_method:
+        stop(
+            "The image has what conda would install: let --sdm be apptainer alone, or conda."
+        )
+    if "://" not in name and not Path(name).exists():
+        stop(
+            f"config: container: there is no {name}. Of the Containerfile it is made by\n"
+            "  podman build --target cpu --tag groundthink . && podman save --output groundthink.tar groundthink\n"
+            "  apptainer build groundthink.sif docker-archive:groundthink.tar"
+        )
+    folders = [Path("results").resolve()]
+    folders += [link.readlink() for link in CODE.iterdir()] if INSTALLED else [CODE]
+    if "GT_CORPUS_DIR" in os.environ:
+        folders.append(Path(os.environ["GT_CORPUS_DIR"]).absolute())
+    if config["store"] != "none" and "://" not in str(config["store"]):
+        folders.append(Path(str(config["store"])).absolute().parent)
+    binds = [f"--bind {shlex.quote(str(folder))}" for folder in sorted(folders)]
+    wanted = " ".join(["--nv", *binds] if GPU_PER_JOB else binds)
+    # A job that is sent elsewhere is given them, and reads these rules itself.
+    if wanted not in settings.apptainer_args:
+        settings.apptainer_args += f" {wanted}"
+    return name
+
+
 def plan_study(name, file):
     """A study's plan; `file` has that of an earlier call. Its models are built for a check, which takes torch.
 
     Where jobs have torch and Snakemake has not, a model that cannot be built fails in its job.
     """
     path = Path(f"config/studies/{name}.yaml")
-    separate = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
     known = decided(name)
-    if separate and not COMPLETE:
+    if SEPARATE & workflow.deployment_settings.deployment_method and not COMPLETE:
         return load_study(path).plan(known)
     return checked_plan(path, file, known)
 
@@ -276,8 +311,44 @@ def know_runs():
     """Have at hand what rules look up of runs. What was known stays: later runs are in packs of their own."""
     for plan in PLANS.values():
         ASKED_FOR.update({run: plan.runs[run] for run in plan.waves})
+    take_from_store()
     PACKS.update(load_packs())
     PACK_OF_RUN.update({run: pack for pack, runs in PACKS.items() for run in runs})
+
+
+def open_store():
+    """The store of finished records that the configuration names, and the runs that it has; None and nothing without one."""
+    if workflow.storage_settings.default_storage_provider is not None:
+        stop(
+            "--default-storage-provider brings only files that rules name, and a record has more. Let the records be kept"
+            f" elsewhere: --config store={workflow.storage_settings.default_storage_prefix or 's3://bucket/folder'}"
+        )
+    if config["store"] == "none" or not workflow.is_main_process:
+        return None, set()
+    try:
+        opened = store.Store(str(config["store"]))
+        return opened, opened.runs()
+    except ConfigError as error:
+        stop(error)
+    except ModuleNotFoundError as error:
+        stop_without(error.name)
+
+
+def take_from_store():
+    """Have the records that the store has and this machine has not."""
+    for run in sorted(ASKED_FOR.keys() & KEPT):
+        if (RUNS / run / "manifest.json").exists():
+            continue
+        try:
+            STORE.get(RUNS.parent, run)
+            store.write_note(RUNS.parent, run, STORED / run)
+        except ConfigError as error:
+            print(f"{error}\n{run} is made again.", file=sys.stderr)
+
+
+def kept_records(wildcards):
+    """The notes of a store's copies, of the runs that are known so far."""
+    return [f"{STORED}/{run}" for run in sorted(ASKED_FOR) if STORE is not None]
 
 
 def search(**folders):
@@ -302,13 +373,14 @@ SENT = workflow.remote_exec or workflow.resource_settings.nodes is not None
 GPUS = 0 if SENT else len(devices.visible())
 without_conda_if_there_is_none()
 # `python -m gt` in a job is the Python that Snakemake runs in, activated or not, and the `gt` that these rules came with; under
-# --use-conda it is the rule's Python, and PYTHONPATH is let through.
+# --use-conda it is the rule's Python, and PYTHONPATH is let through; so does apptainer, whose image has a PATH of its own.
 workflow.deployment_settings.conda_not_block_search_path_envvars = True
 search(PATH=Path(sys.executable).parent)
-if not INSTALLED:
-    search(PYTHONPATH=ROOT)
-elif DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
-    search(PYTHONPATH=linked(Path(".snakemake/groundthink")).resolve())
+CODE = ROOT
+if INSTALLED and SEPARATE & workflow.deployment_settings.deployment_method:
+    CODE = linked(Path(".snakemake/groundthink")).resolve()
+if CODE != ROOT or not INSTALLED:
+    search(PYTHONPATH=CODE)
 # The packages of a user's own site would come before those of the jobs' environment.
 os.environ |= {"PYTHONNOUSERSITE": "1"}
 PLANS = load_plans()
@@ -316,6 +388,17 @@ limit_gpus()
 STUDIES = list(PLANS)
 TEMPLATES = templates()
 GPU_PER_JOB = int(config["device"] == "cuda" or config["device"] == "auto" and GPUS > 0)
+
+
+container: image()
+
+
+STORE, KEPT = open_store()
+# Notes of what a store has, a folder for each.
+STORED = (
+    Path("results/stored")
+    / hashlib.sha256(str(config["store"]).encode()).hexdigest()[:10]
+)
 # The runs that can be made now; those that one job trains, evaluates and probes, without packs none; each run's.
 ASKED_FOR, PACKS, PACK_OF_RUN = {}, {}, {}
 know_runs()

@@ -65,14 +65,22 @@ def outdated():
             config["mlflow_uri"],
             renewed=plan.tuning
             or plan.next_look
-            or any(runs[run] for run in plan.runs),
+            or any(runs[run] - {"store"} for run in plan.runs),
         )
         yield from ((job, study) for job in jobs)
 
 
 def outdated_of_run(run):
     looks, further = looks_of_run(run), further_asked_of(run)
-    return SEEN.outdated(RUNS / run, looks, Path(data_of(run)), further)
+    jobs = SEEN.outdated(RUNS / run, looks, Path(data_of(run)), further)
+    return jobs | {"store"} if jobs or not is_kept(run) else jobs
+
+
+def is_kept(run):
+    """Whether the store, if there is one, has a run's record as it is here."""
+    return (
+        STORE is None or run in KEPT and store.is_kept(RUNS.parent, run, STORED / run)
+    )
 
 
 def mark_as_newer():
