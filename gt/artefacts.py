@@ -248,6 +248,11 @@ class Plan(Artefact):
         return any(own.choice is None for own in self.tunings)
 
     @property
+    def compared(self) -> set[str]:
+        """The runs of cells. The others only tune."""
+        return {run_id for cell in self.cells for run_id in cell.runs.values()}
+
+    @property
     def trials(self) -> dict[str, int]:
         """The runs that tune -> the round in which they were asked for."""
         return {run_id: point.round for own in self.tunings for point in own.points for run_id in point.runs.values()}

@@ -14,6 +14,7 @@ from gt import stage
 from gt.analysis.claims import load_claims
 from gt.records import read_json
 from gt.spec import RunSpec
+from gt.wanted import Wanted
 
 LOOKS = "looks"
 
@@ -33,9 +34,7 @@ class Decided:
     def measured(self, spec: RunSpec) -> float | None:
         """What a run that tunes has given: its validation loss, infinite where it diverged; None where it is to be made."""
         record, data = self.results / "runs" / spec.run_id, self.results / "data" / spec.corpus.id / spec.tokenizer.id
-        if {"train", "evaluate"} & stage.outdated(record, [spec], data, []):
-            return None
-        return stage.validation_loss(record)
+        return None if stage.outdated(record, Wanted((spec,), probed=False), data) else stage.validation_loss(record)
 
     def look(self, number: int, runs: Sequence[str]) -> Path:
         """The file of a look at these runs, by these claims; a look at others is another."""

@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import torch
 
@@ -22,20 +23,23 @@ from gt.probes.probe import probe
 
 Seconds = dict[str, float]
 # Takes what `measure` takes. Gives what waits for its result, and raises what it raised.
-Hand = Callable[[Path, Path, torch.device, Sequence[str]], Callable[[], Seconds]]
+Hand = Callable[[Path, Path, torch.device, Sequence[str], bool], Callable[[], Seconds]]
 
 
-def measure(record: Path, data: Path, device: torch.device, names: Sequence[str], devices: Path | None = None) -> Seconds:
+def measure(
+    record: Path, data: Path, device: torch.device, names: Sequence[str], probed: bool, devices: Path | None = None
+) -> Seconds:
     """Evaluate a trained record, and probe it, if this version of the code has not yet. Returns how long each took.
 
-    names: of the evaluations. devices: folder of the logs of GPUs; a training beside it has only its share of one.
+    names: of the evaluations. probed: whether it is to be probed at all. devices: folder of the logs of GPUs; a training beside
+    it has only its share of one.
     """
     start = time.perf_counter()
     if not stage.is_evaluated(record, names):
         with metered(f"evaluate {record.name}", device, devices):
             evaluate(record, data, device, names)
     evaluated = time.perf_counter()
-    if not stage.is_probed(record):
+    if probed and not stage.is_probed(record):
         with metered(f"probe {record.name}", device, devices):
             probe(record, data, device)
     return {"evaluate": evaluated - start, "probe": time.perf_counter() - evaluated}
@@ -57,11 +61,11 @@ def measuring(jobs: int, device: torch.device, threads: int, devices: Path | Non
         return
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (device, threads, devices))
 
-    def beside(record: Path, data: Path, device: torch.device, names: Sequence[str]) -> Callable[[], Seconds]:
+    def beside(*record: Any) -> Callable[[], Seconds]:
         try:
-            return pool.submit(own, record, data, device, names).result
+            return pool.submit(own, *record).result
         except BrokenExecutor:  # one of them was killed
-            return here(record, data, device, names)
+            return here(*record)
 
     try:
         for _ in range(jobs):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gt import stage
 from gt.artefacts import Plan, read_run
 from gt.errors import entry
+from gt.wanted import wanted
 
 if TYPE_CHECKING:
     from gt.training.loop import Settings
@@ -31,20 +32,20 @@ class Pack:
         for run in runs:
             entry(run, known, f"the plan of {' or '.join(plan.study for plan in plans)} has no {run!r} among its runs.")
         self.data = data
-        self.looks = {run: [plan.runs[run] for plan in plans if run in plan.runs] for run in runs}
-        self.specs = {run: own[0] for run, own in self.looks.items()}
-        self.further = {run: {own.text for plan in plans if run in plan.runs for own in plan.asked} for run in runs}
+        every = wanted(plans)
+        self.wanted = {run: every[run] for run in runs}
+        self.specs = {run: own.looks[0] for run, own in self.wanted.items()}
         self.chosen = {run: tuple(own for plan in plans if (own := plan.choice(run))) for run in runs}
         self.staged = {run: staged / run for run in runs}
         self.became: dict[str, str] = {}
         self.seconds = dict.fromkeys(("train", "evaluate", "probe"), 0.0)
         self.unmeasured: list[str] = []
         for run, spec in self.specs.items():
-            if not stage.outdated(records / run, self.looks[run], data, self.further[run]):
+            if not stage.outdated(records / run, self.wanted[run], data):
                 self.became[run] = "kept"
             elif stage.set_aside(records / run, self.staged[run], spec, data):
                 self.became[run] = "kept"
-                if not (stage.is_evaluated(self.staged[run], self.evaluations(run)) and stage.is_probed(self.staged[run])):
+                if stage.outdated(self.staged[run], self.wanted[run], data):
                     self.unmeasured.append(run)
 
     @property
@@ -54,7 +55,7 @@ class Pack:
 
     def evaluations(self, run: str) -> list[str]:
         """The names of all evaluations that are asked for of a run that is trained."""
-        return stage.evaluations(read_run(self.staged[run])[0], self.looks[run], self.further[run])
+        return self.wanted[run].evaluations(read_run(self.staged[run])[0])
 
     def work(self, settings: Settings, checkpoints: Path, jobs: int, threads: int) -> None:
         """Train what is not trained and measure what is not measured, in so many processes. What fails says why and stops no
@@ -67,7 +68,7 @@ class Pack:
         with measuring(min(jobs, len(self.specs)), settings.device, threads, settings.devices) as hand:
 
             def measured(run: str) -> Callable[[], dict[str, float]]:
-                return hand(self.staged[run], self.data, settings.device, self.evaluations(run))
+                return hand(self.staged[run], self.data, settings.device, self.evaluations(run), self.wanted[run].probed)
 
             results = {run: measured(run) for run in sorted(self.unmeasured)}
             start = time.perf_counter()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from gt.fingerprint import code_of, code_of_evaluation, code_of_probes, code_of_
 from gt.records import LARGE, RECORD, atomic_write, file_sha256, measurements, read_json
 from gt.spec import RunSpec
 from gt.stage import Kept, tokens_sum
+from gt.wanted import Wanted
 
 CHECK = "gt.stage:Kept"
 
@@ -36,14 +36,14 @@ class Seen:
         self.sums = dict(self.known)
         self._tokens, self._codes = cache(tokens_sum), dict[tuple[str, ...], str]()
 
-    def outdated(self, record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
+    def outdated(self, record: Path, wanted: Wanted, data: Path) -> set[str]:
         """As `stage.outdated`; nothing of it is parsed where it was found whole and current as it is."""
-        own = self._sum(record, looks, data, further)
+        own = self._sum(record, wanted, data)
         if self.sums.get(record.name) == own:
             return set()
         self.sums.pop(record.name, None)
         kept = Kept(record)
-        due = kept.outdated(looks, data, further)
+        due = kept.outdated(wanted, data)
         if not due and not kept.damaged():
             self.sums[record.name] = own
         return due
@@ -66,10 +66,11 @@ class Seen:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _sum(self, record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> str:
+    def _sum(self, record: Path, wanted: Wanted, data: Path) -> str:
         """Over all that decides what `Kept` says of a record."""
-        asked = sorted(set(further))
-        parts = [*(look.model_dump_json() for look in looks), *asked, str(self._tokens(data)), self._code(looks[0], asked)]
+        looks, asked = [look.model_dump_json() for look in wanted.looks], sorted(wanted.asked)
+        code = self._code(wanted.looks[0], asked)
+        parts = [*looks, *asked, "probed" if wanted.probed else "", str(self._tokens(data)), code]
         for name in (*RECORD, *measurements(record)):
             parts.append(f"{name} {_content(record / name)}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

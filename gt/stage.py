@@ -9,14 +9,14 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache, cached_property, partial
 from pathlib import Path
 
 from gt import artefacts
 from gt.artefacts import Evaluation, Kind, Manifest, Probes, evaluation_file, read_evaluation, read_run
-from gt.asked import HELD_OUT, RECALL, VALIDATION, Asked
+from gt.asked import HELD_OUT, Asked
 from gt.errors import ConfigError
 from gt.fetch import bring
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training
@@ -35,6 +35,7 @@ from gt.records import (
     read_sealed,
 )
 from gt.spec import RunSpec
+from gt.wanted import Wanted
 
 # Seconds without a change after which nobody writes a file any more.
 ABANDONED = 24 * 3600.0
@@ -99,17 +100,16 @@ class Kept:
         (spec, manifest), found = self.run, self._parsed(Probes, PROBES)
         return found.weights == manifest.files[WEIGHTS].sha256 and found.code == code_of_probes(spec)
 
-    def outdated(self, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
+    def outdated(self, wanted: Wanted, data: Path) -> set[str]:
         """As `outdated` says."""
         self._refuse_later()
-        if not _holds(lambda: self.is_trained(looks[0], data)):
-            return {"train", "evaluate", "probe"}
-        current = {
-            "evaluate": lambda: self.is_evaluated(evaluations(self.run[0], looks, further)),
-            "probe": self.is_probed,
-        }
+        current = {"evaluate": lambda: self.is_evaluated(wanted.evaluations(self.run[0]))}
+        if wanted.probed:
+            current["probe"] = self.is_probed
+        if not _holds(lambda: self.is_trained(wanted.looks[0], data)):
+            return {"train", *current}
         due = {name for name, is_current in current.items() if not _holds(is_current)}
-        return {"train", "evaluate", "probe"} if self._damaged_training(full=bool(due)) else due
+        return {"train", *current} if self._damaged_training(full=bool(due)) else due
 
     def damaged(self) -> list[str]:
         """As `damaged` says."""
@@ -149,17 +149,6 @@ def tokens_sum(data: Path) -> str | None:
     return about.get("sha256") if isinstance(about, dict) else None
 
 
-def evaluations(trained: RunSpec, looks: Iterable[RunSpec], further: Iterable[str]) -> list[str]:
-    """All that is to be evaluated of a run: its held-out losses, the recall of a task, and what studies ask for beside.
-
-    As commands take them (`Asked.text`). trained: as its curves were followed. looks: as each study follows it; where that is
-    on another slice, the end of the curve is measured.
-    """
-    slices = sorted({own.training.evaluation_tokens for own in looks} - {trained.training.evaluation_tokens})
-    task = [RECALL] if trained.corpus.task is not None else []
-    return list(dict.fromkeys([HELD_OUT, *task, *sorted(set(further)), *(f"{VALIDATION}-{n}" for n in slices)]))
-
-
 def is_evaluated(record: Path, names: Iterable[str]) -> bool:
     """Whether a trained record has all of these evaluations, by this version of the code. ConfigError for one that is none."""
     return Kept(record).is_evaluated(names)
@@ -179,15 +168,12 @@ def is_probed(record: Path) -> bool:
     return Kept(record).is_probed()
 
 
-def made(staged: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> dict[str, list[str]]:
-    """The files that a pack has made of a run and that are those of now, by what they were made by: train, evaluate, probe.
-
-    looks, further: as in `outdated`.
-    """
+def made(staged: Path, wanted: Wanted, data: Path) -> dict[str, list[str]]:
+    """The files that a pack has made of a run and that are those of now, by what they were made by: train, evaluate, probe."""
     kept = Kept(staged)
-    if not _holds(lambda: kept.is_trained(looks[0], data)):
+    if not _holds(lambda: kept.is_trained(wanted.looks[0], data)):
         return {}
-    found, names = {"train": list(RECORD)}, evaluations(kept.run[0], looks, further)
+    found, names = {"train": list(RECORD)}, wanted.evaluations(kept.run[0])
     if _holds(lambda: kept.is_evaluated(names)):
         files = [evaluation_file(staged, Asked.of(name).label) for name in names]
         found["evaluate"] = [file.relative_to(staged).as_posix() for file in files]
@@ -196,13 +182,12 @@ def made(staged: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[s
     return found
 
 
-def outdated(record: Path, looks: Sequence[RunSpec], data: Path, further: Iterable[str]) -> set[str]:
+def outdated(record: Path, wanted: Wanted, data: Path) -> set[str]:
     """What is to be done of a run, again or at all: train, evaluate, probe. It is missing, damaged, or of something else.
 
-    looks: the run as each study follows it. further: the evaluations that they ask for. ConfigError where it would replace what
-    a later version of gt has written.
+    ConfigError where it would replace what a later version of gt has written.
     """
-    return Kept(record).outdated(looks, data, further)
+    return Kept(record).outdated(wanted, data)
 
 
 def _holds(condition: Callable[[], bool]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from gt import stage
@@ -12,6 +12,7 @@ from gt.errors import ConfigError, nearest
 from gt.fingerprint import code_of_evaluation, code_of_probes, code_of_training, differences
 from gt.records import EVALUATIONS, MANIFEST, PROBES, RECORD, WEIGHTS, within
 from gt.spec import RunSpec
+from gt.wanted import Wanted, wanted
 
 
 def why_rerun(run: str, runs: Path, plan: Plan | None = None) -> str:
@@ -26,16 +27,17 @@ def why_rerun(run: str, runs: Path, plan: Plan | None = None) -> str:
         raise ConfigError(f"unknown run {run!r}." + (nearest(run, known) if known else f" There is none in {runs}."))
     spec = planned[run] if run in planned else read_run(record)[0]
     data = runs.parent / "data" / spec.corpus.id / spec.tokenizer.id
-    further = [own.text for own in plan.asked] if plan else []
-    return "\n".join(_line(what, why) for what, why in reasons(record, spec, data, further).items())
+    own = wanted([plan])[run] if plan and run in planned else Wanted((spec,), probed=(record / PROBES).exists())
+    return "\n".join(_line(what, why) for what, why in reasons(record, own, data).items())
 
 
-def reasons(record: Path, spec: RunSpec, data: Path, further: Iterable[str]) -> dict[str, list[str]]:
+def reasons(record: Path, own: Wanted, data: Path) -> dict[str, list[str]]:
     """Of the training, each evaluation and the probes of a run, why it would be made again; nothing where it is current."""
+    spec = own.looks[0]
     training = _of_training(record, spec, data)
     there = [file.stem for file in (record / EVALUATIONS).glob("*.json")]
     trained = spec if training else read_run(record)[0]
-    names = sorted({*(Asked.of(own).label for own in stage.evaluations(trained, [spec], further)), *there})
+    names = sorted({*(Asked.of(own).label for own in own.evaluations(trained)), *there})
     if training:
         again = ["the training is made again"]
         return {"training": training, **dict.fromkeys((*names, "probes"), again)}

@@ -27,6 +27,7 @@ from gt.evals.evaluation import evaluate
 from gt.grouping import packs
 from gt.spec import RunSpec, Watch
 from gt.training.loop import Job, Settings, train
+from gt.wanted import Wanted
 
 CPU = torch.device("cpu")
 SHORT, LONG = 256, 2500
@@ -106,19 +107,22 @@ def test_ways_of_looking_at_a_run_change_no_number_of_its_model(short: Path, dat
     assert read_manifest(other).watch == run_spec(**LOOKS).training.watch
 
 
+COST, GENERATION = frozenset({"cost"}), frozenset({"generation"})
+
+
 def test_of_a_slice_that_was_not_followed_the_end_is_asked_for() -> None:
     one, two = run_spec(evaluation_tokens=SHORT), run_spec(evaluation_tokens=LONG)
-    assert stage.evaluations(one, [one], []) == ["held_out"]
-    assert stage.evaluations(one, [one, two], ["cost"]) == ["held_out", "cost", f"validation-{LONG}"]
-    assert stage.evaluations(two, [one, two], ["cost"]) == ["held_out", "cost", f"validation-{SHORT}"]
-    assert stage.evaluations(one, [one, run_spec(evaluate_every=2, evaluation_tokens=SHORT)], []) == ["held_out"]
+    assert Wanted((one,)).evaluations(one) == ["held_out"]
+    assert Wanted((one, two), COST).evaluations(one) == ["held_out", "cost", f"validation-{LONG}"]
+    assert Wanted((one, two), COST).evaluations(two) == ["held_out", "cost", f"validation-{SHORT}"]
+    assert Wanted((one, run_spec(evaluate_every=2, evaluation_tokens=SHORT))).evaluations(one) == ["held_out"]
 
 
 def test_curves_of_a_slice_that_was_not_followed_are_their_end_and_it_is_what_training_would_have_measured(
     record: Path, data: Path, tmp_path: Path
 ) -> None:
-    looks = run_spec(evaluation_tokens=LONG)
-    names = stage.evaluations(run_spec(evaluation_tokens=SHORT), [run_spec(evaluation_tokens=SHORT), looks], [])
+    short, looks = run_spec(evaluation_tokens=SHORT), run_spec(evaluation_tokens=LONG)
+    names = Wanted((short, looks)).evaluations(short)
     evaluate(record, data, CPU, names)
     found = read_record(record, record.name)
     own = followed(found, SHORT)
@@ -144,14 +148,14 @@ def test_a_slice_that_nobody_has_measured_has_no_curve(record: Path) -> None:
 
 
 def test_a_run_is_outdated_until_it_has_what_all_studies_ask_for(record: Path, data: Path) -> None:
-    looks = [run_spec(evaluation_tokens=n) for n in (SHORT, LONG)]
+    looks = (run_spec(evaluation_tokens=SHORT), run_spec(evaluation_tokens=LONG))
     evaluate(record, data, CPU, ["held_out", "generation"])
-    assert stage.outdated(record, looks[:1], data, ["generation"]) == {"probe"}
-    assert stage.outdated(record, looks[:1], data, ["generation", "cost"]) == {"evaluate", "probe"}
-    assert stage.outdated(record, looks, data, ["generation"]) == {"evaluate", "probe"}
+    assert stage.outdated(record, Wanted(looks[:1], GENERATION), data) == {"probe"}
+    assert stage.outdated(record, Wanted(looks[:1], GENERATION | COST), data) == {"evaluate", "probe"}
+    assert stage.outdated(record, Wanted(looks, GENERATION), data) == {"evaluate", "probe"}
     evaluate(record, data, CPU, [f"validation-{LONG}"])
-    assert stage.outdated(record, looks, data, ["generation"]) == {"probe"}
-    assert stage.outdated(record, looks[::-1], data, []) == {"probe"}
+    assert stage.outdated(record, Wanted(looks, GENERATION), data) == {"probe"}
+    assert stage.outdated(record, Wanted(looks[::-1]), data) == {"probe"}
 
 
 SETS = (["held_out", "generation"], ["held_out", "quantisation", f"validation-{LONG}"])

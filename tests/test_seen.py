@@ -16,6 +16,7 @@ from gt.fingerprint import code_of_evaluation
 from gt.records import CURVES, EVALUATIONS, MANIFEST, PROBES, SPEC, WEIGHTS, read_json, write_json
 from gt.seen import Seen
 from gt.spec import RunSpec
+from gt.wanted import Wanted
 
 SPEC_OF = run_spec()
 ALL = {"train", "evaluate", "probe"}
@@ -31,7 +32,7 @@ def runs(tmp_path: Path) -> Path:
 def outdated(runs: Path, *looks: RunSpec, asked: tuple[str, ...] = ()) -> set[str]:
     """What a call finds, which looks at the record once."""
     seen = Seen(runs.parent / ".seen.json")
-    found = seen.outdated(runs / SPEC_OF.run_id, looks or [SPEC_OF], runs.parent / "data", asked)
+    found = seen.outdated(runs / SPEC_OF.run_id, Wanted(looks or (SPEC_OF,), frozenset(asked)), runs.parent / "data")
     seen.keep()
     return found
 
@@ -83,7 +84,7 @@ def change(name: str) -> Callable[[Path], object]:
 def test_whatever_changes_in_a_record_is_seen(runs: Path, harm: Callable[[Path], object], due: set[str]) -> None:
     assert outdated(runs) == set()
     harm(runs / SPEC_OF.run_id)
-    assert outdated(runs) == due == stage.outdated(runs / SPEC_OF.run_id, [SPEC_OF], runs.parent / "data", [])
+    assert outdated(runs) == due == stage.outdated(runs / SPEC_OF.run_id, Wanted((SPEC_OF,)), runs.parent / "data")
     assert outdated(runs) == due
 
 
@@ -101,7 +102,7 @@ def test_a_record_with_a_damaged_measurement_that_nobody_asks_for_is_current_and
     other = records.evaluation("generation", SPEC_OF.run_id, [])
     write = {**other.model_dump(mode="json"), "code": code_of_evaluation(SPEC_OF, "generation"), "sha256": "0" * 64}
     write_json(record / EVALUATIONS / "generation.json", write)
-    assert seen.outdated(record, [SPEC_OF], runs.parent / "data", []) == set()
+    assert seen.outdated(record, Wanted((SPEC_OF,)), runs.parent / "data") == set()
     assert not seen.is_whole(record)
     assert stage.damaged(record) == [f"{EVALUATIONS}/generation.json"]
 

@@ -21,6 +21,7 @@ from gt.records import read_json, read_sealed, write_json, write_sealed
 from gt.spec import RunSpec
 from gt.stage import outdated
 from gt.training.loop import Job, Settings, train
+from gt.wanted import Wanted
 
 CPU = torch.device("cpu")
 SPEC = RunSpec.model_validate(
@@ -72,7 +73,7 @@ def edit(file: Path, **changes: Any) -> None:
 
 def due(results: Path) -> set[str]:
     """What the workflow would do, which is what must be explained."""
-    return outdated(results / "runs" / SPEC.run_id, [SPEC], results / "data/embedded/char", ["generation"])
+    return outdated(results / "runs" / SPEC.run_id, Wanted((SPEC,), frozenset({"generation"})), results / "data/embedded/char")
 
 
 def test_all_of_a_run_that_was_just_made_is_current(said: Said, results: Path) -> None:

@@ -39,7 +39,8 @@ def measuring(candidates: list[Candidate], device: torch.device) -> list[dict[st
                     run = Path(folder) / f"{candidate.name}-{turn}"
                     train(Job(candidate.spec, data, run), Path(folder) / "checkpoints", Settings(device, float("inf")))
                     row["training_seconds"] = read_json(run / "manifest.json")["seconds"]
-                    row |= {f"{part}_seconds": took for part, took in measure(run, data, device, (HELD_OUT, *FURTHER)).items()}
+                    took = measure(run, data, device, (HELD_OUT, *FURTHER), probed=True)
+                    row |= {f"{part}_seconds": seconds for part, seconds in took.items()}
                 row["probe_share"] = row["probe_seconds"] / row["training_seconds"]
             except Exception as error:
                 row["error"] = in_a_line(error)

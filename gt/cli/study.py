@@ -197,11 +197,11 @@ def evaluate(
     compute: Compute = COMPUTE,
 ) -> None:
     """Measure a trained run on held-out text."""
-    from gt import stage
     from gt.artefacts import evaluation_file, read_run
     from gt.asked import Asked
+    from gt.wanted import Wanted
 
-    names = evaluations or stage.evaluations(read_run(run)[0], [], [])
+    names = evaluations or Wanted().evaluations(read_run(run)[0])
     files = [evaluation_file(run, Asked.of(name, "--evaluations").label) for name in names]
     device = compute.chosen()
     from gt.evals.evaluation import evaluate

@@ -12,7 +12,6 @@ import torch
 from statsmodels.stats.proportion import proportion_confint
 from subjects import CPU, Known, along, lookup, measure, specification, subject, uniform, values
 
-from gt import stage
 from gt.artefacts import read_evaluations
 from gt.data import corpora, ngram, tokenizers
 from gt.data.tokens import Tokens
@@ -25,6 +24,7 @@ from gt.training.cohort import Cohort
 from gt.training.loop import Job, Settings, train
 from gt.training.losses import token_losses
 from gt.training.regions import Regions
+from gt.wanted import Wanted
 
 SYMBOLS = 16
 
@@ -175,7 +175,7 @@ def test_what_is_for_texts_has_nothing_of_a_task(tmp_path: Path) -> None:
     training = {"steps": 1, "batch_size": 2, "sequence_length": 24, "evaluation_tokens": 48}
     spec = RunSpec.model_validate({**spec.model_dump(), "training": training})
     train(Job(spec, data, tmp_path / "run"), tmp_path / "checkpoints", Settings(CPU, 1e9))
-    asked = stage.evaluations(spec, [spec], ["long_context", "needle", "generation", "quantisation"])
+    asked = Wanted((spec,), frozenset({"long_context", "needle", "generation", "quantisation"})).evaluations(spec)
     evaluate(tmp_path / "run", data, CPU, asked)
     found = read_evaluations(tmp_path / "run")
     assert {name for name, own in found.items() if own.measurements} == {"held_out", "recall", "generation"}

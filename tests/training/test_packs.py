@@ -217,7 +217,7 @@ def test_runs_are_measured_side_by_side_and_one_that_cannot_be_hurts_no_other(da
     assert len(list(train_pack(jobs, set(), tmp_path / "checkpoints", Settings(CPU, 1e9)))) == 3
     (jobs[0].out / "model.safetensors").write_bytes(b"no weights")
     with measuring(2, CPU, 1) as hand:
-        first, *others = [hand(job.out, data, CPU, ["held_out"]) for job in jobs]
+        first, *others = [hand(job.out, data, CPU, ["held_out"], True) for job in jobs]
         with pytest.raises(ConfigError, match=r"model\.safetensors: damaged"):
             first()
         assert all(set(result()) == {"evaluate", "probe"} for result in others)
@@ -226,7 +226,7 @@ def test_runs_are_measured_side_by_side_and_one_that_cannot_be_hurts_no_other(da
         for name in measurements(job.out):
             (job.out / name).unlink()
         with measuring(1, CPU, 1) as hand:
-            hand(job.out, data, CPU, ["held_out"])()
+            hand(job.out, data, CPU, ["held_out"], True)()
         assert _measured(job.out) == beside
 
 

@@ -12,6 +12,7 @@ import pytest
 from checkouts import TINY, Checkout
 
 from gt.artefacts import Plan, read_plan, read_run
+from gt.records import measurements
 
 RATE = "training.learning_rate"
 # A file, since `--until` ends at the first round.
@@ -20,7 +21,7 @@ UP_TO_TABLES = ("--", "results/studies/tiny/runs.parquet")
 TUNED: dict[str, Any] = {
     "variants": ["GPT-2"],
     "seeds": 1,
-    "evaluations": [],
+    "evaluations": ["quantisation"],
     "tune": {
         "space": {RATE: {"scale": "log", "from": 0.0001, "to": 0.01, "low": 0.0001, "high": 0.1}},
         "seeds": [100],
@@ -57,6 +58,10 @@ def test_the_grid_grew_until_a_bound_and_the_cell_has_what_was_chosen(tuned: Che
     assert runs["run_id"].tolist() == list(plan.cells[0].runs.values())
     assert plan.spec(plan.cells[0]).training.learning_rate == tuning.choice[RATE]
     assert set(runs["status"]) == {"completed"}
+    # What nobody reads is not measured: a run that tunes has its losses alone.
+    found = {run: sorted(measurements(tuned.folder / "results/runs" / run)) for run in plan.runs}
+    assert found.pop(runs["run_id"][0]) == ["evaluations/held_out.json", "evaluations/quantisation.json", "probes.json"]
+    assert set(map(tuple, found.values())) == {("evaluations/held_out.json",)}
     # The record says of which tuning it is, and those that tuned are of none.
     manifests = {run: read_run(tuned.folder / "results/runs" / run)[1] for run in plan.runs}
     (run,) = runs["run_id"]

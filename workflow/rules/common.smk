@@ -57,6 +57,7 @@ try:
     from gt.artefacts import read_run
     from gt.decided import Decided
     from gt.shared import linked, templates
+    from gt.wanted import wanted
     from gt.study import checked_plan, dumps, load_study, names_asked_for, study_file
 except ModuleNotFoundError as error:
     stop_without(error.name)
@@ -194,13 +195,19 @@ def evaluations_of_trials(wildcards):
     return [f"results/runs/{run}/evaluations/held_out.json" for run in trials]
 
 
-def files_so_far(name):
-    """An input function: one file of the record of every run that a study has asked for so far."""
+def measured_so_far(wildcards):
+    """The files of measurements of every run that a study has asked for so far."""
+    return [file for run in PLANS[wildcards.study].waves for file in measured(run)]
 
-    def files(wildcards):
-        return [f"results/runs/{run}/{name}" for run in PLANS[wildcards.study].waves]
 
-    return files
+def measured_of_run(wildcards):
+    return measured(wildcards.run)
+
+
+def measured(run):
+    """A file of each kind of measurement that is wanted of a run."""
+    names = ["evaluations/held_out.json"] + ["probes.json"] * WANTED[run].probed
+    return [f"results/runs/{run}/{name}" for name in names]
 
 
 def claims_about(study):
@@ -311,6 +318,7 @@ def know_runs():
     """Have at hand what rules look up of runs. What was known stays: later runs are in packs of their own."""
     for plan in PLANS.values():
         ASKED_FOR.update({run: plan.runs[run] for run in plan.waves})
+    WANTED.update(wanted(PLANS.values()))
     take_from_store()
     PACKS.update(load_packs())
     PACK_OF_RUN.update({run: pack for pack, runs in PACKS.items() for run in runs})
@@ -399,8 +407,8 @@ STORED = (
     Path("results/stored")
     / hashlib.sha256(str(config["store"]).encode()).hexdigest()[:10]
 )
-# The runs that can be made now; those that one job trains, evaluates and probes, without packs none; each run's.
-ASKED_FOR, PACKS, PACK_OF_RUN = {}, {}, {}
+# The runs that can be made now; what is wanted of all; those that one job trains, evaluates and probes, without packs none; each run's.
+ASKED_FOR, WANTED, PACKS, PACK_OF_RUN = {}, {}, {}, {}
 know_runs()
 # Whether a run's own jobs only fetch what its pack has made.
 FETCHED = SENT and bool(PACKS)
@@ -467,31 +475,15 @@ def tokens_that_are_there(wildcards):
 
 def evaluations_of_run(wildcards):
     """All that is evaluated of a run, for all studies. It may have been trained already, and followed in another way."""
-    run, looks = wildcards.run, looks_of_run(wildcards.run)
+    run, own = wildcards.run, WANTED[wildcards.run]
     stays = ("train", run) not in OUTDATED
-    trained = read_run(RUNS / run)[0] if stays else looks[0]
-    return stage.evaluations(trained, looks, further_asked_of(run))
-
-
-def further_asked_of(run):
-    """What the studies ask for beside a run's held-out losses."""
-    return {own.text for plan in plans_of_run(run) for own in plan.asked}
-
-
-def looks_of_run(run):
-    """A run as each study follows it. It is trained as the first of them says."""
-    return [plan.runs[run] for plan in plans_of_run(run)]
-
-
-def plans_of_run(run):
-    return [plan for plan in PLANS.values() if run in plan.runs]
+    return own.evaluations(read_run(RUNS / run)[0] if stays else own.looks[0])
 
 
 def made_in_pack(job, run):
     """The files that a run's pack has made of what one of the run's own jobs is to make; none where it has failed."""
-    looks, further = looks_of_run(run), further_asked_of(run)
     staged, data = Path("results/staged") / run, Path(data_of(run))
-    return stage.made(staged, looks, data, further).get(job, [])
+    return stage.made(staged, WANTED[run], data).get(job, [])
 
 
 def fetching(job):
@@ -568,21 +560,15 @@ def data_of_pack(wildcards):
     return data_of(PACKS[wildcards.pack][0])
 
 
-def files_of_runs(name):
-    """An input function: one file of the record of every run of a study that is to be made or measured.
+def measured_of_runs(wildcards):
+    """The files of measurements of every run of a study that is to be made or measured.
 
     What reads the records finds the others by the plan. So what Snakemake goes through grows with what there is to do, and not
     with the study; of all runs it is asked for by name, or where it only says how things are made.
     """
-
-    def files(wildcards):
-        runs = settled(wildcards.study).runs
-        every = workflow.execution_settings is None or is_forced()
-        return [
-            f"results/runs/{run}/{name}" for run in runs if every or is_outdated(run)
-        ]
-
-    return files
+    runs = settled(wildcards.study).runs
+    every = workflow.execution_settings is None or is_forced()
+    return [file for run in runs if every or is_outdated(run) for file in measured(run)]
 
 
 def is_outdated(run):

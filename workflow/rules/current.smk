@@ -71,8 +71,7 @@ def outdated():
 
 
 def outdated_of_run(run):
-    looks, further = looks_of_run(run), further_asked_of(run)
-    jobs = SEEN.outdated(RUNS / run, looks, Path(data_of(run)), further)
+    jobs = SEEN.outdated(RUNS / run, WANTED[run], Path(data_of(run)))
     return jobs | {"store"} if jobs or not is_kept(run) else jobs
 
 

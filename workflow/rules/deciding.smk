@@ -15,8 +15,7 @@ checkpoint tune:
 checkpoint look:
     input:
         plan=ancient("results/studies/{study}/plan.json"),
-        records=ancient(files_so_far("evaluations/held_out.json")),
-        probes=ancient(files_so_far("probes.json")),
+        records=ancient(measured_so_far),
     output:
         "results/studies/{study}/looks/{name}.json",
     log:

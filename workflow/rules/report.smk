@@ -5,8 +5,7 @@ rule aggregate:
     input:
         unless_current("aggregate"),
         plan=ancient("results/studies/{study}/plan.json"),
-        records=made_before("aggregate", files_of_runs("evaluations/held_out.json")),
-        probes=made_before("aggregate", files_of_runs("probes.json")),
+        records=made_before("aggregate", measured_of_runs),
     output:
         multiext(
             "results/studies/{study}/",

@@ -8,8 +8,7 @@ rule store:
     input:
         unless_current("store"),
         manifest=made_before("store", "results/runs/{run}/manifest.json"),
-        evaluation=made_before("store", "results/runs/{run}/evaluations/held_out.json"),
-        probes=made_before("store", "results/runs/{run}/probes.json"),
+        measured=made_before("store", measured_of_run),
     output:
         note=f"{STORED}/{{run}}",
     log:

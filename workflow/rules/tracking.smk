@@ -5,8 +5,7 @@ rule track:
     input:
         unless_current("track"),
         plan=ancient("results/studies/{study}/plan.json"),
-        records=made_before("track", files_of_runs("evaluations/held_out.json")),
-        probes=made_before("track", files_of_runs("probes.json")),
+        records=made_before("track", measured_of_runs),
     output:
         counts="results/studies/{study}/tracking.json",
         note="results/studies/{study}/made-of/track",
