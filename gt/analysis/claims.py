@@ -33,7 +33,7 @@ ARMS = "arms.yaml"
 # The arm of the claim itself: its own study's cells.
 FAITHFUL = "faithful"
 # Changing these does not change what is claimed.
-PROSE = {"title", "source", "note"}
+PROSE = {"title", "source", "note", "again"}
 # Nor does what is known of its cells before they run.
 KNOWN = {"sd"}
 # What else a claim may have that no study tests. Seeds and alpha may be common to the claims of a file.
@@ -276,6 +276,10 @@ class Where(Document):
     factors: dict[str, Any] = {}
 
 
+# What a claim can come to where it is tested, in the words of `gt.analysis.verdicts`.
+Expected = Literal["supported", "opposite", "smaller than claimed", "larger than claimed", "equivalent", "inconclusive"]
+
+
 class Claim(Document):
     """A sentence that a study can show to be wrong; or one that cannot be tested, and why."""
 
@@ -283,6 +287,7 @@ class Claim(Document):
     sentence: Annotated[str, Field(description="what is claimed, as it is tested")]
     source: Annotated[str, Field(description="who says so: seed and lines, or repository path")]
     note: str = Field("", description="what is known about the evidence on record")
+    again: str | None = Field(None, description="an earlier claim that it asks again, of other runs")
     not_testable: str | None = None
     study: Name | None = None
     where: Where = Where()
@@ -296,6 +301,7 @@ class Claim(Document):
         description="how much what is tested varies from seed to seed: differences, or log ratios; else by earlier records",
     )
     arms: list[Name] = Field([], description="arms of arms.yaml under which it is judged again")
+    expected: Expected | None = Field(None, description="the verdict that its author expects, who need not believe it")
 
     @model_validator(mode="after")
     def _testable(self) -> Claim:
@@ -376,6 +382,9 @@ def load_claims(folder: Path) -> Claims:
         claims.documents.marks.update(getattr(documents, "marks", {}))
     arms = load_arms(folder)
     for name, claim in claims.items():
+        if claim.again is not None and claim.again not in claims:
+            unknown = f"{name}.again: unknown claim {claim.again!r}.{nearest(claim.again, claims)}"
+            raise ConfigError(f"{claims.place(name, 'again')}: {unknown}")
         for i, arm in enumerate(claim.arms):
             if arm not in arms:
                 raise ConfigError(f"{claims.place(name, 'arms', i)}: {name}.arms: unknown arm {arm!r}." + nearest(arm, arms))

@@ -116,8 +116,14 @@ def _minutes(cost: Cost) -> str:
         return ", of which no record says how long they take" if cost.runs else ""
     parts = {"at the speed of records": cost.known, "estimated from FLOPs": cost.estimated, "not counted": cost.unknown}
     sure = ", ".join(f"{n if n < cost.runs else 'all'} {how}" for how, n in parts.items() if n)
-    took = f"{cost.minutes:.3g} minutes" if cost.minutes >= 1 else f"{60 * cost.minutes:.2g} seconds"
-    return f", about {took} of {cost.device}{'' if cost.here else ', which is not here'} ({sure})"
+    return f", about {_time(cost.minutes)} of {cost.device}{'' if cost.here else ', which is not here'} ({sure})"
+
+
+def _time(minutes: float) -> str:
+    """12 seconds, 3.5 minutes, 120 hours"""
+    if minutes < 1:
+        return f"{60 * minutes:.2g} seconds"
+    return f"{minutes:.3g} minutes" if minutes < 120 else f"{float(f'{minutes / 60:.2g}'):,.0f} hours"
 
 
 def _many(n: int, noun: str) -> str:

@@ -1,10 +1,10 @@
 """Does more context help, and up to where? The same tokens, predicted with shorter and longer contexts.
 
-A model trained at length T reads windows of c tokens that all end at the same places, for c from T / 8 to 16 T, and its losses
-are taken on the last T / 16 of them. As a control all of a window but its last T / 8 tokens is in random order: what it then
-still gains, it gains from which tokens occur, not from what they say. A model is compared with itself here, in tokens and in
-nats a token: of models with different tokenizers neither the targets nor the contexts are the same text. (The record compared
-other tokens at each length, on an untrained model, or counted the first tokens of short windows: flaws F-13 and F-40.)
+A model trained at length T reads windows of c tokens that all end at the same places, for c from T / 8 to 16 T or less, and its
+losses are taken on the last T / 16 of them. As a control all of a window but its last T / 8 tokens is in random order: what it
+then still gains, it gains from which tokens occur, not from what they say. A model is compared with itself here, in tokens and
+in nats a token: of models with different tokenizers neither the targets nor the contexts are the same text. (The record
+compared other tokens at each length, on an untrained model, or counted the first tokens of short windows: flaws F-13 and F-40.)
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from statistics import linear_regression
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from gt.errors import ConfigError
@@ -22,11 +24,12 @@ from gt.evals.base import Evaluation
 from gt.evals.subject import Subject
 from gt.metrics import NATS, Axis, Measurement, Metric
 from gt.numbers import exponential
+from gt.options import Count, Options
 from gt.seeds import numpy_stream
 
-# Targets in all: what a context costs grows with its length.
+# Targets in all where none are asked for: what a context costs grows with its length.
 TARGETS = {"cpu": 512, "cuda": 1024}
-# They lie among so many tokens.
+# They lie among so many tokens, or more where they are more.
 AMONG = 131_072
 # The window of a model is where it has so much of what any context gives.
 ENOUGH = 0.95
@@ -43,6 +46,11 @@ class LongContext(Evaluation):
 
     name = "long_context"
     on = "texts"
+
+    class Config(Options):
+        targets: Annotated[Count | None, Field(description="tokens in all; by default 1024 on a GPU, and 512 on a CPU")] = None
+        longest: Annotated[Literal[1, 2, 4, 8, 16], Field(description="window, as a multiple of the trained length")] = 16
+
     metrics = (
         Metric(
             "context/loss",
@@ -127,12 +135,14 @@ class LongContext(Evaluation):
         """
         length, text = subject.length, np.asarray(subject.tokens.val)
         shortest, n = max(2, length // 8), max(1, length // 16)
-        possible = [c for i in range(8) if (c := shortest * 2**i) + 2 * n < len(text)]
+        doublings = range((8 * self.config.longest).bit_length())
+        possible = [c for i in doublings if (c := shortest * 2**i) + 2 * n < len(text)]
         if not possible:
             raise ConfigError(f"long_context: the val split has {len(text):,} tokens, too few for windows of {shortest}.")
         # The same for every model, also where one has no positions for the longest.
-        last = min(len(text), max(possible) + AMONG) - n
-        targets = np.unique(np.linspace(max(possible), last, TARGETS[subject.device.type] // n, dtype=np.int64))
+        wanted = self.config.targets or TARGETS[subject.device.type]
+        last = min(len(text), max(possible) + max(AMONG, wanted)) - n
+        targets = np.unique(np.linspace(max(possible), last, wanted // n, dtype=np.int64))
         both = {c: _losses(subject, text, targets, n, c, shortest) for c in possible if subject.fits(c)}
         losses, shuffled = ({c: pair[i] for c, pair in both.items()} for i in (0, 1))
         means = {context: float(loss.mean()) for context, loss in losses.items()}

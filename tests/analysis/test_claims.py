@@ -116,6 +116,20 @@ def test_an_id_stands_in_one_file(tmp_path: Path) -> None:
     assert "another file has a claim of this id" in refusal(tmp_path)
 
 
+def test_a_claim_that_is_asked_again_is_one_there_is(tmp_path: Path) -> None:
+    assert "C-1.again: unknown claim 'C-2'. Did you mean 'C-1'?" in refusal(tmp_path, more="  again: C-2\n")
+    more = TEXT.replace("C-1", "C-2").replace("PREDICATE", COMPARE) + "  again: C-1\n  expected: opposite\n"
+    again = load_claims(folder(tmp_path, more=more))["C-2"]
+    assert (again.again, again.expected) == ("C-1", "opposite")
+    assert "opposit" in refusal(tmp_path, more="  expected: opposit\n")
+
+
+def test_what_is_expected_is_registered_and_what_is_asked_again_is_prose() -> None:
+    own: dict[str, Any] = {"title": "t", "sentence": "s", "source": "x", "study": "study", "predicate": [PREDICATE]}
+    sums = [Claim.model_validate(own | more).sha256 for more in ({}, {"again": "C-2"}, {"expected": "opposite"})]
+    assert sums[0] == sums[1] != sums[2]
+
+
 def test_an_unknown_arm_is_refused(tmp_path: Path) -> None:
     (tmp_path / "arms.yaml").write_text("wrapped: {title: t, study: study, cells: {GF: WS}}\n")
     assert "unknown arm 'wraped'. Did you mean 'wrapped'?" in refusal(tmp_path, more="  arms: [wraped]\n")

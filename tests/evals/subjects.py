@@ -25,8 +25,8 @@ MIXERS: dict[str, Any] = {
 }
 
 
-def measure(name: str, here: Subject) -> list[Measurement]:
-    """All that an evaluation measures of a model."""
+def measure(name: str | dict[str, Any], here: Subject) -> list[Measurement]:
+    """All that an evaluation, given as studies ask for one, measures of a model."""
     return list(measured(Asked.of(name), here))
 
 

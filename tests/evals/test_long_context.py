@@ -39,6 +39,16 @@ def test_a_model_that_looks_back_gains_from_the_first_window_that_holds_what_it_
     assert along(measured, "context/perplexity_ratio")[512] == pytest.approx(1)
 
 
+def test_of_more_targets_the_errors_are_smaller_and_longer_windows_may_be_left_out(text: Path) -> None:
+    here = subject(text, specification(length=64))
+    rich = dataclasses.replace(here, tokens=dataclasses.replace(here.tokens, val=np.tile(here.tokens.val, 3)))
+    few, many = (measure({"name": "long_context", "targets": n, "longest": 1}, rich) for n in (256, 2048))
+    assert list(along(few, "context/loss")) == list(along(many, "context/loss")) == [8, 16, 32, 64]
+    errors = [along(found, "context/gain_se")[64] or 0.0 for found in (few, many)]
+    assert errors[0] > 2 * errors[1] > 0
+    assert values(many)["context/held_to"] == 1
+
+
 def test_a_context_in_random_order_gives_it_nothing(text: Path) -> None:
     measured = measure("long_context", periodic(text, Known(PERIOD, lookup(1))))
     plain, shuffled = along(measured, "context/loss"), along(measured, "context/shuffled_loss")
