@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -64,11 +65,28 @@ def packs(plans: Iterable[Plan], size: int, at_once: int = 1, together: bool = T
     for (corpus, tokenizer, _), groups in places.items():
         runs = [run_id for group in groups.values() for run_id in group]
         n = min(len(runs), at_once * -(-len(runs) // (at_once * size)))
+        cuts = _cuts([len(group) for group in groups.values()], n, size)
         for i in range(n):
-            members = runs[i * len(runs) // n : (i + 1) * len(runs) // n] if together else runs[i::n]
+            members = runs[cuts[i] : cuts[i + 1]] if together else runs[i::n]
             digest = hashlib.sha256("\n".join(members).encode()).hexdigest()[:10]
             result[f"{corpus}.{tokenizer}.{i + 1}of{n}-{digest}"] = members
     return result
+
+
+def _cuts(groups: list[int], n: int, size: int) -> list[int]:
+    """Where n packs begin in a row of runs, and its end; groups: how many runs each cohort has.
+
+    Packs are even, but that a cut goes to the nearest end of a cohort within a quarter of a pack: a cohort in two packs is
+    compiled twice.
+    """
+    ends = [0, *itertools.accumulate(groups)]
+    total, cuts = ends[-1], [0]
+    for i in range(1, n):
+        even = min(i * total // n, cuts[-1] + size)
+        end = min(ends, key=lambda place: abs(place - even))
+        fits = cuts[-1] < end <= cuts[-1] + size and total - end <= (n - i) * size
+        cuts.append(end if fits and 4 * n * abs(end - even) <= total else even)
+    return [*cuts, total]
 
 
 def _computed(part: BaseModel | None) -> Json | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import records
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gt.catalogue import MODEL_KINDS, Component, components
-from gt.grouping import cohort_key, packs
+from gt.grouping import _cuts, cohort_key, packs
 from gt.models.lm import LanguageModel
 from gt.options import initial_of
 from gt.seeds import Streams
@@ -211,6 +214,23 @@ def test_packs_that_are_dealt_out_are_alike_and_keep_all_places_busy(at_once: in
     for key in {key for own in keys for key in own}:
         counts = [own.count(key) for own in keys]
         assert max(counts) - min(counts) <= 1
+
+
+def test_a_cohort_is_not_cut_where_packs_stay_nearly_even() -> None:
+    assert _cuts([5] * 18, 6, 16) == [0, 15, 30, 45, 60, 75, 90]
+    assert _cuts([10] * 20, 6, 64) == [0, 30, 70, 100, 130, 170, 200]
+    assert _cuts([10, 10], 4, 5) == [0, 5, 10, 15, 20]  # too large for one pack
+    assert _cuts([9, 11], 2, 10) == [0, 10, 20]  # the second would be
+
+
+@given(groups=st.lists(st.integers(1, 40), min_size=1, max_size=30), size=st.integers(1, 50), at_once=st.integers(1, 8))
+def test_packs_are_never_empty_nor_too_large(groups: list[int], size: int, at_once: int) -> None:
+    total = sum(groups)
+    n = min(total, at_once * -(-total // (at_once * size)))
+    cuts = _cuts(groups, n, size)
+    lengths = [b - a for a, b in itertools.pairwise(cuts)]
+    assert (cuts[0], cuts[-1], len(lengths)) == (0, total, n)
+    assert 1 <= min(lengths) <= max(lengths) <= size
 
 
 def test_there_is_no_pack_without_a_run() -> None:
