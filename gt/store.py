@@ -62,7 +62,7 @@ class Store:
         record = results / RUNS / run
         if damaged := stage.damaged(record):
             raise ConfigError(f"{record}: damaged: {', '.join(damaged)}.")
-        with tempfile.TemporaryDirectory(prefix=".store-", dir=results) as folder:
+        with tempfile.TemporaryDirectory(prefix=".store-", suffix=".tmp", dir=results) as folder:
             held = Path(folder)
             with suppress(ConfigError, FileNotFoundError):
                 self._extract(held, run)
@@ -85,7 +85,7 @@ class Store:
         ConfigError, with nothing written, where it is not whole, or of another run.
         """
         (results / RUNS).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".store-", dir=results) as folder:
+        with tempfile.TemporaryDirectory(prefix=".store-", suffix=".tmp", dir=results) as folder:
             self._extract(Path(folder), run)
             _join(Path(folder), results, run, whole=True)
 
