@@ -62,7 +62,10 @@ Word = Literal[
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity")
+NESTED = (
+    *("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity"),
+    *("claimed", "registered"),
+)
 # The table of `Taken`.
 LOOKS = "looks"
 # Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
@@ -104,7 +107,8 @@ class Judgement:
     why there is no test although nothing is missing. p, p_equivalent, p_opposite: unadjusted, None where there is no test;
     leaning: what p speaks for. decides: the number of the test that does. seeds: that each cell had at the look at which it
     stopped, and stopped: why, where the study has looks. sensitivity: how it comes out at each value of what its cells were
-    tuned over. looks: what it was at each look so far.
+    tuned over. looks: what it was at each look so far. claimed: the claim's document as it was judged, and registered: its
+    entries, of its own study's cells alone, so that a verdict can be understood, and its claim asked again, without this project.
     """
 
     claim: str
@@ -140,6 +144,8 @@ class Judgement:
     stopped: Literal["decided", "futile", "constant", "last", "open"] | None = None
     sensitivity: list[AtValue] = field(default_factory=list)
     looks: list[Taken] = field(default_factory=list)
+    claimed: Json = field(default_factory=dict)
+    registered: list[Json] = field(default_factory=list)
 
     @property
     def constant(self) -> bool:
@@ -265,6 +271,8 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         deviations=[] if missing else deviations(late, compared, chosen, values),
         repeated=list(dict.fromkeys(label(own.cell) for places in compared for own in places if values.repeated(own))),
         sensitivity=sensitivity(judge.places, claim, values),
+        claimed=claim.document if arm == FAITHFUL else {},
+        registered=[entry.model_dump(mode="json") for entry in entries] if arm == FAITHFUL else [],
     )
 
 
@@ -357,7 +365,7 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
     looks: dict[tuple[str, str], list[Json]] = {}
     for folder in folders:
         if (folder / "claims.json").exists():
-            found |= {(own["claim"], own["arm"]): _of_today(own) for own in read_json(folder / "claims.json")}
+            found |= {(own["claim"], own["arm"]): of_today(own) for own in read_json(folder / "claims.json")}
         if (folder / f"{LOOKS}.parquet").exists():
             for own in pq.read_table(folder / f"{LOOKS}.parquet").to_pylist():
                 looks.setdefault((own["claim"], own["arm"]), []).append(own)
@@ -380,7 +388,7 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
     return rows
 
 
-def _of_today(judged: Json) -> Json:
+def of_today(judged: Json) -> Json:
     """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it, nor of mixers; those of
     when a claim that fails was refuted do not say how, nor by which part.
     """
@@ -394,6 +402,8 @@ def _of_today(judged: Json) -> Json:
         "decides": None,
         "misses": None,
         "p_opposite_adjusted": None,
+        "claimed": {},
+        "registered": [],
     }
     leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
     tests = [{"parts": [], "names": [], "part": 0, "constant": None, **test} for test in judged["tests"]]
