@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from gt.cli.app import PUBLISHED, command
-from gt.cli.options import PlanFile, PublishedStudies, Records, Templates, described
+from gt.cli.options import MANY, PublishedStudies, Templates, described
+from gt.errors import ConfigError
 
 
 @command(
@@ -14,15 +15,34 @@ from gt.cli.options import PlanFile, PublishedStudies, Records, Templates, descr
     "gt publish --plan results/studies/smoke/plan.json --runs results/runs --out results/published/smoke",
 )
 def publish(
-    *, plan: PlanFile, runs: Records, out: Annotated[Path, described("results/published/<study>")], templates: Templates = None
+    *,
+    plan: Annotated[Path | None, described("plan.json of a study")] = None,
+    runs: Annotated[Path | None, described("folder of the records, results/runs")] = None,
+    out: Annotated[Path | None, described("results/published/<study>")] = None,
+    published: Annotated[list[Path] | None, MANY, described("results/published/<study> ..., for --dataset")] = None,
+    dataset: Annotated[Path | None, described("where a data set of them goes, as the Hub has it")] = None,
+    templates: Templates = None,
 ) -> None:
-    """Keep a study's small records and its report with the code."""
+    """Keep a study's small records and its report with the code.
+
+    Or write what is kept of one study or several as a data set: `--published STUDY ... --dataset DIR`.
+    """
     from gt import shared
     from gt.artefacts import read_plan
     from gt.publish import publish
 
-    publish(read_plan(plan), runs, out, templates or shared.templates())
-    print(f"{out / 'report.html'}")
+    if plan and runs and out:
+        publish(read_plan(plan), runs, out, templates or shared.templates())
+        print(f"{out / 'report.html'}")
+    elif plan or runs or out or not (published and dataset):
+        raise ConfigError(
+            "a study is published with --plan, --runs and --out, and a data set written with --published and --dataset."
+        )
+    if dataset:
+        from gt.dataset.folder import write_dataset
+
+        write_dataset([*(published or ()), *([out] if out else ())], dataset)
+        print(f"{dataset / 'README.md'}")
 
 
 @command(PUBLISHED, "gt rebuild --published results/published/v4_char")
