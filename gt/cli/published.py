@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from gt.cli import complete
 from gt.cli.app import PUBLISHED, command
-from gt.cli.options import MANY, PublishedStudies, Templates, described
+from gt.cli.options import MANY, Count, PublishedStudies, Templates, described
 from gt.errors import ConfigError
 
 
@@ -66,3 +67,34 @@ def headline(*, published: PublishedStudies, readme: Annotated[Path, described("
 
     write_headline(published, readme)
     print(readme)
+
+
+@command(PUBLISHED, "gt replicate DEC-1 --published results/published/decide --out ../decide-again")
+def replicate(
+    claim: Annotated[str, described("the id of a claim", completer=complete.claims)],
+    /,
+    *,
+    published: Annotated[Path, described("results/published/<study>, also another's")],
+    out: Annotated[Path, described("a project, or a new folder for one")],
+    seeds: Annotated[Count | None, described("how many; by default those that see the published size, 4 to 32")] = None,
+) -> None:
+    """Train a published claim's cells again on new seeds, and keep the second verdict.
+
+    Called once, it writes a study and registers its claim, for Snakemake to train. Called again after that, it keeps the
+    verdict beside the first, and says both.
+    """
+    from gt.replicate import asked, begin, finish, under_way
+    from gt.report.replicated import begun, said
+
+    if (note := under_way(claim, published, out)) is None:
+        note, committed = begin(claim, published, out, seeds)
+        print(begun(note, out, committed))
+        return
+    todo = f"Train and judge it first: cd {out} && snakemake --cores all --config study={note.name}"
+    if seeds is not None and seeds != len(note.seeds):
+        raise ConfigError(f"--seeds {seeds}: {note.name} was begun with {len(note.seeds)}. {todo}")
+    if (made := finish(note, published, out)) is None:
+        raise ConfigError(f"{note.name} has no verdict yet. {todo}")
+    _, first, its = asked(claim, published)
+    print("\n".join(said(its, first, made)))
+    print(f"Kept in {published / 'replications'}. `gt rebuild --published {published}` writes it into the report.")

@@ -106,9 +106,10 @@ def card(plans: Sequence[Plan], tables: Mapping[str, Described], cited: Json) ->
         ),
         Heading(2, "How to load it"),
         Code("python", _loading(tables)),
-        f"Tables are joined by `study` and `run_id`. Each is one split, which is called `train` only because data sets have"
-        f" splits: nothing here is meant to be trained on. What is not known is null, and where a record says why, a column"
-        f" beside it does: `reason` and `unknown`. What has no unit is a word, a count or a ratio. In `name{AT}value` the value is where a metric was measured.",
+        "Tables are joined by `study` and `run_id`. Each is one split, which is called `train` only because data sets have"
+        " splits: nothing here is meant to be trained on. What is not known is null, and where a record says why, a column"
+        " beside it does: `reason` and `unknown`. What has no unit is a word, a count or a ratio."
+        f" In `name{AT}value` the value is where a metric was measured.",
     ]
     for name, table in tables.items():
         shown = templates(table.columns)
