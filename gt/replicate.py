@@ -22,6 +22,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import yaml
 from pydantic import Field
 
+from gt.analysis import claims
+from gt.analysis.aggregate import label
 from gt.analysis.claims import FAITHFUL, Claim, Extrapolates, Places, Predicate, cells_of, load_claims
 from gt.analysis.kept import of_today
 from gt.analysis.predicates import region
@@ -174,13 +176,23 @@ def finish(note: Note, published: Path, out: Path) -> Replication | None:
         seeds=note.seeds,
         needed=note.needed,
         other_code=_other_code(first, second),
-        devices=(_devices(first), _devices(second)),
-        judgement=judged,
+        first_devices=_devices(first),
+        devices=_devices(second),
+        judgement=_as_tuned(judged, published),
     )
     kept = published / FOLDER
     pack(plan, results / "runs", kept / note.name)
     write_sealed(kept / f"{note.name}.json", made.model_dump(mode="json"))  # last: what has it is whole
     return made
+
+
+def _as_tuned(judged: Json, published: Path) -> Json:
+    """A verdict without the caution that nothing chose a rate, of cells whose rates the published study had tuned."""
+    plan, _ = read_plan(published / KEPT)
+    tuned = {own.cell for own in plan.tunings}
+    names = {label(cell) for cell in plan.cells if cell.id in tuned}
+    fixed = [own for own in judged["cautions"]["fixed"] if own["cell"] not in names]
+    return {**judged, "cautions": {**judged["cautions"], "fixed": fixed}}
 
 
 def seeds_that_see(claim: Claim, judged: Json) -> int | None:

@@ -47,7 +47,8 @@ class Replication(Typed):
     other_code: list[str] | None = Field(
         description="parts of the code that trained the first and differ in what trained this; null: not known"
     )
-    devices: tuple[list[str], list[str]] = Field(description="that the first was trained on, and this")
+    first_devices: list[str] = Field(description="that the first was trained on")
+    devices: list[str]
     judgement: dict[str, Any] = Field(description="as claims.json has it")
 
 

@@ -107,7 +107,8 @@ def _trainings(plan: Plan, runs: Path) -> Iterator[tuple[Json, Run]]:
         run = Run.read(plan, cell, spec.seed, run_id, runs)
         first_started = began(run_id, runs, [plan], run.record.manifest)
         found = run_row(run, first_started, plan.dollars_per_hour)
-        yield {**_identity(plan, spec, cell, others), **tuning.get(run_id, {}), **_made(found), **_whole(run, found)}, run
+        about = {**_identity(plan, spec, cell, others), "run_id": run_id, **tuning.get(run_id, {})}
+        yield {**about, **_made(run_id, found), **_whole(run, found)}, run
 
 
 def _identity(plan: Plan, spec: RunSpec, cell: Cell, others: Sequence[Cell]) -> Json:
@@ -115,7 +116,6 @@ def _identity(plan: Plan, spec: RunSpec, cell: Cell, others: Sequence[Cell]) -> 
     model, training = spec.model, spec.training
     return {
         "study": plan.study,
-        "run_id": spec.run_id,
         "cell": cell.id,
         "other_cells": ", ".join(own.id for own in others) or None,
         "variant": cell.variant,
@@ -137,10 +137,10 @@ def _identity(plan: Plan, spec: RunSpec, cell: Cell, others: Sequence[Cell]) -> 
     }
 
 
-def _made(found: Json) -> Json:
+def _made(run_id: str, found: Json) -> Json:
     """A row of `runs.parquet`, in columns of one type each: sums in place of lists of them, and null for what is empty."""
     codes = {name: found.pop(name) for name in ("code", "evaluation_code")}
-    training = f"{found['started']} {found['finished']} {codes['code']}" if found["finished"] else None
+    training = f"{run_id} {found['started']} {found['finished']}" if found["finished"] else None
     return {
         **found,
         "reason": found["reason"] or None,

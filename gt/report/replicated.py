@@ -84,10 +84,11 @@ def careful(first: Json, again: Replication) -> list[str]:
         names, more = again.other_code[:MOST], len(again.other_code) - MOST
         rest = f" and {more} more" if more > 0 else ""
         found.append(f"Other code than that of the first trained it: {', '.join(names)}{rest} differ{'s' * (len(names) == 1)}.")
-    if again.devices[0] != again.devices[1]:
-        first_on, second_on = (text.listed(own) or "an unknown device" for own in again.devices)
+    if again.devices != again.first_devices:
+        first_on, second_on = (text.listed(own) or "an unknown device" for own in (again.first_devices, again.devices))
         found.append(f"The first was trained on {first_on}, and this on {second_on}.")
-    return [*found, *(f"Of the second: {words}" for words in cautions(again.judgement))]
+    own = [*(f"{text.capital(why)}." for why in again.judgement["deviations"]), *cautions(again.judgement)]
+    return [*found, *(f"Of the second: {words}" for words in own)]
 
 
 def of_row(row: Row) -> list[str]:
