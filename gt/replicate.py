@@ -27,7 +27,7 @@ from gt.analysis.aggregate import label
 from gt.analysis.claims import FAITHFUL, Claim, Extrapolates, Places, Predicate, cells_of, load_claims
 from gt.analysis.kept import of_today
 from gt.analysis.predicates import region
-from gt.analysis.registration import read, register
+from gt.analysis.registration import history, read, register
 from gt.analysis.repeated import OF_DEVICES
 from gt.analysis.replications import FOLDER, Replication, replications
 from gt.analysis.statistics import seeds_needed
@@ -147,11 +147,24 @@ def begin(name: str, published: Path, out: Path, seeds: int | None = None) -> tu
 
 
 def under_way(name: str, published: Path, out: Path) -> Note | None:
-    """The replication of a claim that was begun in a project and is not kept with what it replicates; None without one."""
+    """The replication of a claim that was begun in a project and is not kept with what it replicates; None without one.
+
+    ConfigError where another of its name is: of the same seeds, so that it would be no further one.
+    """
     study = read_plan(published / KEPT)[0].study
     notes = [validated(Note, read_sealed(file), file) for file in sorted((out / "config/replications").glob("*.json"))]
-    kept = {own.name for own in replications(published)}
-    return next((own for own in notes if (own.of, own.claim) == (study, name) and own.name not in kept), None)
+    kept = {own.name: own.judgement["registered"] for own in replications(published)}
+    for note in notes:
+        if (note.of, note.claim) != (study, name):
+            continue
+        if note.name not in kept:
+            return note
+        if [own["hash"] for own in kept[note.name]] != [own.hash for own in history(out / "config/claims").get(note.name, [])]:
+            raise ConfigError(
+                f"{published / FOLDER}: has a {note.name} that was begun in another project, of the same seeds. Begin one anew"
+                f" in another folder than {out}."
+            )
+    return None
 
 
 def finish(note: Note, published: Path, out: Path) -> Replication | None:

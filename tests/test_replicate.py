@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import shutil
 from pathlib import Path
@@ -23,7 +24,7 @@ from gt.analysis.verdicts import judge, overview
 from gt.archive import KEPT, PLAN, pack, read_plan, unpack
 from gt.artefacts import Plan
 from gt.cli import main
-from gt.dataset.tables import tables
+from gt.dataset.tables import verdicts
 from gt.errors import ConfigError
 from gt.publish import restore
 from gt.records import MANIFEST, read_json, write_json
@@ -39,7 +40,6 @@ BPB = "val/bits_per_byte"
 ASKED: Json = {
     "lower": {"test": "compare", "metric": BPB, "a": "GF", "is": "lower", "b": "GPT-2"},
     "ratio": {"test": "threshold", "metric": BPB, "a": "GF", "b": "GPT-2", "below": 0.99},
-    "order": {"test": "order", "metric": BPB, "cells": ["WS", "GF", "GPT-2"], "is": "rising"},
     "count": {"test": "compare", "metric": "n_params", "a": "GF", "is": "higher", "b": "GPT-2"},
     "speed": {"test": "compare", "metric": "tokens_per_second", "a": "GF", "is": "higher", "b": "GPT-2"},
 }
@@ -49,8 +49,13 @@ def claims_of(study: str, folder: Path, asked: Json = ASKED) -> None:
     said = {"title": "A title", "sentence": "A sentence.", "source": "us", "study": study, "seeds": SEEDS}
     folder.mkdir(parents=True)
     (folder / "own.yaml").write_text(json.dumps({name: {**said, "predicate": [own]} for name, own in asked.items()}))
+    registered(folder, load_claims(folder))
+
+
+def registered(folder: Path, known: dict[str, Claim]) -> None:
+    """Enter claims long before any run."""
     entries: list[Entry] = []
-    for name, claim in load_claims(folder).items():
+    for name, claim in known.items():
         about = {"number": len(entries) + 1, "claim": name, "sha256": claim.sha256, "time": "2026-01-01T00:00:00+00:00"}
         entry = Entry(**about, commit=None, previous=entries[-1].hash if entries else NONE, hash=NONE)
         entries.append(entry.model_copy(update={"hash": entry.expected}))
@@ -208,8 +213,8 @@ def test_what_seeds_say_nothing_of_is_refused(published: Path, tmp_path: Path, c
 
 
 def test_a_text_that_is_not_here_is_refused(published: Path, tmp_path: Path) -> None:
-    plan = unpack(published / KEPT, tmp_path / "runs")
-    pack(plan.model_copy(update={"corpus_files": {"embedded": "/elsewhere/text.txt"}}), tmp_path / "runs", published / KEPT)
+    plan = read_plan(published / KEPT)[0].model_copy(update={"corpus_files": {"embedded": "/elsewhere/text.txt"}})
+    (published / KEPT / f"{PLAN}.xz").write_bytes(lzma.compress(dumps(plan).encode()))
     with pytest.raises(ConfigError, match="is trained on /elsewhere/text.txt, which is not here"):
         begin("lower", published, tmp_path / "again")
 
@@ -259,6 +264,18 @@ def test_both_verdicts_are_kept_and_nothing_is_replaced(published: Path, tmp_pat
     assert judged[0]["tests"] == read_json(published / "replications/lower-again-1.json")["judgement"]["tests"]
 
 
+def test_the_same_seeds_are_no_second_replication(published: Path, tmp_path: Path) -> None:
+    """Begun in two projects, of which one kept its verdict first."""
+    begin("lower", published, tmp_path / "a", 3)
+    replicated("lower", published, tmp_path / "b", seeds=3)
+    assert under_way("lower", published, tmp_path / "b") is None
+    (tmp_path / "a/config/claims/registered.jsonl").unlink()
+    claims_again = load_claims(tmp_path / "a/config/claims")
+    registered(tmp_path / "a/config/claims", claims_again)
+    with pytest.raises(ConfigError, match="has a lower-again-1 that was begun in another project, of the same seeds"):
+        under_way("lower", published, tmp_path / "a")
+
+
 def test_a_second_verdict_that_differs_is_shown_beside_the_first(published: Path, claims: Path, tmp_path: Path) -> None:
     """GF is better by 0.12 in the first, and worse by as much in the second."""
     replicated("lower", published, tmp_path / "again", 0.24, seeds=5)
@@ -288,7 +305,7 @@ def test_the_report_and_the_data_set_have_both(published: Path, claims: Path, tm
     replicated("lower", published, tmp_path / "again", seeds=3)
     restore(published, tmp_path / "tables")
     assert [own.name for own in replications(tmp_path / "tables")] == ["lower-again-1"]
-    rows = [row for row in tables([published])["verdicts"].rows.to_pylist() if row["claim"] in ("lower", "lower-again-1")]
+    rows = [row for row in verdicts([published]) if row["claim"] == "lower"]
     assert [(row["study"], row["replication"], row["n"]) for row in rows] == [
         ("synthetic", None, 4),
         ("synthetic", "lower-again-1", 3),

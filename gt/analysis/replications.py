@@ -66,12 +66,13 @@ def replications(folder: Path) -> list[Replication]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A part of a claim in both verdicts.
+    """A part of a claim in both verdicts. number: which it is, from 1.
 
     same_direction: whether both estimates are on one side of no difference. contained: whether the second interval has the
     first estimate in it. combined: estimate and 95 % interval of both together. Each is None where there is no such thing.
     """
 
+    number: int
     first: Json
     second: Json
     same_direction: bool | None
@@ -87,13 +88,14 @@ def agreement(claim: Claim, first: Json, again: Replication) -> list[Agreement]:
     if claim.sha256 != again.asked:
         return []
     found = []
-    for predicate, one, other in zip(claim.predicate, first["tests"], again.judgement["tests"], strict=False):
+    tests = zip(claim.predicate, first["tests"], again.judgement["tests"], strict=False)
+    for number, (predicate, one, other) in enumerate(tests, 1):
         if one["part"] == other["part"] and one["scale"] == other["scale"]:
-            found.append(_agreement(region(predicate).neutral, one, other))
+            found.append(_agreement(number, region(predicate).neutral, one, other))
     return found
 
 
-def _agreement(neutral: float, one: Json, other: Json) -> Agreement:
+def _agreement(number: int, neutral: float, one: Json, other: Json) -> Agreement:
     estimates = one["estimate"], other["estimate"]
     known = None not in estimates
     same = contained = None
@@ -101,7 +103,7 @@ def _agreement(neutral: float, one: Json, other: Json) -> Agreement:
         same = math.copysign(1, estimates[0] - neutral) == math.copysign(1, estimates[1] - neutral)
         if other["lower"] is not None and other["upper"] is not None:
             contained = other["lower"] <= estimates[0] <= other["upper"]
-    return Agreement(one, other, same, contained, combined((one, other)) if known else None)
+    return Agreement(number, one, other, same, contained, combined((one, other)) if known else None)
 
 
 def combined(tests: Sequence[Json]) -> tuple[float, float, float] | None:

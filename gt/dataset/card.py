@@ -78,10 +78,10 @@ def citation(file: Path = CITATION) -> Json:
 
 def metadata(plans: Sequence[Plan], tables: Mapping[str, Described], cited: Json) -> str:
     """The YAML at the top of the card: what the Hub's search and viewer go by."""
-    rows = sum(table.n_rows for table in tables.values())
+    rows, licence = sum(table.n_rows for table in tables.values()), cited.get("license", "unknown")
     document = {
         "pretty_name": _title(plans),
-        "license": str(cited.get("license", "unknown")).lower(),
+        "license": [own.lower() for own in licence] if isinstance(licence, list) else licence.lower(),
         "language": ["en"],
         "tags": ["groundthink", "ablation", "language-models", "training-curves", "replication"],
         "size_categories": [next((name for most, name in SIZES.items() if rows < most), LARGEST)],
@@ -148,7 +148,7 @@ def _loading(tables: Mapping[str, Described]) -> str:
 
 def bibtex(plans: Sequence[Plan], cited: Json) -> str:
     """An entry for the data set, with the authors, year and address of the project's CITATION.cff as far as it has them."""
-    names = [_author(own) for own in cited.get("authors", []) if isinstance(own, dict)]
+    names = [_author(own) for own in cited.get("authors") or [] if isinstance(own, dict)]
     fields = {
         "title": f"{{{_title(plans)}}}",
         "author": " and ".join(filter(None, names)),

@@ -68,7 +68,7 @@ def tables(published: Sequence[Path]) -> dict[str, Table]:
     return {
         "runs": Table(columns, _table(columns, runs)),
         "curves": Table([*CURVE, *map(of_metric, curve.column_names[len(CURVE) :])], curve),
-        "verdicts": Table([*VERDICT], _table(VERDICT, list(_verdicts(published)))),
+        "verdicts": Table([*VERDICT], _table(VERDICT, list(verdicts(published)))),
         "measurements": Table([*MEASUREMENT], pa.concat_tables(measured)),
     }
 
@@ -188,7 +188,7 @@ def _curve(row: Json, curves: pa.Table) -> pa.Table:
     return own
 
 
-def _verdicts(published: Sequence[Path]) -> Iterator[Json]:
+def verdicts(published: Sequence[Path]) -> Iterator[Json]:
     """A row of each tested part of a claim of these studies. What an arm's claim says may stand in another study's verdict."""
     judged = [(folder, of_today(own)) for folder in published for own in read_json(folder / "claims.json")]
     said = {own["claim"]: own["claimed"] for _, own in judged if own["claimed"]}
@@ -196,7 +196,8 @@ def _verdicts(published: Sequence[Path]) -> Iterator[Json]:
         for own in (own for of, own in judged if of == folder):
             yield from _parts(own, said.get(own["claim"], {}), None)
         for again in replications(folder):
-            yield from _parts({**again.judgement, "study": again.of}, again.judgement["claimed"], again.name)
+            own = {**again.judgement, "study": again.of, "claim": again.claim}
+            yield from _parts(own, own["claimed"], again.name)
 
 
 def _parts(judged: Json, claimed: Json, replication: str | None) -> Iterator[Json]:

@@ -41,8 +41,7 @@ def said(claim: Claim, first: Json, again: Replication) -> list[str]:
     verdicts = f"both verdicts are {one}" if one == other else f"{other}, and the first verdict is {one}: they differ"
     parts = agreement(claim, first, again)
     lines = [f"{again.name}, on {seeds_of(again.seeds)}: {verdicts}."]
-    for i, part in enumerate(parts):
-        lines.append(" ".join(_part(part, f"Part {i + 1}: " if len(parts) > 1 else "")))
+    lines += [" ".join(_part(part, f"Part {part.number}: " if len(claim.predicate) > 1 else "")) for part in parts]
     if claim.sha256 != again.asked:
         lines.append("The claim was edited since, so that nothing is compared.")
     elif len(parts) < len(second["tests"]):
@@ -53,7 +52,7 @@ def said(claim: Claim, first: Json, again: Replication) -> list[str]:
 def _part(part: Agreement, which: str) -> Iterator[str]:
     first, second = part.first, part.second
     seeds = [text.plural(test["n"], "seed") for test in (first, second)]
-    yield f"{which}first {measured(first)} with {seeds[0]}, again {measured(second)} with {seeds[1]}."
+    yield text.capital(f"{which}first {measured(first)} with {seeds[0]}, again {measured(second)} with {seeds[1]}.")
     if part.same_direction is not None:
         yield f"They are {'in one direction' if part.same_direction else 'in opposite directions'}."
     if part.contained is not None:
@@ -146,10 +145,10 @@ def _table_rows(row: Row, again: Replication) -> Iterator[dict[str, object]]:
     assert row.judgement is not None
     shared = {"id": row.id, "first": word(row.judgement), "second": word(again.judgement)}
     parts = agreement(row.claim, row.judgement, again)
-    for i, own in enumerate(parts):
+    for own in parts:
         yield {
             **shared,
-            "part": i + 1 if len(parts) > 1 else None,
+            "part": own.number if len(row.claim.predicate) > 1 else None,
             "seeds": f"{own.first['n']} and {own.second['n']}",
             "sizes": measured(own.first),
             "sizes_again": measured(own.second),
