@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from gt.analysis.aggregate import aggregate
 from gt.analysis.earlier import Study, archived
 from gt.analysis.repeated import repeated
+from gt.analysis.replications import FOLDER
 from gt.analysis.verdicts import judge, overview
 from gt.archive import KEPT, PLAN, pack, read_plans, trained, unpack
 from gt.artefacts import Plan
@@ -53,6 +54,7 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
         study = folder / published.name
         started = first_starts(plan, runs, read_plans(published.parent.glob("*")))
         pack(plan.model_copy(update={"started": started}), runs, study / KEPT)
+        _keep_replications(published, study)
         _report(study, study, templates, published_in(published.parent))
         _replace((KEPT, *REPORT), study, published)
 
@@ -124,6 +126,15 @@ def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = N
         aggregate(plan, runs, study, repeated(plan, runs, [own for own in others if own.plan.study != plan.study]))
     starts = (time for own in (plan, *(other.plan for other in others)) for time in own.started.values())
     judge(study, CLAIMS, min(starts, default=None))
+    _keep_replications(published, study)
+
+
+def _keep_replications(published: Path, study: Path) -> None:
+    """The verdicts of a study's replications, beside its own."""
+    for file in sorted((published / FOLDER).glob("*.json")):
+        if file != study / FOLDER / file.name:
+            (study / FOLDER).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, study / FOLDER / file.name)
 
 
 def published_in(folder: Path) -> dict[str, Study]:

@@ -137,7 +137,7 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path, repeated: Sequence[Json] = 
                 damaged.add(run_id)
                 print(f"{run_id}: {run.record.reason}", file=sys.stderr)
             own = {**about, "seed": seed, "run_id": run_id}
-            rows.append(own | _run_row(run, began(run_id, runs_dir, [plan], run.record.manifest), price))
+            rows.append(own | run_row(run, began(run_id, runs_dir, [plan], run.record.manifest), price))
             curves += [] if run.curves is None else [Curves({**own, "status": run.record.status}, run.curves)]
             measured.add(list(_evaluated(run.record, price)), **own)
             probed.add(list(_probes(run.record)), **{name: own[name] for name in PROBE if name in own})
@@ -212,7 +212,7 @@ def _identity(cell: Cell) -> Json:
     }
 
 
-def _run_row(run: Run, first_started: datetime | None, dollars_per_hour: float) -> Json:
+def run_row(run: Run, first_started: datetime | None, dollars_per_hour: float) -> Json:
     """Everything that is one number or word about a run. first_started: when any attempt at it first began."""
     record = run.record
     manifest = record.manifest.model_dump(mode="json") if record.manifest else {}

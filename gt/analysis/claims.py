@@ -338,6 +338,11 @@ class Claim(Document):
         return f"{self.study}/{self.family}" if self.family else str(self.study)
 
     @property
+    def document(self) -> Json:
+        """As it is written in a file, without what is at its default."""
+        return self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+
+    @property
     def sha256(self) -> str:
         """Of all that is claimed, in a canonical form; title, source and note may be mended later."""
         document = self.model_dump(mode="json", exclude_defaults=True, exclude=PROSE | KNOWN, by_alias=True)

@@ -37,8 +37,10 @@ from gt.analysis.attribution import Interaction, interactions
 from gt.analysis.cautions import Cautions, cautions
 from gt.analysis.claims import FAITHFUL, Claim, Compare, Places, load_arms, load_claims
 from gt.analysis.deviations import deviations
+from gt.analysis.kept import of_today
 from gt.analysis.looks import Look, Stop, stops
 from gt.analysis.predicates import Judge, Miss, NotMeasured, Test, Uncounted, Undecidable, all_of
+from gt.analysis.replications import Replication, replications
 from gt.analysis.sensitivity import AtValue, sensitivity
 from gt.analysis.sequential import Design
 from gt.analysis.statistics import adjusted, benjamini_hochberg, holm, shaffer
@@ -62,7 +64,10 @@ Word = Literal[
 # What a row of `verdicts.parquet` has of a claim's test, if it has one.
 SHOWN = ("n", "scale", "estimate", "lower", "upper", "p_sign_flip", "detectable", "needed")
 # What `claims.json` alone has.
-NESTED = ("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity")
+NESTED = (
+    *("cells", "budgets", "mixers", "cautions", "tests", "missing", "deviations", "repeated", "sensitivity"),
+    *("claimed", "registered"),
+)
 # The table of `Taken`.
 LOOKS = "looks"
 # Of a claim that does not hold. The last is how it was said once, and stands in kept verdicts alone.
@@ -104,7 +109,8 @@ class Judgement:
     why there is no test although nothing is missing. p, p_equivalent, p_opposite: unadjusted, None where there is no test;
     leaning: what p speaks for. decides: the number of the test that does. seeds: that each cell had at the look at which it
     stopped, and stopped: why, where the study has looks. sensitivity: how it comes out at each value of what its cells were
-    tuned over. looks: what it was at each look so far.
+    tuned over. looks: what it was at each look so far. claimed: the claim's document as it was judged, and registered: its
+    entries, of the claim itself and not of an arm: a verdict can be understood, and its claim be asked again, by itself.
     """
 
     claim: str
@@ -140,6 +146,8 @@ class Judgement:
     stopped: Literal["decided", "futile", "constant", "last", "open"] | None = None
     sensitivity: list[AtValue] = field(default_factory=list)
     looks: list[Taken] = field(default_factory=list)
+    claimed: Json = field(default_factory=dict)
+    registered: list[Json] = field(default_factory=list)
 
     @property
     def constant(self) -> bool:
@@ -265,6 +273,8 @@ def _untested(judge: Judge, arm: str, entries: list[registration.Entry], begun: 
         deviations=[] if missing else deviations(late, compared, chosen, values),
         repeated=list(dict.fromkeys(label(own.cell) for places in compared for own in places if values.repeated(own))),
         sensitivity=sensitivity(judge.places, claim, values),
+        claimed=claim.document if arm == FAITHFUL else {},
+        registered=[entry.model_dump(mode="json") for entry in entries] if arm == FAITHFUL else [],
     )
 
 
@@ -326,7 +336,7 @@ class Row:
     its cells have not. unshown: arms that support it and are not shown to. confounded: arms that support it as well, and
     explain nothing, for their runs were trained with another budget. interactions: of all arms of a claim that fails.
     registered: when it was entered as it stands (ISO 8601), None if it was not. edited: whether it was entered in another form
-    before. looks: its own, as `Taken` has them.
+    before. looks: its own, as `Taken` has them. again: the verdicts of its replications, which change nothing of its own.
     """
 
     id: str
@@ -341,6 +351,7 @@ class Row:
     registered: str | None
     edited: bool
     looks: list[Json]
+    again: list[Replication]
 
     @property
     def tested(self) -> bool:
@@ -348,16 +359,21 @@ class Row:
         return self.verdict in TESTED
 
 
-def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
-    """Every claim, in the order of the files, with what the studies in these folders say of it."""
+def overview(claims_folder: Path, folders: Iterable[Path], replicated: Iterable[Path] = ()) -> list[Row]:
+    """Every claim, in the order of the files, with what the studies in these folders say of it.
+
+    replicated: further folders that may have replications of theirs, as that of a published study whose runs are here.
+    """
     import pyarrow.parquet as pq
 
     claims, arms, entries = load_claims(claims_folder), load_arms(claims_folder), registration.history(claims_folder)
     found: dict[tuple[str, str], Json] = {}
     looks: dict[tuple[str, str], list[Json]] = {}
+    folders = list(folders)
+    again = {(own.of, own.name): own for folder in (*folders, *replicated) for own in replications(folder)}
     for folder in folders:
         if (folder / "claims.json").exists():
-            found |= {(own["claim"], own["arm"]): _of_today(own) for own in read_json(folder / "claims.json")}
+            found |= {(own["claim"], own["arm"]): of_today(own) for own in read_json(folder / "claims.json")}
         if (folder / f"{LOOKS}.parquet").exists():
             for own in pq.read_table(folder / f"{LOOKS}.parquet").to_pylist():
                 looks.setdefault((own["claim"], own["arm"]), []).append(own)
@@ -376,29 +392,10 @@ def overview(claims_folder: Path, folders: Iterable[Path]) -> list[Row]:
         entered = known[-1].time if known and known[-1].sha256 == claim.sha256 else None
         confounded = [arm for arm in holds if arm not in alike]
         taken = looks.get((name, FAITHFUL), [])
-        rows.append(Row(name, claim, verdict, own, under, shown, unshown, confounded, tried, entered, len(known) > 1, taken))
+        repeats = [one for one in again.values() if (one.of, one.claim) == (claim.study, name)]
+        edited = len(known) > 1
+        rows.append(Row(name, claim, verdict, own, under, shown, unshown, confounded, tried, entered, edited, taken, repeats))
     return rows
-
-
-def _of_today(judged: Json) -> Json:
-    """A judgement of `claims.json`. Those of before claims were held to their plans say nothing of it, nor of mixers; those of
-    when a claim that fails was refuted do not say how, nor by which part.
-    """
-    plan = {"planned": judged["exploratory"] is None, "deviations": [], "otherwise": None, "mixers": {}}
-    how: Json = {
-        "sensitivity": [],
-        "repeated": [],
-        "seeds": None,
-        "stopped": None,
-        "margin": None,
-        "decides": None,
-        "misses": None,
-        "p_opposite_adjusted": None,
-    }
-    leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
-    tests = [{"parts": [], "names": [], "part": 0, "constant": None, **test} for test in judged["tests"]]
-    known = {own.name: [] for own in fields(Cautions)} | judged["cautions"]
-    return {**plan, **how, **judged, "leaning": leaning, "tests": tests, "cautions": known}
 
 
 def _test(result: Judgement, judge: Judge) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from gt.cli import complete
 from gt.cli.app import PUBLISHED, command
-from gt.cli.options import PlanFile, PublishedStudies, Records, Templates, described
+from gt.cli.options import MANY, Count, PublishedStudies, Templates, described
+from gt.errors import ConfigError
 
 
 @command(
@@ -14,15 +16,34 @@ from gt.cli.options import PlanFile, PublishedStudies, Records, Templates, descr
     "gt publish --plan results/studies/smoke/plan.json --runs results/runs --out results/published/smoke",
 )
 def publish(
-    *, plan: PlanFile, runs: Records, out: Annotated[Path, described("results/published/<study>")], templates: Templates = None
+    *,
+    plan: Annotated[Path | None, described("plan.json of a study")] = None,
+    runs: Annotated[Path | None, described("folder of the records, results/runs")] = None,
+    out: Annotated[Path | None, described("results/published/<study>")] = None,
+    published: Annotated[list[Path] | None, MANY, described("results/published/<study> ..., for --dataset")] = None,
+    dataset: Annotated[Path | None, described("where a data set of them goes, as the Hub has it")] = None,
+    templates: Templates = None,
 ) -> None:
-    """Keep a study's small records and its report with the code."""
+    """Keep a study's small records and its report with the code.
+
+    Or write what is kept of one study or several as a data set: `--published STUDY ... --dataset DIR`.
+    """
     from gt import shared
     from gt.artefacts import read_plan
     from gt.publish import publish
 
-    publish(read_plan(plan), runs, out, templates or shared.templates())
-    print(f"{out / 'report.html'}")
+    if plan and runs and out:
+        publish(read_plan(plan), runs, out, templates or shared.templates())
+        print(f"{out / 'report.html'}")
+    elif plan or runs or out or not (published and dataset):
+        raise ConfigError(
+            "a study is published with --plan, --runs and --out, and a data set written with --published and --dataset."
+        )
+    if dataset:
+        from gt.dataset.folder import write_dataset
+
+        write_dataset([*(published or ()), *([out] if out else ())], dataset)
+        print(f"{dataset / 'README.md'}")
 
 
 @command(PUBLISHED, "gt rebuild --published results/published/v4_char")
@@ -46,3 +67,34 @@ def headline(*, published: PublishedStudies, readme: Annotated[Path, described("
 
     write_headline(published, readme)
     print(readme)
+
+
+@command(PUBLISHED, "gt replicate DEC-1 --published results/published/decide --out ../decide-again")
+def replicate(
+    claim: Annotated[str, described("the id of a claim", completer=complete.claims)],
+    /,
+    *,
+    published: Annotated[Path, described("results/published/<study>, also another's")],
+    out: Annotated[Path, described("a project, or a new folder for one")],
+    seeds: Annotated[Count | None, described("how many; by default those that see the published size, 4 to 32")] = None,
+) -> None:
+    """Train a published claim's cells again on new seeds, and keep the second verdict.
+
+    Called once, it writes a study and registers its claim, for Snakemake to train. Called again after that, it keeps the
+    verdict beside the first, and says both.
+    """
+    from gt.replicate import asked, begin, finish, under_way
+    from gt.report.replicated import begun, said
+
+    if (note := under_way(claim, published, out)) is None:
+        note, committed = begin(claim, published, out, seeds)
+        print(begun(note, out, committed))
+        return
+    todo = f"Train and judge it first: cd {out} && snakemake --cores all --config study={note.name}"
+    if seeds is not None and seeds != len(note.seeds):
+        raise ConfigError(f"--seeds {seeds}: {note.name} was begun with {len(note.seeds)}. {todo}")
+    if (made := finish(note, published, out)) is None:
+        raise ConfigError(f"{note.name} has no verdict yet. {todo}")
+    _, first, its = asked(claim, published)
+    print("\n".join(said(its, first, made)))
+    print(f"Kept in {published / 'replications'}. `gt rebuild --published {published}` writes it into the report.")

@@ -51,8 +51,10 @@ def claims(
     if action == "list":
         from gt.analysis.verdicts import overview
         from gt.report.claim_words import table
+        from gt.report.replicated import told
 
-        print(table(overview(claims, study or _judged())))
+        rows = overview(claims, study or _judged(), _published())
+        print("\n".join(filter(None, (table(rows), told(rows)))))
     elif action == "judge":
         _judge(claims, study, note)
     else:
@@ -84,9 +86,11 @@ def why(
     """
     from gt.analysis.verdicts import overview
     from gt.report.claim_words import why
+    from gt.report.replicated import of_row
 
-    rows = {row.id: row for row in overview(claims, study or _judged())}
-    print(why(entry(claim, rows, f"unknown claim {claim!r}.")))
+    rows = {row.id: row for row in overview(claims, study or _judged(), _published())}
+    row = entry(claim, rows, f"unknown claim {claim!r}.")
+    print("\n".join([why(row), *of_row(row)]))
 
 
 @command(RESULTS, "gt compare GF HY --study results/studies/v4_char")
@@ -185,6 +189,11 @@ def _judged() -> list[Path]:
     """All folders with verdicts that there are: of a study that was not run here, the published one."""
     places = (Path("results/published"), Path("results/studies"))
     return list({file.parent.name: file.parent for place in places for file in sorted(place.glob("*/claims.json"))}.values())
+
+
+def _published() -> list[Path]:
+    """Studies that are published here, whose claims may have been replicated."""
+    return sorted(Path("results/published").glob("*"))
 
 
 def _judge(claims: Path, studies: list[Path] | None, note: Path | None) -> None:

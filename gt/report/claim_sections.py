@@ -12,6 +12,7 @@ from gt.analysis.verdicts import VERDICTS, Row, kept
 from gt.report import text
 from gt.report.claim_words import attribution, cautions, departure, measured, measures, reasons, sensitive, surely, word, worded
 from gt.report.document import Picture, Section, Terms, section
+from gt.report.replicated import of_row
 from gt.report.tables import Column, Table
 
 CLAIM = Column("id", "Claim", "left", link="claim-")
@@ -163,6 +164,8 @@ def _about(row: Row, before: str | None) -> Terms:
             pairs.append(("At each value that was tuned over", " ".join(said)))
     elif not row.arms:
         pairs.append(("Verdict", "Not yet run."))
+    if again := of_row(row):
+        pairs.append(("Trained again on other seeds", " ".join(again)))
     if row.arms:
         by_form: dict[str, list[str]] = {}
         for arm, own in row.arms.items():

@@ -28,6 +28,7 @@ from gt.report.looks import looks_sentences
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
 from gt.report.opening import asked, opening, reading
+from gt.report.replicated import replications_table
 from gt.report.study_tables import components_table, coverage_table, results_table, study_tables
 from gt.report.sweeps import sensitivity_tables
 
@@ -129,6 +130,7 @@ def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str
     return [
         pictures.get(VERDICTS),
         Tabular(claims_table(judged)) if judged else None,
+        Tabular(replicated) if (replicated := replications_table(judged)) else None,
         Tabular(forms) if forms.rows else None,
     ]
 

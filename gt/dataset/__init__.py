@@ -1,0 +1,1 @@
+"""Published studies as a data set of the Hugging Face Hub."""
