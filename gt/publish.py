@@ -19,7 +19,7 @@ from gt.analysis.aggregate import aggregate
 from gt.analysis.earlier import Study, archived
 from gt.analysis.repeated import repeated
 from gt.analysis.verdicts import judge, overview
-from gt.archive import KEPT, PLAN, pack, read_plans, trained, unpack
+from gt.archive import KEPT, PLAN, pack, read, read_plans, trained
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
@@ -116,12 +116,11 @@ def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = N
     """
     known = published_in(published.parent) if beside is None else beside
     others = [own for name, own in known.items() if name != published.name]
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder) / "runs"
-        plan = unpack(published / KEPT, runs)
-        with atomic_write(study / PLAN) as temporary:
-            temporary.write_text(dumps(plan), encoding="utf-8")
-        aggregate(plan, runs, study, repeated(plan, runs, [own for own in others if own.plan.study != plan.study]))
+    kept = read(published / KEPT)
+    plan = kept.plan
+    with atomic_write(study / PLAN) as temporary:
+        temporary.write_text(dumps(plan), encoding="utf-8")
+    aggregate(plan, kept, study, repeated(plan, kept, [own for own in others if own.plan.study != plan.study]))
     starts = (time for own in (plan, *(other.plan for other in others)) for time in own.started.values())
     judge(study, CLAIMS, min(starts, default=None))
 

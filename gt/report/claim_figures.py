@@ -15,8 +15,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gt.analysis.claims import Compare, Equivalence, Exists, Extrapolates, Interval, Predicate, RankCorrelation, Threshold
 from gt.analysis.verdicts import Row
-from gt.report.document import Picture, anchor
+from gt.report.document import Picture
 from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save
+from gt.report.tables import anchor
 
 Json = dict[str, Any]
 OWN = "as published"

@@ -10,11 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from gt.analysis.statistics import mean_interval
 from gt.catalogue import component, components
+from gt.metrics import fits
 from gt.numbers import exponential
 from gt.probes.checks import Bounds, Check, Checks, Outcome, judge
 from gt.registry import look_up, phrase, plain
@@ -81,8 +82,18 @@ class Measured:
 
     def judged(self, checks: type[Checks]) -> tuple[Row, ...]:
         """A row for each check, over the seeds."""
-        outcomes = [judge(checks.checks, values) for values in self.seeds.values()]
+        outcomes = []
+        for values in self.seeds.values():
+            known = _read_by(checks, frozenset(values))
+            outcomes.append(judge(checks.checks, {name: value for name, value in values.items() if name in known}))
         return tuple(_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks.checks))
+
+
+@cache
+def _read_by(checks: type[Checks], names: frozenset[str]) -> frozenset[str]:
+    """Those of the names of measures that checks read: looked for once, since hundreds of networks have the same."""
+    templates = {template for check in checks.checks for template in (check.metric, check.control) if template}
+    return frozenset(name for name in names if any(fits(name, template) for template in templates))
 
 
 def all_checks() -> list[type[Checks]]:

@@ -38,23 +38,19 @@ def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
 
 
 def opening(studies: Sequence[Results], claims: Sequence[Claim], arms: dict[str, str]) -> list[Block | None]:
-    """The studies, where there are several, and what the names of models and forms stand for.
+    """What the names of models and forms stand for."""
+    return [Tabular(names_table(studies)), *forms_terms(claims, arms)]
 
-    arms: what stands in a claim's cells under each branch form.
-    """
-    several = len(studies) > 1
+
+def forms_terms(claims: Sequence[Claim], arms: dict[str, str]) -> list[Block | None]:
+    """What the branch forms are. arms: what stands in a claim's cells under each."""
     used = dict.fromkeys(arm for row in claims for arm in row.arms)
     forms = tuple((arm, f"{arms[arm]}.") for arm in arms if arm in used)
     about = (
         "A claim that fails is judged again with other models in place of its own, to find what explains it. These are the "
         "forms of it:"
     )
-    return [
-        Tabular(studies_table(studies, claims)) if several else None,
-        Tabular(names_table(studies)),
-        Text(about) if forms else None,
-        Terms(forms) if forms else None,
-    ]
+    return [Text(about), Terms(forms)] if forms else []
 
 
 def studies_table(studies: Sequence[Results], claims: Sequence[Claim]) -> Table:
