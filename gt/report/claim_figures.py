@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from gt.analysis.claims import Compare, Equivalence, Exists, Extrapolates, Interval, Predicate, RankCorrelation, Threshold
 from gt.analysis.verdicts import Row
 from gt.report.document import Picture
-from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save
+from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save, series
 from gt.report.tables import anchor
 
 Json = dict[str, Any]
@@ -96,14 +96,17 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figu
     for ax, (i, predicate) in zip(axes, enumerate(predicates), strict=True):
         dots: dict[str, Any] = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
         seen: list[float] = []
-        for y, (_, judgement) in enumerate(judged):
+        for y, (name, judgement) in enumerate(judged):
             test, colour = judgement["tests"][i], COLOUR.get(judgement["verdict"], GREY)
-            values = [value for value in test["by_seed"].values() if value is not None]
+            by_seed = {seed: value for seed, value in test["by_seed"].items() if value is not None}
+            values = list(by_seed.values())
             if test["lower"] is not None:
-                ax.plot([test["lower"], test["upper"]], [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+                bar: dict[str, Any] = {"linewidth": 5, "alpha": 0.3, "solid_capstyle": "butt"}
+                interval = series(name, "95 % interval")
+                ax.plot([test["lower"], test["upper"]], [y, y], color=colour, **bar, **interval)
             if test["estimate"] is not None:
-                ax.plot([test["estimate"]] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=2)
-            ax.plot(values, [y] * len(values), "o", color=colour, **dots)
+                ax.plot([test["estimate"]] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=2, **series(name, "mean"))
+            ax.plot(values, [y] * len(values), "o", color=colour, **dots, **series(name, "seed", by_seed))
             seen += values
         for bound in bounds(predicate):
             ax.axvline(bound, color=GREY, linewidth=1, linestyle=":")
