@@ -5,6 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +40,9 @@ VERDICTS = "verdicts"
 CAPTION = "What was measured, by seed; dotted, the claim’s bound."
 
 
-def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
-    """Write `<claim>.svg` for every claim that was tested, and remove those of others. Returns the pictures by claim.
+def draw_claims(rows: list[Row], folder: Path, jobs: int = 1) -> dict[str, Picture]:
+    """Write `<claim>.svg` for every claim that was tested, and remove those of others, by so many processes. Returns the
+    pictures by claim.
 
     Where several studies tested them, `verdicts.svg` counts their verdicts.
     """
@@ -51,18 +55,26 @@ def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
         title, caption = "Verdicts at a glance", "How many claims each study tested, and what became of them."
         alt = f"{title}: claims by study and verdict. The table of claims has them."
         pictures[VERDICTS] = Picture(f"claim.{VERDICTS}", title, caption, alt, folder / f"{VERDICTS}.svg")
-    for row in rows:
-        judged = [(name, own) for name, own in ((OWN, row.judgement), *row.arms.items()) if own and own["tests"]]
-        if judged:
-            path = folder / f"{anchor(row.id)}.svg"
-            with matplotlib.rc_context(STYLE):
-                save(_forest(row.claim.predicate, judged), path, "svg")
-            alt = f"Estimates by seed of claim {row.id}. The values are in its text and in verdicts.parquet."
+    with matplotlib.rc_context(STYLE), ProcessPoolExecutor(jobs) if jobs > 1 else nullcontext() as pool:
+        drawn = list((pool.map if pool else map)(partial(_draw, folder), rows))
+    for row, path in zip(rows, drawn, strict=True):
+        if path:
+            alt = f"Estimates by seed of claim {row.id}. The values are in the table beside it."
             pictures[row.id] = Picture(f"claim.{row.id}", row.claim.title, CAPTION, alt, path)
     for path in folder.glob("*.svg"):
         if path not in {picture.file for picture in pictures.values()}:
             path.unlink()
     return pictures
+
+
+def _draw(folder: Path, row: Row) -> Path | None:
+    """The file of a claim's figure; None of a claim that was not tested."""
+    judged = [(name, own) for name, own in ((OWN, row.judgement), *row.arms.items()) if own and own["tests"]]
+    if not judged:
+        return None
+    path = folder / f"{anchor(row.id)}.svg"
+    save(_forest(row.claim.predicate, judged), path, "svg")
+    return path
 
 
 def verdicts(tested: Sequence[Row]) -> Figure:

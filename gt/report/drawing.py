@@ -82,6 +82,9 @@ class Look:
 
 def save(figure: Figure, path: Path, suffix: str) -> None:
     """Without dates or versions in the file; the SVG is transparent, the PNG white."""
+    if (layout := figure.get_layout_engine()) is not None:  # laid out once, where `savefig` would draw all of it for that alone
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     with atomic_write(path) as temporary:
         if suffix == "svg":
             source = io.StringIO()
@@ -89,8 +92,6 @@ def save(figure: Figure, path: Path, suffix: str) -> None:
             temporary.write_text(small(source.getvalue(), [_scales(ax) for ax in figure.axes]), encoding="utf-8")
         else:
             figure.savefig(temporary, format=suffix, metadata={"Software": None}, dpi=160)
-    # What has been laid out stays so in the next format.
-    figure.set_layout_engine("none")
 
 
 def series(name: str, what: str = "", names: Iterable[object] = ()) -> dict[str, str]:
