@@ -70,14 +70,17 @@ def explained(rows: Sequence[Row]) -> str:
     )
 
 
-def claims_table(rows: Sequence[Row]) -> Table:
-    """A row a claim, those that were tested first: verdict, what it is to be read with, and what was measured."""
+def claims_table(rows: Sequence[Row], caption: str = "") -> Table:
+    """A row a claim, those that were tested first: verdict, what it is to be read with, and what was measured.
+
+    caption: in place of the one that says what the columns are.
+    """
     several = len({row.claim.study for row in rows}) > 1
     columns = (
         CLAIM,
         Column("title", "What it says", "left", wraps=True),
-        *([Column("study", "Study", "left", link="study-", filters=True)] if several else []),
         Column("verdict", "Verdict", "left", whole_row=lambda row: f"{row['verdict']} {row['marks']}".strip(), filters=True),
+        *([Column("study", "Study", "left", link="study-", filters=True)] if several else []),
         *(
             [Column("departure", "Not as planned", "left", wraps=True)]
             if any(row.verdict == "deviated" for row in rows)
@@ -88,14 +91,14 @@ def claims_table(rows: Sequence[Row]) -> Table:
         Column("p_adjusted", "Adjusted p", shown=text.p_value),
         Column("estimate", "Estimate [95 % interval]", "left", wraps=True),
     )
-    caption = (
+    columns_are = (
         "The claims and their verdicts; of several parts the estimate of the one that decides. p: that the claim holds, or "
         "that it does not, whichever is smaller, adjusted over its family by Holm, where a claim has a margin by Shaffer, who "
         "counts it once. * exploratory: not registered; adjusted by Benjamini and Hochberg, as are those that were registered "
         "late."
     )
     made = tuple(_claim_row(row) for row in sorted(rows, key=_untested))
-    return Table("claims", caption, columns, made, raw=("study", "marks", "p"), search=True)
+    return Table("claims", caption or columns_are, columns, made, raw=("study", "marks", "p"), search=True)
 
 
 def _untested(row: Row) -> int:
@@ -233,12 +236,12 @@ def parts_table(row: Row) -> Table:
     open_ = (judged["otherwise"] or judged["verdict"]) == "inconclusive"
     rows: list[Json] = []
     for i, (test, predicate) in enumerate(zip(tests, row.claim.predicate, strict=False)):
-        decides = len(tests) > 1 and judged["decides"] == i
+        decides = judged["decides"] == i and not open_
         own = _comparisons(test, predicate, judged["seeds"] is None)
         for k, line in enumerate(own):
             shown = line["shown"] and len(own) > 1
             part = f"{i + 1}{chr(ord('a') + k) if 1 < len(own) <= 26 else ''}"
-            rows.append({**line, "group": i, "part": f"{part}, decides" if (decides and (shown or len(own) == 1)) else part})
+            rows.append({**line, "group": i, "part": f"{part}, decides" if decides and (shown or len(own) == 1) else part})
             rows[-1]["sees"] = _sees(test) if line["shown"] and open_ and unsettled(test) else None
             rows[-1]["needs"] = _needs(test) if line["shown"] and open_ and unsettled(test) else None
     columns = (

@@ -349,7 +349,8 @@ def role(row: Row, arm: str) -> str:
     if arm in row.explained_by:
         return "explains that it fails"
     if arm in row.unshown:
-        return f"holds, not shown to make the difference{': ' + why if (why := row.interactions[arm].reason) else ''}"
+        reason = row.interactions[arm].reason
+        return f"holds, not shown to make the difference{f': {reason}' if reason else ''}"
     if arm in row.confounded and row.judgement:
         return f"holds, in runs of {budget(row.arms[arm])}, not {budget(row.judgement)}"
     return ""

@@ -94,7 +94,7 @@ def save(figure: Figure, path: Path, suffix: str) -> None:
             figure.savefig(temporary, format=suffix, metadata={"Software": None}, dpi=160)
 
 
-def series(name: str, what: str = "", names: Iterable[object] = ()) -> dict[str, str]:
+def series(name: str, what: str = "", names: Iterable[object] = ()) -> dict[str, Any]:
     """The argument of a drawing call by which a reader's pointer knows what it drew: a series, what of it, and of dots what
     each is of, in their order.
     """

@@ -82,17 +82,20 @@ class Measured:
 
     def judged(self, checks: type[Checks]) -> tuple[Row, ...]:
         """A row for each check, over the seeds."""
-        outcomes = []
-        for values in self.seeds.values():
-            known = _read_by(checks, frozenset(values))
-            outcomes.append(judge(checks.checks, {name: value for name, value in values.items() if name in known}))
-        return tuple(_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks.checks))
+        rows = []
+        for check in checks.checks:
+            outcomes: list[Outcome] = []
+            for values in self.seeds.values():
+                names = _read_by(check, frozenset(values))
+                outcomes += judge([check], {name: value for name, value in values.items() if name in names})
+            rows.append(_judged_row(check, outcomes))
+        return tuple(rows)
 
 
 @cache
-def _read_by(checks: type[Checks], names: frozenset[str]) -> frozenset[str]:
-    """Those of the names of measures that checks read: looked for once, since hundreds of networks have the same."""
-    templates = {template for check in checks.checks for template in (check.metric, check.control) if template}
+def _read_by(check: Check, names: frozenset[str]) -> frozenset[str]:
+    """Those of the names of measures that a check reads: looked for once, since hundreds of networks have the same."""
+    templates = [template for template in (check.metric, check.control) if template]
     return frozenset(name for name in names if any(fits(name, template) for template in templates))
 
 

@@ -19,7 +19,6 @@ from gt.report.decisions import decisions_section
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
-from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
@@ -27,7 +26,7 @@ from gt.report.limitations import limitations
 from gt.report.looks import looks_sentences
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
-from gt.report.opening import asked, opening, reading
+from gt.report.opening import opening, reading
 from gt.report.study_tables import components_table, coverage_table, results_table, study_tables
 from gt.report.sweeps import sensitivity_tables
 
@@ -46,7 +45,7 @@ def paper(
     """
     studies, judged = [study], [row for row in claims if row.judgement]
     sections = [
-        section("abstract", "Abstract", *abstract(studies, judged)),
+        section("abstract", "Abstract", *abstract(study, judged)),
         section("opening", "What was run, and what names stand for", *opening(studies, judged, arms), wide=True),
         section("reading", "How to read this", reading(studies, judged, bool(pictures)), wide=True),
         decisions_section(study, claims, gates, pictures),
@@ -72,35 +71,16 @@ def paper(
     return Document(study.title, byline, tuple(own for own in sections if isinstance(own, Section)))
 
 
-def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block | None]:
+def abstract(study: Results, judged: Sequence[Claim]) -> list[Block | None]:
     """What was asked, what was found, and what became of the claims."""
-    several = len(studies) > 1
-    blocks: list[Block | None] = [Text(asked(studies, judged) if several else studies[0].description)]
-    if several:
-        sentences = tuple(found(studies))
-        blocks += [Items(sentences, "What was found:") if sentences else None, Text(contrasts(studies))]
-    else:
-        blocks += [Text(finding) for finding in studies[0].findings]
-    if judged:
-        blocks.append(Text(counted(judged)))
-        blocks += [Text(looks_sentences(judged, own.plan)[-1]) for own in studies[:1] if not several and own.plan.looks]
-    warnings = tuple(checklist.warnings(studies))
-    known = census(studies)
-    of = text.plural(known.records["run_id"].nunique(), "run")
-    what = f"the {len(known.records):,} records of {of}, one for each training," if known.repeated else "the runs"
-    blocks.append(Items(warnings, f"Read with care. How {what} were made:", care=True) if warnings else None)
-    return blocks
-
-
-def contrasts(studies: Sequence[Results]) -> str:
-    """How many contrasts of all studies are decided."""
-    known = census(studies)
-    few = f", {known.on_two} of them on two pairs" if known.on_two else ""
-    unpaired = f"; {known.unpaired} {'has' if known.unpaired == 1 else 'have'} no pair of seeds" if known.unpaired else ""
-    return (
-        f"Each study compares its models with a baseline, paired by seed: {known.decided} of "
-        f"{text.plural(known.contrasts, 'contrast')} {text.are(known.decided)} decided{few}{unpaired}."
-    )
+    warnings = tuple(checklist.warnings([study]))
+    return [
+        Text(study.description),
+        *map(Text, study.findings),
+        *([Text(counted(judged))] if judged else []),
+        *([Text(looks_sentences(judged, study.plan)[-1])] if judged and study.plan.looks else []),
+        Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None,
+    ]
 
 
 def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str, Picture]) -> list[Block | None]:
@@ -144,12 +124,12 @@ def survivors(results: Results) -> str:
 
 
 def comparison(results: Results, panel: Panel) -> Section | None:
-    """One corpus and tokenizer."""
+    """One corpus and tokenizer; its finding stands in the abstract."""
     order = "the lowest first" if len(panel.groups) == 1 else f"by {text.listed(panel.varied)}, and of each the lowest first"
     caption = f"Validation bits per byte on {panel.title}, {order}; differences are to {panel.against}, paired by seed."
     table = Tabular(results_table(f"results.{panel.id}", caption, panel.rows))
-    about = [Text(words) for words in (panel.finding, panel.ngrams) if words]
-    return section(f"{results.study}-results-{panel.id}", panel.title, *about, table)
+    about = Text(panel.ngrams) if panel.ngrams else None
+    return section(f"{results.study}-results-{panel.id}", panel.title, about, table)
 
 
 def figure(results: Results, drawn: Picture) -> Section | None:
@@ -168,15 +148,16 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     )
     main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
+    looked, drawings = (results.shown.inside, inside_drawings(results.shown)) if cells else ([], [])
     single = [
         section(own.id, own.title, picture(results, drawing, own.alt), *map(Tabular, own.checks), folded=True)
-        for own, drawing in zip(results.shown.inside, inside_drawings(results.shown), strict=True)
+        for own, drawing in zip(looked, drawings, strict=True)
     ]
     others: list[Block] = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
-    if len(single) < len(known):
+    if 0 < len(single) < len(known):
         others.append(Text(f"Of {len(known):,} cells these have a section: each variant’s lowest, and its baseline."))
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
-    blocks = (about, *main, *others, everything, *(single if cells else []))
+    blocks = (about, *main, *others, everything, *single)
     return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)
 
 

@@ -27,8 +27,8 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
     """Write the report of the studies in these folders, which have been aggregated, judged and drawn, into `out`.
 
     One study's is about the claims that it judges, that of several about all claims. notes: paragraphs on what deviates from
-    the plan. jobs: processes that draw. ConfigError names a template that is missing, is not a template, or asks for an unknown name, or a study that was
-    not aggregated.
+    the plan. jobs: processes that draw. ConfigError names a template that is missing, is not a template, or asks for an unknown
+    name, or a study that was not aggregated.
     """
     studies = [load(folder) for folder in progress(folders, "studies", "study")]
     rows = overview(claims, folders)

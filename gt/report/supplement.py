@@ -12,14 +12,15 @@ from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
-from gt.report.claim_sections import claim_sections, claims_table, forms_table
+from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
 from gt.report.decisions import decisions_section
 from gt.report.document import Block, Document, Items, Picture, Section, Tabular, Text, named, section
+from gt.report.findings import findings
 from gt.report.limitations import limitations
 from gt.report.models import names_table
 from gt.report.numbers import Results
-from gt.report.opening import forms_terms, reading, studies_table
-from gt.report.paper import abstract, compared, costs, coverage, coverage_tables, inside, models, regenerate
+from gt.report.opening import asked, forms_terms, reading, studies_table
+from gt.report.paper import compared, costs, coverage, coverage_tables, inside, models, regenerate
 from gt.report.study_tables import components_table
 
 
@@ -38,8 +39,8 @@ def supplement(
     known = {own.study for own in studies}
     others = [row for row in claims if row.claim.study not in known]
     sections = [
-        section("abstract", "What was asked and found", *abstract(studies, claims)),
-        section("claims", "The claims and their verdicts", pictures.get(VERDICTS), Tabular(claims_table(claims)), wide=True),
+        section("abstract", "What was asked and found", *_abstract(studies, claims)),
+        section("claims", "The claims and their verdicts", Tabular(claims_table(claims)), pictures.get(VERDICTS), wide=True),
         section("studies", "The studies", Tabular(studies_table(studies, claims)), wide=True),
         section(
             "reading",
@@ -61,6 +62,28 @@ def supplement(
     return Document(title, byline, tuple(own for own in sections if own is not None), paged=True)
 
 
+def _abstract(studies: Sequence[Results], claims: Sequence[Claim]) -> list[Block | None]:
+    """What was asked, what was found, and what became of the claims."""
+    found = tuple(findings(studies))
+    return [
+        Text(asked(studies, claims)),
+        Items(found, "What was found:") if found else None,
+        Text(_contrasts(studies)),
+        Text(counted(claims)) if claims else None,
+    ]
+
+
+def _contrasts(studies: Sequence[Results]) -> str:
+    """How many contrasts of all studies are decided."""
+    known = census(studies)
+    few = f", {known.on_two} of them on two pairs" if known.on_two else ""
+    unpaired = f"; {known.unpaired} {'has' if known.unpaired == 1 else 'have'} no pair of seeds" if known.unpaired else ""
+    return (
+        f"Each study compares its models with a baseline, paired by seed: {known.decided} of "
+        f"{text.plural(known.contrasts, 'contrast')} {text.are(known.decided)} decided{few}{unpaired}."
+    )
+
+
 def _study(results: Results, claims: Sequence[Claim], pictures: dict[str, Picture], gates: Sequence[Gate]) -> Section | None:
     """What a study asked and found, and what became of its claims."""
     own = [row for row in claims if row.claim.study == results.study]
@@ -71,7 +94,7 @@ def _study(results: Results, claims: Sequence[Claim], pictures: dict[str, Pictur
         section(
             f"{results.study}-claims",
             "Claims",
-            Tabular(claims_table(own), screen=True) if own else None,
+            Tabular(claims_table(own, "The study’s claims, each with a page of its own."), screen=True) if own else None,
             *claim_sections(own, pictures, about),
         ),
         decisions_section(results, own, about, pictures),
