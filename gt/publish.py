@@ -91,7 +91,7 @@ def rebuild_all(published: list[Path], templates: Path) -> None:
         if len(studies) > 1:
             parent = published[0].parent
             notes = (parent / NOTES).read_text(encoding="utf-8").strip() if (parent / NOTES).exists() else ""
-            render(studies, Path(folder) / ALL, templates, CLAIMS, notes.split("\n\n") if notes else (), jobs)
+            render(studies, Path(folder) / ALL, templates, CLAIMS, notes.split("\n\n") if notes else ())
             _copy(Path(folder) / ALL, parent / ALL)
 
 

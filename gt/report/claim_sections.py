@@ -17,6 +17,7 @@ from gt.analysis.statistics import mean_interval
 from gt.analysis.verdicts import VERDICTS, Row, kept
 from gt.report import text
 from gt.report.claim_words import (
+    CAUTIONS,
     MOST_SEEDS,
     cautioned,
     departure,
@@ -36,7 +37,7 @@ from gt.report.tables import Column, Table
 
 Json = dict[str, Any]
 CLAIM = Column("id", "Claim", "left", link="claim-")
-# What is of code alone: said of all claims together where their limits are (`gt.report.limitations`), not of each.
+# What is of code alone, and true of many claims: their tables name it, and what it means is said once.
 OF_CODE = ("code versions", "unheld code")
 
 
@@ -101,6 +102,25 @@ def claims_table(rows: Sequence[Row], caption: str = "") -> Table:
     return Table("claims", caption or columns_are, columns, made, raw=("study", "marks", "p"), search=True)
 
 
+def cautions_table(rows: Sequence[Row]) -> Table:
+    """A row for each thing that verdicts are read with: what it means, said once for all claims, and of how many it is true."""
+    named = Counter(name for row in rows if row.judgement and row.tested for name in _names(row.judgement))
+    columns = (
+        Column("name", "Read with care", "left"),
+        Column("meaning", "What it means", "left", wraps=True),
+        Column("claims", "Claims", shown=text.count),
+    )
+    made = tuple({"name": name, "meaning": CAUTIONS[name], "claims": named[name]} for name in CAUTIONS if named[name])
+    tested = text.plural(sum(row.tested for row in rows), "tested claim")
+    caption = f"What verdicts are to be read with, and of how many of {tested}: the table of claims says of which."
+    return Table("cautions", caption, columns, made)
+
+
+def _names(judgement: Json) -> list[str]:
+    """The names of what a verdict is read with, each once."""
+    return list(dict.fromkeys(name for name, _ in cautioned(judgement)))
+
+
 def _untested(row: Row) -> int:
     """Claims that were tested are 0, those that cannot be 1, and those without runs 2."""
     return {"not testable": 1, "not yet run": 2}.get(row.verdict, 0)
@@ -117,7 +137,7 @@ def _claim_row(row: Row) -> dict[str, object]:
         "study": row.claim.study,
         "verdict": worded(row),
         "departure": departure(own) if row.verdict == "deviated" else None,
-        "cautions": "; ".join(dict.fromkeys(name for name, _ in cautioned(own))) if own else None,
+        "cautions": "; ".join(_names(own)) if own else None,
         "marks": "*" if own.get("exploratory") else "",
         "seeds": max((test["n"] for test in tests), default=None),
         "p": own.get("p"),

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 from gt.records import atomic_write
 from gt.report import text
 from gt.report.numbers import Panel, Results, Row, settings
+from gt.report.plot import INK, Plot
 from gt.report.svg import NAMED, small
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Text and axes. The report replaces it by the colour of its own text.
-INK = "#24292f"
 STYLE: Any = {
     "svg.hashsalt": "groundthink",
     "svg.fonttype": "none",
@@ -62,7 +62,7 @@ class Drawing:
     name: str
     title: str
     caption: str
-    draw: Callable[[Results], Figure | None]
+    draw: Callable[[Results], Figure | Plot | None]
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,12 @@ class Look:
         return 2.0 if self.named else 0.8
 
 
-def save(figure: Figure, path: Path, suffix: str) -> None:
-    """Without dates or versions in the file; the SVG is transparent, the PNG white."""
+def save(figure: Figure | Plot, path: Path, suffix: str) -> None:
+    """Without dates or versions in the file; the SVG is transparent, the PNG white. Of a plot there is but the SVG."""
+    if isinstance(figure, Plot):
+        with atomic_write(path) as temporary:
+            temporary.write_text(figure.svg, encoding="utf-8")
+        return
     if (layout := figure.get_layout_engine()) is not None:  # laid out once, where `savefig` would draw all of it for that alone
         layout.execute(figure)
         figure.set_layout_engine("none")

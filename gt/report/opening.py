@@ -26,10 +26,13 @@ def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
     done, n = known.records, known.completed
     of = f"{text.plural(n, 'run')} of {text.plural(len(studies), 'study', 'studies')}"
     claimed = [row for row in claims if row.claim.study]
-    question = f"Which of {text.plural(len(claimed), 'claim')} about small language models hold when they are put to the test? "
+    question = "Does a claim about small language models hold when it is put to the test? "
+    if len(claimed) > 1:
+        question = f"Which of {len(claimed)} claims about small language models hold when they are put to the test? "
     places = list(dict.fromkeys(panel.title for own in studies for panel in own.panels))
     models = len({row["label"] for own in studies for row in own.run_cells})
-    what = f"{of} train {text.plural(models, 'model')}, a model at other settings counted again"
+    train = "trains" if n == 1 else "train"
+    what = f"{of} {train} {text.plural(models, 'model')}, a model at other settings counted again"
     sizes = ""
     if len(done):
         parameters, tokens = (text.span(done[column].tolist(), text.short) for column in ("n_params", "tokens"))

@@ -14,7 +14,7 @@ from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
-from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
+from gt.report.claim_sections import cautions_table, claim_sections, claims_table, counted, forms_table
 from gt.report.decisions import decisions_section
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
@@ -47,7 +47,7 @@ def paper(
     sections = [
         section("abstract", "Abstract", *abstract(study, judged)),
         section("opening", "What was run, and what names stand for", *opening(studies, judged, arms), wide=True),
-        section("reading", "How to read this", reading(studies, judged, bool(pictures)), wide=True),
+        section("reading", "How to read this", reading(studies, judged, bool(pictures)), *cautioned(judged), wide=True),
         decisions_section(study, claims, gates, pictures),
         section("claims", "The claims and their verdicts", *claimed(claims, judged, pictures), wide=True),
         section("each-claim", "The claims one by one", *claim_sections(claims, pictures, gates), wide=True),
@@ -81,6 +81,11 @@ def abstract(study: Results, judged: Sequence[Claim]) -> list[Block | None]:
         *([Text(looks_sentences(judged, study.plan)[-1])] if judged and study.plan.looks else []),
         Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None,
     ]
+
+
+def cautioned(judged: Sequence[Claim]) -> list[Block | None]:
+    table = cautions_table(judged)
+    return [Tabular(table)] if table.rows else []
 
 
 def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str, Picture]) -> list[Block | None]:

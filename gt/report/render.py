@@ -23,19 +23,19 @@ from gt.report.study_tables import study_tables
 from gt.report.supplement import supplement
 
 
-def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, notes: Sequence[str] = (), jobs: int = 1) -> None:
+def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, notes: Sequence[str] = ()) -> None:
     """Write the report of the studies in these folders, which have been aggregated, judged and drawn, into `out`.
 
     One study's is about the claims that it judges, that of several about all claims. notes: paragraphs on what deviates from
-    the plan. jobs: processes that draw. ConfigError names a template that is missing, is not a template, or asks for an unknown
-    name, or a study that was not aggregated.
+    the plan. ConfigError names a template that is missing, is not a template, or asks for an unknown name, or a study that was
+    not aggregated.
     """
     studies = [load(folder) for folder in progress(folders, "studies", "study")]
     rows = overview(claims, folders)
     if len(studies) == 1:
         rows = [row for row in rows if row.judgement or row.arms]
     arms = {name: arm.title for name, arm in load_arms(claims).items()}
-    pictures = draw_claims(rows, out / "claims", jobs)
+    pictures = draw_claims(rows, out / "claims")
     for own in studies:
         pictures |= draw_looks([row for row in rows if row.claim.study == own.study], own.plan, out / "claims")
     known = load_claims(claims)

@@ -12,7 +12,7 @@ from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
-from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
+from gt.report.claim_sections import cautions_table, claim_sections, claims_table, counted, forms_table
 from gt.report.decisions import decisions_section
 from gt.report.document import Block, Document, Items, Picture, Section, Tabular, Text, named, section
 from gt.report.findings import findings
@@ -35,7 +35,7 @@ def supplement(
     """claims: all; pictures: by claim, of the verdicts and of looks; arms: the titles of the branch forms; notes: paragraphs on
     what deviates from the plan; gates: what was known of claims before they ran, of studies that decide.
     """
-    forms = forms_table(claims)
+    forms, cautions = forms_table(claims), cautions_table(claims)
     known = {own.study for own in studies}
     others = [row for row in claims if row.claim.study not in known]
     sections = [
@@ -46,6 +46,7 @@ def supplement(
             "reading",
             "How to read this, and what names stand for",
             reading(studies, claims, bool(pictures)),
+            Tabular(cautions) if cautions.rows else None,
             Tabular(names_table(studies)),
             *forms_terms(claims, arms),
             wide=True,
@@ -68,12 +69,12 @@ def _abstract(studies: Sequence[Results], claims: Sequence[Claim]) -> list[Block
     return [
         Text(asked(studies, claims)),
         Items(found, "What was found:") if found else None,
-        Text(_contrasts(studies)),
+        Text(contrasts(studies)),
         Text(counted(claims)) if claims else None,
     ]
 
 
-def _contrasts(studies: Sequence[Results]) -> str:
+def contrasts(studies: Sequence[Results]) -> str:
     """How many contrasts of all studies are decided."""
     known = census(studies)
     few = f", {known.on_two} of them on two pairs" if known.on_two else ""
