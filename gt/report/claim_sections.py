@@ -195,7 +195,7 @@ def _claim_section(row: Row, picture: Picture | None, before: str | None) -> Sec
     judged = row.judgement
     parts = parts_table(row) if judged and judged["tests"] else None
     forms = arms_table(row)
-    careful = [own for own in _careful(row) if own[0] not in OF_CODE]
+    careful = _careful(row)
     blocks: list[Block | None] = [
         Terms((("Claimed", row.claim.sentence.strip()), *_verdict(row))),
         Tabular(parts) if parts else None,
@@ -218,15 +218,14 @@ def _verdict(row: Row) -> list[tuple[str, str]]:
 
 
 def _careful(row: Row) -> list[tuple[str, str]]:
-    """What to know of the cells of a claim, and of those of the arms that it holds under."""
+    """What to know of the cells of a claim, and of those of the arms that it holds under, but what is of code alone."""
+    arms = [(f", under {arm}", row.arms[arm]) for arm in row.explained_by + row.unshown + row.confounded]
     said: dict[str, list[str]] = {}
-    for name, words in cautioned(row.judgement) if row.judgement else ():
-        said.setdefault(name, []).append(words)
-    for arm in row.explained_by + row.unshown + row.confounded:
-        for name, words in cautioned(row.arms[arm]):
+    for where, judged in [("", row.judgement), *arms]:
+        for name, words in cautioned(judged) if judged else ():
             if name not in OF_CODE:
-                said.setdefault(f"{name}, under {arm}", []).append(words)
-    return [(text.capital(name), " ".join(words)) for name, words in said.items()]
+                said.setdefault(text.capital(name) + where, []).append(words)
+    return [(name, " ".join(words)) for name, words in said.items()]
 
 
 def _about(row: Row, before: str | None) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ RULES = {
     "two stops": r"[.;:,]{2}|\. \.",
     "two spaces": r"  ",
     "what is no word": r"\b(?:None|nan|inf|True|False)\b",
-    "a thousand without its comma": r"(?<![\d.,=])\d{4,}(?![\d.])",
+    "a thousand without its comma": r"(?<![\d.,=-])\d{4,}(?![\d.-])",
     "brackets in brackets": r"\([^)]*\([^)]*\)[^()]*\)",
 }
 
@@ -109,7 +109,7 @@ def of_tests() -> Iterator[str]:
             part(n, estimate, names=["a", "b"], parts=[{0: 1.0}, {0: -0.0}], joined="all must hold"),
         ):
             yield f"{finding(own)}."
-            yield f"{power(own)}."
+            yield power(own)
     for n, why in product((1, 2, 1000), ("decided", "constant", "futile", "last", "open")):
         yield from looked(judgement(part(), seeds=n, stopped=why))
     for verdict, p in product(("supported", "opposite", "equivalent", "inconclusive"), (0.0, 0.04, 1.0)):
