@@ -11,6 +11,7 @@ import lzma
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gt import attempts, registry
-from gt.analysis.reading import check_curves, read_curves
+from gt.analysis.reading import DAMAGED, Record, check_curves, is_of, judged, read_curves
 from gt.artefacts import Artefact, Attempt, Evaluation, Failure, Manifest, Plan, Probes, contradiction, parsed, write
 from gt.errors import ConfigError, nearest
 from gt.migration import first, second
@@ -215,6 +216,43 @@ def unpack(records: Path, runs: Path) -> Plan:
     for own, artefact in documents:
         write(runs / own.file, artefact)
     return plan
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a study, all of it checked and in memory, as `Records` of its plan's runs."""
+
+    plan: Plan
+    artefacts: dict[str, list[Artefact]]
+    curves: dict[str, pa.Table]
+
+    def record(self, run_id: str) -> Record:
+        own = self.artefacts.get(run_id, [])
+        for failure in own:
+            if isinstance(failure, Failure):
+                return Record(run_id, "failed", failure.error)
+        manifest = next((artefact for artefact in own if isinstance(artefact, Manifest)), None)
+        if manifest is None:
+            return Record(run_id, "missing", "not run to its end" if own else "not run")
+        if run_id not in self.curves:
+            return Record(run_id, "missing", f"{DAMAGED}{CURVES}: missing or not a parquet file.")
+        found = [artefact for artefact in own if isinstance(artefact, Evaluation) and is_of(artefact, manifest)]
+        named = {artefact.name: artefact for artefact in sorted(found, key=lambda artefact: artefact.name)}
+        probes = next((artefact for artefact in own if isinstance(artefact, Probes) and is_of(artefact, manifest)), None)
+        return judged(Record(run_id, "completed", "", manifest, named, self.curves[run_id], probes))
+
+    def began(self, plan: Plan, record: Record) -> datetime | None:
+        times = [own.started for own in self.artefacts.get(record.run_id, []) if isinstance(own, Attempt | Manifest)]
+        return min([*times, *([plan.started[record.run_id]] if record.run_id in plan.started else [])], default=None)
+
+
+def read(records: Path) -> Kept:
+    """What is kept, without a copy on disk. ConfigError as of `unpack`."""
+    plan, names = read_plan(records)
+    found: dict[str, list[Artefact]] = {}
+    for own, artefact in _documents(records / RECORDS, plan, names):
+        found.setdefault(own.run, []).append(artefact)
+    return Kept(plan, found, _curves(records / CURVES, names))
 
 
 def read_plan(records: Path) -> tuple[Plan, dict[str, str]]:

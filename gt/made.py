@@ -41,7 +41,7 @@ TABLES = (
     "coverage.json",
 )
 VERDICTS = ("claims.json", "verdicts.parquet", "looks.parquet")
-PAPER = ("report.*", "tables/**/*", "claims/**/*")
+PAPER = ("report.*", "pages/*", "tables/**/*", "claims/**/*")
 CORPUS = "corpus.json"
 # What `gt aggregate` and `gt track` read of a run. The manifest stands for what training wrote with it.
 OF_RUN = (MANIFEST, FAILURE, PROBES)

@@ -11,6 +11,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import cache, partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -20,7 +23,7 @@ from gt.analysis.earlier import Study, archived
 from gt.analysis.repeated import repeated
 from gt.analysis.replications import FOLDER
 from gt.analysis.verdicts import judge, overview
-from gt.archive import KEPT, PLAN, pack, read_plans, trained, unpack
+from gt.archive import KEPT, PLAN, pack, read, read_plans, trained
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
@@ -36,7 +39,7 @@ from gt.study import dumps
 CLAIMS = Path("config/claims")
 # Paragraphs, in the folder of the published studies, on what deviates from the plan: of the report of all of them.
 NOTES = "deviations.txt"
-REPORT = ("report.html", "report.md", "report.pdf", "claims.json", "tables", "figures", "claims")
+REPORT = ("report.html", "report.md", "report.pdf", "pages", "claims.json", "tables", "figures", "claims")
 
 
 def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
@@ -80,15 +83,25 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
 def rebuild_all(published: list[Path], templates: Path) -> None:
     """Make the reports of published studies again, and beside them, in `all/`, one about all of them together."""
     with tempfile.TemporaryDirectory() as folder:
-        studies, beside = [Path(folder) / own.name for own in published], neighbours(published)
-        for own, study in progress(list(zip(published, studies, strict=True)), "reports", "study"):
-            _report(own, study, templates, beside[own.parent])
-            _copy(study, own)
+        studies, jobs = [Path(folder) / own.name for own in published], os.cpu_count() or 1
+        # The largest first, so that no process waits for the last of them; a study is one process' work.
+        largest = sorted(published, key=lambda own: -sum(file.stat().st_size for file in (own / KEPT).glob("*")))
+        again = partial(_again, Path(folder), templates)
+        with ProcessPoolExecutor(jobs) if len(published) > 1 and jobs > 1 else nullcontext() as pool:
+            for _ in progress((pool.map if pool else map)(again, largest), "reports", "study", len(largest)):
+                pass
         if len(studies) > 1:
             parent = published[0].parent
             notes = (parent / NOTES).read_text(encoding="utf-8").strip() if (parent / NOTES).exists() else ""
             render(studies, Path(folder) / ALL, templates, CLAIMS, notes.split("\n\n") if notes else ())
             _copy(Path(folder) / ALL, parent / ALL)
+
+
+def _again(folder: Path, templates: Path, published: Path) -> None:
+    """One of several: what a process does."""
+    study = folder / published.name
+    _report(published, study, templates, _neighbours(published.parent), jobs=1)
+    _copy(study, published)
 
 
 def write_headline(published: list[Path], readme: Path) -> None:
@@ -118,12 +131,11 @@ def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = N
     """
     known = published_in(published.parent) if beside is None else beside
     others = [own for name, own in known.items() if name != published.name]
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder) / "runs"
-        plan = unpack(published / KEPT, runs)
-        with atomic_write(study / PLAN) as temporary:
-            temporary.write_text(dumps(plan), encoding="utf-8")
-        aggregate(plan, runs, study, repeated(plan, runs, [own for own in others if own.plan.study != plan.study]))
+    kept = read(published / KEPT)
+    plan = kept.plan
+    with atomic_write(study / PLAN) as temporary:
+        temporary.write_text(dumps(plan), encoding="utf-8")
+    aggregate(plan, kept, study, repeated(plan, kept, [own for own in others if own.plan.study != plan.study]))
     starts = (time for own in (plan, *(other.plan for other in others)) for time in own.started.values())
     judge(study, CLAIMS, min(starts, default=None))
     _keep_replications(published, study)
@@ -147,9 +159,16 @@ def neighbours(published: Iterable[Path]) -> dict[Path, dict[str, Study]]:
     return {parent: published_in(parent) for parent in {own.parent for own in published}}
 
 
-def _report(published: Path, study: Path, templates: Path, beside: Mapping[str, Study] | None = None) -> None:
+# Of a process that makes one study's report after another.
+_neighbours = cache(published_in)
+
+
+def _report(
+    published: Path, study: Path, templates: Path, beside: Mapping[str, Study] | None = None, jobs: int | None = None
+) -> None:
+    """jobs: processes that draw, by default as many as this machine has."""
     restore(published, study, beside)
-    draw(study, os.cpu_count() or 1)
+    draw(study, jobs or os.cpu_count() or 1, png=False)
     render([study], study, templates, CLAIMS)
 
 

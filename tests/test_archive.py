@@ -20,7 +20,7 @@ import records
 
 from gt import artefacts
 from gt.analysis.aggregate import aggregate
-from gt.archive import BITS, BYTES, KINDS, LOSS, Document, pack, read_plan, trained, unpack
+from gt.archive import BITS, BYTES, KINDS, LOSS, Document, pack, read, read_plan, trained, unpack
 from gt.artefacts import SCHEMA, Plan, read_evaluations, read_manifest, read_probes, read_run
 from gt.attempts import of_run
 from gt.cli import main
@@ -116,7 +116,8 @@ def test_the_kept_records_aggregate_to_the_same_tables(plan: Plan, runs: Path, k
     assert {folder.name for folder in (tmp_path / "runs").iterdir()} == {folder.name for folder in runs.iterdir()}
     aggregate(plan, runs, tmp_path / "original")
     aggregate(plan, tmp_path / "runs", tmp_path / "kept")
-    assert files(tmp_path / "original") == files(tmp_path / "kept")
+    aggregate(plan, read(kept), tmp_path / "read")  # without a copy on disk
+    assert files(tmp_path / "original") == files(tmp_path / "kept") == files(tmp_path / "read")
 
 
 def test_what_is_kept_loses_nothing(plan: Plan, runs: Path, kept: Path, tmp_path: Path) -> None:

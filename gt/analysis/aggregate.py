@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.efficiency import compute_efficiency, north_star, north_stars, tokens_per_dollar
-from gt.analysis.reading import DAMAGED, STATUSES, Record, read_record, totals
+from gt.analysis.reading import DAMAGED, STATUSES, Folder, Record, Records, totals
 from gt.analysis.statistics import adjusted, equivalence, mean_interval, paired_difference, pooled
 from gt.analysis.versions import versions
 from gt.artefacts import Cell, Looks, Plan
 from gt.asked import HELD_OUT, VALIDATION
-from gt.attempts import began
 from gt.records import atomic_write, write_json
 from gt.registry import metrics
 from gt.study import by_short_name, trial_cells
@@ -92,8 +91,8 @@ class Run:
     curves: pa.Table | None
 
     @classmethod
-    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, runs_dir: Path) -> Run:
-        record = read_record(runs_dir / run_id, run_id)
+    def read(cls, plan: Plan, cell: Cell, seed: int, run_id: str, records: Records) -> Run:
+        record = records.record(run_id)
         asked = plan.asked_of(run_id)
         record = replace(record, evaluations={name: own for name, own in record.evaluations.items() if name in asked})
         return cls(cell, seed, record, followed(record, plan.runs[run_id].training.evaluation_tokens))
@@ -118,26 +117,25 @@ def followed(record: Record, n_bytes: int) -> pa.Table | None:
     return curves
 
 
-def aggregate(plan: Plan, runs_dir: Path, out: Path, repeated: Sequence[Json] = ()) -> None:
+def aggregate(plan: Plan, runs: Path | Records, out: Path, repeated: Sequence[Json] = ()) -> None:
     """Write runs, cells, contrasts, curves, evaluations, probes and tuning, each a `.parquet`, and coverage.json into `out`.
 
-    repeated: of other trainings of these runs (`gt.analysis.repeated`), which contrasts and verdicts count; a table too, if
-    there are any. Runs that are not there, failed or diverged are rows with that status; so are those whose record is damaged,
-    as missing, and the error stream says why.
+    runs: the folder of the run records, or whatever has them. repeated: of other trainings of these runs
+    (`gt.analysis.repeated`), which contrasts and verdicts count; a table too, if there are any. Runs that are not there, failed
+    or diverged are rows with that status; so are those whose record is damaged, as missing, and the error stream says why.
     """
-    price = plan.dollars_per_hour
+    records, price = Folder(runs) if isinstance(runs, Path) else runs, plan.dollars_per_hour
     rows, curves, damaged = list[Json](), list[Curves](), set[str]()
     measured, probed = Columns(), Columns()
     for cell in plan.cells:
         about = _identity(cell)
-        # One record at a time: all of them at once take gigabytes.
         for seed, run_id in sorted(cell.runs.items()):
-            run = Run.read(plan, cell, seed, run_id, runs_dir)
+            run = Run.read(plan, cell, seed, run_id, records)
             if run.record.reason.startswith(DAMAGED) and run_id not in damaged:
                 damaged.add(run_id)
                 print(f"{run_id}: {run.record.reason}", file=sys.stderr)
             own = {**about, "seed": seed, "run_id": run_id}
-            rows.append(own | run_row(run, began(run_id, runs_dir, [plan], run.record.manifest), price))
+            rows.append(own | run_row(run, records.began(plan, run.record), price))
             curves += [] if run.curves is None else [Curves({**own, "status": run.record.status}, run.curves)]
             measured.add(list(_evaluated(run.record, price)), **own)
             probed.add(list(_probes(run.record)), **{name: own[name] for name in PROBE if name in own})
@@ -154,12 +152,12 @@ def aggregate(plan: Plan, runs_dir: Path, out: Path, repeated: Sequence[Json] = 
     write_tables(out / "curves.parquet", _curves(curves))
     write_tables(out / "evaluations.parquet", measured.tables(EVALUATION))
     write_tables(out / "probes.parquet", probed.tables(PROBE))
-    write_table(out / "tuning.parquet", as_table(list(_trials(plan, runs_dir)), TRIAL))
+    write_table(out / "tuning.parquet", as_table(list(_trials(plan, records)), TRIAL))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     write_json(out / "coverage.json", {"study": plan.study, "planned": len(rows), **counts, "warnings": warnings})
 
 
-def _trials(plan: Plan, runs_dir: Path) -> Iterator[Json]:
+def _trials(plan: Plan, records: Records) -> Iterator[Json]:
     """Every run that tunes a cell: at which values, in which round, what came of it, and whether these values were chosen."""
     cells = {cell.id: cell for cell in plan.cells}
     for tuning, point, trial in trial_cells(plan):
@@ -169,7 +167,7 @@ def _trials(plan: Plan, runs_dir: Path) -> Iterator[Json]:
             "chosen": point.values == tuning.choice,
         }
         for seed, run_id in sorted(point.runs.items()):
-            run = Run.read(plan, trial, seed, run_id, runs_dir)
+            run = Run.read(plan, trial, seed, run_id, records)
             losses = {name: run.record.held_out.get(name) for name in ("val/loss", MAIN)}
             status = {"seed": seed, "run_id": run_id, "status": run.record.status, "reason": run.record.reason}
             yield {**_identity(cells[tuning.cell]), **where, **status, **losses}

@@ -182,7 +182,8 @@ class Test:
     needed: how many seeds would decide it if the truth were as estimated, or off by the margin if that is more.
     p_sign_flip: the exact test beside a t-test against zero. outside: the side of two bounds on which the mean is.
     misses: how it fails, if it does; p_opposite: that it is the opposite, where that takes a test of its own.
-    parts: where several are joined, the values by seed of each, names: their words, and part: which of them is shown.
+    parts: where several are joined, the values by seed of each, names: their words, and part: which of them is shown; joined:
+    how many of them must hold, in words. note: how runs that diverged count, and which.
     constant: of what no seed changes, whether it is as claimed; its p are not numbers.
     joint: whether the p are of t-tests, of which is known how they go together at several looks. hope: how likely all seeds of
     the looks to come find that it holds, and that it does not (or is equivalent); None where that is not known.
@@ -211,6 +212,8 @@ class Test:
     constant: bool | None = None
     joint: bool = False
     hope: tuple[float, float] | None = None
+    joined: str = ""
+    note: str = ""
 
 
 class Judge:
@@ -624,7 +627,6 @@ class Judge:
         middle = median(values.values())
         estimate = None if not math.isfinite(middle) else exponential(middle) if log else middle
         how = "without a test" if self.diverged == "failure" else "the median, by signed ranks"
-        said = f"{words}, {how} ({self._counted(places)})"
         opposite = None
         if len(places) > 1 and (side := claimed.other_side) and not claimed.begins_at_neutral:
             above, below = signed_ranks(list(values.values()))
@@ -634,10 +636,11 @@ class Judge:
         misses = claimed.missed(exponential(middle) if log else middle)
         scale = "ratio" if log else "value"
         return Test(
-            *(said, len(values), scale, estimate, None, None, p_support, p_refute),
+            *(words, len(values), scale, estimate, None, None, p_support, p_refute),
             by_seed=finite,
             misses=misses,
             p_opposite=opposite,
+            note=f"{how}: {self._counted(places)}",
         )
 
     def rows(self, predicate: Trend | RankCorrelation, metric: str) -> tuple[list[int], np.ndarray, list[int]]:
@@ -665,7 +668,7 @@ class Judge:
         found = trend(x, _ranked(table).tolist())
         up, down = (min(1.0, 2 * p) for p in (found.p_rising, found.p_falling))
         test = _test(
-            said + (f", slopes of the other seeds ({lost})" if lost else ""),
+            said,
             slopes,
             False,
             mean_interval(list(slopes.values())),
@@ -674,7 +677,7 @@ class Judge:
             p_support=up if rising else down,
             p_refute=down if rising else up,
         )
-        return replace(test, n=len(seeds))
+        return replace(test, n=len(seeds), note=f"slopes of the other seeds: {lost}" if lost else "")
 
     def ranks(self, predicate: RankCorrelation) -> Test:
         there, table, seeds = self.rows(predicate, predicate.metric)
@@ -708,7 +711,7 @@ class Judge:
         if not lost and _same_rows(table) and _same_rows(other):
             return _constant(said, dict(zip(seeds, found.by_seed, strict=True)), False, claimed, "correlation")
         return Test(
-            said + (f" ({lost})" if lost else ""),
+            said,
             len(seeds),
             "correlation",
             found.mean,
@@ -721,6 +724,7 @@ class Judge:
             by_seed=dict(zip(seeds, found.by_seed, strict=True)),
             misses=claimed.missed(found.mean),
             p_opposite=opposite,
+            note=lost,
         )
 
 
@@ -804,7 +808,7 @@ def _constant(words: str, values: dict[int, float], log: bool, claimed: Region, 
 
 def all_of(tests: Sequence[Test]) -> Test:
     """Several tests that must all hold, shown as the one that decides."""
-    settled, asked, needed = *_asked(tests, settles=False), "that must all hold"
+    settled, asked, needed = *_asked(tests, settles=False), "all must hold"
     if settled is not None:
         return _joined(tests, settled, math.nan, math.nan, settled.misses, None, needed)
     support, refute = max(asked, key=lambda test: test.p_support), min(asked, key=lambda test: test.p_refute)
@@ -817,7 +821,7 @@ def all_of(tests: Sequence[Test]) -> Test:
 
 def one_of(tests: Sequence[Test]) -> Test:
     """Several tests of which one must hold, shown as the one that decides."""
-    settled, asked, needed = *_asked(tests, settles=True), "of which one must hold"
+    settled, asked, needed = *_asked(tests, settles=True), "one must hold"
     if settled is not None:
         return _joined(tests, settled, math.nan, math.nan, settled.misses, None, needed)
     support, refute = min(asked, key=lambda test: test.p_support), max(asked, key=lambda test: test.p_refute)
@@ -854,7 +858,6 @@ def _joined(
     first = next(i for i, test in enumerate(tests) if test is shown)
     return replace(
         shown,
-        words=f"{shown.words} (of {len(tests)} comparisons {needed}, the one that decides)",
         p_support=p_support,
         p_refute=p_refute,
         p_equivalent=None,
@@ -864,4 +867,5 @@ def _joined(
         parts=[values for own in each for values in own],
         names=[name for test in tests for name in test.names or [test.words]],
         part=sum(map(len, each[:first])) + shown.part,
+        joined=f"{needed}, of each of which {shown.joined}" if shown.joined else needed,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gt import registry
 from gt.artefacts import (
     Evaluation,
     Failure,
     Manifest,
+    Plan,
     Probes,
     check,
     evaluation_file,
@@ -20,6 +22,7 @@ from gt.artefacts import (
     read_run,
 )
 from gt.asked import HELD_OUT
+from gt.attempts import began
 from gt.errors import ConfigError
 from gt.records import CURVES, FAILURE, MANIFEST, PROBES, WEIGHTS, read_sealed, within
 
@@ -80,20 +83,52 @@ def _read(folder: Path, run_id: str) -> Record:
     manifest = _of_run(manifest, run_id, folder / MANIFEST)
     check(manifest, folder / CURVES)
     # What was measured of weights that are there no more says nothing of these.
-    found = {name: own for name, own in read_evaluations(folder).items() if _is_of(own, manifest)}
+    found = {name: own for name, own in read_evaluations(folder).items() if is_of(own, manifest)}
     for name, own in found.items():
         registry.check(_of_run(own, run_id, file := evaluation_file(folder, name)).measurements, file)
     record = Record(run_id, "completed", "", manifest, found, read_curves(folder / CURVES))
-    if (folder / PROBES).exists() and _is_of(probes := _of_run(read_probes(folder), run_id, folder / PROBES), manifest):
+    if (folder / PROBES).exists() and is_of(probes := _of_run(read_probes(folder), run_id, folder / PROBES), manifest):
         registry.check(probes.measurements, folder / PROBES)
         record = replace(record, probes=probes)
-    if manifest.status == "diverged":
-        return replace(record, status="diverged", reason=f"loss or gradient not finite at step {manifest.steps_completed}")
-    if HELD_OUT not in found:
+    return judged(record)
+
+
+def judged(record: Record) -> Record:
+    """The record of a run that was trained, with what became of it."""
+    assert record.manifest is not None
+    if record.manifest.status == "diverged":
+        reason = f"loss or gradient not finite at step {record.manifest.steps_completed}"
+        return replace(record, status="diverged", reason=reason)
+    if HELD_OUT not in record.evaluations:
         return replace(record, status="missing", reason="trained, not evaluated")
     if record.held_out.get("val/bits_per_byte") is None:
         return replace(record, status="diverged", reason="held-out loss not finite")
     return record
+
+
+class Records(Protocol):
+    """Where the records of a study's runs are."""
+
+    def record(self, run_id: str) -> Record:
+        """Nothing wrong in it raises; it is the run's status and reason."""
+        ...
+
+    def began(self, plan: Plan, record: Record) -> datetime | None:
+        """When a run was first begun, as far as it is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Of run records, which are read one at a time: all of them at once take gigabytes."""
+
+    runs: Path
+
+    def record(self, run_id: str) -> Record:
+        return read_record(self.runs / run_id, run_id)
+
+    def began(self, plan: Plan, record: Record) -> datetime | None:
+        return began(record.run_id, self.runs, [plan], record.manifest)
 
 
 OfRun = TypeVar("OfRun", Manifest, Evaluation, Probes)
@@ -106,7 +141,7 @@ def _of_run(found: OfRun, run_id: str, path: Path) -> OfRun:
     return found
 
 
-def _is_of(measured: Evaluation | Probes, manifest: Manifest) -> bool:
+def is_of(measured: Evaluation | Probes, manifest: Manifest) -> bool:
     """Whether a measurement is of the weights of a record; one of the first schema does not say."""
     known = manifest.files.get(WEIGHTS)
     return known is None or measured.weights in (None, known.sha256)

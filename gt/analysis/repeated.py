@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from gt.analysis.earlier import Study
-from gt.artefacts import Plan, read_manifest
-from gt.records import MANIFEST
+from gt.analysis.reading import Records
+from gt.artefacts import Plan
 from gt.registry import look_up
 
 Json = dict[str, Any]
@@ -23,16 +22,16 @@ Json = dict[str, Any]
 OF_DEVICES = ("s", "tokens/s", "tokens/$", "bytes", "J")
 
 
-def repeated(plan: Plan, runs: Path, studies: Iterable[Study]) -> list[Json]:
+def repeated(plan: Plan, records: Records, studies: Iterable[Study]) -> list[Json]:
     """What further trainings of a plan's runs gave, which other studies have: a row each number, of each cell that has the run.
 
-    runs: the records of the plan's own. A training is told from others by when it began and ended.
+    records: of the plan's own runs. A training is told from others by when it began and ended.
     """
     places: dict[str, list[Json]] = {}
     for cell in plan.cells:
         for seed, run in cell.runs.items():
             places.setdefault(run, []).append({"cell": cell.id, "seed": seed, "run_id": run})
-    own = {run: read_manifest(runs / run) for run in places if (runs / run / MANIFEST).exists()}
+    own = {run: manifest for run in places if (manifest := records.record(run).manifest)}
     seen = {(run, manifest.started, manifest.finished) for run, manifest in own.items() if manifest.status == "completed"}
     known, found = {run for run, *_ in seen}, list[Json]()
     for study in studies:

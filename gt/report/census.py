@@ -72,7 +72,7 @@ class Census:
         rest = f"; {text.listed(others)}" if others else ""
         if others and (n := self.trained_only):
             rest += f" ({n:,} of these trained and not evaluated)"
-        have = "has" if self.planned == 1 else "have"
+        have = text.has(1 if self.planned == 1 else self.completed)
         return f"{self.completed:,} of {text.plural(self.planned, 'planned run')} {have} completed{rest}."
 
     @property

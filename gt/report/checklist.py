@@ -137,8 +137,8 @@ def compute(studies: Sequence[Results]) -> str:
         time, price = float(timed["device_seconds"].sum()), float((timed["device_seconds"] / 3600 * timed["price"]).sum())
         rates = text.listed(sorted({f"{own.plan.dollars_per_hour:g}" for own in studies}))
         sentences.append(
-            f"{text.plural(len(timed), noun).capitalize()} of {len(runs)} took {text.duration(time)} of their devices, of "
-            f"which runs that shared one have their shares: ${price:,.2f} at ${rates} an hour."
+            f"{text.plural(len(timed), noun)} of {len(runs):,} took {text.duration(time)} of devices, of which runs that "
+            f"shared one have their shares: ${price:,.2f} at ${rates} an hour."
         )
     known = runs["energy_joules"].dropna()
     if len(known):

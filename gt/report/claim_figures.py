@@ -5,21 +5,27 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from gt.analysis.claims import Compare, Equivalence, Exists, Extrapolates, Interval, Predicate, RankCorrelation, Threshold
 from gt.analysis.verdicts import Row
-from gt.report.document import Picture, anchor
-from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, STYLE, save
+from gt.records import atomic_write
+from gt.report.document import Picture
+from gt.report.drawing import COLOURS, STYLE, save
+from gt.report.plot import GREY, Pane, Plot, Scale, extent, words
+from gt.report.tables import anchor
 
 Json = dict[str, Any]
 OWN = "as published"
+# Points: of a drawing, and of each row. Letters of a line below it.
+WIDTH, ROW, LETTERS = 389.0, 20.0, 58
 COLOUR = {
     "supported": COLOURS[2],
     "opposite": COLOURS[1],
@@ -51,17 +57,24 @@ def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
         alt = f"{title}: claims by study and verdict. The table of claims has them."
         pictures[VERDICTS] = Picture(f"claim.{VERDICTS}", title, caption, alt, folder / f"{VERDICTS}.svg")
     for row in rows:
-        judged = [(name, own) for name, own in ((OWN, row.judgement), *row.arms.items()) if own and own["tests"]]
-        if judged:
-            path = folder / f"{anchor(row.id)}.svg"
-            with matplotlib.rc_context(STYLE):
-                save(_forest(row.claim.predicate, judged), path, "svg")
-            alt = f"Estimates by seed of claim {row.id}. The values are in its text and in verdicts.parquet."
+        if path := _draw(folder, row):
+            alt = f"Estimates by seed of claim {row.id}. The values are in the table beside it."
             pictures[row.id] = Picture(f"claim.{row.id}", row.claim.title, CAPTION, alt, path)
     for path in folder.glob("*.svg"):
         if path not in {picture.file for picture in pictures.values()}:
             path.unlink()
     return pictures
+
+
+def _draw(folder: Path, row: Row) -> Path | None:
+    """The file of a claim's figure; None of a claim that was not tested."""
+    judged = [(name, own) for name, own in ((OWN, row.judgement), *row.arms.items()) if own and own["tests"]]
+    if not judged:
+        return None
+    path = folder / f"{anchor(row.id)}.svg"
+    with atomic_write(path) as temporary:
+        temporary.write_text(_forest(row.claim.predicate, judged).svg, encoding="utf-8")
+    return path
 
 
 def verdicts(tested: Sequence[Row]) -> Figure:
@@ -85,40 +98,38 @@ def verdicts(tested: Sequence[Row]) -> Figure:
     return figure
 
 
-def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Figure:
+def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Plot:
     """A row an arm; axes below each other, one a predicate."""
-    labels = [textwrap.wrap(test["words"], 58) for test in judged[0][1]["tests"]]
-    heights = [0.28 * len(judged) + 0.45 + 0.17 * len(lines) for lines in labels]
-    figure = Figure(figsize=(5.4, sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(predicates), 1, squeeze=False, height_ratios=heights).flat
-    for ax, (i, predicate) in zip(axes, enumerate(predicates), strict=True):
-        dots: dict[str, Any] = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
-        seen: list[float] = []
-        for y, (_, judgement) in enumerate(judged):
+    labels = [textwrap.wrap(test["words"], LETTERS) for test in judged[0][1]["tests"]]
+    left = max(extent(name) for name, _ in judged) + 12
+    plot, top = Plot(WIDTH, 0.0, []), 6.0
+    for i, (predicate, lines) in enumerate(zip(predicates, labels, strict=True)):
+        asked, tests = bounds(predicate), [judgement["tests"][i] for _, judgement in judged]
+        seen = [*asked, *(value for test in tests for value in test["by_seed"].values() if value is not None)]
+        ends = [value for test in tests for value in (test["lower"], test["upper"], test["estimate"]) if value is not None]
+        log = min(seen) > 0 and max(seen) > 20 * min(seen)
+        scale = Scale.of([value for value in (*seen, *ends) if value > 0 or not log], log)
+        pane = Pane(left, top, WIDTH - left - 12, ROW * len(judged), scale, Scale.named(name for name, _ in judged))
+        for y, (name, judgement) in enumerate(judged):
             test, colour = judgement["tests"][i], COLOUR.get(judgement["verdict"], GREY)
-            values = [value for value in test["by_seed"].values() if value is not None]
-            if test["lower"] is not None:
-                ax.plot([test["lower"], test["upper"]], [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            if test["lower"] is not None and (test["lower"] > 0 or not log):
+                bar = {"width": 5, "alpha": 0.3, "series": f"{name}|95 % interval"}
+                pane.line([(test["lower"], y), (test["upper"], y)], colour, **bar)
             if test["estimate"] is not None:
-                ax.plot([test["estimate"]] * 2, [y - 0.3, y + 0.3], color=colour, linewidth=2)
-            ax.plot(values, [y] * len(values), "o", color=colour, **dots)
-            seen += values
-        for bound in bounds(predicate):
-            ax.axvline(bound, color=GREY, linewidth=1, linestyle=":")
-        seen += bounds(predicate)
-        if min(seen) > 0 and max(seen) > 20 * min(seen):
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator())
-            ax.xaxis.set_minor_formatter(NullFormatter())
-        else:
-            ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.xaxis.set_major_formatter(PLAIN)
-        ax.set_yticks(range(len(judged)), [name for name, _ in judged])
-        ax.set_ylim(len(judged) - 0.4, -0.6)
-        ax.grid(axis="x", **GRID)
-        ax.set_xlabel("\n".join(labels[i]))
-    return figure
+                pane.line([(test["estimate"], y - 0.3), (test["estimate"], y + 0.3)], colour, width=2, series=f"{name}|mean")
+            by_seed = {seed: value for seed, value in test["by_seed"].items() if value is not None}
+            seeds = "|".join([name, "seed", *map(str, by_seed)])
+            pane.dots([(value, y) for value in by_seed.values()], colour, 2, seeds, ' stroke="white" stroke-width=".5"')
+        for bound in asked:
+            pane.across(GREY, x=bound, width=1, dash="1 1.65")
+        pane.axes(pane.x.ticks(5), pane.y.ticks(0), grid="x")
+        plot.panes.append(pane)
+        top += pane.height + 26
+        for line in lines:
+            plot.words.append(words(left + pane.width / 2, top, line, anchor="middle"))
+            top += 12
+        top += 6
+    return replace(plot, height=top - 8)
 
 
 def bounds(predicate: Predicate) -> list[float]:

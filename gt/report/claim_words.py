@@ -41,7 +41,7 @@ UNKNOWN = "How many seeds would decide a test of ranks is not known."
 
 def number(value: float | None, figures: int = 4) -> str:
     """A number of any size, to so many figures."""
-    return text.NOTHING if value is None else f"{value:.{figures}g}".replace("-", "−")
+    return text.NOTHING if value is None else f"{value + 0.0:.{figures}g}".replace("-", "−")
 
 
 def measured(test: Json) -> str:
@@ -64,7 +64,9 @@ def finding(test: Json) -> str:
     seeds = text.plural(test["n"], "seed")
     among = f" in each of {seeds}" if test["lower"] is not None and test["lower"] == test["upper"] else f", {seeds}"
     side = f", {test['outside']} both" if test["outside"] else ""
-    return f"{text.capital(test['words'])}; measured {measured(test)}{side}{among}{_others(test)}"
+    of = f"; of {len(test['names'])} comparisons, of which {test['joined']}, it decides" if test["joined"] else ""
+    note = f"; {test['note']}" if test["note"] else ""
+    return f"{text.capital(test['words'])}; measured {measured(test)}{side}{among}{of}{_others(test)}{note}"
 
 
 def _others(test: Json) -> str:
@@ -92,10 +94,25 @@ def reasons(judgement: Json) -> list[str]:
     """Why a claim has its verdict: what was not as planned, what was measured, how sure that is, and what is missing."""
     if judgement["missing"]:
         return [f"Missing: {missing}." for missing in judgement["missing"]]
-    left = [f"{text.capital(why)}." for why in judgement["deviations"]]
+    open_ = _of_numbers(judgement) == "inconclusive" and not judgement["reason"]
+    found = [f"{finding(test)}." + (f" {power(test)}" if open_ and unsettled(test) else "") for test in judgement["tests"]]
+    again = []
+    if (names := judgement["repeated"]) and not judgement["reason"]:
+        again.append(f"Runs of {text.listed(names)} were trained more than once: of each the mean over its trainings counts.")
+    return [*departures(judgement), *found, *again, *sureness(judgement)]
+
+
+def _of_numbers(judgement: Json) -> str:
+    """The verdict that the numbers give."""
+    return str(judgement["otherwise"] or judgement["verdict"])
+
+
+def departures(judgement: Json) -> list[str]:
+    """What was not as planned, and what the numbers alone would say."""
+    said = [f"{text.capital(why)}." for why in judgement["deviations"]]
     if judgement["otherwise"]:
-        left.append(f"The numbers alone would say: {judgement['otherwise']}{_margin(judgement)}.")
-    return left + _numbers(judgement, judgement["otherwise"] or judgement["verdict"])
+        said.append(f"The numbers alone would say: {judgement['otherwise']}{_margin(judgement)}.")
+    return said
 
 
 def word(judgement: Json) -> str:
@@ -108,7 +125,7 @@ def word(judgement: Json) -> str:
 def _margin(judgement: Json) -> str:
     """What follows the word of a difference that is decided and within the margin."""
     p = judgement["p_equivalent_adjusted"]
-    differs = (judgement["otherwise"] or judgement["verdict"]) in ("supported", *FAILED)
+    differs = _of_numbers(judgement) in ("supported", *FAILED)
     return ", within margin" if differs and p is not None and p < judgement["alpha"] else ""
 
 
@@ -123,19 +140,15 @@ def departure(judgement: Json) -> str:
     return f"{text.capital(textwrap.shorten(first, LINE, placeholder=' …'))}{more}; else {otherwise}."
 
 
-def _numbers(judgement: Json, verdict: str) -> list[str]:
-    """What was measured, and how it gives this verdict."""
+def sureness(judgement: Json) -> list[str]:
+    """How sure what was measured is, and why it gives this verdict."""
     if judgement["reason"]:
-        return [*(f"{finding(test)}." for test in judgement["tests"]), f"No test: {judgement['reason']}."]
-    open_ = verdict == "inconclusive"
-    lines = [f"{finding(test)}." + (f" {power(test)}" if open_ and unsettled(test) else "") for test in judgement["tests"]]
-    if open_ and not any(map(unsettled, judgement["tests"])):
+        return [f"No test: {judgement['reason']}."]
+    lines, verdict = [], _of_numbers(judgement)
+    if verdict == "inconclusive" and not any(map(unsettled, judgement["tests"])):
         lines.append(SETTLED if all(test["detectable"] is not None for test in judgement["tests"]) else UNKNOWN)
     if verdict in FAILED and len(judgement["tests"]) > 1 and judgement["decides"] is not None:
         lines.append(f"Part {judgement['decides'] + 1} of {len(judgement['tests'])} decides.")
-    if judgement["repeated"]:
-        again = f"Runs of {text.listed(judgement['repeated'])} were trained more than once"
-        lines.append(f"{again}: of each the mean over its trainings counts, as one seed.")
     lines += [certainty(judgement), *looked(judgement)]
     if verdict == "opposite" and (p := judgement["p_opposite_adjusted"]) is not None:
         lines.append(f"That it is the opposite: p {text.p_equation(p)}, adjusted.")
@@ -143,52 +156,80 @@ def _numbers(judgement: Json, verdict: str) -> list[str]:
         if verdict in ("equivalent", "inconclusive") and judgement["has_margin"]:
             lines.append(f"That the difference does not matter: p {text.p_equation(p)}, adjusted.")
         elif _margin(judgement):
-            margin = "the margin" if judgement["has_margin"] else f"the {100 * judgement['margin']:g} % of contrasts"
-            lines.append(f"All the same it is too small to matter: within {margin}, p {text.p_equation(p)}, adjusted.")
+            whose = "its margin" if judgement["has_margin"] else f"the {100 * judgement['margin']:g} % of contrasts"
+            lines.append(
+                f"All the same it is too small to matter: the interval lies within {whose}, p {text.p_equation(p)}, adjusted."
+            )
     if judgement["exploratory"]:
         lines.append(f"Exploratory: {judgement['exploratory']}.")
     return lines
 
 
+# What a verdict is to be read with, by the name that tables have of it: what it means, in reports once for all claims.
+CAUTIONS = {
+    "seeds lost": "A cell has not all its seeds: those that are left may be the better ones.",
+    "small difference": "What is decided is smaller than what would matter.",
+    "worse than n-grams": "A cell does not beat a count of how often short runs of tokens occur: it has learned little.",
+    "dead branch": "Zeroing one branch of the network costs next to nothing: what is said of two branches is about one.",
+    "edge of search": "A tuned cell has the highest or the lowest value that was tried: a better one may lie beyond.",
+    "rate not tuned": "Models are compared at a learning rate that no tuning chose: another may suit one of them better.",
+    "sizes differ": "What is compared differs in parameters, width or tokens by more than 5 %, beside what the claim is about.",
+    "few tokens": "All seeds are measured on the same few tokens or answers: their interval holds for no others.",
+    "beyond training": "A model is read in longer contexts than it was trained in, and is worse there: what sets it apart is "
+    "how it extrapolates.",
+    "no spread": "No seed changes one of the numbers: chance is in what it is set against alone.",
+    "solved or not": "Runs solve the task or do not, and a mean is of neither kind.",
+    "code versions": "Several versions of the code trained what is compared: a difference may be that of the code.",
+    "unheld code": "Whether a commit holds the code that trained it is not known.",
+    "edited": "The claim was registered again before its own runs, when other runs may have been known.",
+}
+
+
 def cautions(judgement: Json) -> list[str]:
     """What to know of the cells behind a verdict; nothing of a claim that has none."""
+    return [words for _, words in cautioned(judgement)]
+
+
+def cautioned(judgement: Json) -> list[tuple[str, str]]:
+    """The same, each with its name among `CAUTIONS`."""
     found: Json = judgement["cautions"]
     if not judgement["tests"] and (not found["shared"] or judgement["missing"]):
         return []
-    said = [f"{own['cell']} completed {survivors(own)}." for own in found["lost"]]
-    decided = (judgement["otherwise"] or judgement["verdict"]) in ("supported", *FAILED)
+    said = [("seeds lost", f"{own['cell']} completed {survivors(own)}.") for own in found["lost"]]
+    decided = _of_numbers(judgement) in ("supported", *FAILED)
     for own in found["close"] if decided else ():
         differ = f"{own['a']} and {own['b']} differ by {text.significant(100 * abs(own['share']), 2)} %"
-        said.append(f"{differ}, less than the {100 * own['margin']:g} % within which a difference would not matter.")
+        said.append(("small difference", f"{differ}, less than the {100 * own['margin']:g} % that would matter."))
     lines: dict[tuple[str, str, str, float], list[Json]] = {}
     for own in found["undertrained"]:
         lines.setdefault((own["order"], own["corpus"], own["tokenizer"], own["line"]), []).append(own)
     for (order, corpus, tokenizer, line), cells in lines.items():
         names = text.listed([f"{own['cell']} ({text.decimals(own['mean'], 3)})" for own in cells])
         do, ngram = "does" if len(cells) == 1 else "do", f"{order} model of {corpus}, {tokenizer}"
-        said.append(f"{names} {do} not beat a {ngram} ({text.decimals(line, 3)} bits per byte).")
+        said.append(("worse than n-grams", f"{names} {do} not beat a {ngram} ({text.decimals(line, 3)} bits per byte)."))
     for own in found["dead"]:
         share = f"{number(100 * own['share'], 2)} % of what zeroing either branch costs"
-        said.append(f"{own['cell']}'s branch {own['branch']} ({own['mixer']}) does nothing: it has {share}.")
+        said.append(("dead branch", f"{own['cell']}'s branch {own['branch']} ({own['mixer']}) does nothing: it has {share}."))
     ends: dict[str, list[str]] = {}
     for own in found["edges"]:
         ends.setdefault(f"the {own['end']} {own['setting']} of the {own['tried']} that were tried", []).append(own["cell"])
     for end, alike in ends.items():
-        said.append(f"{text.listed(alike)} {'has' if len(alike) == 1 else 'have'} {end}: a better one may lie beyond.")
+        said.append(("edge of search", f"{text.listed(alike)} {text.has(len(alike))} {end}."))
     said += [*_sizes(found), *_samples(judgement)]
     if found["versions"]:
         made = ", ".join(f"{text.listed(names)} by {'another' if i else 'one'}" for i, names in enumerate(found["versions"]))
-        versions = f"{len(found['versions'])} versions of the code trained what is compared"
-        said.append(f"{versions}, {made}: a difference may be that of the code.")
+        said.append(("code versions", f"{len(found['versions'])} versions of the code trained what is compared, {made}."))
     if found["unheld"]:
-        said.append(f"Whether a commit holds the code that trained {text.listed(found['unheld'])} is not known.")
+        said.append(
+            ("unheld code", f"Whether a commit holds the code that trained {text.listed(found['unheld'])} is not known.")
+        )
     if found["edited"]:
         times = text.listed([f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M}" for time in found["edited"]])
-        said.append(f"It was edited: it was registered on {times}, before its own runs; others may have been known by then.")
+        said.append(("edited", f"It was registered on {times}, before its own runs; others may have been known by then."))
     return said
 
 
-def _sizes(found: Json) -> list[str]:
+def _sizes(found: Json) -> list[tuple[str, str]]:
     """What sets variants apart beside what the claim is about: rates that nothing chose, and sizes."""
     said = []
     rates: dict[float, list[str]] = {}
@@ -196,16 +237,16 @@ def _sizes(found: Json) -> list[str]:
         rates.setdefault(own["rate"], []).append(own["cell"])
     if rates:
         cells = text.listed([f"{text.listed(names)} ({rate:g})" for rate, names in rates.items()])
-        said.append(f"No tuning chose the learning rate of {cells}: another may suit one of those compared better.")
+        said.append(("rate not tuned", f"No tuning chose the learning rate of {cells}."))
     for own in found["unlike"]:
         small, large = (text.short(value) if value >= LARGE else f"{value:g}" for value in own["values"])
         more = f"{text.significant(100 * own['share'], 2)} %"
         larger = f"is {more} wider" if own["what"] == "width" else f"has {more} more {own['what']}"
-        said.append(f"{own['b']} {larger} than {own['a']} ({large} against {small}).")
+        said.append(("sizes differ", f"{own['b']} {larger} than {own['a']} ({large} against {small})."))
     return said
 
 
-def _samples(judgement: Json) -> list[str]:
+def _samples(judgement: Json) -> list[tuple[str, str]]:
     """What the numbers of seeds are themselves: samples of few tokens, constants, or tasks that are solved or not."""
     found, mixers, said = judgement["cautions"], judgement["mixers"], []
     alike: dict[tuple[str, int | None], list[Json]] = {}
@@ -214,27 +255,24 @@ def _samples(judgement: Json) -> list[str]:
     for (metric, n), cells in alike.items():
         sample = f"the same {n:,} tokens or answers" if n is not None else "the same few tokens"
         errors = [own["error"] for own in cells if own["error"] is not None]
-        over = f"; over these its standard error is up to {number(max(errors), 2)}" if errors else ""
+        over = f"; over these the standard error is up to {number(max(errors), 2)}" if errors else ""
         names = text.listed(list(dict.fromkeys(own["cell"] for own in cells)))
         said.append(
-            f"All seeds of {names} are measured on {sample}: the interval of {phrase(metric, mixers)} over seeds holds for no "
-            f"others{over}."
+            ("few tokens", f"{text.capital(phrase(metric, mixers))}: all seeds of {names} are measured on {sample}{over}.")
         )
     for own in found["beyond"]:
         there, before = (number(loss, 3) for loss in own["losses"])
         read = f"{own['cell']} is read in contexts of {own['context']:,} tokens"
-        said.append(
-            f"{read}, with a loss of {there}, and was trained in contexts of {own['trained']:,}, in which it has {before}: "
-            "what sets it apart there is how it extrapolates."
-        )
+        trained = f"was trained in contexts of {own['trained']:,}, in which it has {before}"
+        said.append(("beyond training", f"{read}, with a loss of {there}, and {trained}."))
     if found["constant"] and judgement["p"] is not None:
         names = text.listed([phrase(metric, mixers) for metric in found["constant"]])
-        said.append(f"No seed changes {names}: chance is in what it is set against alone.")
+        said.append(("no spread", f"No seed changes {names}."))
     for own in found["solved"]:
         counts = text.listed([f"{cell} {n} of {of}" for cell, (n, of) in own["seeds"].items()])
         tests = text.listed([f"{a} against {b} p {text.p_equation(p)}" for a, b, p in own["p"]])
         exact = f" By McNemar's exact test of these counts, {tests}." if tests else ""
-        said.append(f"Runs solve it or do not, and a mean is of neither kind: from {SOLVED:g} on, {counts} solved it.{exact}")
+        said.append(("solved or not", f"From {SOLVED:g} on, {counts} solved it.{exact}"))
     return said
 
 
@@ -304,6 +342,18 @@ def power(test: Json) -> str:
     if test["needed"] is None or test["needed"] > MOST_SEEDS:
         return f"{seen}; were the truth as estimated, no number of seeds up to {MOST_SEEDS:,} would decide it."
     return f"{seen}; were the truth as estimated, {text.plural(test['needed'], 'seed')} would decide it."
+
+
+def role(row: Row, arm: str) -> str:
+    """What an arm has to do with how a claim fails, in a line; empty where nothing."""
+    if arm in row.explained_by:
+        return "explains that it fails"
+    if arm in row.unshown:
+        reason = row.interactions[arm].reason
+        return f"holds, not shown to make the difference{f': {reason}' if reason else ''}"
+    if arm in row.confounded and row.judgement:
+        return f"holds, in runs of {budget(row.arms[arm])}, not {budget(row.judgement)}"
+    return ""
 
 
 def attribution(row: Row) -> str:
@@ -378,7 +428,7 @@ def why(row: Row) -> str:
         blocks.append(f"Study: {row.judgement['study']}; at least {text.plural(claim.seeds, 'seed')} a cell.")
         blocks.append(f"Measured: {measures(claim, row.judgement)}.")
         blocks += [f"Verdict: {worded(row)}.", *reasons(row.judgement)]
-        blocks += [f"Read with care: {words}" for words in cautions(row.judgement)]
+        blocks += [f"Read with care, {name}: {words}" for name, words in cautioned(row.judgement)]
     for arm, judged in row.arms.items():
         blocks.append(f"Under {arm}: {word(judged)}{surely(judged)}.")
     if explained := attribution(row):

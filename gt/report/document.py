@@ -6,13 +6,12 @@ format; only what stands between backticks is set as code.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from gt.report.tables import Table
+from gt.report.tables import Table, anchor
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Tabular:
-    """A table. appendix: on paper it stands at the end, where it may run over pages."""
+    """A table. appendix: on paper it stands at the end, where it may run over pages. screen: on paper it is left out, for it is
+    part of another one.
+    """
 
     table: Table
     appendix: bool = False
+    screen: bool = False
     kind: ClassVar[str] = "table"
 
 
@@ -76,7 +78,7 @@ class Section:
     """Blocks and sections under a title.
 
     folded: on a screen it opens on demand; on paper it is left out. wide: on paper it has pages of one column, where tables
-    stand in their place and may run over pages.
+    stand in their place and may run over pages. page: on a screen it has a page of its own, where a report has several.
     """
 
     id: str
@@ -84,6 +86,7 @@ class Section:
     blocks: tuple[Block, ...]
     folded: bool = False
     wide: bool = False
+    page: bool = False
     kind: ClassVar[str] = "section"
 
     @property
@@ -96,11 +99,12 @@ Block = Text | Items | Terms | Code | Tabular | Picture | Section
 
 @dataclass(frozen=True)
 class Document:
-    """A report. byline: what it is about, in a line."""
+    """A report. byline: what it is about, in a line. paged: on a screen it has several pages (`gt.report.pages`)."""
 
     title: str
     byline: str
     sections: tuple[Section, ...]
+    paged: bool = False
 
     def tables(self) -> list[Table]:
         """All tables, each once."""
@@ -110,10 +114,12 @@ class Document:
         return [block for block in walk(self.sections) if isinstance(block, Picture)]
 
 
-def section(id: str, title: str, *blocks: Block | None, folded: bool = False, wide: bool = False) -> Section | None:
+def section(
+    id: str, title: str, *blocks: Block | None, folded: bool = False, wide: bool = False, page: bool = False
+) -> Section | None:
     """A section of the blocks that there are; None without any."""
     there = tuple(block for block in blocks if block is not None)
-    return Section(anchor(id), title, there, folded, wide) if there else None
+    return Section(anchor(id), title, there, folded, wide, page) if there else None
 
 
 def walk(blocks: Iterable[Block]) -> Iterator[Block]:
@@ -124,16 +130,17 @@ def walk(blocks: Iterable[Block]) -> Iterator[Block]:
             yield from walk(block.blocks)
 
 
-def named(block: Block, study: str, title: str) -> Block:
-    """A part of one study where several are reported: its tables and pictures say which study they are of."""
+def named(block: Block, study: str) -> Block:
+    """A part of one study where several are reported: the names of its tables and pictures, which are their files', begin with
+    the study's.
+    """
     match block:
         case Section():
-            return replace(block, blocks=tuple(named(own, study, title) for own in block.blocks))
+            return replace(block, blocks=tuple(named(own, study) for own in block.blocks))
         case Tabular():
-            table = replace(block.table, name=f"{study}.{block.table.name}", caption=f"{title}. {block.table.caption}")
-            return replace(block, table=table)
+            return replace(block, table=replace(block.table, name=f"{study}.{block.table.name}"))
         case Picture():
-            return replace(block, name=f"{study}.{block.name}", alt=f"{title}: {block.alt}")
+            return replace(block, name=f"{study}.{block.name}")
         case _:
             return block
 
@@ -152,11 +159,6 @@ def abridged(document: Document) -> Document:
 
     sections = tuple(replace(part, blocks=tuple(map(own, part.blocks))) for part in document.sections)
     return replace(document, sections=sections)
-
-
-def anchor(words: str) -> str:
-    """What a link can name."""
-    return re.sub(r"[^\w.+-]+", "-", words)
 
 
 def spans(words: str) -> list[tuple[bool, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 from gt.records import atomic_write
 from gt.report import text
 from gt.report.numbers import Panel, Results, Row, settings
-from gt.report.svg import small
+from gt.report.plot import INK, Plot
+from gt.report.svg import NAMED, small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Text and axes. The report replaces it by the colour of its own text.
-INK = "#24292f"
 STYLE: Any = {
     "svg.hashsalt": "groundthink",
     "svg.fonttype": "none",
@@ -62,7 +62,7 @@ class Drawing:
     name: str
     title: str
     caption: str
-    draw: Callable[[Results], Figure | None]
+    draw: Callable[[Results], Figure | Plot | None]
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,43 @@ class Look:
         return 2.0 if self.named else 0.8
 
 
-def save(figure: Figure, path: Path, suffix: str) -> None:
-    """Without dates or versions in the file; the SVG is transparent, the PNG white."""
+def save(figure: Figure | Plot, path: Path, suffix: str) -> None:
+    """Without dates or versions in the file; the SVG is transparent, the PNG white. Of a plot there is but the SVG."""
+    if isinstance(figure, Plot):
+        with atomic_write(path) as temporary:
+            temporary.write_text(figure.svg, encoding="utf-8")
+        return
+    if (layout := figure.get_layout_engine()) is not None:  # laid out once, where `savefig` would draw all of it for that alone
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     with atomic_write(path) as temporary:
         if suffix == "svg":
             source = io.StringIO()
             figure.savefig(source, format="svg", metadata={"Date": None}, transparent=True)
-            temporary.write_text(small(source.getvalue()), encoding="utf-8")
+            temporary.write_text(small(source.getvalue(), [_scales(ax) for ax in figure.axes]), encoding="utf-8")
         else:
             figure.savefig(temporary, format=suffix, metadata={"Software": None}, dpi=160)
-    # What has been laid out stays so in the next format.
-    figure.set_layout_engine("none")
+
+
+def series(name: str, what: str = "", names: Iterable[object] = ()) -> dict[str, Any]:
+    """The argument of a drawing call by which a reader's pointer knows what it drew: a series, what of it, and of dots what
+    each is of, in their order.
+    """
+    return {"gid": NAMED + "|".join([name.replace("|", "/"), what, *map(str, names)])}
+
+
+def _scales(ax: Axes) -> str:
+    """Where axes are, in points from the left and the top, and how points become values: the box, and of x and of y the limits,
+    the scale and the label. `names` is a scale that has names in place of numbers.
+    """
+    width, height = 72 * ax.figure.figure.get_size_inches()
+    box, said = ax.get_position(), []
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        fixed = isinstance(axis.get_major_formatter(), FixedFormatter)
+        scale = "names" if fixed else "log" if axis.get_scale() == "log" else "linear"
+        said += [f"{low:.7g}", f"{high:.7g}", scale, " ".join(axis.get_label_text().split())]
+    places = (box.x0 * width, (1 - box.y1) * height, box.x1 * width, (1 - box.y0) * height)
+    return "|".join([*(f"{place:.1f}" for place in places), *said])
 
 
 def looks(results: Results) -> dict[str, Look]:
@@ -216,9 +242,10 @@ def right_labels(
     for (y, x, label), shown in zip(wanted, _spread([place[0] for place in wanted], gap), strict=True):
         colour = style[label].colour
         line: dict[str, Any] = {"transform": ax.transAxes, "clip_on": False, "linewidth": 0.7, "alpha": 0.6}
-        ax.plot([x + 0.015, 1.0, 1.045], [y, y, shown], color=colour, **line)
+        ax.plot([x + 0.015, 1.0, 1.045], [y, y, shown], color=colour, **line, **series(label, "label"))
         name = (names or {}).get(label, label)
-        ax.text(1.055, shown, name, transform=ax.transAxes, color=colour, fontsize=8.5, va="center")
+        place: dict[str, Any] = {"transform": ax.transAxes, "va": "center", "fontsize": 8.5}
+        ax.text(1.055, shown, name, color=colour, **place, **series(label, "label"))
 
 
 def _spread(places: list[float], gap: float) -> list[float]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gt.report.drawing import GREY, PLAIN, SHORT, Drawing, Look, limits, looks, right_labels, share_y, view_frame, views
+from gt.report.drawing import GREY, PLAIN, SHORT, Drawing, Look, limits, looks, right_labels, series, share_y, view_frame, views
 from gt.report.evaluation_tables import cost_batches
 from gt.report.numbers import Results, interval_of
 
@@ -129,16 +129,18 @@ def _lines(ax: Axes, rows: pd.DataFrame, style: dict[str, Look]) -> list[tuple[s
     for label, cell in rows.groupby("label", sort=False):
         look = style[str(label)]
         for _, run in cell.groupby("run_id", sort=False) if look.named else ():
-            ax.plot(run["at"], run["value"], color=look.colour, linewidth=0.7, alpha=0.45)
+            own = series(str(label), f"seed {run['seed'].iloc[0]}")
+            ax.plot(run["at"], run["value"], color=look.colour, linewidth=0.7, alpha=0.45, **own)
         mean = cell.groupby("at")["value"].mean()
         line: dict[str, Any] = {"linewidth": look.width, "linestyle": look.dashes, "zorder": look.width}
-        ax.plot(mean.index, mean, marker=look.marker, markersize=4, color=look.colour, **line)
+        ax.plot(mean.index, mean, marker=look.marker, markersize=4, color=look.colour, **line, **series(str(label), "mean"))
         if not look.named:
             continue
         aside = 2 ** (0.05 * (named.index(label) - (len(named) - 1) / 2))
         for _, here in cell.groupby("at"):
             if (bounds := interval_of(here)) is not None:
-                ax.plot([float(here["at"].iloc[0]) * aside] * 2, bounds, color=look.colour, **bar)
+                interval = series(str(label), "95 % interval")
+                ax.plot([float(here["at"].iloc[0]) * aside] * 2, bounds, color=look.colour, **bar, **interval)
         ends.append((str(label), float(mean.index[-1]), float(mean.iloc[-1])))
     return ends
 

@@ -14,7 +14,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gt.analysis.aggregate import MAIN
-from gt.report.drawing import GREY, SHORT, Drawing, Look, View, frame, limits, looks, right_labels, share_y, view_frame, views
+from gt.report.drawing import (
+    GREY,
+    SHORT,
+    Drawing,
+    Look,
+    View,
+    frame,
+    limits,
+    looks,
+    right_labels,
+    series,
+    share_y,
+    view_frame,
+    views,
+)
 from gt.report.numbers import Panel, Results, Row
 
 if TYPE_CHECKING:
@@ -84,9 +98,14 @@ def final_bits_per_byte(results: Results) -> Figure | None:
             look = style[row["label"]]
             runs = results.runs[(results.runs["cell"] == row["cell"]) & (results.runs["status"] == "completed")]
             if _number(row["lower"]):
-                ax.plot([row["lower"], row["upper"]], [y, y], color=look.colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
-            ax.plot([row["mean"]] * 2, [y - 0.28, y + 0.28], color=look.colour, linewidth=2)
-            ax.plot(runs[MAIN], np.full(len(runs), y), "o", color=look.colour, **dots)
+                bar: dict[str, Any] = {"linewidth": 5, "alpha": 0.3, "solid_capstyle": "butt"}
+                own = series(row["label"], "95 % interval")
+                ax.plot([row["lower"], row["upper"]], [y, y], color=look.colour, **bar, **own)
+            stroke = series(row["label"], "mean")
+            ax.plot([row["mean"]] * 2, [y - 0.28, y + 0.28], color=look.colour, linewidth=2, **stroke)
+            ax.plot(
+                runs[MAIN], np.full(len(runs), y), "o", color=look.colour, **dots, **series(row["label"], "seed", runs["seed"])
+            )
             seeds += runs[MAIN].tolist()
         for rows in panel.groups[1:]:
             ax.axhline(panel.rows.index(rows[0]) - 0.5, color=GREY, linewidth=0.6)
@@ -113,8 +132,9 @@ def parameters(results: Results) -> Figure | None:
         for row in rows:
             look = style[row["label"]]
             if _number(row["lower"]):
-                ax.plot([row[SIZE]] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=3, alpha=0.3)
-            ax.plot(row[SIZE], row["mean"], look.marker, color=look.colour, markersize=6)
+                bar = series(row["label"], "95 % interval")
+                ax.plot([row[SIZE]] * 2, [row["lower"], row["upper"]], color=look.colour, linewidth=3, alpha=0.3, **bar)
+            ax.plot(row[SIZE], row["mean"], look.marker, color=look.colour, markersize=6, **series(row["label"], "mean"))
         sizes = [row[SIZE] for row in rows]
         if max(sizes) > 4 * min(sizes):
             ax.set_xscale("log")
@@ -150,11 +170,13 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str, style: dict[str, L
         for _, run in cell.groupby("run_id", sort=False):
             diverged = run["status"].iloc[0] == "diverged"
             if look.named or diverged:
-                ax.plot(run["tokens"], run[column], color=look.colour, linewidth=0.7, alpha=0.45)
+                own = series(str(label), f"seed {run['seed'].iloc[0]}")
+                ax.plot(run["tokens"], run[column], color=look.colour, linewidth=0.7, alpha=0.45, **own)
             if diverged:
                 ax.plot(run["tokens"].iloc[-1], run[column].iloc[-1], "x", color=look.colour, markersize=6, markeredgewidth=1.6)
         mean = _mean_curve(cell, column)
-        ax.plot(mean.index, mean, color=look.colour, linewidth=look.width, linestyle=look.dashes, zorder=look.width)
+        line: dict[str, Any] = {"linewidth": look.width, "linestyle": look.dashes, "zorder": look.width}
+        ax.plot(mean.index, mean, color=look.colour, **line, **series(str(label), "mean"))
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(SHORT)

@@ -72,4 +72,7 @@ def foreseen_sentence(gates: Sequence[Gate]) -> str:
     if not gated:
         return f"{said}."
     each = [f"{gate.claim} {'; '.join(map(fault, gate.faults))}" for gate in gated]
-    return f"{said}: {'. '.join(each)}. Whatever their verdicts are, these claims were not worth their runs."
+    whose = "Whatever its verdict is, this claim was not worth its runs."
+    if len(gated) > 1:
+        whose = "Whatever their verdicts are, these claims were not worth their runs."
+    return f"{said}: {'. '.join(each)}. {whose}"

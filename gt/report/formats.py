@@ -15,6 +15,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterable
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from gt.records import atomic_write
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
 from gt.report.drawing import INK
 from gt.report.fonts import choose, explanation
+from gt.report.pages import FOLDER, Links, Page, pages, relative
 from gt.report.svg import size
 from gt.report.tables import Table, markdown_words
 
@@ -40,32 +42,76 @@ HEIGHT, WIDTHS = 21.0, (8.4, 17.6)
 
 
 def write(document: Document, folder: Path, templates: Path) -> None:
-    """Write `report.html`, `report.md` and `report.pdf`. ConfigError for a template that is missing or wrong."""
-    own = {"document": document, "walk": walk}
-    style, drawn = inlined(document.pictures())
-    columns = max((len(table.shown) for table in document.tables()), default=0)
-    screen = {**own, "style": style, "drawn": drawn, "columns": columns}
-    pages = {
-        "report.html": fill(templates, "report.html.j2", screen, html_words),
-        "report.md": fill(templates, "report.md.j2", {**own, "path": _relative(folder)}, markdown_text),
-    }
-    for name, page in pages.items():
+    """Write `report.html`, `report.md` and `report.pdf`, and of a report of several pages its `pages/`.
+
+    ConfigError for a template that is missing or wrong.
+    """
+    markdown = fill(templates, "report.md.j2", {"document": document, "path": _relative(folder)}, markdown_text)
+    texts = {**screen(document, templates), "report.md": _unbroken(markdown)}
+    for old in (folder / FOLDER).glob("*"):
+        if f"{FOLDER}/{old.name}" not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / name) as temporary:
-            temporary.write_text(_unbroken(page), encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
     with atomic_write(folder / "report.pdf") as temporary:
         temporary.write_bytes(pdf(document, templates))
 
 
-def fill(templates: Path, name: str, content: Json, words: Callable[[str], str]) -> str:
-    """The text of a template. HTML is escaped; an unknown name is an error. words: the filter for plain words."""
-    environment = jinja2.Environment(
+def screen(document: Document, templates: Path) -> dict[str, str]:
+    """The files of a report's pages, by name. One page has all in it; several share their style and script."""
+    whole, files = pages(document), {}
+    links, css, js = Links(whole), _source(templates, "style.css"), _source(templates, "script.js")
+    below: dict[str, list[Page]] = {}
+    for page in whole:
+        if page.above:
+            below.setdefault(page.above[-1].file, []).append(page)
+    for page in whole:
+        blocks = page.sections[0].blocks if page.above else page.sections
+        drawings = [block for block in walk(blocks) if isinstance(block, Picture)]
+        style, drawn = inlined(drawings)
+        content: Json = {
+            "page": page,
+            "blocks": blocks,
+            "listed": [block for block in blocks if isinstance(block, Section)],
+            "children": below.get(page.file, []),
+            "link": partial(relative, page=page),
+            "to": partial(links.to, page=page),
+            "shared": document.paged,
+            "css": Markup(css),
+            "js": Markup(js),
+            "style": style,
+            "drawn": drawn,
+            "columns": max((len(own.table.shown) for own in walk(blocks) if isinstance(own, Tabular)), default=0),
+        }
+        files[page.file] = _unbroken(fill(templates, "report.html.j2", content, html_words))
+    return files | ({f"{FOLDER}/style.css": css, f"{FOLDER}/script.js": js} if document.paged else {})
+
+
+def _source(templates: Path, name: str) -> str:
+    try:
+        return (templates / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{templates / name}: no such template.") from None
+
+
+@cache
+def _environment(templates: Path, html: bool) -> jinja2.Environment:
+    """HTML is escaped; an unknown name is an error. Kept, for a report has a hundred pages of one template."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
-        autoescape=name.endswith(".html.j2"),
+        autoescape=html,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def fill(templates: Path, name: str, content: Json, words: Callable[[str], str]) -> str:
+    """The text of a template. HTML is escaped; an unknown name is an error. words: the filter for plain words."""
+    environment = _environment(templates, name.endswith(".html.j2"))
     environment.filters["words"] = words
     try:
         return environment.get_template(name).render(content)
@@ -174,6 +220,9 @@ class _Plain:
         self.appendix: list[Json] = []
         self.wide = False
 
+    def _is_large(self, table: Json) -> bool:
+        return _letters(table) > PAGE_LETTERS if self.wide else _lines(table) > MOST_LINES
+
     def blocks(self, blocks: Iterable[Block]) -> list[Json]:
         made = [own for block in blocks if (own := self.block(block)) is not None]
         return paired(made) if self.wide else made
@@ -188,9 +237,11 @@ class _Plain:
                 own = {"pairs": [[spans(term), spans(meaning)] for term, meaning in pairs]}
             case Code(source):
                 own = {"source": source}
-            case Tabular(table, appendix):
+            case Tabular(table, appendix, screen_only):
+                if screen_only:
+                    return None
                 own = _table(table)
-                if appendix or (_letters(own) > PAGE_LETTERS if self.wide else _lines(own) > MOST_LINES):
+                if appendix or (not table.quiet and self._is_large(own)):
                     self.appendix.append(own)
                     return None
             case Picture():
@@ -245,7 +296,7 @@ def _table(table: Table) -> Json:
         header = c.header if c.wraps else textwrap.fill(c.header, widest, break_long_words=False)
         share = math.sqrt(1 + sum(len(row[i]) for row in rows))
         columns.append({"header": header, "align": c.align, "wraps": c.wraps, "share": round(share, 2), "link": c.link})
-    return {"caption": table.caption, "columns": columns, "rows": rows, "breaks": table.breaks()}
+    return {"caption": "" if table.quiet else table.caption, "columns": columns, "rows": rows, "breaks": table.breaks()}
 
 
 def _lines(table: Json) -> int:

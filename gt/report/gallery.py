@@ -32,14 +32,14 @@ DECIDING = (TUNING_DRAWING, LADDER_DRAWING, EQUAL_LOSS_DRAWING)
 WHOLE_STUDY = (*DECIDING, *SWEEP_DRAWINGS)
 
 
-def draw(study_dir: Path, jobs: int = 1) -> None:
+def draw(study_dir: Path, jobs: int = 1, png: bool = True) -> None:
     """Write `figures/<name>.svg`, and `.png` for those that are not of single cells, by so many processes.
 
-    What the study has no data for is not drawn, and files of earlier figures are removed.
+    png: whether any is written as one. What the study has no data for is not drawn, and files of earlier figures are removed.
     """
     folder = study_dir / "figures"
     folder.mkdir(exist_ok=True)
-    part = partial(_draw, study_dir, jobs)
+    part = partial(_draw, study_dir, jobs, png)
     if jobs == 1:
         drawn = part(0)
     else:
@@ -50,7 +50,7 @@ def draw(study_dir: Path, jobs: int = 1) -> None:
             path.unlink()
 
 
-def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
+def _draw(study_dir: Path, jobs: int, png: bool, part: int) -> set[str]:
     """Every so-manieth figure. Returns the names of the files."""
     results = load(study_dir)
     gc.freeze()  # figures are full of cycles, and each search for them would go through all that was loaded
@@ -60,7 +60,7 @@ def _draw(study_dir: Path, jobs: int, part: int) -> set[str]:
         own = (whole + single)[part::jobs]
         for drawing in own if part else progress(own, "figures", "figure"):  # the bar of the first process stands for all
             if (figure := drawing.draw(results if drawing in WHOLE_STUDY else results.shown)) is not None:
-                for suffix in ("svg", "png") if drawing in whole else ("svg",):
+                for suffix in ("svg", "png") if png and drawing in whole else ("svg",):
                     names.add(f"{drawing.name}.{suffix}")
                     save(figure, study_dir / "figures" / f"{drawing.name}.{suffix}", suffix)
     return names

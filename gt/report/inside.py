@@ -10,11 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from gt.analysis.statistics import mean_interval
 from gt.catalogue import component, components
+from gt.metrics import fits
 from gt.numbers import exponential
 from gt.probes.checks import Bounds, Check, Checks, Outcome, judge
 from gt.registry import look_up, phrase, plain
@@ -81,8 +82,21 @@ class Measured:
 
     def judged(self, checks: type[Checks]) -> tuple[Row, ...]:
         """A row for each check, over the seeds."""
-        outcomes = [judge(checks.checks, values) for values in self.seeds.values()]
-        return tuple(_judged_row(check, [own[i] for own in outcomes]) for i, check in enumerate(checks.checks))
+        rows = []
+        for check in checks.checks:
+            outcomes: list[Outcome] = []
+            for values in self.seeds.values():
+                names = _read_by(check, frozenset(values))
+                outcomes += judge([check], {name: value for name, value in values.items() if name in names})
+            rows.append(_judged_row(check, outcomes))
+        return tuple(rows)
+
+
+@cache
+def _read_by(check: Check, names: frozenset[str]) -> frozenset[str]:
+    """Those of the names of measures that a check reads: looked for once, since hundreds of networks have the same."""
+    templates = [template for template in (check.metric, check.control) if template]
+    return frozenset(name for name in names if any(fits(name, template) for template in templates))
 
 
 def all_checks() -> list[type[Checks]]:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gt.registry import look_up
-from gt.report.drawing import COLOURS, GREY, GRID, PLAIN, Drawing
+from gt.report.drawing import COLOURS, Drawing
 from gt.report.numbers import Results
+from gt.report.plot import GREY, TITLE, Pane, Plot, Scale, extent, stroke, words
 
 # Of what is drawn in a panel, by what it is called: a row a place, a column a seed.
 Kinds = dict[str, pd.DataFrame]
+# Where axes are: left, top, width, height.
+Box = tuple[float, float, float, float]
 
-# Inches: of a panel, and of what stands around its axes. That they are known and not measured makes a figure five times faster,
-# and a study may have hundreds of cells.
-COLUMNS, WIDTH, HEIGHT = 3, 3.1, 2.5
-LEFT, RIGHT, TOP, BOTTOM = 0.8, 0.12, 0.46, 0.44
-LABEL = 0.56
-LEGEND: Any = {"frameon": False, "fontsize": 7.5, "handlelength": 1.8}
+# Points: of a panel, of what stands around its axes, and of how far from these the words beside them are.
+COLUMNS, WIDTH, HEIGHT = 3, 223.0, 180.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 9.0, 33.0, 32.0
+LABEL = 42.0
+# Points of letters: of the names of lines, and of numbers. How many numbers an axis has at most.
+LEGEND, NUMBERS, TICKS = 7.5, 8.0, 6
+DASH = "6 3"
 CAPTION = (
     "Thin lines are seeds, thick ones their mean. Loss without a branch: its output replaced by zero in one layer of the "
     "trained network, on held-out text. Dashed: before training. State norms are means over layers, against the position in "
@@ -41,26 +39,21 @@ def inside_drawings(results: Results) -> list[Drawing]:
     return [Drawing(own.id, own.title, CAPTION, partial(_figure, own.cell["cell"])) for own in results.inside]
 
 
-def _figure(cell: str, results: Results) -> Figure:
+def _figure(cell: str, results: Results) -> Plot:
     panels = [(title, kinds, paint) for title, kinds, paint in _panels(results.probes_of_cell[cell]) if kinds]
     columns, rows = min(COLUMNS, len(panels)), math.ceil(len(panels) / COLUMNS)
-    width, height = WIDTH * columns, HEIGHT * rows
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
+    plot = Plot(WIDTH * columns, HEIGHT * rows, [])
     for i, (title, kinds, paint) in enumerate(panels):
-        left, bottom = WIDTH * (i % COLUMNS) + LEFT, HEIGHT * (rows - 1 - i // COLUMNS) + BOTTOM
-        size = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
-        ax = figure.add_axes((left / width, bottom / height, size[0] / width, size[1] / height))
-        ax.set_title(title, y=1 + 0.2 / size[1], pad=0)
-        ax.tick_params(length=0, labelsize=8)
-        ax.grid(**GRID, clip_on=False)
-        ax.xaxis.set_label_coords(0.5, -0.22 / size[1])
-        ax.yaxis.set_label_coords(-LABEL / size[0], 0.5)
-        paint(ax, kinds)
-    return figure
+        left, top = WIDTH * (i % COLUMNS) + LEFT, HEIGHT * (i // COLUMNS) + TOP
+        pane = paint((left, top, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM), kinds)
+        plot.panes.append(pane)
+        plot.words.append(words(left, top - 17, title, TITLE, bold=True))
+        plot.words.append(words(left + pane.width / 2, HEIGHT * (i // COLUMNS) + HEIGHT - 4, pane.label, anchor="middle"))
+        plot.words.append(words(left - LABEL, top + pane.height / 2, pane.other, anchor="middle", turned=True))
+    return plot
 
 
-def _panels(rows: pd.DataFrame) -> list[tuple[str, Kinds, Callable[[Axes, Kinds], None]]]:
+def _panels(rows: pd.DataFrame) -> list[tuple[str, Kinds, Callable[[Box, Kinds], Pane]]]:
     """The questions, what is known of each, and how it is drawn."""
     table = rows.assign(layer=rows["layer"].fillna(MODEL)).pivot(index=["name", "layer"], columns="seed", values="value")
     of_model = table.index.get_level_values("layer") == MODEL
@@ -94,66 +87,67 @@ def _panels(rows: pd.DataFrame) -> list[tuple[str, Kinds, Callable[[Axes, Kinds]
     ]
 
 
-def _lines(ax: Axes, kinds: Kinds, xlabel: str, ylabel: str) -> None:
-    """A colour for each kind, a dash for what was before training; seeds thin, their mean thick."""
+def _lines(box: Box, kinds: Kinds, xlabel: str, ylabel: str, log: str = "", also: tuple[float, ...] = ()) -> Pane:
+    """A colour for each kind, a dash for what was before training; seeds thin, their mean thick. log: the axes, x or y, that
+    have log scales. also: a number that the scale has on it.
+    """
     order = sorted(kinds, key=lambda kind: (kind == "initial", kind == "m", kind))
-    for i, kind in enumerate(order):
-        line: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": (0, (3, 1.5)) if kind == "initial" else "-"}
-        ax.plot(*_strokes(kinds[kind]), linewidth=0.7, alpha=0.45, **line)
-        mean = kinds[kind].mean(axis="columns")
-        ax.plot(mean.index, mean, linewidth=2, marker="o", markersize=4, markeredgewidth=0, label=kind, **line)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(order), borderpad=0, borderaxespad=0.3, **LEGEND)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    places = kinds[order[0]].index
+    values = [float(value) for kind in order for value in kinds[kind].to_numpy().ravel() if "y" not in log or value > 0]
+    pane = Pane(*box, Scale.of(map(float, places), "x" in log), Scale.of([*values, *also], "y" in log))
+    pane.label, pane.other = xlabel, ylabel
+    end = pane.left + pane.width
+    for i, kind in reversed(list(enumerate(order))):
+        table, colour, dash = kinds[kind], COLOURS[i % len(COLOURS)], DASH if kind == "initial" else ""
+        at = [float(place) for place in table.index]
+        for seed in table.columns:
+            thin = {"series": f"{kind}|seed {seed}", "width": 0.7, "alpha": 0.45}
+            pane.line(_positive(at, table[seed], log), colour, dash=dash, **thin)
+        mean = list(_positive(at, table.mean(axis="columns"), log))
+        pane.line(mean, colour, width=2, dash=dash, series=f"{kind}|mean")
+        pane.dots([(x, y) for x, y in mean if math.isfinite(y)], colour, 2, f"{kind}|mean")
+        end -= extent(kind, LEGEND)
+        pane.drawn.append(words(end, pane.top - 4, kind, LEGEND))
+        pane.drawn.append(f'<path d="M{end - 18:.1f} {pane.top - 6.5:.1f}h13.5"{stroke(colour, 2, dash)}/>')
+        end -= 30
+    along = [(float(place), f"{place:g}") for place in places] if "x" in log else pane.x.ticks(TICKS, integer=True)
+    pane.axes(along, pane.y.ticks(TICKS), NUMBERS)
+    return pane
 
 
-def _strokes(table: pd.DataFrame) -> tuple[Any, Any]:
-    """Every column against the index, as one line with gaps."""
-    gap = np.full((1, len(table.columns)), np.nan)
-    places = np.broadcast_to(table.index.to_numpy()[:, None], table.shape)
-    x, y = (np.vstack([own, gap]).T.ravel() for own in (places, table))
-    return x, y
+def _positive(at: Sequence[float], values: Iterable[float], log: str) -> Iterator[tuple[float, float]]:
+    """Points, of which those that a log scale has no place for are gaps."""
+    return ((x, float(y) if "y" not in log or y > 0 else math.nan) for x, y in zip(at, values, strict=True))
 
 
-def _gate(ax: Axes, kinds: Kinds) -> None:
-    _lines(ax, kinds, "layer", "weight of the first branch")
-    ax.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+def _gate(box: Box, kinds: Kinds) -> Pane:
+    pane = _lines(box, kinds, "layer", "weight of the first branch", also=(0.5,))
+    pane.across(GREY, y=0.5, width=0.8, dash="1 1.6")
+    return pane
 
 
-def _classes(ax: Axes, kinds: Kinds) -> None:
-    for y, own in enumerate(kinds.values()):
-        seeds, mean = own.to_numpy().ravel(), own.mean(axis="columns")
-        ax.plot(seeds, np.full(len(seeds), y), "o", color=COLOURS[0], markersize=3.5, markeredgewidth=0, alpha=0.6)
-        ax.plot(mean, [y], "|", color=COLOURS[0], markersize=9, markeredgewidth=2)
-    ax.set_yticks(range(len(kinds)), list(kinds))
-    ax.invert_yaxis()
-    ax.grid(visible=False, axis="y")
-    ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.set_xlabel("mean gate")
+def _classes(box: Box, kinds: Kinds) -> Pane:
+    values = [float(value) for own in kinds.values() for value in own.to_numpy().ravel() if math.isfinite(value)]
+    pane = Pane(*box, Scale.of(values), Scale.named(kinds))
+    pane.label = "mean gate"
+    for y, (kind, own) in enumerate(kinds.items()):
+        seeds = "|".join([f"{kind}|seed", *map(str, own.columns)])
+        pane.dots([(float(value), y) for value in own.to_numpy().ravel()], COLOURS[0], 1.75, seeds, ' fill-opacity=".6"')
+        mean = float(own.mean(axis="columns").iloc[0])
+        pane.line([(mean, y - 0.3), (mean, y + 0.3)], COLOURS[0], width=2, series=f"{kind}|mean")
+    pane.axes(pane.x.ticks(4), pane.y.ticks(0), NUMBERS, grid="x")
+    return pane
 
 
-def _losses(ax: Axes, kinds: Kinds) -> None:
-    _lines(ax, kinds, "layer", "nats a token")
-    ax.axhline(0, color=GREY, linewidth=0.8)
+def _losses(box: Box, kinds: Kinds) -> Pane:
+    pane = _lines(box, kinds, "layer", "nats a token", also=(0.0,))
+    pane.across(GREY, y=0.0, width=0.8)
+    return pane
 
 
-def _variance(ax: Axes, kinds: Kinds, xlabel: str) -> None:
-    _lines(ax, kinds, xlabel, "variance")
-    _logarithmic(ax)
+def _variance(box: Box, kinds: Kinds, xlabel: str) -> Pane:
+    return _lines(box, kinds, xlabel, "variance", "y")
 
 
-def _growth(ax: Axes, kinds: Kinds) -> None:
-    _lines(ax, kinds, "position / T", "L2 norm")
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(PLAIN)
-    ax.xaxis.set_minor_locator(NullLocator())
-    _logarithmic(ax)
-
-
-def _logarithmic(ax: Axes) -> None:
-    """A log scale with plain numbers; narrow ranges have some as well."""
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
-    ax.yaxis.set_major_formatter(PLAIN)
-    ax.yaxis.set_minor_locator(NullLocator())
+def _growth(box: Box, kinds: Kinds) -> Pane:
+    return _lines(box, kinds, "position / T", "L2 norm", "xy")

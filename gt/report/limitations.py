@@ -50,7 +50,8 @@ def limitations(studies: Sequence[Results], judged: Sequence[Claim]) -> list[str
     devices = runs["device"].dropna().nunique()
     if devices == 1:
         found.append("All runs are of one kind of device; costs are those of this code on it.")
-    found += [words for words in (weakened(judged), dependence(studies, judged)) if words]
+    if words := dependence(studies, judged):
+        found.append(words)
     if known.deviated:
         of = f"{known.deviated} of {text.plural(known.tested, 'tested claim')}"
         found.append(
@@ -85,31 +86,6 @@ def other_rates(studies: Sequence[Results]) -> str:
         f"Where the rate of the studies that tune none, {usual:g}, was tried beside others, a higher one has the lowest loss "
         f"in {higher} of {text.plural(len(tried), 'case')} (a model on a corpus), and the highest that was tried in {top}."
     )
-
-
-def weakened(judged: Sequence[Claim]) -> str:
-    """Of how many claims the cells give reason to be careful, by the reason; empty without any."""
-    tested = [row.judgement for row in judged if row.judgement and row.tested]
-    reasons = {
-        "lost": "a cell that has not all its seeds",
-        "undertrained": "a cell that an n-gram model of its text beats",
-        "dead": "a cell of which one branch does nothing",
-        "edges": "a tuned cell at the end of what was tried",
-        "versions": "cells of different versions of the code against each other",
-        "unheld": "a cell whose code may be in no commit",
-        "shared": "speeds on devices that other runs may have shared",
-        "fixed": "a cell whose learning rate no tuning chose, against another model",
-        "unlike": "variants that differ in size or budget by more than 5 %",
-        "same_tokens": "a measure of few tokens, the same for all seeds",
-        "constant": "a number that no seed changes",
-        "solved": "runs that solve a task or do not",
-        "beyond": "a model in contexts longer than it was trained in, and worse for it",
-    }
-    counts = {key: sum(bool(own["cautions"][key]) for own in tested) for key in (*reasons, "edited")}
-    said = [f"{n} {'reads' if n == 1 else 'read'} {what}" for key, what in reasons.items() if (n := counts[key])]
-    if n := counts["edited"]:
-        said.append(f"{n} {'was' if n == 1 else 'were'} edited after {'it was' if n == 1 else 'they were'} registered")
-    return f"Of {text.plural(len(tested), 'tested claim')}, {text.listed(said)}; each says which." if said else ""
 
 
 def dependence(studies: Sequence[Results], judged: Sequence[Claim], most: int = 3) -> str:

@@ -65,7 +65,7 @@ def drawn(rows: Sequence[Row], seeds: Sequence[int]) -> Figure:
     for (left, right), row, lines in zip(axes, rows, labels, strict=True):
         _estimates(left, row)
         _chances(right, row)
-        left.set_yticks(range(len(seeds)), [f"{n} seeds" for n in seeds])
+        left.set_yticks(range(len(seeds)), [text.plural(n, "seed") for n in seeds])
         right.set_yticks(range(len(seeds)), [""] * len(seeds))
         for ax in (left, right):
             ax.set_ylim(len(seeds) - 0.4, -0.6)
@@ -172,12 +172,14 @@ def looks_sentences(rows: Sequence[Row], plan: Plan) -> list[str]:
         "last": "not decided",
         "open": "open",
     }
-    said = [f"{n} {text.are(n)} {words[why]} after {at} seeds" for (why, at), n in sorted(ways.items(), key=_by_look)]
+    said = [
+        f"{n} {text.are(n)} {words[why]} after {text.plural(at, 'seed')}" for (why, at), n in sorted(ways.items(), key=_by_look)
+    ]
     runs, most = sum(len(cell.runs) for cell in plan.cells), seeds[-1] * len(plan.cells)
     return [
         planned,
-        f"Of {text.plural(len(taken), 'claim')}, {text.listed(said)}. The cells have {runs} runs, where all seeds of all cells "
-        f"would be {most}.",
+        f"Of {text.plural(len(taken), 'claim')}, {text.listed(said)}. The cells have {text.plural(runs, 'run')}, where all "
+        f"seeds of all cells would be {most:,}.",
     ]
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gt.analysis.aggregate import ALPHA, CONSTANT, MAIN, MARGIN, NO_BASELINE, ORDERS
 from gt.analysis.equal_loss import COSTS, Saved, budgets, equal_losses
 from gt.analysis.ladder import Ladder, ladders
 from gt.analysis.reading import DAMAGED
-from gt.analysis.statistics import mean_interval, smallest_sign_flip_p
+from gt.analysis.statistics import mean_interval, pooled, smallest_sign_flip_p
 from gt.analysis.values import TABLES, Values
 from gt.artefacts import Plan, read_plan
 from gt.errors import ConfigError
@@ -195,7 +196,7 @@ class Results:
         contrasts, cells = {row["cell"]: row for row in _rows(self.contrasts)}, _rows(self.cells)
         labels = {row["cell"]: row["label"] for row in cells}
         rows = [_with_contrast(row, contrasts.get(row["cell"]), labels) for row in cells]
-        return [{**row, **_savings(self.saved.get(row["cell"], {}))} for row in rows]
+        return [{**row, **_savings(self.saved.get(row["cell"], {})), "pooled": self.pooled.get(row["cell"])} for row in rows]
 
     @cached_property
     def _values(self) -> Values:
@@ -213,6 +214,17 @@ class Results:
         known = self.plan.ladder or budgets(self.plan)
         baselines = dict(zip(pairs["cell"], pairs["baseline"], strict=True))
         return equal_losses(self._values, self.ladders, baselines) if known else {}
+
+    @cached_property
+    def pooled(self) -> dict[str, float]:
+        """The mean of each cell of whose runs other studies keep further trainings, over the mean of a run's trainings."""
+        found = {}
+        for cell, others in self.repeated[self.repeated["metric"] == MAIN].groupby("cell"):
+            own = self.runs[(self.runs["cell"] == cell) & (self.runs["status"] == "completed")].dropna(subset=[MAIN])
+            trained = dict(zip(own["seed"], own[MAIN], strict=True))
+            if trained:
+                found[str(cell)] = fmean(pooled(trained, zip(others["seed"], others["value"], strict=True)).values())
+        return found
 
     @cached_property
     def run_cells(self) -> list[Row]:

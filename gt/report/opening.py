@@ -26,10 +26,13 @@ def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
     done, n = known.records, known.completed
     of = f"{text.plural(n, 'run')} of {text.plural(len(studies), 'study', 'studies')}"
     claimed = [row for row in claims if row.claim.study]
-    question = f"Which of {text.plural(len(claimed), 'claim')} about small language models hold when they are put to the test? "
+    question = "Does a claim about small language models hold when it is put to the test? "
+    if len(claimed) > 1:
+        question = f"Which of {len(claimed)} claims about small language models hold when they are put to the test? "
     places = list(dict.fromkeys(panel.title for own in studies for panel in own.panels))
     models = len({row["label"] for own in studies for row in own.run_cells})
-    what = f"{of} train {text.plural(models, 'model')}, a model at other settings counted again"
+    train = "trains" if n == 1 else "train"
+    what = f"{of} {train} {text.plural(models, 'model')}, a model at other settings counted again"
     sizes = ""
     if len(done):
         parameters, tokens = (text.span(done[column].tolist(), text.short) for column in ("n_params", "tokens"))
@@ -38,23 +41,19 @@ def asked(studies: Sequence[Results], claims: Sequence[Claim]) -> str:
 
 
 def opening(studies: Sequence[Results], claims: Sequence[Claim], arms: dict[str, str]) -> list[Block | None]:
-    """The studies, where there are several, and what the names of models and forms stand for.
+    """What the names of models and forms stand for."""
+    return [Tabular(names_table(studies)), *forms_terms(claims, arms)]
 
-    arms: what stands in a claim's cells under each branch form.
-    """
-    several = len(studies) > 1
+
+def forms_terms(claims: Sequence[Claim], arms: dict[str, str]) -> list[Block | None]:
+    """What the branch forms are. arms: what stands in a claim's cells under each."""
     used = dict.fromkeys(arm for row in claims for arm in row.arms)
     forms = tuple((arm, f"{arms[arm]}.") for arm in arms if arm in used)
     about = (
         "A claim that fails is judged again with other models in place of its own, to find what explains it. These are the "
         "forms of it:"
     )
-    return [
-        Tabular(studies_table(studies, claims)) if several else None,
-        Tabular(names_table(studies)),
-        Text(about) if forms else None,
-        Terms(forms) if forms else None,
-    ]
+    return [Text(about), Terms(forms)] if forms else []
 
 
 def studies_table(studies: Sequence[Results], claims: Sequence[Claim]) -> Table:

@@ -1,4 +1,5 @@
-"""A report's content: from what studies found to sections of text, tables and pictures.
+"""The content of a study's report: from what it found to sections of text, tables and pictures. Of several studies together
+it is `gt.report.supplement`, which is made of the same parts.
 
 Every number comes from the studies' tables (`gt.report.numbers`), from verdicts (`gt.analysis.verdicts`) or from tables made
 of them; what a study has no data for has no section.
@@ -6,20 +7,18 @@ of them; what a study has no data for has no section.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from gt.analysis.gates import Gate
 from gt.analysis.verdicts import Row as Claim
 from gt.report import checklist, text
 from gt.report.census import census
 from gt.report.claim_figures import VERDICTS
-from gt.report.claim_sections import claim_sections, claims_table, counted, forms_table
+from gt.report.claim_sections import cautions_table, claim_sections, claims_table, counted, forms_table
 from gt.report.decisions import decisions_section
-from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, named, section
+from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
-from gt.report.findings import findings as found
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
@@ -27,101 +26,67 @@ from gt.report.limitations import limitations
 from gt.report.looks import looks_sentences
 from gt.report.models import models_table
 from gt.report.numbers import Panel, Results
-from gt.report.opening import asked, opening, reading
+from gt.report.opening import opening, reading
 from gt.report.replicated import replications_table
 from gt.report.study_tables import components_table, coverage_table, results_table, study_tables
 from gt.report.sweeps import sensitivity_tables
 
 
 def paper(
-    studies: Sequence[Results],
+    study: Results,
     claims: Sequence[Claim],
     pictures: dict[str, Picture],
     arms: dict[str, str],
-    notes: Sequence[str] = (),
     gates: Sequence[Gate] = (),
 ) -> Document:
-    """The report of a study, or of several together.
+    """The report of a study: one page.
 
-    claims: those to speak of; pictures: by claim, of the verdicts and of looks; arms: the titles of the branch forms; notes:
-    paragraphs on what deviates from the plan; gates: what was known of claims before they ran, of studies that decide.
+    claims: those to speak of; pictures: by claim, of the verdicts and of looks; arms: the titles of the branch forms; gates:
+    what was known of claims before they ran, of a study that decides.
     """
-    first, several = studies[0], len(studies) > 1
-
-    def each(make: Callable[[Results], Sequence[Block | None]]) -> list[Block | None]:
-        """The blocks of every study, which say whose they are where there are several."""
-        return [
-            named(block, own.study, own.title) if several and block is not None else block
-            for own in studies
-            for block in make(own)
-        ]
-
-    judged = [row for row in claims if several or row.judgement]
-
-    def decided(own: Results) -> Section | None:
-        """How a study came to its verdicts."""
-        about = [row for row in claims if row.claim.study == own.study]
-        names = {row.id for row in about}
-        return decisions_section(own, about, [gate for gate in gates if gate.claim in names], pictures)
-
+    studies, judged = [study], [row for row in claims if row.judgement]
     sections = [
-        section("abstract", "Abstract", *abstract(studies, judged)),
+        section("abstract", "Abstract", *abstract(study, judged)),
         section("opening", "What was run, and what names stand for", *opening(studies, judged, arms), wide=True),
-        section("reading", "How to read this", reading(studies, judged, bool(pictures)), wide=True),
-        *(() if several else (decided(first),)),
+        section("reading", "How to read this", reading(studies, judged, bool(pictures)), *cautioned(judged), wide=True),
+        decisions_section(study, claims, gates, pictures),
         section("claims", "The claims and their verdicts", *claimed(claims, judged, pictures), wide=True),
-        section("each-claim", "The claims one by one", *claim_sections(claims, pictures, gates)),
-        *each(partial(of_several, decided=decided) if several else findings),
+        section("each-claim", "The claims one by one", *claim_sections(claims, pictures, gates), wide=True),
+        *findings(study),
         section(
             "coverage",
             "Coverage and deviations from the plan",
-            *coverage(studies, claims, notes),
-            *each(partial(coverage_tables, incomplete=several)),
+            *coverage(studies, claims),
+            *coverage_tables(study, incomplete=False),
         ),
-        section("models", "The models", *each(models), Tabular(components_table(studies), appendix=True)),
-        section("costs", "Compute, energy and cost", Text(checklist.compute(studies)), *each(costs)),
+        section("models", "The models", *models(study), Tabular(components_table(studies), appendix=True)),
+        section("costs", "Compute, energy and cost", Text(checklist.compute(studies)), *costs(study)),
         section("environment", "Environment", Tabular(checklist.environment_table(studies))),
         section("method", "Method", *map(Text, checklist.method(studies))),
         section("limitations", "Limitations", Items(tuple(limitations(studies, judged)))),
         section("reproducibility", "Reproducibility checklist", Tabular(checklist.table(studies, judged))),
-        None if several else section("runs", "All runs", runs(first)),
+        section("runs", "All runs", runs(study)),
         section("regenerate", "How to regenerate", *regenerate(studies)),
     ]
-    title = f"{text.plural(len(studies), 'study', 'studies')} of small language models" if several else first.title
-    names = text.listed([f"`{own.study}`" for own in studies])
-    byline = f"{'Studies' if several else 'Study'} {names}: {census(studies).completion}"
-    return Document(title, byline, tuple(own for own in sections if isinstance(own, Section)))
+    byline = f"Study `{study.study}`: {census(studies).completion}"
+    return Document(study.title, byline, tuple(own for own in sections if isinstance(own, Section)))
 
 
-def abstract(studies: Sequence[Results], judged: Sequence[Claim]) -> list[Block | None]:
+def abstract(study: Results, judged: Sequence[Claim]) -> list[Block | None]:
     """What was asked, what was found, and what became of the claims."""
-    several = len(studies) > 1
-    blocks: list[Block | None] = [Text(asked(studies, judged) if several else studies[0].description)]
-    if several:
-        sentences = tuple(found(studies))
-        blocks += [Items(sentences, "What was found:") if sentences else None, Text(contrasts(studies))]
-    else:
-        blocks += [Text(finding) for finding in studies[0].findings]
-    if judged:
-        blocks.append(Text(counted(judged)))
-        blocks += [Text(looks_sentences(judged, own.plan)[-1]) for own in studies[:1] if not several and own.plan.looks]
-    warnings = tuple(checklist.warnings(studies))
-    known = census(studies)
-    of = text.plural(known.records["run_id"].nunique(), "run")
-    what = f"the {len(known.records):,} records of {of}, one for each training," if known.repeated else "the runs"
-    blocks.append(Items(warnings, f"Read with care. How {what} were made:", care=True) if warnings else None)
-    return blocks
+    warnings = tuple(checklist.warnings([study]))
+    return [
+        Text(study.description),
+        *map(Text, study.findings),
+        *([Text(counted(judged))] if judged else []),
+        *([Text(looks_sentences(judged, study.plan)[-1])] if judged and study.plan.looks else []),
+        Items(warnings, "Read with care. How the runs were made:", care=True) if warnings else None,
+    ]
 
 
-def contrasts(studies: Sequence[Results]) -> str:
-    """How many contrasts of all studies are decided."""
-    known = census(studies)
-    few = f", {known.on_two} of them on two pairs" if known.on_two else ""
-    unpaired = f"; {known.unpaired} {'has' if known.unpaired == 1 else 'have'} no pair of seeds" if known.unpaired else ""
-    return (
-        f"Each study compares its models with a baseline, paired by seed: {known.decided} of "
-        f"{text.plural(known.contrasts, 'contrast')} {text.are(known.decided)} decided{few}{unpaired}."
-    )
+def cautioned(judged: Sequence[Claim]) -> list[Block | None]:
+    table = cautions_table(judged)
+    return [Tabular(table)] if table.rows else []
 
 
 def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str, Picture]) -> list[Block | None]:
@@ -138,12 +103,6 @@ def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str
 def findings(results: Results) -> list[Block | None]:
     """What one study found: comparisons, figures, evaluations, and what its networks do inside, cell by cell."""
     return [*compared(results), inside(results, cells=True)]
-
-
-def of_several(results: Results, decided: Callable[[Results], Section | None]) -> list[Block | None]:
-    """The same as one section, with how it was decided; what is of single cells stands in the study's own report."""
-    blocks = (Text(results.description), decided(results), *compared(results), inside(results))
-    return [section(f"study-{results.study}", results.title, *blocks, wide=True)]
 
 
 def compared(results: Results) -> list[Block | None]:
@@ -172,12 +131,12 @@ def survivors(results: Results) -> str:
 
 
 def comparison(results: Results, panel: Panel) -> Section | None:
-    """One corpus and tokenizer."""
+    """One corpus and tokenizer; its finding stands in the abstract."""
     order = "the lowest first" if len(panel.groups) == 1 else f"by {text.listed(panel.varied)}, and of each the lowest first"
     caption = f"Validation bits per byte on {panel.title}, {order}; differences are to {panel.against}, paired by seed."
     table = Tabular(results_table(f"results.{panel.id}", caption, panel.rows))
-    about = [Text(words) for words in (panel.finding, panel.ngrams) if words]
-    return section(f"{results.study}-results-{panel.id}", panel.title, *about, table)
+    about = Text(panel.ngrams) if panel.ngrams else None
+    return section(f"{results.study}-results-{panel.id}", panel.title, about, table)
 
 
 def figure(results: Results, drawn: Picture) -> Section | None:
@@ -196,20 +155,21 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     )
     main = [Tabular(tables[name]) for name in ("inside.branches", "inside.substitutes") if name in tables]
     more = [Tabular(tables[name]) for name in ("inside.variance", "inside.states", "inside.softmax") if name in tables]
+    looked, drawings = (results.shown.inside, inside_drawings(results.shown)) if cells else ([], [])
     single = [
         section(own.id, own.title, picture(results, drawing, own.alt), *map(Tabular, own.checks), folded=True)
-        for own, drawing in zip(results.shown.inside, inside_drawings(results.shown), strict=True)
+        for own, drawing in zip(looked, drawings, strict=True)
     ]
     others: list[Block] = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
-    if len(single) < len(known):
+    if 0 < len(single) < len(known):
         others.append(Text(f"Of {len(known):,} cells these have a section: each variant’s lowest, and its baseline."))
     everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
-    blocks = (about, *main, *others, everything, *(single if cells else []))
+    blocks = (about, *main, *others, everything, *single)
     return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)
 
 
-def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequence[str]) -> list[Block]:
-    """What became of the plan, why, and what else was not as planned."""
+def coverage(studies: Sequence[Results], claims: Sequence[Claim], notes: Sequence[str] = ()) -> list[Block]:
+    """What became of the plan, why, and what else was not as planned. notes: paragraphs on it."""
     about = census(studies).completion
     if any(own.coverage["diverged"] or own.coverage["failed"] for own in studies):
         about += " Runs that diverged are not in the means; a cell that lost seeds this way looks better than it is."

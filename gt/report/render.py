@@ -1,4 +1,4 @@
-"""A study's report, or that of several together: tables, `report.html`, `report.md` and `report.pdf`."""
+"""A study's report, or that of several together: tables, `report.html`, `report.md` and `report.pdf`; of several, `pages/`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gt.report.looks import draw_looks
 from gt.report.numbers import load
 from gt.report.paper import paper
 from gt.report.study_tables import study_tables
+from gt.report.supplement import supplement
 
 
 def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, notes: Sequence[str] = ()) -> None:
@@ -39,7 +40,10 @@ def render(folders: Sequence[Path], out: Path, templates: Path, claims: Path, no
         pictures |= draw_looks([row for row in rows if row.claim.study == own.study], own.plan, out / "claims")
     known = load_claims(claims)
     gates = [gate for own in studies if decides(own.plan) for gate in foreseen(known, own.plan)]
-    document = paper(studies, rows, pictures, arms, notes, gates)
+    if len(studies) == 1:
+        document = paper(studies[0], rows, pictures, arms, gates)
+    else:
+        document = supplement(studies, rows, pictures, arms, notes, gates)
     tables = document.tables()
     if len(studies) == 1:  # and some that are for programs alone
         tables += [*study_tables(studies[0]).values(), *inside_tables(studies[0]).values()]

@@ -38,12 +38,14 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         for cost, words in {"tokens": "Tokens", "device_seconds": "Device time", "parameters": "Parameters"}.items()
         if not all(text.absent(row[f"{cost}_saved"]) for row in rows)
     )
+    pooled = not all(text.absent(row["pooled"]) for row in rows)
     columns = (
         *naming(rows, with_place),
         Column("n_params_non_embedding", "Parameters¹", shown=text.count),
         Column("state_size", "State (floats)", shown=text.count),
         Column("completed", "Seeds", whole_row=lambda r: f"{r['completed']} of {r['planned']}"),
         Column("mean", "Bits/byte ± 95 %", whole_row=lambda r: text.plus_minus(r["mean"], r["lower"], r["upper"])),
+        *([Column("pooled", "All trainings", shown=text.decimals)] if pooled else []),
         Column("difference", "Δ baseline", shown=text.signed),
         Column("difference_lower", "95 % interval of Δ", whole_row=lambda r: _difference_interval(r)),
         Column("p_holm", "p (Holm)", shown=text.p_value),
@@ -67,10 +69,14 @@ def results_table(name: str, caption: str, rows: list[Row], with_place: bool = F
         "p_equivalence_holm",
         *more,
     )
-    notes = f"{caption} ¹ Without embeddings." + (f" {SAVED}" if savings else "")
+    notes = " ".join([caption, "¹ Without embeddings.", *([POOLED] if pooled else []), *([SAVED] if savings else [])])
     return Table(name, notes, columns, tuple(rows), raw, groups="factors")
 
 
+POOLED = (
+    "All trainings: the mean where other studies trained the same runs again, which differs by rounding; Δ counts the mean of "
+    "a run’s trainings as one seed, and so need not be the difference of the means beside it."
+)
 SAVED = (
     "Saved: of what the baseline needs for the same loss, by its runs at several budgets, each with a schedule of its own, and"
     " of parameters by its rungs; > and < where that lies beyond these."

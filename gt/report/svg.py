@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,20 +19,22 @@ PLAIN = {"stroke-dashoffset": "0", "text-anchor": "start"}
 PLACES, FINE = 1, 2
 # How the style of a path begins of which only the markers are seen.
 MARKED = "fill:none;marker:"
+# Of what a drawing tells a reader's pointer: how the id of an artist that has a name begins, and the attributes that say it.
+NAMED, SERIES, AXES = "series:", "data-series", "data-axes"
 # How matplotlib draws a circle: around nothing, from below.
 CIRCLE = re.compile(r"M 0 ([\d.]+)\s+(C[^CLMQZz]+){8}z\s*$")
 
 ElementTree.register_namespace("", NAMESPACE)
 
 
-def small(source: str) -> str:
-    """The same picture, in a fraction of the bytes.
+def small(source: str, axes: Sequence[str] = ()) -> str:
+    """The same picture, in a fraction of the bytes. axes: what is to be said of each pair, in the order of the figure.
 
     Without metadata, comments, indentation, groups that group nothing, shapes without paint, and ids that nothing names. Places
     are to a tenth of a point, styles are classes, and the lines of an axis and the markers of a line are one path each.
     """
     root = ElementTree.fromstring(source)
-    picture = _Picture(root)
+    picture = _Picture(root, axes)
     picture.shrink(root)
     del root.attrib["version"]
     root.attrib |= COMMON
@@ -80,7 +83,8 @@ class _Picture:
     by outline and class. Names are counted, which keeps them short.
     """
 
-    def __init__(self, root: Element) -> None:
+    def __init__(self, root: Element, axes: Sequence[str] = ()) -> None:
+        self.axes = {f"axes_{i}": said for i, said in enumerate(axes, 1)}
         self.shapes = {own.get("id"): own for own in root.iter()}
         self.ids: dict[str, str] = {}
         self.classes: dict[str, str] = {}
@@ -118,6 +122,10 @@ class _Picture:
         found: dict[str, str] = {}
         for name, value in element.attrib.items():
             match str(name):
+                case "id" if value in self.axes:
+                    found[AXES] = self.axes[value]
+                case "id" if value.startswith(NAMED):
+                    found[SERIES] = value.removeprefix(NAMED)
                 case "id":
                     found[name] = self.id(value) if _kind(element) == "clipPath" else ""
                 case "clip-path":

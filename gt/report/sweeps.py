@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gt.analysis.aggregate import label
 from gt.report import text
-from gt.report.drawing import GREY, PLAIN, Drawing, frame, limits, looks, right_labels
+from gt.report.drawing import GREY, PLAIN, Drawing, frame, limits, looks, right_labels, series
 from gt.report.numbers import Panel, Results, Row
 from gt.report.tables import Column, Table
 from gt.study import shortest
@@ -114,11 +114,13 @@ def sensitivity(results: Results) -> Figure | None:
             rows = [sweep.cells[value] for value in values]
             colour, means = style[rows[0]["label"]].colour, [row["mean"] for row in rows]
             colours[sweep.name] = style[rows[0]["label"]]
-            ax.plot(values, means, marker="o", color=colour, linewidth=1.8, markersize=5)
-            ax.plot(sweep.best, min(means), "o", color=colour, fillstyle="none", markersize=11, markeredgewidth=1.4)
+            ax.plot(values, means, marker="o", color=colour, linewidth=1.8, markersize=5, **series(sweep.name, "mean"))
+            ring: dict[str, Any] = {"fillstyle": "none", "markersize": 11, "markeredgewidth": 1.4}
+            ax.plot(sweep.best, min(means), "o", color=colour, **ring, **series(sweep.name, "lowest"))
             for value, row in zip(values, rows, strict=True):
                 if row["lower"] is not None:
-                    ax.plot([value] * 2, [row["lower"], row["upper"]], color=colour, linewidth=4, alpha=0.3)
+                    bar = series(sweep.name, "95 % interval")
+                    ax.plot([value] * 2, [row["lower"], row["upper"]], color=colour, linewidth=4, alpha=0.3, **bar)
                     bounds.append((row["lower"], row["upper"]))
             ends.append((sweep.name, values[-1], means[-1]))
         every = sorted({value for sweep in own for value in sweep.cells})

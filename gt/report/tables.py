@@ -25,7 +25,8 @@ LONGEST = 200
 class Column:
     """key: of the CSV file, and of the row where `shown` is of one value. header: what the reader sees, with its unit.
 
-    wraps: the text may take several lines in HTML. link: in HTML, to the section whose id is this and the value.
+    wraps: the text may take several lines in HTML. link: to the section whose id is this and the value. filters: in HTML a
+    reader may choose rows by what stands in it, of several things between semicolons by each.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Column:
     whole_row: Callable[[Row], str] | None = None
     wraps: bool = False
     link: str = ""
+    filters: bool = False
 
     def text(self, row: Row) -> str:
         """A cell as a reader sees it."""
@@ -45,17 +47,19 @@ class Column:
             return text.NOTHING
         return self.shown(value) if self.shown else str(value)
 
-    def html(self, row: Row) -> str:
-        """The same in HTML."""
+    def html(self, row: Row, href: Callable[[str], str]) -> str:
+        """The same in HTML. href: where a section is, by its id; empty where there is none."""
         words = html.escape(self.text(row))
-        return f'<a href="#{html.escape(self.link + str(row[self.key]))}">{words}</a>' if self.link else words
+        target = href(anchor(self.link + str(row[self.key]))) if self.link else ""
+        return f'<a href="{html.escape(target)}">{words}</a>' if target else words
 
 
 @dataclass(frozen=True)
 class Table:
     """raw: further keys that the CSV file has, after those of the columns. formats: of the files beside the report.
 
-    groups: the key of which rows that stand together have one value; a line is drawn between them.
+    groups: the key of which rows that stand together have one value; a line is drawn between them. search: in HTML a reader may
+    search its rows. quiet: it stands right below what it is about, so that its caption is for those alone who do not see it.
     """
 
     name: str
@@ -65,6 +69,8 @@ class Table:
     raw: tuple[str, ...] = ()
     formats: tuple[Literal["csv", "md", "tex"], ...] = ("csv", "md", "tex")
     groups: str = ""
+    search: bool = False
+    quiet: bool = False
 
     @cached_property
     def shown(self) -> tuple[Column, ...]:
@@ -101,7 +107,7 @@ class Table:
             ["---" if column.align == "left" else "---:" for column in self.shown],
             *([_one_line(column.text(row)) for column in self.shown] for row in self.rows),
         ]
-        return f"{self.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return ("" if self.quiet else f"{self.caption}\n\n") + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def latex(self) -> str:
         """A floating table for `\\usepackage{booktabs}`."""
@@ -123,8 +129,8 @@ class Table:
         ]
         return "\n".join(lines) + "\n"
 
-    def html(self) -> str:
-        """A table that scrolls inside its own box, the first column naming the rows.
+    def html(self, href: Callable[[str], str] = "#{}".format) -> str:
+        """A table that scrolls inside its own box, the first column naming the rows. href: as a column has it.
 
         Its classes say which columns are of words (`l2`), and which of these may take several lines (`w2`); cells need not. Nor
         do these and rows need end tags in HTML.
@@ -132,16 +138,17 @@ class Table:
         e = html.escape
         columns = [(i, c) for i, c in enumerate(self.shown, 1)]
         classes = " ".join([f"l{i}" for i, c in columns if c.align == "left"] + [f"w{i}" for i, c in columns if c.wraps])
-        head = "".join(f'<th scope="col">{e(c.header)}' for c in self.shown)
+        head = "".join(f'<th scope="col"{" data-filter" if c.filters else ""}>{e(c.header)}' for c in self.shown)
         rows, breaks = [], set(self.breaks())
         for i, row in enumerate(self.rows):
-            first, *rest = (c.html(row) for c in self.shown)
+            first, *rest = (c.html(row, href) for c in self.shown)
             cells = "".join(f"<td>{cell}" for cell in rest)
             group = ' class="group"' if i in breaks else ""
             rows.append(f'<tr{group}><th scope="row">{first}{cells}')
         label = e(self.caption.split(". ")[0].rstrip("."), quote=True)
+        caption = "" if self.quiet else f"<figcaption>{e(self.caption)}</figcaption>"
         return (
-            f'<figure class="table"><figcaption>{e(self.caption)}</figcaption>\n'
+            f'<figure class="table"{" data-search" if self.search else ""}>{caption}\n'
             f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n'
             f'<table class="{classes}">\n<thead><tr>{head}\n<tbody>\n' + "\n".join(rows) + "\n</table>\n</div></figure>\n"
         )
@@ -152,6 +159,11 @@ class Table:
         for suffix in self.formats:
             with atomic_write(folder / f"{self.name}.{suffix}") as temporary:
                 temporary.write_text(contents[suffix](), encoding="utf-8")
+
+
+def anchor(words: str) -> str:
+    """What a link can name."""
+    return re.sub(r"[^\w.+-]+", "-", words)
 
 
 NAME = Column("label", "Variant", "left")

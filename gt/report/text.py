@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
@@ -17,8 +18,8 @@ def absent(value: Any) -> bool:
 
 
 def decimals(value: float | None, digits: int = 4) -> str:
-    """1.8421"""
-    return NOTHING if value is None or absent(value) else f"{value:.{digits}f}".replace("-", "−")
+    """1.8421; what rounds to zero has no sign."""
+    return NOTHING if value is None or absent(value) else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -28,17 +29,18 @@ def significant(value: float | None, digits: int = 3) -> str:
     if value and not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}".replace("-", "−")
     places = max(0, digits - 1 - (math.floor(math.log10(abs(value))) if value else 0))
-    return f"{value:,.{places}f}".replace("-", "−")
+    return f"{value:z,.{places}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """+0.0120 or −0.0120"""
-    return NOTHING if value is None or absent(value) else f"{value:+.{digits}f}".replace("-", "−")
+    """+0.0120 or −0.0120; what rounds to zero has no sign."""
+    shown = decimals(value, digits)
+    return f"+{shown}" if value is not None and value > 0 and float(shown) else shown
 
 
 def count(value: float | None) -> str:
     """123,456"""
-    return NOTHING if value is None or absent(value) else f"{value:,.0f}".replace("-", "−")
+    return NOTHING if value is None or absent(value) else f"{value:z,.0f}".replace("-", "−")
 
 
 def short(value: float) -> str:
@@ -112,6 +114,16 @@ def are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
+def has(n: int) -> str:
+    """has, or have: after so many."""
+    return "has" if n == 1 else "have"
+
+
+def was(n: int) -> str:
+    """was, or were: after a number."""
+    return "was" if n == 1 else "were"
+
+
 def span(numbers: Collection[float], shown: Callable[[float], str]) -> str:
     """The least and the most of them: 151k to 31.3M; one where these read the same."""
     few, many = (shown(float(own)) for own in (min(numbers), max(numbers)))
@@ -135,3 +147,19 @@ def values(found: Iterable[Any], noun: str = "run") -> str:
 def day(timestamp: str | None) -> str:
     """2026-09-21 14:13 UTC of an ISO 8601 time."""
     return NOTHING if timestamp is None or absent(timestamp) else f"{datetime.fromisoformat(timestamp):%Y-%m-%d %H:%M} UTC"
+
+
+# Lines of a document as the record's lists have them: L148-153, L38 and L90.
+LINES = re.compile(r" L(\d[\d-]*)((?: and L\d[\d-]*)*)")
+DOCUMENT = re.compile(r"(lines? [\d-]+(?:(?:, | and )(?:lines )?[\d-]+)*) of (document \d+)")
+
+
+def cited(source: str) -> str:
+    """Where something stands, the document first: document 3, lines 250–269. Never a letter that could be a seed's."""
+
+    def lines(found: re.Match[str]) -> str:
+        numbers = found[1] + found[2].replace("L", "")
+        return f", {'lines' if '-' in numbers or ' ' in numbers else 'line'} {numbers}"
+
+    swapped = DOCUMENT.sub(lambda found: f"{found[2]}, {found[1].replace(' and lines', ' and')}", source)
+    return re.sub(r"(\d)-(\d)", r"\1–\2", LINES.sub(lines, swapped))

@@ -126,11 +126,11 @@ def tuning_sentence(results: Results) -> str:
     inside = sum(own.choice is not None for own in tunings) - ended
     edges = f"; {ended} at an edge" if ended else ""
     runs = sum(len(point.runs) for own in tunings for point in own.points)
+    of = f"{text.plural(runs, 'run')} of the {'seed' if len(seeds) == 1 else 'seeds'}"
     return (
-        f"{text.plural(len(tunings), 'model')} {'was' if len(tunings) == 1 else 'were'} tuned over {over} with {runs} runs of "
-        f"the {'seed' if len(seeds) == 1 else 'seeds'} {text.listed(list(map(str, seeds)))}, which judge nothing. A grid grows "
-        f"where its best value is at an edge: of the grids {text.listed(said)}. Optima inside, with both neighbours run and "
-        f"worse: {inside} of {len(tunings)}{edges}."
+        f"{text.plural(len(tunings), 'model')} {text.was(len(tunings))} tuned over {over} with {of} "
+        f"{text.listed(list(map(str, seeds)))}, which judge nothing. A grid grows where its best value is at an edge: of the "
+        f"grids {text.listed(said)}. Optima inside, with both neighbours run and worse: {inside} of {len(tunings)}{edges}."
     )
 
 

@@ -234,7 +234,7 @@ def test_a_run_that_diverged_ranks_as_the_worst(tmp_path: Path, is_: str, leanin
     middle = [a / b if scale == "ratio" else a - b for a, b in zip(DIVERGED["GF"], DIVERGED["WS"], strict=True)]
     middle[2] = -1e9
     assert test.estimate == pytest.approx(sorted(middle)[3])
-    assert test.words.endswith(", the median, by signed ranks (runs diverged, which rank as the worst: WS.c.char, seed 2)")
+    assert test.note == "the median, by signed ranks: runs diverged, which rank as the worst: WS.c.char, seed 2"
     assert (test.lower, test.upper, test.bootstrap, test.detectable) == (None, None, None, None)
     assert own.cautions.lost == [Lost("WS", 6, 7, {"diverged": [2]})]
 
@@ -338,7 +338,7 @@ def test_a_variant_with_a_run_that_diverged_can_be_said_to_fail(tmp_path: Path, 
 def test_a_failure_is_no_test_and_says_so(tmp_path: Path) -> None:
     own = one(tmp_path, write_study(tmp_path / "s", DIVERGED), compare("GF", "WS"), diverged="failure")
     assert own.p == 0.0
-    assert own.tests[0].words.endswith(", without a test (runs diverged, with which a cell fails: WS.c.char, seed 2)")
+    assert own.tests[0].note == "without a test: runs diverged, with which a cell fails: WS.c.char, seed 2"
 
 
 def test_the_study_says_how_divergence_counts_where_the_claim_does_not(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from gt.analysis.claims import load_claims
 from gt.analysis.verdicts import judge, overview
 from gt.report import checklist
 from gt.report.census import census, trained_twice
+from gt.report.claim_sections import cautions_table
 from gt.report.claim_words import cautions
-from gt.report.limitations import limitations, weakened
+from gt.report.limitations import limitations
 from gt.report.numbers import Results, load
-from gt.report.paper import contrasts
 from gt.report.rounding import rounding
+from gt.report.supplement import contrasts
 
 Json = dict[str, Any]
 TWO = {"GPT-2": 0.0, "GF": -0.12}
@@ -188,6 +189,6 @@ def test_a_claim_is_no_older_than_the_first_record_of_its_runs_in_any_study(tmp_
         [],
         ["2026-09-20T10:00:00+00:00", "2026-09-25T12:00:00+00:00"],
     ]
-    assert weakened(rows).endswith(" and 1 was edited after it was registered; each says which.")
-    edited = "It was edited: it was registered on 2026-09-20 10:00 and 2026-09-25 12:00, before its own runs; others may have"
+    assert {row["name"]: row["claims"] for row in cautions_table(rows).rows}["edited"] == 1
+    edited = "It was registered on 2026-09-20 10:00 and 2026-09-25 12:00, before its own runs; others may have"
     assert any(words.startswith(edited) for words in cautions(rows[1].judgement or {}))

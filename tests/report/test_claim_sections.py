@@ -14,7 +14,7 @@ from shared import COMMON, RATE, make, plan_of_rates, write_run
 
 from gt.analysis.cautions import Cautions
 from gt.analysis.verdicts import Row, judge, overview
-from gt.report.claim_sections import claim_sections, claims_table
+from gt.report.claim_sections import claim_sections, claims_table, parts_table
 from gt.report.claim_words import attribution, cautions, measured, reasons, surely, why
 from gt.report.document import Terms, walk
 
@@ -23,7 +23,7 @@ LOSS = {"test": "compare", "metric": "val/loss", "a": "GF", "b": ["GPT-2", "WS"]
 
 
 # What is true of all these records: one rate, slices of 8,192 tokens, and as many parameters as a variant's name decides.
-ALWAYS = re.compile("No tuning chose|All seeds of .* 8,192 tokens|.* more parameters than")
+ALWAYS = re.compile("No tuning chose|.*: all seeds of .* 8,192 tokens|.* more parameters than")
 
 
 @pytest.fixture
@@ -61,11 +61,12 @@ def test_cells_that_do_not_beat_an_n_gram_model_are_named_with_the_numbers(tmp_p
     assert row.verdict == "supported"
     assert said(row) == expected
     assert " ".join(why(row).split()).count("does not beat") == 2
-    (terms,) = [block for block in walk([own for own in claim_sections([row], {}) if own]) if isinstance(block, Terms)]
-    assert dict(terms.pairs)["Read with care"] == " ".join(cautions(row.judgement or {}))
+    terms = [block for block in walk([own for own in claim_sections([row], {}) if own]) if isinstance(block, Terms)]
+    assert ("Worse than n-grams", " ".join(expected)) in [pair for own in terms for pair in own.pairs]
     table = claims_table([row])
-    assert r"| supported \* † |" in table.markdown()
-    assert (table.rows[0]["verdict"], table.rows[0]["marks"]) == ("supported", "* †")
+    assert r"| supported \* |" in table.markdown()
+    assert (table.rows[0]["verdict"], table.rows[0]["marks"]) == ("supported", "*")
+    assert "worse than n-grams" in table.rows[0]["cautions"]
 
 
 def test_what_was_counted_needs_no_training(tmp_path: Path, plan: dict[str, Any]) -> None:
@@ -119,15 +120,19 @@ def test_a_difference_that_would_not_matter_is_said_to_be_one(tmp_path: Path, pl
     row = judged(tmp_path, plan, {**LOSS, "b": "GPT-2", "is": "higher"})
     assert row.verdict == "supported"
     (words,) = [words for words in said(row) if "differ" in words]
-    assert words == "GF and GPT-2 differ by 0.40 %, less than the 1 % within which a difference would not matter."
+    assert words == "GF and GPT-2 differ by 0.40 %, less than the 1 % that would matter."
 
 
 def test_cells_that_other_code_trained_are_named_where_they_are_compared(tmp_path: Path, plan: dict[str, Any]) -> None:
     for run in plan["cells"][1]["runs"].values():
         file = tmp_path / "runs" / run / "manifest.json"
         records.edit(file, code={**json.loads(file.read_text())["code"], "training": "f" * 16})
-    words = "2 versions of the code trained what is compared, GF by one, GPT-2 and WS by another: "
-    assert said(judged(tmp_path, plan, LOSS))[-1].startswith(words)
+    words = "2 versions of the code trained what is compared, GF by one, GPT-2 and WS by another."
+    row = judged(tmp_path, plan, LOSS)
+    assert said(row)[-1] == words
+    assert "code versions" in claims_table([row]).rows[0]["cautions"]
+    sections = [own for own in claim_sections([row], {}) if own]  # of which none says it again
+    assert not any("versions" in str(pair) for block in walk(sections) for pair in getattr(block, "pairs", ()))
     alone = [{"test": "threshold", "metric": "val/loss", "a": name, "below": 9.0} for name in ("GF", "GPT-2")]
     assert not any("versions" in words for words in said(judged(tmp_path, plan, *alone)))
 
@@ -200,14 +205,14 @@ def test_a_tuned_cell_at_the_end_of_what_was_tried_is_named(tmp_path: Path, best
         records.edit_val(tmp_path / "runs" / run, loss=0.5)
     tuned = {"variant": "GF", "tuned_by": "GF-tuning"}
     row = judged(tmp_path, plan, {"test": "threshold", "metric": "val/loss", "a": tuned, "below": 9.0})
-    words = f"GF (learning_rate={best}) has the {end} learning_rate of the 3 that were tried: a better one may lie beyond."
+    words = f"GF (learning_rate={best}) has the {end} learning_rate of the 3 that were tried."
     assert [own for own in said(row) if "tried" in own] == ([words] if end else [])
 
 
 def test_cells_at_the_same_end_share_a_sentence() -> None:
     edges = [{"cell": name, "setting": "learning_rate", "end": "highest", "tried": 3} for name in ("A", "B")]
     found: Any = {**{own.name: [] for own in fields(Cautions)}, "edges": edges}
-    words = "A and B have the highest learning_rate of the 3 that were tried: a better one may lie beyond."
+    words = "A and B have the highest learning_rate of the 3 that were tried."
     assert cautions({"tests": [{}], "verdict": "supported", "otherwise": None, "mixers": {}, "cautions": found}) == [words]
     assert cautions({"tests": [], "cautions": found}) == []  # nothing was tested
 
@@ -247,6 +252,8 @@ def judgement(*tests: dict[str, Any], **more: Any) -> dict[str, Any]:
         "names": [],
         "parts": [],
         "part": 0,
+        "joined": "",
+        "note": "",
     }
     made = [{**own, "detectable": 0.3, **test} for test in tests]
     shown = {"p": 0.2, "p_adjusted": 0.4, "leaning": "for", "family": "f", "verdict": "inconclusive", "alpha": 0.05}
@@ -313,9 +320,36 @@ def test_what_is_joined_with_a_comparison_stands_beside_it(scale: str, others: l
 
 
 def test_a_sure_difference_that_is_too_small_to_matter_is_said_to_be() -> None:
-    within = "All the same it is too small to matter: within the margin, p = 0.010, adjusted."
+    within = "All the same it is too small to matter: the interval lies within its margin, p = 0.010, adjusted."
     assert within in reasons(judgement({}, verdict="supported", p_equivalent_adjusted=0.01))
     assert not any("matter" in line for line in reasons(judgement({}, verdict="supported", p_equivalent_adjusted=1.0)))
     assert "That the difference does not matter: p = 0.010, adjusted." in reasons(
         judgement({}, verdict="equivalent", p_equivalent_adjusted=0.01)
     )
+
+
+def test_the_parts_of_a_claim_are_a_table_of_what_was_asked_and_measured(tmp_path: Path, plan: dict[str, Any]) -> None:
+    """GF is below GPT-2 and WS, as the first part says; the second, that WS is below GPT-2, is not so and decides."""
+    row = judged(tmp_path, plan, LOSS, {**LOSS, "a": "WS", "b": "GPT-2"})
+    own = judgement_of(row)
+    table = parts_table(row)
+    assert [line["part"] for line in table.rows] == ["1a", "1b", "2, decides"]
+    loss = "Held-out loss in nats per token"
+    assert [line["words"] for line in table.rows] == [f"{loss}: {pair} < 0" for pair in ("GF − GPT-2", "GF − WS", "WS − GPT-2")]
+    assert [line["as_claimed"] for line in table.rows] == ["yes", "yes", "no"]
+    assert [line["p"] and line["p"].split()[-1] for line in table.rows].count(
+        None
+    ) == 1  # of the comparison that does not decide
+    assert table.rows[2]["measured"] == measured(own["tests"][1])
+    differences = [
+        [records.value(tmp_path / "runs" / run, "val/loss") for run in cell["runs"].values()] for cell in plan["cells"]
+    ]
+    mean = sum(a - b for a, b in zip(differences[1], differences[2], strict=True)) / 3
+    beside = next(line for line in table.rows if line["words"].endswith("GF − WS < 0"))
+    assert float(beside["measured"].split(" [")[0].replace("−", "-")) == pytest.approx(mean, abs=0.01)
+    assert not any("(" in line["words"] for line in table.rows)
+
+
+def judgement_of(row: Row) -> dict[str, Any]:
+    assert row.judgement is not None
+    return row.judgement

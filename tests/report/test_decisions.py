@@ -164,7 +164,7 @@ def test_contrasts_are_of_the_seeds_that_hang_on_no_look(results: Results) -> No
 
 
 def test_the_abstract_and_the_method_tell_of_the_looks(results: Results, rows: list[Row]) -> None:
-    said = [block.words for block in abstract([results], rows) if isinstance(block, Text)]
+    said = [block.words for block in abstract(results, rows) if isinstance(block, Text)]
     assert any(words.startswith("Of 5 claims, 1 is stopped without a test after 3 seeds, ") for words in said)
     assert any("contrasts are of the seeds of the first" in words for words in method([results]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.figures import DRAWINGS
 from gt.report.gallery import draw
 from gt.report.numbers import Results, load
+from gt.report.plot import Plot, extent
 from gt.report.sweeps import sensitivity, sensitivity_tables
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -51,14 +53,26 @@ def test_nothing_of_a_figure_is_cut_off(study: Path, kind: Drawing) -> None:
     assert overhang(figure) < 1 / 72
 
 
+def said_on(plot: Plot) -> Iterator[tuple[float, float, float]]:
+    """Where each line of words begins and ends, and where its feet are."""
+    for own in ElementTree.fromstring(plot.svg).iter(f"{SVG}text"):
+        x, width = float(own.get("x", 0)), extent(own.text or "", float(own.get("font-size", 9)))
+        left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[own.get("text-anchor", "start")]
+        yield left, left + width, float(own.get("y", 0))
+
+
 def test_a_long_predicate_is_not_cut_off(study: Path) -> None:
     (row, *_) = overview(study.parent / "claims", [study])
     assert row.judgement is not None
     row.judgement["tests"][0]["words"] = (
         "signal-to-noise ratio of the gradient of the rwkv6 branch / signal-to-noise ratio of the gradient of the m branch: "
-        "GF (gate_init=0.5) at 200 between 0.4 and 0.6 (of 4 comparisons that must all hold, the one that decides)"
+        "GF (gate_init=0.5) at 200 between 0.4 and 0.6"
     )
-    assert overhang(claim_figures._forest(row.claim.predicate, [("record-prototype", row.judgement)])) < 1 / 72
+    plot = claim_figures._forest(row.claim.predicate, [("record-prototype", row.judgement)])
+    places = list(said_on(plot))
+    assert len(places) > 6
+    for left, right, feet in places:
+        assert 0 <= left < right <= plot.width and 0 < feet < plot.height
 
 
 def test_the_verdicts_of_all_kinds_have_room_for_their_names(study: Path) -> None:

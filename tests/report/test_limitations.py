@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import records
 from shared import COMMON, RATE, make, plan_of_rates, write_claims, write_run, written
 
 from gt.analysis.verdicts import judge, overview
-from gt.report.limitations import dependence, limitations, weakened
+from gt.report.claim_sections import cautions_table, claims_table
+from gt.report.limitations import dependence, limitations
 from gt.report.numbers import load
 
 
@@ -48,12 +50,12 @@ def test_claims_with_reason_for_care_are_counted_by_the_reason(tmp_path: Path) -
     folder, claims = make(tmp_path, plan), write_claims(tmp_path / "claims", seeds=2)
     judge(folder, claims)
     rows = overview(claims, [folder])
-    said = weakened(rows)
-    assert said.startswith("Of 3 tested claims, 3 read a cell that an n-gram model of its text beats, ")
-    assert "3 read a cell whose learning rate no tuning chose, against another model" in said
-    assert "speeds" not in said
-    assert said.endswith("; each says which.")
-    assert said in limitations([load(folder)], rows)
+    table = cautions_table(rows)
+    counts = {row["name"]: row["claims"] for row in table.rows}
+    assert counts == {"worse than n-grams": 3, "rate not tuned": 3, "sizes differ": 3, "few tokens": 3}
+    assert "of 3 tested claims" in table.caption
+    listed = [row["cautions"].split("; ") for row in claims_table(rows).rows if row["cautions"]]
+    assert counts == Counter(name for names in listed for name in names)
 
 
 def test_that_other_rates_are_better_than_the_one_of_all_is_counted(tmp_path: Path) -> None:

@@ -20,19 +20,21 @@ from gt.analysis.verdicts import judge, overview
 from gt.cli import main
 from gt.errors import ConfigError
 from gt.report.claim_figures import draw_claims
+from gt.report.claim_words import cautioned
 from gt.report.document import Document, Section, Tabular, Text, spans, walk
 from gt.report.formats import paper_json, pdf
 from gt.report.gallery import draw
 from gt.report.numbers import load
 from gt.report.paper import paper
 from gt.report.render import render
+from gt.report.supplement import supplement
 from gt.report.sweeps import GATE_INIT, pareto, sweeps
 
 
 @pytest.fixture
 def document(study: Path, tmp_path: Path) -> Document:
     rows = [row for row in overview(study.parent / "claims", [study]) if row.judgement or row.arms]
-    return paper([load(study)], rows, draw_claims(rows, tmp_path), {"other": "GF in its place"})
+    return paper(load(study), rows, draw_claims(rows, tmp_path), {"other": "GF in its place"})
 
 
 def titles(document: Document) -> list[str]:
@@ -73,13 +75,17 @@ def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Pat
     own = (study / "report.md").read_text().split("### C-2: ")[1].split("\n### ")[0]
     assert "claims/C-2.svg" in own
     assert "**Claimed**: \\<i\\>So\\</i\\> it is." in own
-    assert "**By**: lines 1-5 of document 3" in own
+    assert "**By**: document 3, lines 1–5" in own
     assert "flaw F-01" in own
     assert "Study `synthetic`: WS, GPT-2; at least 3 seeds a cell." in own
     assert "**Measured**: Held-out loss in nats per token (`val/loss`)." in own
-    assert "**Verdict: opposite**: Held-out loss in nats per token: WS − GPT-2 \\< 0; measured " in own
-    assert "Supported under other (p" in own
-    assert "holds under other" in own
+    assert "**Verdict**: Opposite. p \\< 0.001 against the claim; " in own
+    part, form = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in own.splitlines() if re.match(r"\\| (Held|other)", line)
+    )
+    assert part[0] == "Held-out loss in nats per token: WS − GPT-2 \\< 0"
+    assert (part[2], part[3], part[4]) == ("3", "no", "\\< 0.001 against")
+    assert (form[0], form[1], form[-1]) == ("other", "supported", "explains that it fails")
 
 
 def test_claims_are_data_for_programs_too(study: Path) -> None:
@@ -88,7 +94,8 @@ def test_claims_are_data_for_programs_too(study: Path) -> None:
     assert set(table.index) == set(judged) == {"C-1", "C-2", "C-3"}
     for name, own in judged.items():
         assert table.loc[name, "p"] == pytest.approx(own["p"])
-        assert (table.loc[name, "verdict"], table.loc[name, "marks"]) == (own["verdict"], "* †")
+        assert (table.loc[name, "verdict"], table.loc[name, "marks"]) == (own["verdict"], "*")
+        assert set(table.loc[name, "cautions"].split("; ")) == {caution for caution, _ in cautioned(own)}
     forms = pd.read_csv(study / "tables/forms.csv").set_index("id")
     assert forms.loc["C-2", ["faithful", "other"]].tolist() == ["opposite", "supported"]
 
@@ -218,7 +225,7 @@ def test_what_was_not_run_is_said_once_and_claims_that_wait_for_it_are_folded(st
     waiting = text.split("### 1 claim not yet run")[1].split("\n## ")[0]
     assert "C-6: It waits" in waiting and "C-5" not in waiting
     rows = overview(folder, [study, second])
-    on_paper = json.dumps(paper_json(paper([load(study), results], rows, {}, {}), out))
+    on_paper = json.dumps(paper_json(supplement([load(study), results], rows, {}, {}), out))
     assert on_paper.count("It waits") == 1  # in the table of claims
     assert text.index("| C-5 |") < text.index("| C-4 |") < text.index("| C-6 |")  # tested, not testable, not run
     assert (out / "claims/verdicts.svg").is_file() and "(claims/verdicts.svg)" in text
@@ -266,8 +273,8 @@ def test_tables_that_are_too_large_and_folded_ones_are_not_in_the_body_of_the_pd
 def test_several_studies_share_one_table_of_components_and_list_only_cells_that_lost_runs(study: Path, tmp_path: Path) -> None:
     other = records.plan(seeds=2, variants={"GPT-2": 0.0, "GF": 0.0}, tokenizers=("char",)) | {"study": "other"}
     records.write_runs(other, tmp_path / "runs", troubled=False)
-    tables = [table.name for table in paper([load(study), load(make(tmp_path, other))], [], {}, {}).tables()]
+    tables = [table.name for table in supplement([load(study), load(make(tmp_path, other))], [], {}, {}).tables()]
     assert tables.count("components") == 1
     assert "synthetic.coverage" in tables and "other.coverage" not in tables
-    own = {table.name: table for table in paper([load(study)], [], {}, {}).tables()}
+    own = {table.name: table for table in paper(load(study), [], {}, {}).tables()}
     assert len(own["coverage"].rows) == 12

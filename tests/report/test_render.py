@@ -177,7 +177,7 @@ def test_an_unknown_name_in_a_template_fails_the_build(study: Path, tmp_path: Pa
 
 
 def test_a_missing_template_is_named(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"report\.html\.j2: no such template"):
+    with pytest.raises(ConfigError, match=r"report\.md\.j2: no such template"):
         render([study], tmp_path, tmp_path, tmp_path)
 
 
