@@ -198,13 +198,13 @@ class Results:
         return [{**row, **_savings(self.saved.get(row["cell"], {}))} for row in rows]
 
     @cached_property
-    def _values(self) -> Values:
+    def values(self) -> Values:
         return Values.of_tables(self.plan, {name: getattr(self, name) for name in TABLES})
 
     @cached_property
     def ladders(self) -> list[Ladder]:
         """The arms of each corpus and tokenizer over sizes, if the study has a ladder."""
-        return ladders(self._values) if self.plan.ladder else []
+        return ladders(self.values) if self.plan.ladder else []
 
     @cached_property
     def saved(self) -> dict[str, dict[str, Saved]]:
@@ -212,7 +212,7 @@ class Results:
         pairs = self.contrasts.dropna(subset=["baseline"])
         known = self.plan.ladder or budgets(self.plan)
         baselines = dict(zip(pairs["cell"], pairs["baseline"], strict=True))
-        return equal_losses(self._values, self.ladders, baselines) if known else {}
+        return equal_losses(self.values, self.ladders, baselines) if known else {}
 
     @cached_property
     def run_cells(self) -> list[Row]:

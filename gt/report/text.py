@@ -18,7 +18,7 @@ def absent(value: Any) -> bool:
 
 def decimals(value: float | None, digits: int = 4) -> str:
     """1.8421"""
-    return NOTHING if value is None or absent(value) else f"{value:.{digits}f}".replace("-", "−")
+    return NOTHING if value is None or absent(value) else f"{value:z.{digits}f}".replace("-", "−")
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -33,7 +33,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def signed(value: float | None, digits: int = 4) -> str:
     """+0.0120 or −0.0120"""
-    return NOTHING if value is None or absent(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return NOTHING if value is None or absent(value) else f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:
