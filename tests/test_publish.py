@@ -23,9 +23,8 @@ from gt.archive import read_plan, unpack
 from gt.artefacts import Plan, read_manifest
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import CLAIMS, NOTES, REPORT, headlined, publish, published_in, rebuild, rebuild_all, restore, write_headline
+from gt.publish import ALL, CLAIMS, NOTES, REPORT, publish, published_in, rebuild, rebuild_all, restore
 from gt.records import MANIFEST, read_json
-from gt.report.headline import ALL, END, START, insert
 from gt.report.render import render
 from gt.study import dumps
 
@@ -178,35 +177,6 @@ def test_several_studies_are_made_again_together(published: Path, tmp_path: Path
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert links
     assert all((tmp_path / ALL / link).is_file() for link in links)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{START}{END}")
-    write_headline(folders, readme)
-    links = re.findall(r"\]\(([^)]+)\)", readme.read_text())
-    assert str(tmp_path) in links
-    assert all((tmp_path / link).exists() for link in links)
-
-
-def test_the_headline_is_between_its_marks_and_says_what_was_found(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published, tmp_path / "synthetic"))
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Name\n\n{START}old\n{END}\n\nMore.\n")
-    write_headline([folder], readme)
-    text = readme.read_text()
-    write_headline([folder], readme)
-    assert readme.read_text() == text
-    assert text.startswith("# Name\n") and text.endswith(f"{END}\n\nMore.\n") and "old" not in text
-    (figure,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
-    assert "15 runs of 1 study are published." in text
-    mean = sum(records.bits_per_byte("GF", "char", seed) for seed in range(3)) / 3
-    assert "is that of GF in `synthetic`, after 250 steps of 1,024 tokens at a learning rate of 0.003: " in text
-    assert f"{mean:.4f} bits per byte" in text
-
-
-def test_a_readme_without_the_marks_is_bad_input(published: Path, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("# Name\n")
-    with pytest.raises(ConfigError, match="headline"):
-        write_headline([published], tmp_path / "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -220,18 +190,6 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
         return out / study.name
 
     return made
-
-
-@pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
-def test_the_readme_is_in_step_with_what_is_published(
-    restored: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it fails: `make headline`, and commit."""
-    monkeypatch.chdir(ROOT)
-    of_the_record = [restored(folder) for folder in PUBLISHED if folder.name != "decide"]  # which shows the protocol
-    _, text = headlined(of_the_record, Path("results/published"))
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert insert(readme, text) == readme
 
 
 # One of texts with claims and arms, a recall task, several sizes, a single cell, and one that is tuned and looked at.

@@ -17,12 +17,11 @@ from gt.documents import Mapping
 from gt.errors import ConfigError
 from gt.explain import Keys, place
 from gt.paper import figures
-from gt.paper.facts import Facts, Shown, Untrue
-from gt.paper.file import Drawn, Finding, PaperFile, Question, Section, read
+from gt.paper.facts import BeliedError, Facts, Shown
+from gt.paper.file import Claims, Figure, Finding, PaperFile, Question, Section, read
 from gt.paper.prose import Prose
 from gt.report import document, text
 from gt.report.document import Block, Code, Document, Items, Picture, Tabular, Terms, Text
-from gt.report.drawing import save
 from gt.report.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -55,7 +54,9 @@ def build(path: Path, studies: Sequence[Results], claims: Sequence[Claim], folde
     known = {own.study: own for own in studies}
     if absent := [name for name in written.studies if name not in known]:
         raise ConfigError(f"{place(source, ('studies',), path)}: studies: {text.listed(absent)} is not among those given.")
-    facts = Facts([known[name] for name in written.studies], [row for row in claims if row.claim.study in (None, *written.studies)])
+    facts = Facts(
+        [known[name] for name in written.studies], [row for row in claims if row.claim.study in (None, *written.studies)]
+    )
     return _Builder(path, written, source, facts, folder).paper()
 
 
@@ -71,22 +72,31 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.prose = Prose(self.facts, self.file.names)
-        self.palette = figures.Palette()
+        drawn = [own.figure for own in self.file.before] + [own.figure for own in self.file.findings]
+        asked = [own for own in drawn if own is not None]
+        self.palette = figures.Palette.of_figures(asked, self.facts)
 
     def paper(self) -> Paper:
         written = self.file
         belied = self.belied(written.claims, ("claims",))
         questions = self.at(("questions",), lambda: self.headline(written.questions))
         sections = [
-            document.section("abstract", "Abstract", *([Text(belied)] if belied else self.texts(written.abstract, ("abstract",)))),
+            document.section(
+                "abstract", "Abstract", *([Text(belied)] if belied else self.texts(written.abstract, ("abstract",)))
+            ),
             *(self.section(own, ("before", i)) for i, own in enumerate(written.before)),
             document.section("findings", "Findings", *self.findings()),
             document.section("limits", "Limits", Items(tuple(own.words for own in self.texts(written.limits, ("limits",))))),
             document.section(
-                "reproduce", "How to make all of it again", *self.texts(written.reproduce, ("reproduce",)), Code(written.commands)
+                "reproduce",
+                "How to make all of it again",
+                *self.texts(written.reproduce, ("reproduce",)),
+                Code(written.commands),
             ),
         ]
-        title = f"A draft: {text.plural(len(written.questions), 'question')}" if belied else self.words(written.title, ("title",))
+        title = (
+            f"A draft: {text.plural(len(written.questions), 'question')}" if belied else self.words(written.title, ("title",))
+        )
         sentences = [] if belied else [own.words for own in self.texts(written.sentences, ("sentences",))]
         runs, studies = self.facts.count("runs"), self.facts.count("studies")
         self.shown += [("byline", runs), ("byline", studies)]
@@ -116,27 +126,27 @@ class _Builder:
         for i, own in enumerate(self.file.findings):
             at = ("findings", i)
             drawn = self.picture(own.figure, (*at, "figure"))
-            heading, blocks = self.finding(own, at)
-            yield document.section(f"finding-{i + 1}", heading, *blocks, drawn)
+            heading, blocks = self.finding(own, at, drawn)
+            yield document.section(f"finding-{i + 1}", heading, *blocks)
 
-    def finding(self, own: Finding, at: Keys) -> tuple[str, list[Block]]:
-        """Its heading and its words, or what stands in their place."""
+    def finding(self, own: Finding, at: Keys, drawn: Picture) -> tuple[str, list[Block]]:
+        """Its heading and its words with its figure, or what stands in the place of the words."""
         belied = self.belied(own.claims, at)
         if not belied:
             try:
                 heading, words, overturned, record = (
                     self.text(getattr(own, part), (*at, part)) for part in ("heading", "text", "overturned", "record")
                 )
-            except Untrue as error:
+            except BeliedError as error:
                 belied = self.draft(at, str(error))
             else:
                 verdicts = "; ".join(f"{name}: {self.facts.claims[name].verdict}" for name in own.claims)
                 rest = (("What would overturn this", overturned), ("What the record believed, and why", record))
-                return heading, [Text(f"{words} [{verdicts}]"), Terms(rest)]
+                return heading, [Text(f"{words} [{verdicts}]" if verdicts else words), drawn, Terms(rest)]
         titles = [row.claim.title for name in own.claims if (row := self.facts.claims.get(name))]
-        return text.listed(titles) or "A finding", [Text(belied), *self.tables(list(own.claims))]
+        return text.listed(titles) or "A finding", [Text(belied), drawn, *self.tables(list(own.claims))]
 
-    def belied(self, claims: dict[str, str], at: Keys) -> str:
+    def belied(self, claims: Claims, at: Keys) -> str:
         """A line on the first claims whose verdict is another than words presuppose; empty where none is."""
         for name in claims:
             if name not in self.facts.claims:
@@ -170,13 +180,13 @@ class _Builder:
         if rows:
             yield Tabular(Table(f"draft.{names[0]}", "What was measured.", columns, tuple(rows)))
 
-    def picture(self, own: Drawn, at: Keys) -> Picture:
+    def picture(self, own: Figure, at: Keys) -> Picture:
         """Draws a figure into the folder. Its title and caption are words as others are."""
         title, caption = (self.words(getattr(own, part), (*at, part)) for part in ("title", "caption"))
         where = ".".join(map(str, at))
         made = self.at(at, lambda: figures.draw(own, self.facts, self.palette, lambda words: self.prose.text(words, where)))
         file = self.folder / f"{'-'.join(map(str, at[:2]))}.svg"
-        save(made.figure, file, "svg")
+        figures.keep(made, file)
         self.shown += [(where, shown) for shown in made.shown]
         return Picture(file.stem, title, caption, made.alt, file, made.wide)
 
@@ -187,15 +197,15 @@ class _Builder:
         """A text, or the line that says why it is not printed."""
         try:
             return self.text(written, at)
-        except Untrue as error:
+        except BeliedError as error:
             return self.draft(at, str(error))
 
     def text(self, written: str, at: Keys) -> str:
-        """A text. `Untrue` where the record is not as it presupposes, and then none of its numbers is printed."""
+        """A text. `BeliedError` where the record is not as it presupposes, and then none of its numbers is printed."""
         before = len(self.prose.printed)
         try:
             return self.at(at, lambda: self.prose.text(written, ".".join(map(str, at))))
-        except Untrue:
+        except BeliedError:
             del self.prose.printed[before:]
             raise
 

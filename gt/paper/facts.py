@@ -32,7 +32,7 @@ Json = dict[str, Any]
 CITED = re.compile(r"lines? ([\d, and-]*\d) of document (\d+)")
 
 
-class Untrue(Exception):
+class BeliedError(Exception):
     """The record is not as words presuppose."""
 
 
@@ -114,6 +114,16 @@ class Sized:
         return self._shown(f"{size} ({inside}{self.n})")
 
     @property
+    def level(self) -> Shown:
+        """95 %, which is what an interval covers"""
+        return self._shown("95 %")
+
+    @property
+    def brief(self) -> Shown:
+        """0.038 (0.027 to 0.050), where a reader knows the unit and of what the interval is"""
+        return self._shown(f"{self._number(self.mean)} ({self.interval})")
+
+    @property
     def n(self) -> Shown:
         """5 pairs"""
         return self._shown(text.plural(self.estimate.n, self.of))
@@ -123,7 +133,7 @@ class Sized:
 
     def _bounds(self) -> tuple[float, float]:
         if self.bounds is None:
-            raise Untrue(f"{self.source.column} of {' and '.join(self.source.rows)} has an interval; it has one seed")
+            raise BeliedError(f"{self.source.column} of {' and '.join(self.source.rows)} has an interval; it has one seed")
         return self.bounds
 
     def _shown(self, words: str) -> Shown:
@@ -210,18 +220,18 @@ class Facts:
         return Sized(found, source, "pair", _unit(metric), digits, sign)
 
     def lower(self, study: str, a: str, b: str, **more: Any) -> Sized:
-        """How far a lies below b, with its interval. `Untrue` unless the interval does."""
+        """How far a lies below b, with its interval. `BeliedError` unless the interval does."""
         return self._sided(-1, study, a, b, more)
 
     def higher(self, study: str, a: str, b: str, **more: Any) -> Sized:
-        """How far a lies above b, with its interval. `Untrue` unless the interval does."""
+        """How far a lies above b, with its interval. `BeliedError` unless the interval does."""
         return self._sided(1, study, a, b, more)
 
     def _sided(self, sign: int, study: str, a: str, b: str, more: Json) -> Sized:
         found = self.difference(study, a, b, sign=sign, **more)
         if found.bounds is None or found.bounds[0] <= 0:
             measured = self.difference(study, a, b, **more)
-            raise Untrue(f"{a} lies {'above' if sign > 0 else 'below'} {b} in {study}; the difference is {measured}")
+            raise BeliedError(f"{a} lies {'above' if sign > 0 else 'below'} {b} in {study}; the difference is {measured}")
         return found
 
     def share(self, study: str, label: str, branch: str, way: str = "zero", digits: int = 3) -> Sized:
@@ -282,21 +292,24 @@ class Facts:
         return Shown(text.listed(places).replace("-", "–"), source)
 
     def count(self, what: str, verdict: str = "", noun: str = "", study: str = "") -> Shown:
-        """How many runs, studies, trainings, contrasts, decided (contrasts) or claims there are, with the noun.
+        """How many there are, with the noun: runs, studies, trainings, contrasts, decided (contrasts), claims that were tested, or
+        explained (claims), which fail and hold in another form of their cells.
 
         verdict: of claims, only those with it; noun: called so instead, in the singular, or `none` for the number alone.
         """
+        judged = [row for row in self.claims.values() if row.tested and row.judgement and row.judgement["tests"]]
         known: dict[str, tuple[int, str, str]] = {
             "runs": (self.census.completed, "run", ""),
             "trainings": (len(self.census.records), "training", ""),
             "studies": (len(self.studies), "study", "studies"),
             "contrasts": (self.census.contrasts, "contrast", ""),
             "decided": (self.census.decided, "contrast", ""),
-            "claims": (sum(row.tested for row in self.claims.values()), "claim", ""),
+            "claims": (len(judged), "claim", ""),
+            "explained": (sum(bool(row.explained_by) for row in judged), "claim", ""),
         }
         n, own, plural = entry(what, known, f"nothing counts {what!r}.")
         if what == "claims" and verdict:
-            n = sum(row.verdict == verdict for row in self.claims.values())
+            n = sum(row.verdict == verdict for row in judged)
         if what == "runs" and study:
             n = int(self.study(study).coverage["completed"])
         words = f"{n:,}" if noun == "none" else text.plural(n, noun or own, "" if noun else plural)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from gt.analysis.aggregate import MARGIN
-from gt.analysis.statistics import Estimate, mean_interval
+from gt.analysis.statistics import mean_interval
 from gt.errors import ConfigError
 from gt.paper import file
 from gt.paper.facts import Facts, Shown, Sized, Tested
 from gt.report import text
-from gt.report.drawing import COLOURS, GREY, GRID, MARKERS, PLAIN, SHORT, STYLE, Look, right_labels
+from gt.report.drawing import COLOURS, GREY, GRID, INK, MARKERS, SHORT, STYLE, Look, right_labels, save
 from gt.report.ladders import draw_arm
 from gt.report.numbers import settings
 
@@ -33,10 +33,16 @@ COLUMN, WIDE = 3.4, 7.0
 # Letters of the words above a row, at these widths.
 LETTERS = {COLUMN: 52, WIDE: 92}
 SMALL = 7.5
+# Inches between the lines of a label, and that a row of marks takes.
+LEADING, ROW = 0.145, 0.165
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−"))
+# Of a study's title.
+LONGEST = 46
 SIZES: Any = STYLE | {"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7}
-WAYS = (("zero", "by zero"), ("mean", "by its mean"), ("shuffle", "by another text’s"))
-# Of the means of a line, less than the marks of a difference.
+WAYS = (("zero", "zero", "●"), ("mean", "its mean", "□"), ("shuffle", "another text’s", "◆"))
+# How dense a band is.
 BAND = 0.22
+TUNED = "each at its best rate"
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,36 @@ class Made:
 
 @dataclass
 class Palette:
-    """Each variant's look, in the order in which a paper first draws it."""
+    """Each variant's look: of those that lines and rows tell apart by it, in their order, and the text's colour for others."""
 
     looks: dict[str, Look] = field(default_factory=dict)
 
+    @classmethod
+    def of_figures(cls, drawn: Sequence[file.Figure], facts: Facts) -> Palette:
+        """Of a paper's figures together, so that a variant has one look in all of them."""
+        own = cls()
+        for figure in drawn:
+            for variant in _told_apart(figure, facts):
+                n = len(own.looks)
+                marker = MARKERS[(n + n // len(COLOURS)) % len(MARKERS)]
+                own.looks.setdefault(variant, Look(COLOURS[n % len(COLOURS)], "-", marker))
+        return own
+
     def of(self, variant: str) -> Look:
-        if variant not in self.looks:
-            n = len(self.looks)
-            self.looks[variant] = Look(COLOURS[n % len(COLOURS)], "-", MARKERS[(n + n // len(COLOURS)) % len(MARKERS)])
-        return self.looks[variant]
+        return self.looks.get(variant, Look(INK, "-", "o"))
+
+
+def _told_apart(figure: file.Figure, facts: Facts) -> Iterator[str]:
+    """The variants that have a line or a row of marks."""
+    match figure:
+        case file.Sweep():
+            yield from figure.variants
+        case file.Curves():
+            yield from (facts.cell(figure.study, label, figure.corpus, figure.tokenizer).variant for label in figure.cells)
+        case file.Windows() | file.Shares():
+            yield from (facts.cell(figure.study, label).variant for label in figure.cells)
+        case file.Ladder():
+            yield from (arm.cells[0].variant for found in facts.study(figure.study).ladders for arm in found.arms)
 
 
 Words = Callable[[str], str]
@@ -87,6 +114,12 @@ def questions(asked: Sequence[file.Question], facts: Facts, words: Words) -> Mad
         return forest(file.Forest(kind="forest", title="", caption="", contrasts=list(asked)), facts, Palette(), words, WIDE)
 
 
+def keep(made: Made, path: Path) -> None:
+    """Writes a figure in the format of the file's ending."""
+    with matplotlib.rc_context(SIZES):
+        save(made.figure, path, path.suffix.removeprefix("."))
+
+
 def framed(height: float, width: float = COLUMN, columns: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
@@ -99,26 +132,23 @@ def framed(height: float, width: float = COLUMN, columns: int = 1) -> tuple[Figu
 def studies(asked: file.Studies, facts: Facts, palette: Palette, words: Words) -> Made:
     """A bar for the runs of each study, the longest on top; beside it how many models, seeds and learning rates it has."""
     rows = sorted(facts.studies.values(), key=lambda own: (-own.coverage["completed"], own.study))
-    figure, (ax,) = framed(0.215 * len(rows) + 0.55, WIDE)
+    figure, (ax,) = framed(0.2 * len(rows) + 0.55, WIDE)
     said, shown = [], []
-    most = max(own.coverage["completed"] for own in rows)
     for y, own in enumerate(rows):
         n = facts.count("runs", study=own.study)
         rates = {facts.spec(own.study, cell).training.learning_rate for cell in own.plan.cells}
-        tuned = bool(own.plan.tunings) or len(rates) > 1
-        colour = COLOURS[0] if tuned else COLOURS[5]
-        ax.barh(y, own.coverage["completed"], color=colour, height=0.7)
+        several = bool(own.plan.tunings) or len(rates) > 1
+        ax.barh(y, own.coverage["completed"], color=COLOURS[0] if several else COLOURS[5], height=0.7)
         models = text.plural(len({row["variant"] for row in own.run_cells}), "model")
         how = f"{n}: {models}, {own.seeds}, {'tuned' if own.plan.tunings else text.plural(len(rates), 'learning rate')}"
-        ax.text(own.coverage["completed"] + most / 90, y, how, va="center", fontsize=SMALL)
+        ax.text(1.02, y, how, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL, clip_on=False)
         said.append(f"{own.title}, {how}")
         shown.append(n)
-    ax.set_yticks(range(len(rows)), [own.title for own in rows])
-    ax.set_xlim(0, 1.55 * most)
+    ax.set_yticks(range(len(rows)), [textwrap.shorten(own.title, LONGEST, placeholder=" …") for own in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("runs; dark: several learning rates, light: one")
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return Made(figure, f"Runs by study. {'; '.join(said)}.", shown, wide=True)
 
 
@@ -133,7 +163,7 @@ class Contrast:
 
     @property
     def both(self) -> list[tuple[str, Sized]]:
-        known = (("at one rate", self.untuned), ("tuned", self.tuned))
+        known = (("all at one rate", self.untuned), (TUNED, self.tuned))
         return [(how, own) for how, own in known if own is not None]
 
 
@@ -154,40 +184,44 @@ def forest(asked: file.Forest, facts: Facts, palette: Palette, words: Words, wid
     """A question above its differences: hollow at the rate that all models had, filled where each is tuned."""
     found = contrasts_of(asked.contrasts, facts, palette, words)
     labels = [textwrap.wrap(own.ask, LETTERS[width]) for own in found]
-    rows = sum(0.145 * len(label) + 0.165 * len(own.both) + 0.07 for label, own in zip(labels, found, strict=True))
-    figure, (ax,) = framed(rows + 0.62, width)
-    y, said, shown = 0.0, [], []
-    ax.axvline(0, color=GREY, linewidth=0.9)
+    height = sum(LEADING * len(label) + ROW * len(own.both) + 0.08 for label, own in zip(labels, found, strict=True))
+    figure, (ax,) = framed(height + (0.72 if any(len(own.both) > 1 for own in found) else 0.58), width)
+    margin = 0.0
     if asked.margin and (first := asked.contrasts[0].untuned or asked.contrasts[0].tuned):
         margin = MARGIN * facts.mean(first.study, first.b, first.corpus, first.tokenizer).mean
-        ax.axvspan(-margin, margin, color=GREY, alpha=0.15, linewidth=0)
+    y, said, shown = 0.0, [], []
     beside = ax.get_yaxis_transform()
     for label, own in zip(labels, found, strict=True):
         ax.text(0.0, y, "\n".join(label), transform=beside, va="top", fontsize=8)
-        y += 0.145 * len(label) + 0.085
+        y += LEADING * len(label) + ROW / 2
+        # Nothing strikes the words out: zero and the margin are drawn beside marks alone.
+        rows = [y - ROW / 2, y + ROW * (len(own.both) - 0.5)]
+        ax.fill_betweenx(rows, -margin, margin, color=GREY, alpha=0.25, linewidth=0)
+        ax.plot([0, 0], rows, color=GREY, linewidth=1, solid_capstyle="butt")
         parts = []
         for how, sized in own.both:
-            full = how == "tuned"
             if sized.bounds:
                 ax.plot(sized.bounds, [y, y], color=own.look.colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
-            fill = own.look.colour if full else "white"
+            fill = own.look.colour if how == TUNED else "white"
             point: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": own.look.colour, "markeredgewidth": 1.3}
             ax.plot(sized.mean, y, own.look.marker, markersize=5.5, zorder=3, **point)
-            number = f"{text.signed(sized.mean, 3)}" + (f"  {_bounds(sized)}" if width == WIDE else "")
+            number = text.signed(sized.mean, 3) + (f"  {_bounds(sized)}" if width == WIDE else "")
             ax.text(1.02, y, number, transform=beside, va="center", fontsize=SMALL, clip_on=False)
-            parts.append(f"{how} {sized.size} ({sized.interval}, {sized.n})" if sized.bounds else f"{how} {sized.size}")
+            inside = f" (95 % interval {sized.interval}, {sized.n})" if sized.bounds else ""
+            parts.append(f"{how} {sized.size}{inside}")
             shown.append(sized.full)
-            y += 0.165
-        said.append(f"{' '.join(label)} {', '.join(parts)}")
-        y += 0.07 - 0.085
+            y += ROW
+        said.append(f"{' '.join(label)}: {', '.join(parts)}")
+        y += 0.08 - ROW / 2
     ax.set_ylim(y, -0.04)
+    ax.grid(visible=False)
     ax.yaxis.set_major_locator(NullLocator())
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PLAIN)
     hows = {how for own in found for how, _ in own.both}
-    key = "○ at one rate, ● each tuned; " if len(hows) > 1 else "each tuned; " if "tuned" in hows else ""
-    ax.set_xlabel(f"{key}bits per byte, left of zero: the first is lower", fontsize=SMALL if width == COLUMN else 8)
+    key = "○ all at one rate   ● each at its best rate tried\n" if len(hows) > 1 else ""
+    ax.set_xlabel(f"{key}bits per byte; left of zero the first is lower", fontsize=SMALL if width == COLUMN else 8)
     return Made(figure, f"Differences in bits per byte. {'; '.join(said)}.", shown, wide=width == WIDE)
 
 
@@ -199,57 +233,65 @@ def sweep(asked: file.Sweep, facts: Facts, palette: Palette, words: Words) -> Ma
     """Means with intervals along a number, each variant's name at the end of its line."""
     own = facts.study(asked.study)
     corpora = asked.corpora or list(dict.fromkeys(row["corpus"] for row in own.run_cells))
-    wide = len(corpora) > 1
+    wide, across = len(corpora) > 1, asked.across or asked.along.replace("_", " ")
     figure, axes = framed(2.35, WIDE if wide else COLUMN, len(corpora))
     said, shown = [], []
     for ax, corpus in zip(axes, corpora, strict=True):
-        ends, style = [], {}
+        ends, style, places = [], {}, set()
         for variant in asked.variants:
             points = list(_along(asked, facts, variant, corpus))
             if not points:
                 raise ConfigError(f"{asked.study}: no cell of {variant} on {corpus} varies {asked.along} alone.")
             look = style[variant] = palette.of(variant)
-            _line(ax, [x for x, _ in points], [sized.estimate for _, sized in points], look)
+            _line(ax, points, look)
             ends.append((variant, points[-1][0], points[-1][1].mean))
             at = [f"{sized.size} at {x:g}" for x, sized in points]
             said.append(f"{variant}{f' on {corpus}' if wide else ''}: {', '.join(at)}")
             shown += [sized.full for _, sized in points]
-        _numbers(ax, sorted({x for line in ax.lines for x in line.get_xdata()}))
+            places |= {x for x, _ in points}
+        _numbers(ax, sorted(places))
         if asked.same:
             low, high = ax.get_xlim()
             ax.plot([low, high], [low, high], color=GREY, linewidth=0.9, linestyle=":", zorder=1)
             ax.set_xlim(low, high)
-        ax.set_xlabel(asked.along.replace("_", " "))
+        ax.set_xlabel(across)
         ax.set_ylabel(asked.axis if ax is axes[0] else "")
         ax.set_title(corpus if wide else "")
         right_labels(ax, ends, style)
-    return Made(figure, f"{text.capital(asked.axis)} by {asked.along.replace('_', ' ')}. {'; '.join(said)}.", shown, wide)
+    return Made(figure, f"{text.capital(asked.axis)} by {across}. {'; '.join(said)}.", shown, wide)
 
 
 def _along(asked: file.Sweep, facts: Facts, variant: str, corpus: str) -> Iterator[tuple[float, Sized]]:
     """The cells of a variant that have this setting and no other, with what was measured."""
     rows = [row for row in facts.study(asked.study).run_cells if (row["variant"], row["corpus"]) == (variant, corpus)]
-    for row in sorted((row for row in rows if list(settings(row)) == [asked.along]), key=lambda row: settings(row)[asked.along]):
+    for row in sorted(
+        (row for row in rows if list(settings(row)) == [asked.along]), key=lambda row: settings(row)[asked.along]
+    ):
         place = (asked.study, row["label"], row["corpus"], row["tokenizer"])
         yield float(settings(row)[asked.along]), facts.mean(*place, metric=asked.metric)
 
 
 def _numbers(ax: Axes, values: Sequence[float]) -> None:
-    """An axis with a tick at each value, logarithmic where they span more than that shows."""
-    if min(values) > 0 and max(values) > 4 * min(values) and max(values) > 1.0 or 0 < max(values) < 0.2:
+    """An axis with a tick at each value that has room, logarithmic where they are rates."""
+    log = min(values) > 0 and max(values) < 0.2
+    if log:
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_locator(FixedLocator(list(values)))
+    kept: list[float] = []
+    for value in values:
+        if log or not kept or value - kept[-1] > 0.1 * (values[-1] - values[0]):
+            kept.append(value)
+    ax.xaxis.set_major_locator(FixedLocator(kept))
     ax.xaxis.set_major_formatter(PLAIN)
     ax.margins(x=0.08)
 
 
-def _line(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate | Any], look: Look) -> None:
+def _line(ax: Axes, points: Sequence[tuple[float, Sized]], look: Look) -> None:
     """Means joined by a line, their intervals as bars behind the markers."""
-    for at, own in zip(x, estimates, strict=True):
-        if own.lower is not None:
-            ax.plot([at, at], [own.lower, own.upper], color=look.colour, linewidth=3, alpha=0.35, solid_capstyle="butt")
-    means = [own.mean for own in estimates]
+    for x, own in points:
+        if own.bounds:
+            ax.plot([x, x], own.bounds, color=look.colour, linewidth=3, alpha=0.35, solid_capstyle="butt")
+    x, means = [x for x, _ in points], [own.mean for _, own in points]
     ax.plot(x, means, look.marker, color=look.colour, linestyle="-", linewidth=1.5, markersize=4.5)
 
 
@@ -266,12 +308,13 @@ def curves(asked: file.Curves, facts: Facts, palette: Palette, words: Words) -> 
             raise ConfigError(f"{asked.study}: no run of {label} has a curve of {asked.metric}.")
         look, x = palette.of(cell.variant), list(estimates)
         style[label] = look
-        lower, upper = ([getattr(e, side) or e.mean for e in estimates.values()] for side in ("lower", "upper"))
-        means = [float(e.mean or 0.0) for e in estimates.values()]
+        means, lower, upper = (
+            np.array([getattr(own, side) for own in estimates.values()], dtype=float) for side in ("mean", "lower", "upper")
+        )
         ax.fill_between(x, lower, upper, color=look.colour, alpha=BAND, linewidth=0)
         ax.plot(x, means, color=look.colour, linewidth=1.5)
         ax.plot(x[-1], means[-1], look.marker, color=look.colour, markersize=5)
-        ends.append((label, x[-1], means[-1]))
+        ends.append((label, x[-1], float(means[-1])))
         last = facts.mean(asked.study, label, asked.corpus, asked.tokenizer, metric=asked.metric)
         said.append(f"{label} ends at {last.size}")
         shown.append(last.full)
@@ -297,7 +340,7 @@ def windows(asked: file.Windows, facts: Facts, palette: Palette, words: Words) -
             raise ConfigError(f"{asked.study}: {asked.metric} of {label} was measured at no place.")
         found = [facts.mean(asked.study, label, metric=asked.metric, at=at) for at in places]
         look = style[label] = palette.of(cell.variant)
-        _line(ax, places, [sized.estimate for sized in found], look)
+        _line(ax, list(zip(places, found, strict=True)), look)
         ends.append((label, places[-1], found[-1].mean))
         said.append(f"{label}: {found[0].size} at {places[0]:,g}, {found[-1].size} at {places[-1]:,g}")
         shown += [found[0].full, found[-1].full]
@@ -312,27 +355,27 @@ def windows(asked: file.Windows, facts: Facts, palette: Palette, words: Words) -
 
 def shares(asked: file.Shares, facts: Facts, palette: Palette, words: Words) -> Made:
     """A row a model, a mark a way of taking a branch out."""
-    figure, (ax,) = framed(0.3 * len(asked.cells) + 0.95)
+    figure, (ax,) = framed(0.26 * len(asked.cells) + 0.85)
     said, shown = [], []
     for y, label in enumerate(asked.cells):
         cell = facts.cell(asked.study, label)
         first, colour = facts.study(asked.study).values.branches(cell.id)[0], palette.of(cell.variant).colour
         parts = []
-        for (way, how), marker, fill in zip(WAYS, "osD", (colour, "white", colour), strict=True):
+        for (way, how, _), marker, fill in zip(WAYS, "osD", (colour, "white", colour), strict=True):
             own = facts.share(asked.study, label, first, way)
             if own.bounds:
                 ax.plot([100 * bound for bound in own.bounds], [y, y], color=colour, linewidth=3, alpha=0.35)
-            ax.plot(100 * own.mean, y, marker, markersize=5.5, color=colour, markerfacecolor=fill, linestyle="none", markeredgewidth=1.2)
-            if y == 0:
-                ax.annotate(how, (100 * own.mean, y), (0, 9), textcoords="offset points", ha="center", fontsize=SMALL, rotation=0)
-            parts.append(f"{own.percent} {how}")
+            point: dict[str, Any] = {"markerfacecolor": fill, "markeredgecolor": colour, "markeredgewidth": 1.2}
+            ax.plot(100 * own.mean, y, marker, markersize=5.5, **point)
+            parts.append(f"{own.percent} with {how}")
             shown.append(own.percent)
         said.append(f"{label}: {', '.join(parts)}")
     ax.set_yticks(range(len(asked.cells)), asked.cells)
-    ax.set_ylim(len(asked.cells) - 0.5, -0.95)
-    ax.set_xlim(left=-3)
+    ax.set_ylim(len(asked.cells) - 0.5, -0.5)
+    ax.set_xlim(left=0)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("share of the first branch (%), by what replaces an output")
+    key = "   ".join(f"{sign} {how}" for _, how, sign in WAYS)
+    ax.set_xlabel(f"share of the first branch (%), its output replaced by\n{key}", fontsize=SMALL)
     return Made(figure, f"Share of the first branch by what replaces an output. {'; '.join(said)}.", shown)
 
 
@@ -366,14 +409,14 @@ def claimed(asked: file.Claimed, facts: Facts, palette: Palette, words: Words) -
     """A row a part: a grey bar where it was claimed to be, a dot with its interval where it was measured."""
     found = [(own, facts.claim(own.claim, own.part)) for own in asked.parts]
     labels = [textwrap.wrap(words(own.label), LETTERS[COLUMN]) for own, _ in found]
-    figure, (ax,) = framed(sum(0.145 * len(label) + 0.24 for label in labels) + 0.6)
+    figure, (ax,) = framed(sum(LEADING * len(label) + 0.24 for label in labels) + 0.6)
     marks = [value for _, own in found for value in (own.mean, *own.band, *(own.bounds or ())) if value > 0]
     log = max(marks) > 20 * min(marks) and all(own.mean > 0 for _, own in found)
     low, high = (min(marks) / 2, 2 * max(marks)) if log else (min(0.0, min(marks)), 1.08 * max(marks))
     y, said, shown = 0.0, [], []
     for label, (_, own) in zip(labels, found, strict=True):
         ax.text(0.0, y, "\n".join(label), transform=ax.get_yaxis_transform(), va="top", fontsize=8)
-        y += 0.145 * len(label) + 0.1
+        y += LEADING * len(label) + 0.1
         start, end, about = _region(own, low, high)
         ax.plot([start, end], [y, y], color=GREY, linewidth=7, alpha=0.45, solid_capstyle="butt")
         colour = COLOURS[2] if own.verdict == "supported" else COLOURS[1]
@@ -390,6 +433,7 @@ def claimed(asked: file.Claimed, facts: Facts, palette: Palette, words: Words) -
     ax.set_xlim(low, high)
     ax.set_ylim(y, -0.04)
     ax.yaxis.set_major_locator(NullLocator())
+    ax.grid(visible=False)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_formatter(SHORT)
     ax.set_xlabel(f"{asked.axis}; grey: what was claimed", fontsize=SMALL)

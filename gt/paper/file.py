@@ -68,6 +68,7 @@ class Sweep(Drawn):
     along: Annotated[str, Field(description="a factor of the study, by the last part of its path")]
     variants: Annotated[list[str], Field(min_length=1)]
     axis: Annotated[str, Field(description="what stands beside the y axis")]
+    across: Annotated[str, Field(description="what stands below the x axis; the factor otherwise")] = ""
     metric: str = MAIN
     corpora: list[str] = Field([], description="axes beside each other; all that the study has")
     same: bool = Field(default=False, description="a line where the measure is what the number is")

@@ -16,7 +16,23 @@ from gt.errors import ConfigError, nearest
 
 GREEK = dict(
     zip(
-        ("alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "lambda", "mu", "pi", "rho", "sigma", "tau", "Delta", "Sigma"),
+        (
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "epsilon",
+            "eta",
+            "theta",
+            "lambda",
+            "mu",
+            "pi",
+            "rho",
+            "sigma",
+            "tau",
+            "Delta",
+            "Sigma",
+        ),
         "αβγδεηθλμπρστΔΣ",
         strict=True,
     )
@@ -93,7 +109,9 @@ def _one(tokens: Sequence[str]) -> tuple[Node, Sequence[str]]:
     if token in FUNCTIONS:
         return Node("mi", token), rest
     if token[0].isalpha():
-        raise ConfigError(f"a formula has the name {token!r}, which stands for nothing." + nearest(token, (*GREEK, *SIGNS, *FUNCTIONS)))
+        raise ConfigError(
+            f"a formula has the name {token!r}, which stands for nothing." + nearest(token, (*GREEK, *SIGNS, *FUNCTIONS))
+        )
     return Node("mo", token), rest
 
 
@@ -105,7 +123,9 @@ def _bare(node: Node) -> Node:
 
 def _html(node: Node) -> Markup:
     inner = Markup("").join(map(_html, node.parts)) if node.parts or node.kind == "mrow" else escape(node.text)
-    return Markup("<{0}>{1}</{0}>").format(node.kind, inner)
+    # A bracket is as high as the line; stretched it would be as high as what it holds, with every index.
+    flat = Markup(' stretchy="false"') if node.kind == "mo" and node.text in OPENING + CLOSING else ""
+    return Markup("<{0}{1}>{2}</{0}>").format(node.kind, flat, inner)
 
 
 def _plain(node: Node) -> str:

@@ -24,13 +24,9 @@ IN_FORMULA = re.compile(r"(?<![\d.])[012](?![\d.])")
 BRACKETS = re.compile(r"\[[^\]]*\]")
 
 
-class Literal(ConfigError):
-    """A digit that no row has."""
-
-
 @dataclass
 class Prose:
-    """What turns templates into text. printed: the numbers so far, each with the key of its text, as printed, and its source."""
+    """What turns templates into text. printed: the numbers so far: the key of the text, what is printed, and its source."""
 
     facts: Facts
     names: Iterable[str] = ()
@@ -48,13 +44,14 @@ class Prose:
         self.environment.globals = dict(self.facts.names())
 
     def _named(self) -> Iterator[str]:
-        """Variants, corpora and tokenizers whose names have digits."""
+        """Variants, corpora, studies and claims whose names have digits."""
+        yield from (name for name in (*self.facts.claims, *self.facts.studies) if re.search(r"\d", name))
         for own in self.facts.studies.values():
             for cell in own.plan.cells:
                 yield from (name for name in (cell.variant, cell.corpus) if re.search(r"\d", name))
 
     def text(self, source: str, where: str) -> str:
-        """The text of a template. where: its key in the paper. ConfigError for a digit, a name or a number that is not known."""
+        """The text of a template. where: its key in the paper. ConfigError for a digit or a name that is not known."""
         self._where = where
         try:
             self._check_typed(source)
@@ -74,13 +71,13 @@ class Prose:
                 self._check(value, "typed")
 
     def _check(self, words: str, how: str) -> None:
-        """Literal where words have a digit that is of no name and no formula."""
+        """ConfigError where words have a digit that is of no name and no formula."""
         for formula in FORMULA.findall(words):
             if digits := re.search(r"\d[\d.]*", IN_FORMULA.sub("", formula)):
-                raise Literal(f"the formula ${formula}$ has the number {digits[0]}: {HINT}")
+                raise ConfigError(f"the formula ${formula}$ has the number {digits[0]}: {HINT}")
         rest = self.known.sub("", FORMULA.sub("", words))
         if found := re.search(r"\S*\d\S*", rest):
-            raise Literal(f"{found[0]!r} has a digit that is {how} and not looked up: {HINT}")
+            raise ConfigError(f"{found[0]!r} has a digit that is {how} and not looked up: {HINT}")
 
     def _check_ids(self, made: str) -> None:
         """ConfigError for an identifier outside of brackets."""

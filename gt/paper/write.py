@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +9,29 @@ from markupsafe import Markup, escape
 
 from gt.errors import ConfigError
 from gt.paper.build import Paper
+from gt.paper.figures import keep
 from gt.paper.formulas import mathml, plain
 from gt.paper.prose import FORMULA
 from gt.records import atomic_write, write_json
 from gt.report.document import Document, Picture, Section, spans, walk
-from gt.report.drawing import save
 from gt.report.formats import fill, html_words, inlined, markdown_text, pdf, unbroken
 
 Json = dict[str, Any]
 NUMBERS = "numbers.json"
+FILES = ("paper.pdf", "paper.html", "paper.md", NUMBERS, "figures")
 QUESTIONS = "questions.svg"
 FIGURES = "figures"
 
 
 def write(paper: Paper, out: Path, templates: Path) -> None:
-    """All of it into a folder. ConfigError, once it is written, where it is a draft."""
+    """All of it into a folder."""
     document, numbers = paper.document, {"paper": paper.path.name, "numbers": paper.numbers}
-    save(paper.questions.figure, out / FIGURES / QUESTIONS, "svg")
+    keep(paper.questions, out / FIGURES / QUESTIONS)
     style, drawn = inlined(document.pictures())
     screen = {"document": document, "walk": walk, "style": style, "drawn": drawn}
     pages = {
         "paper.html": fill(templates, "paper.html.j2", screen, _html),
-        "paper.md": fill(templates, "paper.md.j2", {"document": document, "path": _path}, _markdown),
+        "paper.md": fill(templates, "paper.md.j2", {"document": document, "path": _path}, markdown),
     }
     for name, page in pages.items():
         with atomic_write(out / name) as temporary:
@@ -39,8 +39,14 @@ def write(paper: Paper, out: Path, templates: Path) -> None:
     with atomic_write(out / "paper.pdf") as temporary:
         temporary.write_bytes(pdf(document, templates, "paper"))
     write_json(out / NUMBERS, numbers)
+
+
+def check(paper: Paper, out: Path) -> None:
+    """ConfigError where what was written is a draft, with all that the record belies."""
     if paper.drafts:
-        raise ConfigError("\n".join([*paper.drafts, f"{out}: what is written there is a draft, which says so in these places."]))
+        raise ConfigError(
+            "\n".join([*paper.drafts, f"{out}: what is written there is a draft, which says so in these places."])
+        )
 
 
 def pieces(words: str) -> list[tuple[str, str]]:
@@ -81,7 +87,8 @@ def _html(words: str) -> Markup:
     return Markup("").join(made[kind](part) for kind, part in pieces(words))
 
 
-def _markdown(words: str) -> str:
+def markdown(words: str) -> str:
+    """A text in Markdown, its formulas as code."""
     return markdown_text(FORMULA.sub(lambda found: f"`{plain(found[1])}`", words))
 
 
