@@ -292,8 +292,8 @@ class Facts:
         return Shown(text.listed(places).replace("-", "–"), source)
 
     def count(self, what: str, verdict: str = "", noun: str = "", study: str = "") -> Shown:
-        """How many there are, with the noun: runs, studies, trainings, contrasts, decided (contrasts), claims that were tested, or
-        explained (claims), which fail and hold in another form of their cells.
+        """How many there are, with the noun: runs, studies, trainings, contrasts, decided (contrasts), claims (as tested)
+        or explained (claims), which fail and hold in another form of their cells.
 
         verdict: of claims, only those with it; noun: called so instead, in the singular, or `none` for the number alone.
         """

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from gt.analysis.aggregate import MARGIN
+from gt.analysis.claims import Interval, Threshold
 from gt.analysis.statistics import mean_interval
 from gt.errors import ConfigError
 from gt.paper import file
@@ -288,17 +290,19 @@ def _numbers(ax: Axes, values: Sequence[float]) -> None:
 
 def _line(ax: Axes, points: Sequence[tuple[float, Sized]], look: Look) -> None:
     """Means joined by a line, their intervals as bars behind the markers."""
-    for x, own in points:
+    for at, own in points:
         if own.bounds:
-            ax.plot([x, x], own.bounds, color=look.colour, linewidth=3, alpha=0.35, solid_capstyle="butt")
-    x, means = [x for x, _ in points], [own.mean for _, own in points]
-    ax.plot(x, means, look.marker, color=look.colour, linestyle="-", linewidth=1.5, markersize=4.5)
+            ax.plot([at, at], own.bounds, color=look.colour, linewidth=3, alpha=0.35, solid_capstyle="butt")
+    places, means = [at for at, _ in points], [own.mean for _, own in points]
+    ax.plot(places, means, look.marker, color=look.colour, linestyle="-", linewidth=1.5, markersize=4.5)
 
 
 def curves(asked: file.Curves, facts: Facts, palette: Palette, words: Words) -> Made:
     """The mean over seeds at each number of tokens, and its 95 % interval as a band."""
     figure, (ax,) = framed(2.35)
     frame, ends, style, said, shown = facts.study(asked.study).curves, [], {}, [], []
+    if asked.metric not in frame:
+        raise ConfigError(f"{asked.study}: there are no curves of {asked.metric}.")
     for label in asked.cells:
         cell = facts.cell(asked.study, label, asked.corpus, asked.tokenizer)
         own = frame[(frame["cell"] == cell.id) & (frame["status"] == "completed") & (frame["tokens"] > 0)]
@@ -442,8 +446,14 @@ def claimed(asked: file.Claimed, facts: Facts, palette: Palette, words: Words) -
 
 def _region(own: Tested, low: float, high: float) -> tuple[float, float, str]:
     """From where to where a part claims its value to be, and in words; as far as the axis goes where it is open."""
-    predicate = own.row.claim.predicate[own.part - 1]
-    if predicate.test == "threshold":
-        above = predicate.above is not None
-        return (own.band[0], high, f"above {own.low}") if above else (low, own.band[0], f"below {own.low}")
-    return min(own.band), max(own.band), f"{own.low} to {own.high}"
+    match own.row.claim.predicate[own.part - 1]:
+        case Threshold(above=None):
+            return low, own.band[0], f"below {own.low}"
+        case Threshold():
+            return own.band[0], high, f"above {own.low}"
+        case Interval():
+            return own.band[0], own.band[1], f"{own.low} to {own.high}"
+        case other:
+            raise ConfigError(
+                f"{own.row.id}: its part {own.part} is of the test {other.test}, of which a forest shows the difference."
+            )
