@@ -100,7 +100,7 @@ class _Builder:
         sentences = [] if belied else [own.words for own in self.texts(written.sentences, ("sentences",))]
         runs, studies = self.facts.count("runs"), self.facts.count("studies")
         self.shown += [("byline", runs), ("byline", studies)]
-        whole = Document(title, f"{runs} of {studies}", tuple(own for own in sections if own is not None))
+        whole = Document(title, f"{runs} in {studies}", tuple(own for own in sections if own is not None))
         return Paper(self.path, written, whole, list(self.numbers()), self.drafts, sentences, questions)
 
     def numbers(self) -> Iterator[Json]:
@@ -111,7 +111,7 @@ class _Builder:
             yield {"where": where, "printed": str(shown), **shown.source.plain()}
 
     def headline(self, questions: list[Question]) -> figures.Made:
-        made = figures.questions(questions, self.facts, lambda words: self.prose.text(words, "questions"))
+        made = figures.questions(questions, self.facts, self.palette, lambda words: self.prose.text(words, "questions"))
         self.shown += [("questions", shown) for shown in made.shown]
         return made
 

@@ -6,6 +6,7 @@ figures of a paper, both told apart by the colour-blind and, by marker, name and
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -110,10 +111,10 @@ def draw(asked: file.Figure, facts: Facts, palette: Palette, words: Words) -> Ma
         return draws[asked.kind](asked, facts, palette, words)
 
 
-def questions(asked: Sequence[file.Question], facts: Facts, words: Words) -> Made:
+def questions(asked: Sequence[file.Question], facts: Facts, palette: Palette, words: Words) -> Made:
     """The forest of a paper's questions, with its intervals in figures beside it."""
     with matplotlib.rc_context(SIZES):
-        return forest(file.Forest(kind="forest", title="", caption="", contrasts=list(asked)), facts, Palette(), words, WIDE)
+        return forest(file.Forest(kind="forest", title="", caption="", contrasts=list(asked)), facts, palette, words, WIDE)
 
 
 def keep(made: Made, path: Path) -> None:
@@ -410,23 +411,26 @@ def ladder(asked: file.Ladder, facts: Facts, palette: Palette, words: Words) -> 
 
 
 def claimed(asked: file.Claimed, facts: Facts, palette: Palette, words: Words) -> Made:
-    """A row a part: a grey bar where it was claimed to be, a dot with its interval where it was measured."""
+    """A row a part: a grey bar where it was claimed to be, a mark with its interval where it was measured."""
     found = [(own, facts.claim(own.claim, own.part)) for own in asked.parts]
+    regions = [_region(own) for _, own in found]
     labels = [textwrap.wrap(words(own.label), LETTERS[COLUMN]) for own, _ in found]
     figure, (ax,) = framed(sum(LEADING * len(label) + 0.24 for label in labels) + 0.6)
-    marks = [value for _, own in found for value in (own.mean, *own.band, *(own.bounds or ())) if value > 0]
-    log = max(marks) > 20 * min(marks) and all(own.mean > 0 for _, own in found)
-    low, high = (min(marks) / 2, 2 * max(marks)) if log else (min(0.0, min(marks)), 1.08 * max(marks))
+    marks = [value for _, own in found for value in (own.mean, *own.band, *(own.bounds or ()))]
+    log = min(own.mean for _, own in found) > 0 and max(marks) > 20 * min(value for value in marks if value > 0)
+    low, high = (
+        (min(value for value in marks if value > 0) / 2, 2 * max(marks)) if log else (min(0.0, *marks), 1.08 * max(marks))
+    )
     y, said, shown = 0.0, [], []
-    for label, (_, own) in zip(labels, found, strict=True):
+    for label, (_, own), (start, end, about) in zip(labels, found, regions, strict=True):
         ax.text(0.0, y, "\n".join(label), transform=ax.get_yaxis_transform(), va="top", fontsize=8)
         y += LEADING * len(label) + 0.1
-        start, end, about = _region(own, low, high)
-        ax.plot([start, end], [y, y], color=GREY, linewidth=7, alpha=0.45, solid_capstyle="butt")
-        colour = COLOURS[2] if own.verdict == "supported" else COLOURS[1]
+        ax.plot([max(start, low), min(end, high)], [y, y], color=GREY, linewidth=7, alpha=0.45, solid_capstyle="butt")
+        holds = start <= own.mean <= end
+        colour = COLOURS[2] if holds else COLOURS[1]
         if own.bounds:
             ax.plot([max(own.bounds[0], low), own.bounds[1]], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        ax.plot(own.mean, y, "o" if own.verdict == "supported" else "D", color=colour, markersize=5)
+        ax.plot(own.mean, y, "o" if holds else "D", color=colour, markersize=5)
         ax.text(1.02, y, str(own.number), transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL, clip_on=False)
         said.append(f"{' '.join(label)}: claimed {about}, measured {own.number}")
         shown += [own.number]
@@ -444,13 +448,13 @@ def claimed(asked: file.Claimed, facts: Facts, palette: Palette, words: Words) -
     return Made(figure, f"{text.capital(asked.axis)}, as claimed and as measured. {'; '.join(said)}.", shown)
 
 
-def _region(own: Tested, low: float, high: float) -> tuple[float, float, str]:
-    """From where to where a part claims its value to be, and in words; as far as the axis goes where it is open."""
+def _region(own: Tested) -> tuple[float, float, str]:
+    """From where to where a part claims its value to be, and in words. ConfigError where it compares, with no bounds."""
     match own.row.claim.predicate[own.part - 1]:
         case Threshold(above=None):
-            return low, own.band[0], f"below {own.low}"
+            return -math.inf, own.band[0], f"below {own.low}"
         case Threshold():
-            return own.band[0], high, f"above {own.low}"
+            return own.band[0], math.inf, f"above {own.low}"
         case Interval():
             return own.band[0], own.band[1], f"{own.low} to {own.high}"
         case other:

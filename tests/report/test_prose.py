@@ -51,7 +51,8 @@ def test_a_difference_is_that_of_the_runs_paired_by_seed(prose: Prose) -> None:
 def test_means_settings_claims_and_counts_are_looked_up(prose: Prose, facts: Facts) -> None:
     words = (
         "{% set s = 'synthetic' %}{{ mean(s, 'GF', tokenizer='bpe1024').size }} after "
-        "{{ setting(s, 'GF', 'steps', tokenizer='char') }} steps of {{ setting(s, 'GF', 'tokens_per_step', tokenizer='char') }} at "
+        "{{ setting(s, 'GF', 'steps', tokenizer='char') }} steps of "
+        "{{ setting(s, 'GF', 'tokens_per_step', tokenizer='char') }} at "
         "{{ setting(s, 'GF', 'learning_rate', tokenizer='char') }}; {{ count('claims') }}, "
         "{{ count('claims', verdict='supported') }}, {{ count('studies', noun='none') }}; {{ record('C-1') }}"
     )
