@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?= smoke
 SECONDS ?= 1800
+PAPER := config/papers/groundthink.yaml
 PUBLISHED := $(patsubst %/records,%,$(sort $(wildcard results/published/*/records)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
@@ -49,11 +50,11 @@ docs: $(VENV)/.test  ## build the documentation into results/site, and check its
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true mkdocs build --quiet
 	@echo "results/site/index.html; with search: python -m http.server --directory results/site"
 
-report: $(VENV)/.run  ## make the report of every published study again from its records, and one of all of them
-	gt rebuild --published $(PUBLISHED) --templates report_templates
+report: $(VENV)/.run  ## make the report of every published study again from its records, one of all of them, and the paper
+	gt rebuild --published $(PUBLISHED) --templates report_templates --paper $(PAPER)
 
 headline: $(VENV)/.run  ## write the top of the README anew from the published studies
-	gt headline --published $(filter-out %/decide,$(PUBLISHED)) --readme README.md
+	gt headline --published $(PUBLISHED) --paper $(PAPER) --readme README.md
 
 publish: $(VENV)/.run  ## keep the records and the report of a study that has run (STUDY=smoke) under results/published
 	gt publish --plan results/studies/$(STUDY)/plan.json --runs results/runs --out results/published/$(STUDY) --templates report_templates

@@ -16,8 +16,6 @@ from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from gt.analysis.aggregate import aggregate
 from gt.analysis.earlier import Study, archived
 from gt.analysis.repeated import repeated
@@ -27,16 +25,20 @@ from gt.archive import KEPT, PLAN, pack, read, read_plans, trained
 from gt.artefacts import Plan
 from gt.attempts import first_starts
 from gt.errors import ConfigError
+from gt.paper import file, write
+from gt.paper.build import Paper, build
+from gt.paper.figures import keep
+from gt.paper.headline import FIGURE, headline, insert
 from gt.progress import progress
 from gt.records import MANIFEST, atomic_write, temporary_folder
-from gt.report.drawing import save
 from gt.report.gallery import draw
-from gt.report.headline import ALL, FIGURE, figure, headline, insert
 from gt.report.numbers import load
 from gt.report.render import render
 from gt.study import dumps
 
 CLAIMS = Path("config/claims")
+# Beside the published studies, where the report of all of them together stands, and the paper about them.
+ALL, PAPER = "all", "paper"
 # Paragraphs, in the folder of the published studies, on what deviates from the plan: of the report of all of them.
 NOTES = "deviations.txt"
 REPORT = ("report.html", "report.md", "report.pdf", "pages", "claims.json", "tables", "figures", "claims")
@@ -50,8 +52,8 @@ def publish(plan: Plan, runs: Path, published: Path, templates: Path) -> None:
     ConfigError if no run of the plan has a record, one is damaged, or one that is kept would be lost. What is there stays until
     all that is new is.
     """
-    if published.name == ALL:
-        raise ConfigError(f"{published}: this is the place of the report of all studies; publish the study under another name.")
+    if published.name in (ALL, PAPER):
+        raise ConfigError(f"{published}: this is the place of what is about all studies; publish the study under another name.")
     _check_none_is_lost(plan, runs, published / KEPT)
     with temporary_folder(published) as folder:
         study = folder / published.name
@@ -80,8 +82,10 @@ def rebuild(published: Path, out: Path, templates: Path) -> None:
         _copy(study, out)
 
 
-def rebuild_all(published: list[Path], templates: Path) -> None:
-    """Make the reports of published studies again, and beside them, in `all/`, one about all of them together."""
+def rebuild_all(published: list[Path], templates: Path, paper: Path | None = None) -> None:
+    """Make the reports of published studies again, and beside them, in `all/`, one about all of them together, and in `paper/`
+    the paper, last of all, which may turn out to be a draft (`write_paper`).
+    """
     with tempfile.TemporaryDirectory() as folder:
         studies, jobs = [Path(folder) / own.name for own in published], os.cpu_count() or 1
         # The largest first, so that no process waits for the last of them; a study is one process' work.
@@ -95,6 +99,8 @@ def rebuild_all(published: list[Path], templates: Path) -> None:
             notes = (parent / NOTES).read_text(encoding="utf-8").strip() if (parent / NOTES).exists() else ""
             render(studies, Path(folder) / ALL, templates, CLAIMS, notes.split("\n\n") if notes else ())
             _copy(Path(folder) / ALL, parent / ALL)
+        if paper is not None:
+            write_paper(paper, studies, published[0].parent / PAPER, templates)
 
 
 def _again(folder: Path, templates: Path, published: Path) -> None:
@@ -104,23 +110,45 @@ def _again(folder: Path, templates: Path, published: Path) -> None:
     _copy(study, published)
 
 
-def write_headline(published: list[Path], readme: Path) -> None:
-    """Write the headline of the README and its figure anew from the records of the published studies."""
+def publish_paper(paper: Path, published: list[Path], out: Path, templates: Path) -> None:
+    """Write a paper about published studies into a folder."""
     with tempfile.TemporaryDirectory() as folder:
-        studies, beside = [Path(folder) / own.name for own in published], neighbours(published)
-        for own, study in progress(list(zip(published, studies, strict=True)), "studies", "study"):
-            restore(own, study, beside[own.parent])
-        drawn, text = headlined(studies, published[0].parent)
-    if drawn is not None:
-        save(drawn, readme.parent / FIGURE, "png")
+        write_paper(paper, restored(paper, published, Path(folder)), out, templates)
+
+
+def write_paper(paper: Path, studies: Sequence[Path], out: Path, templates: Path) -> None:
+    """The same of restored studies. ConfigError, once all is written, where the record belies the paper's words."""
+    with temporary_folder(out) as folder:
+        built = built_paper(paper, studies, folder / write.FIGURES)
+        write.write(built, folder, templates)
+        _replace(write.FILES, folder, out)
+    write.check(built, out)
+
+
+def built_paper(paper: Path, studies: Sequence[Path], figures: Path) -> Paper:
+    """A paper of restored studies; its figures go into a folder."""
+    about = [study for study in studies if study.name in file.read(paper)[0].studies]
+    return build(paper, [load(study) for study in about], overview(CLAIMS, about), figures)
+
+
+def restored(paper: Path, published: list[Path], folder: Path) -> list[Path]:
+    """The studies that a paper is about, with their tables and verdicts, in a folder."""
+    about = [own for own in published if own.name in file.read(paper)[0].studies]
+    beside = neighbours(published)
+    for own in progress(about, "studies", "study"):
+        restore(own, folder / own.name, beside[own.parent])
+    return [folder / own.name for own in about]
+
+
+def write_headline(published: list[Path], readme: Path, paper: Path) -> None:
+    """Write the headline of the README and its figure anew, from a paper about published studies."""
+    with tempfile.TemporaryDirectory() as folder:
+        built = built_paper(paper, restored(paper, published, Path(folder)), Path(folder) / write.FIGURES)
+        text = insert(readme.read_text(encoding="utf-8"), headline(built, published[0].parent / PAPER))
+        write.check(built, readme)
+        keep(built.questions, readme.parent / FIGURE)
     with atomic_write(readme) as temporary:
-        temporary.write_text(insert(readme.read_text(encoding="utf-8"), text), encoding="utf-8")
-
-
-def headlined(studies: Sequence[Path], published: Path) -> tuple[Figure | None, str]:
-    """The figure and the text of the headline. studies: restored ones. published: where they stand, seen from the README."""
-    rows, results = overview(CLAIMS, studies), [load(study) for study in studies]
-    return figure(results, rows), headline(results, rows, published.as_posix())
+        temporary.write_text(text, encoding="utf-8")
 
 
 def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = None) -> None:

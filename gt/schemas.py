@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from gt import artefacts
 from gt.analysis.claims import Arm, Claim
 from gt.artefacts import Name
+from gt.paper.file import PaperFile
 from gt.records import atomic_write
 from gt.spec import RunSpec
 from gt.study import StudyFile, Variant
@@ -21,6 +22,7 @@ def schemas() -> dict[str, dict[str, object]]:
         "study.schema.json": StudyFile.model_json_schema(),
         "variants.schema.json": TypeAdapter(dict[Name, Variant]).json_schema(),
         "claims.schema.json": TypeAdapter(dict[str, Claim]).json_schema(),
+        "paper.schema.json": PaperFile.model_json_schema(),
         "arms.schema.json": TypeAdapter(dict[Name, Arm]).json_schema(),
         "run.schema.json": RunSpec.model_json_schema(),
         **{f"{kind.__name__.lower()}.schema.json": kind.model_json_schema() for kind in artefacts.KINDS},

@@ -10,6 +10,7 @@ from grimp import ImportGraph, Layer, build_graph
 # From the top. What stands in one layer may import each other; what stands in none may be imported, but not as a way up.
 LAYERS = (
     ("cli",),
+    ("paper",),
     ("report", "tracking"),
     ("analysis",),
     ("evals", "probes"),

@@ -9,12 +9,15 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pikepdf
 import pyarrow.parquet as pq
 import pytest
 import records
@@ -23,9 +26,24 @@ from gt.archive import read_plan, unpack
 from gt.artefacts import Plan, read_manifest
 from gt.cli import main
 from gt.errors import ConfigError
-from gt.publish import CLAIMS, NOTES, REPORT, headlined, publish, published_in, rebuild, rebuild_all, restore, write_headline
+from gt.paper.build import Paper
+from gt.paper.file import read as read_paper
+from gt.paper.headline import END, START, headline, insert
+from gt.paper.write import FILES, words_of
+from gt.publish import (
+    ALL,
+    CLAIMS,
+    NOTES,
+    PAPER,
+    REPORT,
+    built_paper,
+    publish,
+    published_in,
+    rebuild,
+    rebuild_all,
+    restore,
+)
 from gt.records import MANIFEST, read_json
-from gt.report.headline import ALL, END, START, insert
 from gt.report.render import render
 from gt.study import dumps
 
@@ -178,35 +196,96 @@ def test_several_studies_are_made_again_together(published: Path, tmp_path: Path
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert links
     assert all((tmp_path / ALL / link).is_file() for link in links)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{START}{END}")
-    write_headline(folders, readme)
-    links = re.findall(r"\]\(([^)]+)\)", readme.read_text())
-    assert str(tmp_path) in links
-    assert all((tmp_path / link).exists() for link in links)
 
 
-def test_the_headline_is_between_its_marks_and_says_what_was_found(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published, tmp_path / "synthetic"))
-    readme = tmp_path / "README.md"
+LOWER = "{{ lower('synthetic', 'GF', 'GPT-2').size }}"
+PAIR = {"study": "synthetic", "a": "GF", "b": "GPT-2"}
+
+
+@pytest.fixture
+def project(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a published study and a paper about it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(published, tmp_path / "results/published/synthetic")
+    claims = tmp_path / "config/claims"
+    claims.mkdir(parents=True)
+    (claims / "arms.yaml").write_text("{}\n")
+    figure = {"kind": "studies", "title": "What was run", "caption": "All of it."}
+    finding = {
+        "heading": "It is lower",
+        "claims": {},
+        "text": f"By {LOWER}.",
+        "overturned": "Seeds.",
+        "record": "-",
+        "figure": figure,
+    }
+    paper = {
+        "title": "Gates help",
+        "claims": {},
+        "studies": ["synthetic"],
+        "sentences": ["One.", f"It is lower by {LOWER}.", "Three."],
+        "questions": [{"ask": "Is it lower?", "untuned": PAIR}],
+        "abstract": [f"Lower by {LOWER}."],
+        "before": [],
+        "findings": [finding],
+        "limits": ["One text."],
+        "reproduce": ["From records."],
+        "commands": "make report",
+    }
+    (tmp_path / "config/paper.yaml").write_text(json.dumps(paper))
+    return tmp_path
+
+
+def command(name: str, **options: str) -> int:
+    given = {"published": "results/published/synthetic", "paper": "config/paper.yaml", "templates": str(TEMPLATES), **options}
+    return main([name, *(text for key, value in given.items() if value for text in (f"--{key}", value))])
+
+
+def test_a_paper_about_published_studies_has_the_same_bytes_each_time(project: Path) -> None:
+    assert command("paper", out="results/published/paper") == 0
+    before = files(project / "results/published/paper")
+    assert {Path(name).parts[0] for name in before} == set(FILES)
+    assert command("rebuild") == 0
+    assert files(project / "results/published" / PAPER) == before
+
+
+def test_a_draft_is_written_and_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paper = project / "config/paper.yaml"
+    paper.write_text(paper.read_text().replace("lower(", "higher("))
+    assert command("paper", out="paper") == 2
+    said = capsys.readouterr().err
+    assert (
+        "config/paper.yaml, line 1: findings.0: the words presuppose that GF lies above GPT-2 in synthetic; the difference is"
+        in said
+    )
+    assert "is a draft, which says so in these places" in said
+    assert {own.name for own in (project / "paper").iterdir()} == set(FILES)
+    assert "The words written here presuppose that GF lies above GPT-2" in (project / "paper/paper.md").read_text()
+    readme = project / "README.md"
+    readme.write_text(f"{START}old\n{END}")
+    assert command("headline", readme="README.md", templates="") == 2
+    assert "old" in readme.read_text()
+
+
+def test_the_headline_is_the_paper_s_questions_and_sentences_between_their_marks(project: Path) -> None:
+    readme = project / "README.md"
     readme.write_text(f"# Name\n\n{START}old\n{END}\n\nMore.\n")
-    write_headline([folder], readme)
+    (project / "docs").mkdir()
+    assert command("headline", readme="README.md", templates="") == 0
     text = readme.read_text()
-    write_headline([folder], readme)
+    assert command("headline", readme="README.md", templates="") == 0
     assert readme.read_text() == text
     assert text.startswith("# Name\n") and text.endswith(f"{END}\n\nMore.\n") and "old" not in text
-    (figure,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
-    assert "15 runs of 1 study are published." in text
-    mean = sum(records.bits_per_byte("GF", "char", seed) for seed in range(3)) / 3
-    assert "is that of GF in `synthetic`, after 250 steps of 1,024 tokens at a learning rate of 0.003: " in text
-    assert f"{mean:.4f} bits per byte" in text
+    assert (project / "docs/headline.png").read_bytes().startswith(b"\x89PNG")
+    apart = sum(records.bits_per_byte("GPT-2", "char", s) - records.bits_per_byte("GF", "char", s) for s in range(3)) / 3
+    assert f"One.\n\nIt is lower by {apart:.3f}.\n\nThree.\n" in text
+    assert f"Is it lower?: all at one rate −{apart:.3f} (95 % interval " in text
 
 
-def test_a_readme_without_the_marks_is_bad_input(published: Path, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("# Name\n")
-    with pytest.raises(ConfigError, match="headline"):
-        write_headline([published], tmp_path / "README.md")
+def test_a_readme_without_the_marks_is_bad_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "README.md").write_text("# Name\n")
+    assert command("headline", readme="README.md", templates="") == 2
+    assert "headline" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -222,16 +301,101 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
     return made
 
 
+@pytest.fixture(scope="module")
+def paper(restored: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Paper:
+    """The paper, from the records that are published."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        own = Path("config/papers/groundthink.yaml")
+        about = read_paper(own)[0].studies
+        return built_paper(
+            own, [restored(folder) for folder in PUBLISHED if folder.name in about], tmp_path_factory.mktemp("figures")
+        )
+
+
 @pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
-def test_the_readme_is_in_step_with_what_is_published(
-    restored: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it fails: `make headline`, and commit."""
-    monkeypatch.chdir(ROOT)
-    of_the_record = [restored(folder) for folder in PUBLISHED if folder.name != "decide"]  # which shows the protocol
-    _, text = headlined(of_the_record, Path("results/published"))
+def test_the_paper_and_the_readme_are_in_step_with_what_is_published(paper: Paper) -> None:
+    """Where it fails: `make report headline`, and commit."""
+    assert paper.drafts == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert insert(readme, text) == readme
+    assert insert(readme, headline(paper, Path("results/published", PAPER))) == readme
+    kept = json.loads((ROOT / "results/published" / PAPER / "numbers.json").read_text())["numbers"]
+    assert close(kept, json.loads(json.dumps(paper.numbers)))
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
+def test_the_paper_is_short_enough_to_be_read(paper: Paper) -> None:
+    assert 2_500 <= words_of(paper.document) <= 4_000
+    assert 8 <= len(paper.file.findings) <= 10
+    with pikepdf.open(ROOT / "results/published" / PAPER / "paper.pdf") as document:
+        assert len(document.pages) <= 10
+    assert (ROOT / "results/published" / PAPER / "paper.html").stat().st_size <= 2 * 2**20
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
+def test_every_number_of_the_paper_is_that_of_its_row(restored: Callable[[Path], Path], paper: Paper) -> None:
+    """Worked out again from the tables that `numbers.json` names, by other code."""
+    tables: dict[tuple[str, str], pd.DataFrame] = {}
+    checked = Counter[str]()
+
+    def table(study: str, name: str) -> pd.DataFrame:
+        if (study, name) not in tables:
+            tables[study, name] = pd.read_parquet(restored(ROOT / "results/published" / study) / f"{name}.parquet")
+        return tables[study, name]
+
+    def by_seed(own: dict[str, Any], cell: str, column: str) -> pd.Series:
+        rows = table(own["study"], own["table"])
+        rows = rows[rows["cell"] == cell]
+        if own["table"] in ("runs", "curves"):
+            rows = rows[(rows["status"] == "completed") & rows[column].notna()]
+            values = rows.groupby("seed")[column].last()
+        else:
+            key = "name" if own["table"] == "probes" else "metric"
+            rows = rows[rows[key] == column]
+            rows = rows[rows["layer"].isna()] if key == "name" else rows[rows["at"] == own["at"]] if "at" in own else rows
+            values = rows.set_index("seed")["value"]
+        again = table(own["study"], "repeated")
+        again = again[(again["cell"] == cell) & (again["metric"] == column)]
+        again = again[again["at"] == own["at"]] if "at" in own else again[again["at"].isna()]
+        others = again.groupby("seed")["value"].agg(["sum", "count"]).reindex(values.index).fillna(0)
+        return (values + others["sum"]) / (1 + others["count"])
+
+    for own in paper.numbers:
+        match own["statistic"]:
+            case "mean":
+                found = by_seed(own, own["rows"][0], own["column"]).mean()
+            case "paired difference":
+                first, second = (by_seed(own, cell, own["column"]) for cell in own["rows"])
+                found = (first - second).dropna().mean()
+            case "mean share of both branches":
+                way, _, branch = own["column"].rpartition("/")
+                rises = {b: by_seed(own, own["rows"][0], f"{way}/{b}") for b in "rm"}
+                found = (rises[branch] / (rises["r"] + rises["m"])).mean()
+            case "estimate":
+                judged = json.loads((restored(ROOT / "results/published" / own["study"]) / "claims.json").read_text())
+                (claim,) = (one for one in judged if (one["claim"], one["arm"]) == (own["rows"][0], "faithful"))
+                found = claim["tests"][int(own["column"].rpartition("/")[2]) - 1]["estimate"]
+            case "value" if own["table"] == "cells":
+                rows = table(own["study"], "cells").set_index("cell")
+                found = rows.loc[own["rows"][0], own["column"]]
+            case "count" if own["column"] == "runs" and own["study"] != "all":
+                found = (table(own["study"], "runs")["status"] == "completed").sum()
+            case "count" if own["column"] == "runs":
+                every = [table(study, "runs") for study in paper.file.studies]
+                found = pd.concat([rows[rows["status"] == "completed"] for rows in every])["run_id"].nunique()
+            case _:  # settings, bounds and places, which tests of what looks them up hold to plans and claims
+                continue
+        checked[own["statistic"]] += 1
+        assert own["value"] == pytest.approx(found, rel=1e-9), own
+        shown = re.match(r"[−\d.,]+", own["printed"])
+        assert shown
+        number, said = abs(float(found)), float(shown[0].replace("−", "").replace(",", ""))
+        scale = 100 if own["printed"].endswith("%") and own["column"].startswith("ablation") else 1
+        places = len(shown[0].partition(".")[2])
+        if " to " not in own["printed"].partition("(")[0] and not re.search(r"[kMG]\b|^95 %|pairs?$|seeds?$", own["printed"]):
+            assert said == pytest.approx(scale * number, abs=0.5001 * 10**-places if places else 0.5), own
+    assert checked["paired difference"] > 60 and checked["mean"] > 20 and checked["mean share of both branches"] > 10
+    assert checked["estimate"] > 10 and checked["count"] > 10
 
 
 # One of texts with claims and arms, a recall task, several sizes, a single cell, and one that is tuned and looked at.
@@ -276,7 +440,7 @@ def test_what_is_published_is_not_replaced_by_less(published: Path, tmp_path: Pa
 
 
 def test_the_place_of_the_report_of_all_studies_is_no_study_s(plan: Plan, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="all: this is the place of the report of all studies"):
+    with pytest.raises(ConfigError, match="all: this is the place of what is about all studies"):
         publish(plan, tmp_path, tmp_path / "all", TEMPLATES)
 
 

@@ -65,6 +65,7 @@ Note = Annotated[Path | None, described("where to note what it is made of, once 
 StudyResults = Annotated[Path, described("results/studies/<study>")]
 Studies = Annotated[list[Path] | None, MANY, described("results/studies/<study> ...; all there are, run or published")]
 PublishedStudies = Annotated[list[Path], MANY, described("results/published/<study> ...")]
+PaperFile = Annotated[Path, described("config/papers/<name>.yaml")]
 Templates = Annotated[Path | None, described("by default the project's report_templates, or gt's own")]
 Claims = Annotated[Path, described("folder of the claims")]
 Scale = Annotated[str, described("a size of config/scales.yaml", completer=complete.scales)]

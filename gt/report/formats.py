@@ -47,7 +47,7 @@ def write(document: Document, folder: Path, templates: Path) -> None:
     ConfigError for a template that is missing or wrong.
     """
     markdown = fill(templates, "report.md.j2", {"document": document, "path": _relative(folder)}, markdown_text)
-    texts = {**screen(document, templates), "report.md": _unbroken(markdown)}
+    texts = {**screen(document, templates), "report.md": unbroken(markdown)}
     for old in (folder / FOLDER).glob("*"):
         if f"{FOLDER}/{old.name}" not in texts:
             old.unlink()
@@ -85,7 +85,7 @@ def screen(document: Document, templates: Path) -> dict[str, str]:
             "drawn": drawn,
             "columns": max((len(own.table.shown) for own in walk(blocks) if isinstance(own, Tabular)), default=0),
         }
-        files[page.file] = _unbroken(fill(templates, "report.html.j2", content, html_words))
+        files[page.file] = unbroken(fill(templates, "report.html.j2", content, html_words))
     return files | ({f"{FOLDER}/style.css": css, f"{FOLDER}/script.js": js} if document.paged else {})
 
 
@@ -123,7 +123,7 @@ def fill(templates: Path, name: str, content: Json, words: Callable[[str], str])
         raise ConfigError(f"{templates / name}: unknown name: {error.message}.") from None
 
 
-def _unbroken(page: str) -> str:
+def unbroken(page: str) -> str:
     """A line never ends between a number and its per cent sign."""
     return re.sub(r"(\d) %", "\\1\u00a0%", page)
 
@@ -168,29 +168,30 @@ def _relative(folder: Path) -> Callable[[Picture], str]:
     return lambda picture: Path(os.path.relpath(picture.file, folder)).as_posix()
 
 
-def pdf(document: Document, templates: Path) -> bytes:
-    """The report as typst sets it by `report.typ`. ConfigError where the template is missing or wrong.
+def pdf(document: Document, templates: Path, name: str = "report") -> bytes:
+    """The document as typst sets it by the template of this name. ConfigError where the template is missing or wrong.
 
     Characters that no font has are named in a message, which the template has too.
     """
     import typst
 
-    if not (templates / "report.typ").exists():
-        raise ConfigError(f"{templates / 'report.typ'}: no such template.")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copyfile(templates / "report.typ", folder / "report.typ")
+    template = f"{name}.typ"
+    if not (templates / template).exists():
+        raise ConfigError(f"{templates / template}: no such template.")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shutil.copyfile(templates / template, folder / template)
         content = paper_json(document, folder)
         drawn = [json.dumps(content, ensure_ascii=False), *(file.read_text("utf-8") for file in folder.glob("*.svg"))]
         fonts, missing = choose(set().union(*drawn), folder / "fonts")
         if message := explanation(missing):
-            print(f"report.pdf: {message}", file=sys.stderr)
-        text = _unbroken(json.dumps({**content, "fonts": message}, ensure_ascii=False))
+            print(f"{name}.pdf: {message}", file=sys.stderr)
+        text = unbroken(json.dumps({**content, "fonts": message}, ensure_ascii=False))
         (folder / "report.json").write_text(text, encoding="utf-8")
         try:
-            return packed(bytes(typst.compile(folder / "report.typ", root=folder, font_paths=fonts)))
+            return packed(bytes(typst.compile(folder / template, root=folder, font_paths=fonts)))
         except RuntimeError as error:
-            raise ConfigError(f"{templates / 'report.typ'}: {error}") from None
+            raise ConfigError(f"{templates / template}: {error}") from None
 
 
 def packed(document: bytes) -> bytes:

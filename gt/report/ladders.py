@@ -42,7 +42,7 @@ def drawn(results: Results) -> Figure | None:
         own = {arm.name: Look(style[label(arm.cells[0])].colour, "-", "o") for arm in ladder.arms}
         ax.set_xscale("log")
         for arm, laws in zip(ladder.arms, ladder.laws[size], strict=True):
-            _draw_arm(ax, arm, laws, arm.sizes[size], own[arm.name].colour)
+            draw_arm(ax, arm, laws, arm.sizes[size], own[arm.name].colour)
         ax.set_xticks(sorted({float(at) for at in ladder.arms[0].sizes[size]}))
         ax.xaxis.set_major_formatter(SHORT)
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -52,7 +52,7 @@ def drawn(results: Results) -> Figure | None:
     return figure
 
 
-def _draw_arm(ax: Axes, arm: Arm, laws: Laws, sizes: np.ndarray, colour: str) -> None:
+def draw_arm(ax: Axes, arm: Arm, laws: Laws, sizes: np.ndarray, colour: str) -> None:
     """Dots of seeds, a ring for the mean that the law has not seen, its line whole where it was fitted, and its band."""
     at = np.geomspace(sizes[0], sizes[-1], POINTS)
     bands = np.array([band(laws.at(float(x))) for x in at], dtype=float)  # without bands, not a number

@@ -199,13 +199,13 @@ class Results:
         return [{**row, **_savings(self.saved.get(row["cell"], {})), "pooled": self.pooled.get(row["cell"])} for row in rows]
 
     @cached_property
-    def _values(self) -> Values:
+    def values(self) -> Values:
         return Values.of_tables(self.plan, {name: getattr(self, name) for name in TABLES})
 
     @cached_property
     def ladders(self) -> list[Ladder]:
         """The arms of each corpus and tokenizer over sizes, if the study has a ladder."""
-        return ladders(self._values) if self.plan.ladder else []
+        return ladders(self.values) if self.plan.ladder else []
 
     @cached_property
     def saved(self) -> dict[str, dict[str, Saved]]:
@@ -213,7 +213,7 @@ class Results:
         pairs = self.contrasts.dropna(subset=["baseline"])
         known = self.plan.ladder or budgets(self.plan)
         baselines = dict(zip(pairs["cell"], pairs["baseline"], strict=True))
-        return equal_losses(self._values, self.ladders, baselines) if known else {}
+        return equal_losses(self.values, self.ladders, baselines) if known else {}
 
     @cached_property
     def pooled(self) -> dict[str, float]:

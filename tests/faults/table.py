@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gt.paper.headline import insert
 from gt.records import atomic_write, read_json
-from gt.report.headline import insert
 
 START, END = "<!-- faults: written by make reliability -->\n", "<!-- end of the faults -->"
 

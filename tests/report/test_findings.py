@@ -10,7 +10,6 @@ import records
 from shared import RATE, make, plan_of_rates
 
 from gt.report.findings import findings, leading
-from gt.report.headline import headline
 from gt.report.numbers import Results, load
 
 LOWER = 0.5
@@ -53,9 +52,6 @@ def test_the_lowest_is_the_lowest_of_all_studies_and_not_of_the_one_with_most_ru
     assert f"{mean('GF', LOWER):.4f} bits per byte" in said
     assert "3 seeds)" in said
     assert f"Lower still, with 2 seeds, GF-tuning (learning_rate=0.01) in `small` has {mean('GF', 2 * LOWER, 2):.4f}." in said
-    first = headline(studies, [], "published")
-    assert f"{mean('GF', LOWER):.4f}" in first
-    assert f"{mean('GF-MH', seeds=5):.4f}" not in first  # the lowest of the large study
 
 
 def test_one_change_alone_is_between_cells_that_have_nothing_else_different(studies: list[Results]) -> None:
