@@ -171,10 +171,10 @@ def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = N
 
 def _keep_replications(published: Path, study: Path) -> None:
     """The verdicts of a study's replications, beside its own."""
-    for file in sorted((published / FOLDER).glob("*.json")):
-        if file != study / FOLDER / file.name:
+    for kept in sorted((published / FOLDER).glob("*.json")):
+        if kept != study / FOLDER / kept.name:
             (study / FOLDER).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, study / FOLDER / file.name)
+            shutil.copyfile(kept, study / FOLDER / kept.name)
 
 
 def published_in(folder: Path) -> dict[str, Study]:

@@ -281,7 +281,7 @@ def test_a_second_verdict_that_differs_is_shown_beside_the_first(published: Path
     replicated("lower", published, tmp_path / "again", 0.24, seeds=5)
     row = next(own for own in overview(claims, [published]) if own.id == "lower")
     assert row.verdict == "supported"
-    (again,) = row.again
+    (again,) = row.replications
     assert again.judgement["verdict"] == "opposite"
     (part,) = agreement(row.claim, row.judgement or {}, again)
     assert (part.same_direction, part.contained) == (False, False)
@@ -316,8 +316,8 @@ def test_a_claim_that_was_edited_since_is_not_compared(published: Path, tmp_path
     replicated("lower", published, tmp_path / "again", seeds=3)
     claims_of("synthetic", tmp_path / "edited", {"lower": {**ASKED["lower"], "by": 0.01}})
     (row,) = overview(tmp_path / "edited", [published])
-    assert agreement(row.claim, row.judgement or {}, row.again[0]) == []
-    assert "The claim was edited since" in " ".join(said(row.claim, row.judgement or {}, row.again[0]))
+    assert agreement(row.claim, row.judgement or {}, row.replications[0]) == []
+    assert "The claim was edited since" in " ".join(said(row.claim, row.judgement or {}, row.replications[0]))
 
 
 def test_code_and_devices_that_differ_are_said(published: Path, tmp_path: Path) -> None:

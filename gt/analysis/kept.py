@@ -28,6 +28,7 @@ def of_today(judged: Json) -> Json:
         "registered": [],
     }
     leaning = "for" if judged["leaning"] in ("for", "supported") else "against"
-    tests = [{"parts": [], "names": [], "part": 0, "constant": None, "joined": "", "note": "", **test} for test in judged["tests"]]
+    of_a_test: Json = {"parts": [], "names": [], "part": 0, "constant": None, "joined": "", "note": ""}
+    tests = [{**of_a_test, **test} for test in judged["tests"]]
     known = {own.name: [] for own in fields(Cautions)} | judged["cautions"]
     return {**plan, **how, **judged, "leaning": leaning, "tests": tests, "cautions": known}

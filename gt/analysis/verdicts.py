@@ -336,7 +336,7 @@ class Row:
     its cells have not. unshown: arms that support it and are not shown to. confounded: arms that support it as well, and
     explain nothing, for their runs were trained with another budget. interactions: of all arms of a claim that fails.
     registered: when it was entered as it stands (ISO 8601), None if it was not. edited: whether it was entered in another form
-    before. looks: its own, as `Taken` has them. again: the verdicts of its replications, which change nothing of its own.
+    before. looks: its own, as `Taken` has them. replications: their verdicts, which change nothing of its own.
     """
 
     id: str
@@ -351,7 +351,7 @@ class Row:
     registered: str | None
     edited: bool
     looks: list[Json]
-    again: list[Replication]
+    replications: list[Replication]
 
     @property
     def tested(self) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,9 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gt.analysis.aggregate import Run, run_row
 from gt.analysis.kept import of_today
 from gt.analysis.replications import replications
-from gt.archive import KEPT, unpack
+from gt.archive import KEPT, Kept, read
 from gt.artefacts import Cell, Plan
-from gt.attempts import began
 from gt.dataset.columns import AT, CURVE, MADE, MEASUREMENT, RUN, VERDICT, Column, of_metric, schema
 from gt.progress import progress
 from gt.records import read_json
@@ -53,14 +51,12 @@ def tables(published: Sequence[Path]) -> dict[str, Table]:
     curves: list[pa.Table] = [schema(CURVE).empty_table()]
     measured: list[pa.Table] = [schema(MEASUREMENT).empty_table()]
     for folder in progress(published, "records", "study"):
-        with tempfile.TemporaryDirectory() as temporary:
-            plan = unpack(folder / KEPT, Path(temporary) / "runs")
-            found: list[Json] = []
-            for row, run in _trainings(plan, Path(temporary) / "runs"):
-                runs.append(row)
-                curves += [] if run.curves is None else [_curve(row, run.curves)]
-                found += _measurements(row, run)
-            measured.append(_table(MEASUREMENT, found))
+        found: list[Json] = []
+        for row, run in _trainings(read(folder / KEPT)):
+            runs.append(row)
+            curves += [] if run.curves is None else [_curve(row, run.curves)]
+            found += _measurements(row, run)
+        measured.append(_table(MEASUREMENT, found))
     curve = pa.concat_tables(curves, promote_options="permissive")
     known = {column.name for column in (*RUN, *MADE, *CURVE)}
     metrics = sorted({name for row in runs for name in row} - known)
@@ -90,8 +86,9 @@ def _table(columns: Sequence[Column], rows: list[Json]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema(columns))
 
 
-def _trainings(plan: Plan, runs: Path) -> Iterator[tuple[Json, Run]]:
+def _trainings(records: Kept) -> Iterator[tuple[Json, Run]]:
     """A row of each run of a plan, and the run: those that are judged in the order of the plan, and then those that tune."""
+    plan = records.plan
     cells: dict[str, list[Cell]] = {}
     for cell in plan.cells:
         for run_id in cell.runs.values():
@@ -104,9 +101,8 @@ def _trainings(plan: Plan, runs: Path) -> Iterator[tuple[Json, Run]]:
             tuning.setdefault(run_id, {**asked, "tuning_chosen": point.values == own.choice})
     for run_id, (cell, *others) in cells.items():
         spec = plan.runs[run_id]
-        run = Run.read(plan, cell, spec.seed, run_id, runs)
-        first_started = began(run_id, runs, [plan], run.record.manifest)
-        found = run_row(run, first_started, plan.dollars_per_hour)
+        run = Run.read(plan, cell, spec.seed, run_id, records)
+        found = run_row(run, records.began(plan, run.record), plan.dollars_per_hour)
         about = {**_identity(plan, spec, cell, others), "run_id": run_id, **tuning.get(run_id, {})}
         yield {**about, **_made(run_id, found), **_whole(run, found)}, run
 

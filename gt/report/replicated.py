@@ -93,13 +93,13 @@ def careful(first: Json, again: Replication) -> list[str]:
 def of_row(row: Row) -> list[str]:
     """All that is said of a claim's replications."""
     if row.judgement is None:
-        return [f"{own.name}: {word(own.judgement)}; the first verdict is not here." for own in row.again]
-    return [line for own in row.again for line in said(row.claim, row.judgement, own)]
+        return [f"{own.name}: {word(own.judgement)}; the first verdict is not here." for own in row.replications]
+    return [line for own in row.replications for line in said(row.claim, row.judgement, own)]
 
 
 def told(rows: Iterable[Row]) -> str:
     """The replications of claims for a terminal, a line each; empty where there is none."""
-    found = [(row, own) for row in rows for own in row.again]
+    found = [(row, own) for row in rows for own in row.replications]
     lines = [f"{row.id}  {_line(row, own)}" for row, own in found]
     return "\n".join(["", "trained again on other seeds:", *lines] if lines else [])
 
@@ -118,7 +118,7 @@ def _line(row: Row, again: Replication) -> str:
 
 def replications_table(rows: Sequence[Row]) -> Table | None:
     """A row a part of a replicated claim, with both verdicts; None where nothing was replicated."""
-    made = [made for row in rows if row.judgement for own in row.again for made in _table_rows(row, own)]
+    made = [made for row in rows if row.judgement for own in row.replications for made in _table_rows(row, own)]
     if not made:
         return None
     columns = (
