@@ -19,6 +19,7 @@ from checkouts import Checkout
 from gt.artefacts import read_evaluations, read_plan
 from gt.records import read_json
 from gt.stage import outdated
+from gt.wanted import wanted
 
 AFTER_RUNS = {"aggregate": 1, "claims": 1, "figures": 1, "report": 1, "track": 1}
 
@@ -123,10 +124,10 @@ def test_what_is_missing_or_damaged_of_a_record_is_found(
     plan = read_plan(finished.folder / "results/studies/tiny/plan.json")
     run, spec = min(plan.runs.items())
     record = Path(shutil.copytree(finished.folder / "results/runs" / run, tmp_path / run))
-    asked = ([spec], finished.folder / f"results/data/{spec.corpus.id}/{spec.tokenizer.id}", {own.text for own in plan.asked})
-    assert outdated(record, *asked) == set()
+    own, data = wanted([plan])[run], finished.folder / f"results/data/{spec.corpus.id}/{spec.tokenizer.id}"
+    assert outdated(record, own, data) == set()
     harm(record / name)
-    assert outdated(record, *asked) == again
+    assert outdated(record, own, data) == again
 
 
 @pytest.mark.parametrize(
