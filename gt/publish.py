@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
+from gt.analysis.claims import load_claims
 from gt.analysis.earlier import Study, archived
 from gt.analysis.repeated import repeated
 from gt.analysis.replications import FOLDER
@@ -30,7 +31,7 @@ from gt.paper.build import Paper, build
 from gt.paper.figures import keep
 from gt.paper.headline import FIGURE, headline, insert
 from gt.progress import progress
-from gt.records import MANIFEST, atomic_write, temporary_folder
+from gt.records import MANIFEST, atomic_write, read_json, temporary_folder, write_json
 from gt.report.gallery import draw
 from gt.report.numbers import load
 from gt.report.render import render
@@ -166,7 +167,18 @@ def restore(published: Path, study: Path, beside: Mapping[str, Study] | None = N
     aggregate(plan, kept, study, repeated(plan, kept, [own for own in others if own.plan.study != plan.study]))
     starts = (time for own in (plan, *(other.plan for other in others)) for time in own.started.values())
     judge(study, CLAIMS, min(starts, default=None))
+    _keep_verdicts(published, study)
     _keep_replications(published, study)
+
+
+def _keep_verdicts(published: Path, study: Path) -> None:
+    """Verdicts of claims that this project does not have, as of another's study, stay as they were published."""
+    kept, made = published / "claims.json", study / "claims.json"
+    if kept == made or not kept.exists():
+        return
+    known = load_claims(CLAIMS)
+    if strange := [own for own in read_json(kept) if own["claim"] not in known and own.get("claimed")]:
+        write_json(made, [*read_json(made), *strange])
 
 
 def _keep_replications(published: Path, study: Path) -> None:

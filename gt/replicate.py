@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal, NamedTuple
@@ -223,7 +223,8 @@ def _needed(predicate: Predicate, test: Json, alpha: float) -> int | None:
     Of other tests than of means: as its verdict says, at the alpha of its family.
     """
     claimed, values = region(predicate), list(test["by_seed"].values())
-    scale = {"value": float, "ratio": _log}.get(test["scale"])
+    scales: dict[str, Callable[[float], float]] = {"value": float, "ratio": _log}
+    scale = scales.get(test["scale"])
     if scale is None or len(values) < 2 or not all(own is not None and math.isfinite(scale(own)) for own in values):
         known: int | None = test["needed"]
         return known

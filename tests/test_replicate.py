@@ -305,6 +305,8 @@ def test_the_report_and_the_data_set_have_both(published: Path, claims: Path, tm
     replicated("lower", published, tmp_path / "again", seeds=3)
     restore(published, tmp_path / "tables")
     assert [own.name for own in replications(tmp_path / "tables")] == ["lower-again-1"]
+    # Its claims are not this project's, whose verdicts stay as they are.
+    assert read_json(tmp_path / "tables/claims.json") == read_json(published / "claims.json")
     rows = [row for row in verdicts([published]) if row["claim"] == "lower"]
     assert [(row["study"], row["replication"], row["n"]) for row in rows] == [
         ("synthetic", None, 4),

@@ -128,4 +128,4 @@ def replicate(
         raise ConfigError(f"{note.name} has no verdict yet. {todo}")
     _, first, its = asked(claim, published)
     print("\n".join(said(its, first, made)))
-    print(f"Kept in {published / 'replications'}. `gt rebuild --published {published}` writes it into the report.")
+    print(f"Kept in {published / 'replications'}. Where {claim} is in config/claims, `gt rebuild` writes it into the report.")

@@ -80,8 +80,8 @@ def careful(first: Json, again: Replication) -> list[str]:
     if again.other_code is None:
         found.append("Whether the same code trained both is not known.")
     elif again.other_code:
-        names, more = again.other_code[:MOST], len(again.other_code) - MOST
-        rest = f" and {more} more" if more > 0 else ""
+        names, others = again.other_code[:MOST], len(again.other_code) - MOST
+        rest = f" and {others} more" if others > 0 else ""
         found.append(f"Other code than that of the first trained it: {', '.join(names)}{rest} differ{'s' * (len(names) == 1)}.")
     if again.devices != again.first_devices:
         first_on, second_on = (text.listed(own) or "an unknown device" for own in (again.first_devices, again.devices))
