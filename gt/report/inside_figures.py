@@ -132,7 +132,7 @@ def _classes(box: Box, kinds: Kinds) -> Pane:
     pane.label = "mean gate"
     for y, (kind, own) in enumerate(kinds.items()):
         seeds = "|".join([f"{kind}|seed", *map(str, own.columns)])
-        pane.dots([(float(value), y) for value in own.to_numpy().ravel()], COLOURS[0], 1.75, seeds, ' fill-opacity=".6"')
+        pane.dots([(float(value), y) for value in own.to_numpy().ravel()], COLOURS[0], 1.75, seeds, alpha=0.6)
         mean = float(own.mean(axis="columns").iloc[0])
         pane.line([(mean, y - 0.3), (mean, y + 0.3)], COLOURS[0], width=2, series=f"{kind}|mean")
     pane.axes(pane.x.ticks(4), pane.y.ticks(0), NUMBERS, grid="x")
