@@ -112,8 +112,8 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Plot
         for y, (name, judgement) in enumerate(judged):
             test, colour = judgement["tests"][i], COLOUR.get(judgement["verdict"], GREY)
             if test["lower"] is not None and (test["lower"] > 0 or not log):
-                bar = {"width": 5, "alpha": 0.3, "series": f"{name}|95 % interval"}
-                pane.line([(test["lower"], y), (test["upper"], y)], colour, **bar)
+                interval = [(test["lower"], y), (test["upper"], y)]
+                pane.line(interval, colour, f"{name}|95 % interval", width=5, alpha=0.3)
             if test["estimate"] is not None:
                 pane.line([(test["estimate"], y - 0.3), (test["estimate"], y + 0.3)], colour, width=2, series=f"{name}|mean")
             by_seed = {seed: value for seed, value in test["by_seed"].items() if value is not None}

@@ -101,8 +101,8 @@ def _lines(box: Box, kinds: Kinds, xlabel: str, ylabel: str, log: str = "", also
         table, colour, dash = kinds[kind], COLOURS[i % len(COLOURS)], DASH if kind == "initial" else ""
         at = [float(place) for place in table.index]
         for seed in table.columns:
-            thin = {"series": f"{kind}|seed {seed}", "width": 0.7, "alpha": 0.45}
-            pane.line(_positive(at, table[seed], log), colour, dash=dash, **thin)
+            own = _positive(at, table[seed], log)
+            pane.line(own, colour, f"{kind}|seed {seed}", width=0.7, alpha=0.45, dash=dash)
         mean = list(_positive(at, table.mean(axis="columns"), log))
         pane.line(mean, colour, width=2, dash=dash, series=f"{kind}|mean")
         pane.dots([(x, y) for x, y in mean if math.isfinite(y)], colour, 2, f"{kind}|mean")

@@ -47,8 +47,8 @@ class Scale:
         known = [math.log(value) if log else value for value in values if math.isfinite(value)]
         low, high = min(known), max(known)
         room = ROOM * (high - low) or ROOM * abs(high) or ROOM
-        ends = (low - room, high + room)
-        return cls(*(map(math.exp, ends) if log else ends), log)
+        low, high = low - room, high + room
+        return cls(math.exp(low), math.exp(high), log) if log else cls(low, high)
 
     @classmethod
     def named(cls, names: Iterable[str]) -> Scale:
