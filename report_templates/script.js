@@ -78,7 +78,7 @@ for (const figure of document.querySelectorAll("figure.drawing")) {
   zoom(false);
   button.addEventListener("click", () => zoom(!figure.classList.contains("zoomed")));
   figure.addEventListener("keydown", event => { if (event.key === "Escape") { zoom(false); button.focus(); } });
-  figure.insertBefore(button, figure.querySelector("figcaption"));
+  figure.insertBefore(button, figure.querySelector(".scroll").nextSibling);
 }
 // A drawing tells the pointer which series it is nearest to, and the value there; a button a series hides it.
 const tip = document.body.appendChild(document.createElement("div"));
@@ -92,7 +92,10 @@ const vertices = shape => {
     const numbers = (rest.match(/-?(?:\d+\.?\d*|\.\d+)/g) || []).map(Number);
     for (let i = 0; i < numbers.length;) {
       if (command === "M") { x = numbers[i++]; y = numbers[i++]; }
-      else if (command === "h") x += numbers[i++];
+      else if (command === "h") {
+        x += numbers[i++];
+        if (Math.abs(numbers[i - 1]) < 0.05) continue; // a dot
+      }
       else if (command === "v") y += numbers[i++];
       else { x += numbers[i++]; y += numbers[i++]; }
       found.push([x, y]);

@@ -23,6 +23,7 @@ from gt.report.plot import GREY, Pane, Plot, Scale, extent, words
 from gt.report.tables import anchor
 
 Json = dict[str, Any]
+# What dots, bars and colours are is told once (gt.report.opening), not under a hundred figures.
 OWN = "as published"
 # Points: of a drawing, and of each row. Letters of a line below it.
 WIDTH, ROW, LETTERS = 389.0, 20.0, 58
@@ -38,8 +39,6 @@ COLOUR = {
 }
 # The picture of all verdicts, beside those of the claims.
 VERDICTS = "verdicts"
-# What dots, bars and colours are is told once (gt.report.opening), not under a hundred figures.
-CAPTION = "What was measured, by seed; dotted, the claim’s bound."
 
 
 def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
@@ -59,7 +58,7 @@ def draw_claims(rows: list[Row], folder: Path) -> dict[str, Picture]:
     for row in rows:
         if path := _draw(folder, row):
             alt = f"Estimates by seed of claim {row.id}. The values are in the table beside it."
-            pictures[row.id] = Picture(f"claim.{row.id}", row.claim.title, CAPTION, alt, path)
+            pictures[row.id] = Picture(f"claim.{row.id}", row.claim.title, "", alt, path)
     for path in folder.glob("*.svg"):
         if path not in {picture.file for picture in pictures.values()}:
             path.unlink()
@@ -113,13 +112,13 @@ def _forest(predicates: list[Predicate], judged: list[tuple[str, Json]]) -> Plot
         for y, (name, judgement) in enumerate(judged):
             test, colour = judgement["tests"][i], COLOUR.get(judgement["verdict"], GREY)
             if test["lower"] is not None and (test["lower"] > 0 or not log):
-                bar = {"width": 5, "alpha": 0.3, "series": f"{name}|95 % interval"}
-                pane.line([(test["lower"], y), (test["upper"], y)], colour, **bar)
+                interval = [(test["lower"], y), (test["upper"], y)]
+                pane.line(interval, colour, f"{name}|95 % interval", width=5, alpha=0.3)
             if test["estimate"] is not None:
                 pane.line([(test["estimate"], y - 0.3), (test["estimate"], y + 0.3)], colour, width=2, series=f"{name}|mean")
             by_seed = {seed: value for seed, value in test["by_seed"].items() if value is not None}
             seeds = "|".join([name, "seed", *map(str, by_seed)])
-            pane.dots([(value, y) for value in by_seed.values()], colour, 2, seeds, ' stroke="white" stroke-width=".5"')
+            pane.dots([(value, y) for value in by_seed.values()], colour, 2, seeds, edge="white")
         for bound in asked:
             pane.across(GREY, x=bound, width=1, dash="1 1.65")
         pane.axes(pane.x.ticks(5), pane.y.ticks(0), grid="x")

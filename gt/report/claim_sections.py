@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -205,7 +206,8 @@ def _claim_section(row: Row, picture: Picture | None, before: str | None) -> Sec
         section(f"care-{row.id}", "Read with care", Terms(tuple(careful))) if careful else None,
         Terms(tuple(_about(row, before))),
     ]
-    return section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", *blocks, page=True)
+    whole = section(f"claim-{row.id}", f"{row.id}: {row.claim.title}", *blocks, page=True)
+    return replace(whole, under=f"study-{row.claim.study}") if whole and row.judgement and row.claim.study else whole
 
 
 def _verdict(row: Row) -> list[tuple[str, str]]:

@@ -78,7 +78,8 @@ class Section:
     """Blocks and sections under a title.
 
     folded: on a screen it opens on demand; on paper it is left out. wide: on paper it has pages of one column, where tables
-    stand in their place and may run over pages. page: on a screen it has a page of its own, where a report has several.
+    stand in their place and may run over pages. page: on a screen it has a page of its own, where a report has several; under:
+    that of this section leads to it, if it is another one than that in which it stands.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Section:
     folded: bool = False
     wide: bool = False
     page: bool = False
+    under: str = ""
     kind: ClassVar[str] = "section"
 
     @property

@@ -101,8 +101,8 @@ def _lines(box: Box, kinds: Kinds, xlabel: str, ylabel: str, log: str = "", also
         table, colour, dash = kinds[kind], COLOURS[i % len(COLOURS)], DASH if kind == "initial" else ""
         at = [float(place) for place in table.index]
         for seed in table.columns:
-            thin = {"series": f"{kind}|seed {seed}", "width": 0.7, "alpha": 0.45}
-            pane.line(_positive(at, table[seed], log), colour, dash=dash, **thin)
+            own = _positive(at, table[seed], log)
+            pane.line(own, colour, f"{kind}|seed {seed}", width=0.7, alpha=0.45, dash=dash)
         mean = list(_positive(at, table.mean(axis="columns"), log))
         pane.line(mean, colour, width=2, dash=dash, series=f"{kind}|mean")
         pane.dots([(x, y) for x, y in mean if math.isfinite(y)], colour, 2, f"{kind}|mean")
@@ -132,7 +132,7 @@ def _classes(box: Box, kinds: Kinds) -> Pane:
     pane.label = "mean gate"
     for y, (kind, own) in enumerate(kinds.items()):
         seeds = "|".join([f"{kind}|seed", *map(str, own.columns)])
-        pane.dots([(float(value), y) for value in own.to_numpy().ravel()], COLOURS[0], 1.75, seeds, ' fill-opacity=".6"')
+        pane.dots([(float(value), y) for value in own.to_numpy().ravel()], COLOURS[0], 1.75, seeds, alpha=0.6)
         mean = float(own.mean(axis="columns").iloc[0])
         pane.line([(mean, y - 0.3), (mean, y + 0.3)], COLOURS[0], width=2, series=f"{kind}|mean")
     pane.axes(pane.x.ticks(4), pane.y.ticks(0), NUMBERS, grid="x")

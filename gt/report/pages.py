@@ -1,7 +1,7 @@
 """The pages that a report of several studies has on a screen: its own, and one for each section that asks for one.
 
-A page's file is called after its section, so that a link to it stays what it is whatever else the report has. What a section
-with a page stands in is the page above it: a claim's is that of its study, and a study's the report's own.
+A page's file is called after its section, so that a link to it stays what it is whatever else the report has. Above it is the
+page of the section that it says, as of a claim that of its study, or that in which it stands.
 """
 
 from __future__ import annotations
@@ -41,21 +41,20 @@ def pages(document: Document) -> list[Page]:
         return [Page("report.html", document.title, document.byline, document.sections)]
     kept, taken = _parted(document.sections)
     home = Page("report.html", document.title, document.byline, tuple(own for own in kept if isinstance(own, Section)))
-    return [home, *_under((home,), taken)]
+    below: dict[str, list[Section]] = {}
+    known = {own.id for own in taken}
+    for own in taken:
+        below.setdefault(own.under if own.under in known else "", []).append(own)
+    return [home, *_row((home,), below.pop("", []), below)]
 
 
-def _under(above: tuple[Page, ...], sections: Sequence[Section]) -> list[Page]:
-    """The pages of sections, and of those in them."""
-    made: list[tuple[Page, list[Section]]] = []
-    for own in sections:
-        kept, taken = _parted(own.blocks)
-        whole = replace(own, blocks=tuple(kept), page=False)
-        made.append((Page(f"{FOLDER}/{own.id}.html", own.title, "", (whole,), above), taken))
-    row = [page for page, _ in made]
+def _row(above: tuple[Page, ...], sections: Sequence[Section], below: dict[str, list[Section]]) -> list[Page]:
+    """The pages of sections, each with those below it. below: the sections under each, by its id."""
+    row = [Page(f"{FOLDER}/{own.id}.html", own.title, "", (replace(own, page=False),), above) for own in sections]
     found = []
-    for page, (_, taken), before, after in zip(row, made, [None, *row], [*row[1:], None], strict=False):
+    for page, before, after in zip(row, [None, *row], [*row[1:], None], strict=False):
         beside = replace(page, before=before, after=after)
-        found += [beside, *_under((*above, beside), taken)]
+        found += [beside, *_row((*above, beside), below.get(page.id, []), below)]
     return found
 
 
@@ -67,7 +66,8 @@ def _parted(blocks: Sequence[Block]) -> tuple[list[Block], list[Section]]:
         if not isinstance(block, Section):
             kept.append(block)
         elif block.page:
-            taken.append(block)
+            inner, found = _parted(block.blocks)
+            taken += [replace(block, blocks=tuple(inner)), *(replace(own, under=own.under or block.id) for own in found)]
         else:
             inner, found = _parted(block.blocks)
             taken += found

@@ -163,7 +163,8 @@ def inside(results: Results, cells: bool = False) -> Section | None:
     others: list[Block] = [Tabular(table) for name, table in tables.items() if name.startswith("probe.")]
     if 0 < len(single) < len(known):
         others.append(Text(f"Of {len(known):,} cells these have a section: each variant’s lowest, and its baseline."))
-    everything = section(f"{results.study}-inside-all", "Variance, states and predictions of every cell", *more, folded=True)
+    title = "Variance, states and predictions of every cell"
+    everything = section(f"{results.study}-inside-all", title, *more, folded=True) if cells else None
     blocks = (about, *main, *others, everything, *single)
     return section(f"{results.study}-inside", "Inside the networks", *blocks, wide=True)
 

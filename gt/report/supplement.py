@@ -37,7 +37,9 @@ def supplement(
     """
     forms, cautions = forms_table(claims), cautions_table(claims)
     known = {own.study for own in studies}
+    tested = [row for row in claims if row.claim.study in known]
     others = [row for row in claims if row.claim.study not in known]
+    listed = Tabular(claims_table(others, "Claims that are not testable, or that wait for a study."), screen=True)
     sections = [
         section("abstract", "What was asked and found", *_abstract(studies, claims)),
         section("claims", "The claims and their verdicts", Tabular(claims_table(claims)), pictures.get(VERDICTS), wide=True),
@@ -54,7 +56,10 @@ def supplement(
         ),
         section("forms", "Verdicts by branch form", Tabular(forms), wide=True, page=True) if forms.rows else None,
         *(_study(own, claims, pictures, gates) for own in studies),
-        section("others", "Claims that no study here tests", *claim_sections(others, pictures), wide=True, page=True),
+        section("each-claim", "The claims one by one", *claim_sections(tested, pictures, gates)),
+        section("others", "Claims that no study here tests", listed, *claim_sections(others, pictures), page=True)
+        if others
+        else None,
         section("made", "Limits, and how it was made", *_made(studies, claims, notes), page=True),
     ]
     title = f"{text.plural(len(studies), 'study', 'studies')} of small language models"
@@ -89,15 +94,11 @@ def _study(results: Results, claims: Sequence[Claim], pictures: dict[str, Pictur
     """What a study asked and found, and what became of its claims."""
     own = [row for row in claims if row.claim.study == results.study]
     about = [gate for gate in gates if gate.claim in {row.id for row in own}]
+    listed = claims_table(own, "The study’s claims, each with a page of its own.")
     blocks: list[Block | None] = [
         Text(results.description),
         *map(Text, results.findings),
-        section(
-            f"{results.study}-claims",
-            "Claims",
-            Tabular(claims_table(own, "The study’s claims, each with a page of its own."), screen=True) if own else None,
-            *claim_sections(own, pictures, about),
-        ),
+        section(f"{results.study}-claims", "Claims", Tabular(listed, screen=True)) if own else None,
         decisions_section(results, own, about, pictures),
         *compared(results),
         inside(results),

