@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 import pytest
 import records
 
+from gt.analysis.verdicts import overview
 from gt.archive import read_plan, unpack
 from gt.artefacts import Plan, read_manifest
 from gt.cli import main
+from gt.documents import read_yaml
 from gt.errors import ConfigError
 from gt.paper.build import Paper
 from gt.paper.file import read as read_paper
@@ -335,12 +337,20 @@ def test_the_paper_is_short_enough_to_be_read(paper: Paper) -> None:
 @pytest.mark.skipif(not PUBLISHED, reason="nothing is published")
 def test_every_number_of_the_paper_is_that_of_its_row(restored: Callable[[Path], Path], paper: Paper) -> None:
     """Worked out again from the tables that `numbers.json` names, by other code."""
+    folders = [restored(ROOT / "results/published" / study) for study in paper.file.studies]
+    every_one = [one for folder in folders for one in json.loads((folder / "claims.json").read_text())]
+    judged = {one["claim"]: one for one in every_one if one["arm"] == "faithful"}
+    written: dict[str, Any] = {}
+    for place in (ROOT / CLAIMS).glob("*.yaml"):
+        written |= read_yaml(place)
     tables: dict[tuple[str, str], pd.DataFrame] = {}
     checked = Counter[str]()
 
     def table(study: str, name: str) -> pd.DataFrame:
         if (study, name) not in tables:
-            tables[study, name] = pd.read_parquet(restored(ROOT / "results/published" / study) / f"{name}.parquet")
+            place = restored(ROOT / "results/published" / study) / f"{name}.parquet"
+            empty = pd.DataFrame(columns=["cell", "metric", "at", "seed", "value"])
+            tables[study, name] = pd.read_parquet(place) if place.exists() else empty
         return tables[study, name]
 
     def by_seed(own: dict[str, Any], cell: str, column: str) -> pd.Series:
@@ -372,9 +382,7 @@ def test_every_number_of_the_paper_is_that_of_its_row(restored: Callable[[Path],
                 rises = {b: by_seed(own, own["rows"][0], f"{way}/{b}") for b in "rm"}
                 found = (rises[branch] / (rises["r"] + rises["m"])).mean()
             case "estimate":
-                judged = json.loads((restored(ROOT / "results/published" / own["study"]) / "claims.json").read_text())
-                (claim,) = (one for one in judged if (one["claim"], one["arm"]) == (own["rows"][0], "faithful"))
-                found = claim["tests"][int(own["column"].rpartition("/")[2]) - 1]["estimate"]
+                found = judged[own["rows"][0]]["tests"][int(own["column"].rpartition("/")[2]) - 1]["estimate"]
             case "value" if own["table"] == "cells":
                 rows = table(own["study"], "cells").set_index("cell")
                 found = rows.loc[own["rows"][0], own["column"]]
@@ -383,8 +391,35 @@ def test_every_number_of_the_paper_is_that_of_its_row(restored: Callable[[Path],
             case "count" if own["column"] == "runs":
                 every = [table(study, "runs") for study in paper.file.studies]
                 found = pd.concat([rows[rows["status"] == "completed"] for rows in every])["run_id"].nunique()
-            case _:  # settings, bounds and places, which tests of what looks them up hold to plans and claims
+            case "value":
+                plan = json.loads((restored(ROOT / "results/published" / own["study"]) / "plan.json").read_text())
+                (cell,) = (cell for cell in plan["cells"] if cell["id"] == own["rows"][0])
+                spec = plan["runs"][next(iter(cell["runs"].values()))]
+                per_step = spec["training"]["batch_size"] * spec["training"]["sequence_length"]
+                sizes = {"width": spec["model"]["d_model"], "layers": spec["model"]["n_layer"], "tokens_per_step": per_step}
+                found = {**spec["training"], **sizes}[own["column"]]
+            case "bound":
+                predicate = written[own["rows"][0]]["predicate"][int(own["column"].rpartition("/")[2]) - 1]
+                found = own["value"]
+                assert found in predicate.values(), own
+            case "citation":
+                assert set(re.findall(r"\d+", own["printed"])) <= set(re.findall(r"\d+", written[own["rows"][0]]["source"])), (
+                    own
+                )
+                checked["citation"] += 1
                 continue
+            case "count" if own["column"] == "studies":
+                found = len(paper.file.studies)
+            case "count" if own["column"] == "explained":
+                found = sum(bool(row.explained_by) for row in overview(ROOT / CLAIMS, folders))
+            case "count":
+                verdict = own["column"].partition(", ")[2]
+                found = sum(bool(one["tests"]) and verdict in ("", one["verdict"]) for one in judged.values())
+                found -= (
+                    0 if verdict else sum(bool(one["tests"]) and one["verdict"] == "not testable" for one in judged.values())
+                )
+            case other:
+                pytest.fail(f"nothing here works out {other!r} again: {own}")
         checked[own["statistic"]] += 1
         assert own["value"] == pytest.approx(found, rel=1e-9), own
         shown = re.match(r"[−\d.,]+", own["printed"])
@@ -395,7 +430,7 @@ def test_every_number_of_the_paper_is_that_of_its_row(restored: Callable[[Path],
         if " to " not in own["printed"].partition("(")[0] and not re.search(r"[kMG]\b|^95 %|pairs?$|seeds?$", own["printed"]):
             assert said == pytest.approx(scale * number, abs=0.5001 * 10**-places if places else 0.5), own
     assert checked["paired difference"] > 60 and checked["mean"] > 20 and checked["mean share of both branches"] > 10
-    assert checked["estimate"] > 10 and checked["count"] > 10
+    assert checked["estimate"] > 10 and checked["count"] > 20 and checked["value"] > 10 and checked["citation"] > 5
 
 
 # One of texts with claims and arms, a recall task, several sizes, a single cell, and one that is tuned and looked at.

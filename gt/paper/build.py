@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,9 +73,10 @@ class _Builder:
 
     def __post_init__(self) -> None:
         self.prose = Prose(self.facts, self.file.names)
-        drawn = [own.figure for own in self.file.before] + [own.figure for own in self.file.findings]
-        asked = [own for own in drawn if own is not None]
-        self.palette = figures.Palette.of_figures(asked, self.facts)
+        self.palette = figures.Palette()
+        for part in ("before", "findings"):
+            for i, own in enumerate(getattr(self.file, part)):
+                self.at((part, i, "figure"), partial(self.palette.add, own.figure, self.facts))
 
     def paper(self) -> Paper:
         written = self.file
@@ -131,13 +133,14 @@ class _Builder:
 
     def finding(self, own: Finding, at: Keys, drawn: Picture) -> tuple[str, list[Block]]:
         """Its heading and its words with its figure, or what stands in the place of the words."""
-        belied = self.belied(own.claims, at)
+        belied, before = self.belied(own.claims, at), len(self.prose.printed)
         if not belied:
             try:
                 heading, words, overturned, record = (
                     self.text(getattr(own, part), (*at, part)) for part in ("heading", "text", "overturned", "record")
                 )
             except BeliedError as error:
+                del self.prose.printed[before:]
                 belied = self.draft(at, str(error))
             else:
                 verdicts = "; ".join(f"{name}: {self.facts.claims[name].verdict}" for name in own.claims)

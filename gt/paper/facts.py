@@ -6,7 +6,6 @@ it goes look it up with `lower` or `higher`, which give no number where it does 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -367,7 +366,3 @@ class Tested(Sized):
 
 def _unit(metric: str) -> str:
     return "bits per byte" if metric.endswith("bits_per_byte") else ""
-
-
-def finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

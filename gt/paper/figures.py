@@ -64,22 +64,18 @@ class Palette:
 
     looks: dict[str, Look] = field(default_factory=dict)
 
-    @classmethod
-    def of_figures(cls, drawn: Sequence[file.Figure], facts: Facts) -> Palette:
-        """Of a paper's figures together, so that a variant has one look in all of them."""
-        own = cls()
-        for figure in drawn:
-            for variant in _told_apart(figure, facts):
-                n = len(own.looks)
-                marker = MARKERS[(n + n // len(COLOURS)) % len(MARKERS)]
-                own.looks.setdefault(variant, Look(COLOURS[n % len(COLOURS)], "-", marker))
-        return own
+    def add(self, figure: file.Figure | None, facts: Facts) -> None:
+        """Those of a figure that have none yet. Figures are all added before any is drawn."""
+        for variant in _told_apart(figure, facts):
+            n = len(self.looks)
+            marker = MARKERS[(n + n // len(COLOURS)) % len(MARKERS)]
+            self.looks.setdefault(variant, Look(COLOURS[n % len(COLOURS)], "-", marker))
 
     def of(self, variant: str) -> Look:
         return self.looks.get(variant, Look(INK, "-", "o"))
 
 
-def _told_apart(figure: file.Figure, facts: Facts) -> Iterator[str]:
+def _told_apart(figure: file.Figure | None, facts: Facts) -> Iterator[str]:
     """The variants that have a line or a row of marks."""
     match figure:
         case file.Sweep():

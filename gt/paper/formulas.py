@@ -102,6 +102,8 @@ def _one(tokens: Sequence[str]) -> tuple[Node, Sequence[str]]:
         return Node("mtext", token[1:-1]), rest
     if token[0].isdigit():
         return Node("mn", token), rest
+    if token in "#@\\$":  # with which typst leaves mathematics
+        raise ConfigError(f"a formula has {token}, which is no mathematics.")
     if token in SIGNS:
         return Node("mo", SIGNS[token]), rest
     if token in GREEK or (token.isalpha() and len(token) == 1):

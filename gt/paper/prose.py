@@ -16,6 +16,7 @@ import jinja2
 
 from gt.errors import ConfigError
 from gt.paper.facts import Facts, Shown, Sized, Source
+from gt.paper.formulas import parsed
 
 # Around a formula. In a text it is typst's.
 FORMULA = re.compile(r"\$([^$]+)\$")
@@ -71,8 +72,9 @@ class Prose:
                 self._check(value, "typed")
 
     def _check(self, words: str, how: str) -> None:
-        """ConfigError where words have a digit that is of no name and no formula."""
+        """ConfigError where words have a digit that is of no name and no formula, or a formula that is none."""
         for formula in FORMULA.findall(words):
+            parsed(formula)
             if digits := re.search(r"\d[\d.]*", IN_FORMULA.sub("", formula)):
                 raise ConfigError(f"the formula ${formula}$ has the number {digits[0]}: {HINT}")
         rest = self.known.sub("", FORMULA.sub("", words))

@@ -50,6 +50,7 @@ def test_what_is_special_in_html_is_escaped() -> None:
         ("a)", "closes nothing"),
         ("(a]", "is to be closed"),
         ("a_", "nothing after"),
+        ("#read(x)", "which is no mathematics"),
         ("_a", "nothing before"),
     ],
 )

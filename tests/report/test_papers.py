@@ -35,6 +35,7 @@ FOREST = {
     "caption": "All of them.",
     "contrasts": [{"ask": "Is it lower?", "untuned": PAIR}],
 }
+SHARES = {"kind": "shares", "title": "Shares", "caption": "Of both.", "study": "synthetic", "cells": ["GF"]}
 FINDING = {
     "heading": "Gates help",
     "claims": {"C-1": "supported"},
@@ -136,6 +137,7 @@ def test_words_that_the_record_belies_are_not_printed_but_what_was_measured(
     assert isinstance(words, Text) and words.words.startswith(f"The words written here presuppose that {says}")
     assert isinstance(table, Tabular) and "GF − GPT-2 &lt; 0" in table.table.html()
     assert "It is lower" not in "".join(own.words for own in finding.blocks if isinstance(own, Text))
+    assert not [number for number in paper.numbers if re.match(r"findings\.0\.(?!figure)", number["where"])]
     (draft,) = paper.drafts
     assert re.match(rf"{re.escape(str(paper.path))}, line \d+: findings\.0: the words presuppose that ", draft)
     write(paper, tmp_path / "out", TEMPLATES)
@@ -160,6 +162,11 @@ def test_a_title_that_the_record_belies_is_not_printed_nor_are_the_sentences(bui
         ({"claims": {"C-1": "true"}}, "claims.C-1: "),
         ({"studies": ["synthetic", "more"]}, "studies: more is not among those given"),
         ({"findings": [{**FINDING, "figure": {**FOREST, "kind": "pie"}}]}, r"findings\.0\.figure"),
+        (
+            {"findings": [{**FINDING, "figure": {**SHARES, "cells": ["X"]}}]},
+            r"line \d+: findings\.0\.figure: synthetic has no cell 'X'",
+        ),
+        ({"limits": ["$sigmo(x)$"]}, r"limits\.0: a formula has the name 'sigmo'"),
         ({"questions": [{"ask": "Which?"}]}, "needs `untuned`, `tuned` or both"),
         ({"sentences": ["One."]}, "sentences"),
         ({"findings": [{**FINDING, "heading": "C-1 holds"}]}, r"findings\.0\.heading: C-1 is the name of a claim"),
@@ -235,7 +242,9 @@ def taken_out(known: tuple[Results, list[Row]]) -> Results:
 
 def drawn(own: file.Figure, results: Results, claims: list[Row] | None = None) -> figures.Made:
     facts = Facts([results], claims or [])
-    return figures.draw(own, facts, figures.Palette.of_figures([own], facts), lambda words: words)
+    palette = figures.Palette()
+    palette.add(own, facts)
+    return figures.draw(own, facts, palette, lambda words: words)
 
 
 def test_a_forest_has_hollow_marks_at_one_rate_and_filled_ones_where_each_is_tuned(rates: Results) -> None:
@@ -298,7 +307,9 @@ def test_a_variant_has_one_look_in_all_figures_and_looks_differ_in_grey(rates: R
     facts = Facts([rates], [])
     sweep = asked("sweep", study="synthetic", along="learning_rate", variants=["GF", "GPT-2", "WS"], axis="loss")
     other = asked("curves", study="synthetic", cells=["WS (learning_rate=0.01)", "GF (learning_rate=0.001)"], axis="loss")
-    palette = figures.Palette.of_figures([sweep, other], facts)
+    palette = figures.Palette()
+    for figure in (sweep, other):
+        palette.add(figure, facts)
     assert list(palette.looks) == ["GF", "GPT-2", "WS"]
     assert len({look.marker for look in palette.looks.values()}) == len({look.colour for look in palette.looks.values()}) == 3
     grey = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in (to_rgb(look.colour) for look in palette.looks.values())]
