@@ -27,9 +27,10 @@ from gt.errors import ConfigError
 from gt.paper import file
 from gt.paper.facts import Facts, Shown, Sized, Tested
 from gt.report import text
-from gt.report.drawing import COLOURS, GREY, GRID, INK, MARKERS, SHORT, STYLE, Look, right_labels, save
+from gt.report.drawing import COLOURS, GREY, GRID, MARKERS, SHORT, STYLE, Look, right_labels, save
 from gt.report.ladders import draw_arm
 from gt.report.numbers import settings
+from gt.report.plot import INK
 
 # Inches: a column of a page, and both.
 COLUMN, WIDE = 3.4, 7.0

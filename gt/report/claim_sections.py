@@ -235,7 +235,11 @@ def _about(row: Row, before: str | None) -> list[tuple[str, str]]:
     """Where a claim is from, what was run for it, and what its measures are called."""
     claim, judged = row.claim, row.judgement
     pairs = [("By", text.cited(claim.source))]
-    if claim.note:
+    if claim.again:
+        pairs.append(("Asks again", f"{claim.again}, of other runs."))
+    if claim.expected:
+        pairs.append(("Expected", " ".join(filter(None, (f"{text.capital(claim.expected)}.", claim.note)))))
+    elif claim.note:
         pairs.append(("The record", claim.note))
     if claim.study:
         cells = dict.fromkeys(title(cell) + on(cell) for predicate in claim.predicate for cell, _ in cells_of(predicate))

@@ -19,6 +19,7 @@ from gt.report.decisions import decisions_section
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Text, section
 from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.evaluation_tables import evaluation_tables
+from gt.report.foretold import foretold_table
 from gt.report.gallery import FIGURES, picture
 from gt.report.inside import inside_tables
 from gt.report.inside_figures import inside_drawings
@@ -95,6 +96,7 @@ def claimed(claims: Sequence[Claim], judged: Sequence[Claim], pictures: dict[str
     return [
         pictures.get(VERDICTS),
         Tabular(claims_table(judged)) if judged else None,
+        Tabular(told) if (told := foretold_table(judged)) else None,
         Tabular(replicated) if (replicated := replications_table(judged)) else None,
         Tabular(forms) if forms.rows else None,
     ]

@@ -16,11 +16,13 @@ from gt.report.claim_sections import cautions_table, claim_sections, claims_tabl
 from gt.report.decisions import decisions_section
 from gt.report.document import Block, Document, Items, Picture, Section, Tabular, Text, named, section
 from gt.report.findings import findings
+from gt.report.foretold import foretold_table
 from gt.report.limitations import limitations
 from gt.report.models import names_table
 from gt.report.numbers import Results
 from gt.report.opening import asked, forms_terms, reading, studies_table
 from gt.report.paper import compared, costs, coverage, coverage_tables, inside, models, regenerate
+from gt.report.replicated import replications_table
 from gt.report.study_tables import components_table
 
 
@@ -36,6 +38,7 @@ def supplement(
     what deviates from the plan; gates: what was known of claims before they ran, of studies that decide.
     """
     forms, cautions = forms_table(claims), cautions_table(claims)
+    told, again = foretold_table(claims), replications_table(claims)
     known = {own.study for own in studies}
     tested = [row for row in claims if row.claim.study in known]
     others = [row for row in claims if row.claim.study not in known]
@@ -54,6 +57,10 @@ def supplement(
             wide=True,
             page=True,
         ),
+        section("foretold", "What was expected, and what is asked again", Tabular(told), wide=True, page=True)
+        if told
+        else None,
+        section("replicated", "Trained again on other seeds", Tabular(again), wide=True, page=True) if again else None,
         section("forms", "Verdicts by branch form", Tabular(forms), wide=True, page=True) if forms.rows else None,
         *(_study(own, claims, pictures, gates) for own in studies),
         section("each-claim", "The claims one by one", *claim_sections(tested, pictures, gates)),
