@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import records
 from matplotlib.figure import Figure
@@ -12,6 +15,7 @@ from matplotlib.figure import Figure
 from gt.analysis.aggregate import aggregate
 from gt.analysis.verdicts import judge
 from gt.artefacts import write
+from gt.report.plot import extent
 from gt.report.render import render
 
 TEMPLATES = Path(__file__).parents[2] / "report_templates"
@@ -97,3 +101,47 @@ def overhang(figure: Figure) -> float:
     figure.draw_without_rendering()
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+
+
+def words_on(svg: str) -> Iterator[tuple[float, float, float]]:
+    """Of each line of words on a drawing where it begins and ends across, and where its feet are; of one that runs upwards the
+    place of its feet alone.
+    """
+    for own in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
+        x, y, size = float(own.get("x", 0)), float(own.get("y", 0)), float(own.get("font-size", 9))
+        wide = 0.0 if own.get("transform") else extent(own.text or "", size, own.get("font-weight") == "bold")
+        left = x - wide * {"start": 0.0, "middle": 0.5, "end": 1.0}[own.get("text-anchor", "start")]
+        yield left, left + wide, y
+
+
+def read_back(svg: str) -> list[tuple[dict[str, str], dict[str, list[tuple[float, float]]]]]:
+    """The axes of a drawing, as a reader's pointer knows them: the labels, and the points of each series in its numbers."""
+    found = []
+    for group in ElementTree.fromstring(svg).iter():
+        if said := group.get("data-axes"):
+            left, top, right, bottom, x0, x1, kind_x, label_x, y0, y1, kind_y, label_y = said.split("|")
+            across, up = (float(left), float(right), float(x0), float(x1)), (float(bottom), float(top), float(y0), float(y1))
+            series: dict[str, list[tuple[float, float]]] = {}
+            for own in group.iter():
+                if (name := own.get("data-series")) and (d := own.get("d")):
+                    points = [(_value(x, *across, kind_x), _value(y, *up, kind_y)) for x, y in _vertices(d)]
+                    series.setdefault(name, []).extend(points)
+            found.append(({"x": label_x, "y": label_y}, series))
+    return found
+
+
+def _value(at: float, start: float, end: float, low: float, high: float, kind: str) -> float:
+    share = (at - start) / (end - start)
+    return low * (high / low) ** share if kind == "log" else low + share * (high - low)
+
+
+def _vertices(d: str) -> Iterator[tuple[float, float]]:
+    x = y = 0.0
+    for command, rest in re.findall(r"([MmLlhv])([^A-Za-z]*)", d):
+        numbers = [float(n) for n in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", rest)]
+        if command == "h" and abs(numbers[0]) < 0.05:  # a dot
+            continue
+        pairs = {"h": [(n, 0.0) for n in numbers], "v": [(0.0, n) for n in numbers]}
+        for own in pairs.get(command, list(zip(numbers[::2], numbers[1::2], strict=True))):
+            x, y = own if command == "M" else (x + own[0], y + own[1])
+            yield x, y

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import make, overhang, plan_of_rates, write_run
+from shared import make, overhang, plan_of_rates, read_back, words_on, write_run
 
 from gt.analysis.verdicts import TESTED, overview
 from gt.report import claim_figures, drawing, figures
@@ -22,7 +21,6 @@ from gt.report.evaluation_figures import EVALUATION_DRAWINGS
 from gt.report.figures import DRAWINGS
 from gt.report.gallery import draw
 from gt.report.numbers import Results, load
-from gt.report.plot import Plot, extent
 from gt.report.sweeps import sensitivity, sensitivity_tables
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,14 +51,6 @@ def test_nothing_of_a_figure_is_cut_off(study: Path, kind: Drawing) -> None:
     assert overhang(figure) < 1 / 72
 
 
-def said_on(plot: Plot) -> Iterator[tuple[float, float, float]]:
-    """Where each line of words begins and ends, and where its feet are."""
-    for own in ElementTree.fromstring(plot.svg).iter(f"{SVG}text"):
-        x, width = float(own.get("x", 0)), extent(own.text or "", float(own.get("font-size", 9)))
-        left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[own.get("text-anchor", "start")]
-        yield left, left + width, float(own.get("y", 0))
-
-
 def test_a_long_predicate_is_not_cut_off(study: Path) -> None:
     (row, *_) = overview(study.parent / "claims", [study])
     assert row.judgement is not None
@@ -69,10 +59,22 @@ def test_a_long_predicate_is_not_cut_off(study: Path) -> None:
         "GF (gate_init=0.5) at 200 between 0.4 and 0.6"
     )
     plot = claim_figures._forest(row.claim.predicate, [("record-prototype", row.judgement)])
-    places = list(said_on(plot))
+    places = list(words_on(plot.svg))
     assert len(places) > 6
     for left, right, feet in places:
         assert 0 <= left < right <= plot.width and 0 < feet < plot.height
+
+
+def test_a_claim_s_drawing_has_every_seed_its_mean_and_its_interval(study: Path) -> None:
+    (row, *_) = overview(study.parent / "claims", [study])
+    assert row.judgement is not None
+    (test,) = row.judgement["tests"]
+    ((_, series),) = read_back(claim_figures._forest(row.claim.predicate, [("own", row.judgement)]).svg)
+    far = abs(test["upper"] - test["lower"]) / 100
+    assert [x for x, _ in series["own|95 % interval"]] == pytest.approx([test["lower"], test["upper"]], abs=far)
+    assert [x for x, _ in series["own|mean"]] == pytest.approx([test["estimate"]] * 2, abs=far)
+    seeds = "|".join(test["by_seed"])
+    assert [x for x, _ in series[f"own|seed|{seeds}"]] == pytest.approx(list(test["by_seed"].values()), abs=far)
 
 
 def test_the_verdicts_of_all_kinds_have_room_for_their_names(study: Path) -> None:

@@ -6,18 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
 import pandas as pd
 import pytest
 import records
-from shared import make, overhang, report
+from shared import make, read_back, report, words_on
 
-from gt.report.drawing import STYLE
 from gt.report.gallery import draw
 from gt.report.inside import inside_tables, measured
 from gt.report.inside_figures import inside_drawings
 from gt.report.numbers import load
+from gt.report.plot import Plot
 
 SEEDS = 3
 
@@ -151,31 +149,29 @@ def test_the_record_s_tests_of_all_cells_are_one_file(study: Path) -> None:
 def test_nothing_of_a_cell_s_figure_is_cut_off(study: Path) -> None:
     results = load(study)
     (drawing,) = inside_drawings(results)
-    with matplotlib.rc_context(STYLE):
-        figure = drawing.draw(results)
-        assert figure is not None
-        assert len(figure.axes) == 6
-        assert overhang(figure) < 1 / 72
+    plot = drawing.draw(results)
+    assert isinstance(plot, Plot)
+    assert len(plot.panes) == 6
+    for left, right, feet in words_on(plot.svg):
+        assert 0 <= left <= right <= plot.width and 0 < feet < plot.height
 
 
 def test_the_lines_of_a_cell_s_figure_are_its_measures(study: Path) -> None:
+    """As they are read back from the drawing, in which a tenth of a point is the least that there is."""
     results = load(study)
     (drawing,) = inside_drawings(results)
-    figure = drawing.draw(results)
-    assert figure is not None
-    axes = {ax.get_title(loc="left") or ax.get_title(): ax for ax in figure.axes}
-    trained, mean, *_ = axes["Gate"].lines
-    assert mean.get_ydata() == pytest.approx([0.11, 0.11])
-    x, y = trained.get_data()
-    assert np.isfinite(y).sum() == 2 * SEEDS  # two layers
-    assert y == pytest.approx([0.1, 0.1, np.nan, 0.11, 0.11, np.nan, 0.12, 0.12, np.nan], nan_ok=True)
-    assert x == pytest.approx([0, 1, np.nan] * SEEDS, nan_ok=True)
-    assert [label.get_text() for label in axes["Gate by kind of token"].get_yticklabels()] == ["letters"]
-    norm = axes["Norm of the state"].lines[1]
-    assert (list(norm.get_xdata()), list(norm.get_ydata())) == ([1, 4], [30, 60])
-    without = {line.get_label(): line.get_ydata() for line in axes["Loss without a branch"].lines}
-    assert without["m"] == pytest.approx([0.4, 0.5])
-    assert without["r"] == pytest.approx([0.055, 0.055])
+    plot = drawing.draw(results)
+    assert isinstance(plot, Plot)
+    gate, classes, without, *_, norm = (series for _, series in read_back(plot.svg))
+    for seed in range(SEEDS):
+        (x0, y0), (x1, y1) = gate[f"trained|seed {seed}"]
+        assert (x0, x1) == pytest.approx((0, 1), abs=0.01)
+        assert (y0, y1) == pytest.approx((0.1 + 0.01 * seed,) * 2, abs=0.001)
+    assert [y for _, y in gate["trained|mean"]][:2] == pytest.approx([0.11, 0.11], abs=0.001)
+    assert {name.split("|")[0] for name in classes} == {"letters"}
+    assert norm["r|mean"][:2] == [pytest.approx((1, 30), rel=0.01), pytest.approx((4, 60), rel=0.01)]
+    assert [y for _, y in without["m|mean"]][:2] == pytest.approx([0.4, 0.5], abs=0.003)
+    assert [y for _, y in without["r|mean"]][:2] == pytest.approx([0.055, 0.055], abs=0.003)
 
 
 def test_labels_are_text(study: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_studys_tables_are_written_in_every_format(study: Path) -> None:
     names = ["results", "models", "components", "coverage", "runs", "costs", "names"]
     names += ["results.embedded.char", "results.embedded.bpe1024", "context", "recall.mqar", "generation", "quantisation"]
     names += ["cost.speed", "cost.memory", "recall.mqar.length"]
-    names += ["claims", "forms", "incomplete", "environment", "checklist"]
+    names += ["claims", "cautions", "forms", "incomplete", "environment", "checklist"]
     assert {file.name for file in (study / "tables").iterdir()} == {f"{n}.{s}" for n in names for s in ("csv", "md", "tex")}
 
 
