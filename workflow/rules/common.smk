@@ -123,8 +123,8 @@ def image():
         )
     folders = [Path("results").resolve()]
     folders += [link.readlink() for link in CODE.iterdir()] if INSTALLED else [CODE]
-    if "GT_CORPUS_DIR" in os.environ:
-        folders.append(Path(os.environ["GT_CORPUS_DIR"]).absolute())
+    if texts := os.environ.get("GT_CORPUS_DIR"):
+        folders.append(Path(texts).absolute())
     if config["store"] != "none" and "://" not in str(config["store"]):
         folders.append(Path(str(config["store"])).absolute().parent)
     binds = [f"--bind {shlex.quote(str(folder))}" for folder in sorted(folders)]
