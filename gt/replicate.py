@@ -146,25 +146,25 @@ def begin(name: str, published: Path, out: Path, seeds: int | None = None) -> tu
     return note, read(folder)[called].commit is not None
 
 
-def under_way(name: str, published: Path, out: Path) -> Note | None:
-    """The replication of a claim that was begun in a project and is not kept with what it replicates; None without one.
+def begun_in(out: Path, name: str, study: str) -> Note | None:
+    """The replication of a claim that was begun in a project, of which there is one at most; None without one."""
+    notes = [validated(Note, read_sealed(file), file) for file in sorted((out / "config/replications").glob("*.json"))]
+    return next((own for own in notes if (own.of, own.claim) == (study, name)), None)
+
+
+def kept(note: Note, published: Path, out: Path) -> Replication | None:
+    """A replication that was begun in a project, if it is kept with what it replicates.
 
     ConfigError where another of its name is: of the same seeds, so that it would be no further one.
     """
-    study = read_plan(published / KEPT)[0].study
-    notes = [validated(Note, read_sealed(file), file) for file in sorted((out / "config/replications").glob("*.json"))]
-    kept = {own.name: own.judgement["registered"] for own in replications(published)}
-    for note in notes:
-        if (note.of, note.claim) != (study, name):
-            continue
-        if note.name not in kept:
-            return note
-        if [own["hash"] for own in kept[note.name]] != [own.hash for own in history(out / "config/claims").get(note.name, [])]:
-            raise ConfigError(
-                f"{published / FOLDER}: has a {note.name} that was begun in another project, of the same seeds. Begin one anew"
-                f" in another folder than {out}."
-            )
-    return None
+    found = next((own for own in replications(published) if own.name == note.name), None)
+    entered = [own.hash for own in history(out / "config/claims").get(note.name, [])]
+    if found and [own["hash"] for own in found.judgement["registered"]] != entered:
+        raise ConfigError(
+            f"{published / FOLDER}: has a {note.name} that was begun in another project, of the same seeds. Begin one anew in"
+            f" another folder than {out}."
+        )
+    return found
 
 
 def finish(note: Note, published: Path, out: Path) -> Replication | None:

@@ -28,7 +28,7 @@ from gt.dataset.tables import verdicts
 from gt.errors import ConfigError
 from gt.publish import restore
 from gt.records import MANIFEST, read_json, write_json
-from gt.replicate import Note, begin, finish, seeds_that_see, under_way
+from gt.replicate import Note, begin, begun_in, finish, kept, seeds_that_see
 from gt.report.claim_sections import claim_sections
 from gt.report.replicated import careful, replications_table, said, told
 from gt.study import Study, dumps
@@ -70,7 +70,7 @@ def claims(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept(claims: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published_once(claims: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published study of four seeds, with its verdicts."""
     root = tmp_path_factory.mktemp("published")
     study = records.plan(seeds=SEEDS, tokenizers=("char",), variants=dict.fromkeys(("GPT-2", "GF", "WS"), 0.0))
@@ -83,9 +83,9 @@ def kept(claims: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def published(kept: Path, tmp_path: Path) -> Path:
+def published(published_once: Path, tmp_path: Path) -> Path:
     """A copy, as somebody has it who was sent the folder."""
-    return Path(shutil.copytree(kept, tmp_path / "published/synthetic"))
+    return Path(shutil.copytree(published_once, tmp_path / "published/synthetic"))
 
 
 def judged_by(plan: Plan, runs: Path, out: Path, claims: Path) -> list[Json]:
@@ -266,14 +266,14 @@ def test_both_verdicts_are_kept_and_nothing_is_replaced(published: Path, tmp_pat
 
 def test_the_same_seeds_are_no_second_replication(published: Path, tmp_path: Path) -> None:
     """Begun in two projects, of which one kept its verdict first."""
-    begin("lower", published, tmp_path / "a", 3)
+    note, _ = begin("lower", published, tmp_path / "a", 3)
     replicated("lower", published, tmp_path / "b", seeds=3)
-    assert under_way("lower", published, tmp_path / "b") is None
+    own = kept(note, published, tmp_path / "b")
+    assert own is not None and own.name == note.name
     (tmp_path / "a/config/claims/registered.jsonl").unlink()
-    claims_again = load_claims(tmp_path / "a/config/claims")
-    registered(tmp_path / "a/config/claims", claims_again)
+    registered(tmp_path / "a/config/claims", load_claims(tmp_path / "a/config/claims"))
     with pytest.raises(ConfigError, match="has a lower-again-1 that was begun in another project, of the same seeds"):
-        under_way("lower", published, tmp_path / "a")
+        kept(note, published, tmp_path / "a")
 
 
 def test_a_second_verdict_that_differs_is_shown_beside_the_first(published: Path, claims: Path, tmp_path: Path) -> None:
@@ -346,13 +346,14 @@ def test_it_is_called_twice(published: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(call) == 2
     assert "lower-again-1 has no verdict yet. Train and judge it first" in capsys.readouterr().err
     assert main([*call, "--seeds", "5"]) == 2
-    assert "lower-again-1 was begun with 3" in capsys.readouterr().err
-    note = under_way("lower", published, tmp_path / "again")
-    assert note is not None
+    assert "lower-again-1 was begun in " in capsys.readouterr().err
+    note = begun_in(tmp_path / "again", "lower", "synthetic")
+    assert note is not None and kept(note, published, tmp_path / "again") is None
     train(tmp_path / "again", note)
-    assert main(call) == 0
-    assert "both verdicts are supported" in capsys.readouterr().out
-    assert under_way("lower", published, tmp_path / "again") is None
+    for _ in range(2):
+        assert main(call) == 0
+        assert "both verdicts are supported" in capsys.readouterr().out
+    assert [own.name for own in replications(published)] == ["lower-again-1"]
 
 
 def test_another_s_replication_that_is_damaged_is_named(published: Path, tmp_path: Path) -> None:

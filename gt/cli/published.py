@@ -114,18 +114,19 @@ def replicate(
     Called once, it writes a study and registers its claim, for Snakemake to train. Called again after that, it keeps the
     verdict beside the first, and says both.
     """
-    from gt.replicate import asked, begin, finish, under_way
+    from gt.replicate import asked, begin, begun_in, finish, kept
     from gt.report.replicated import begun, said
 
-    if (note := under_way(claim, published, out)) is None:
+    of, first, its = asked(claim, published)
+    if (note := begun_in(out, claim, of.study)) is None:
         note, committed = begin(claim, published, out, seeds)
         print(begun(note, out, committed))
         return
     todo = f"Train and judge it first: cd {out} && snakemake --cores all --config study={note.name}"
     if seeds is not None and seeds != len(note.seeds):
-        raise ConfigError(f"--seeds {seeds}: {note.name} was begun with {len(note.seeds)}. {todo}")
-    if (made := finish(note, published, out)) is None:
+        raise ConfigError(f"--seeds {seeds}: {note.name} was begun in {out} with {len(note.seeds)}. {todo}")
+    if (made := kept(note, published, out) or finish(note, published, out)) is None:
         raise ConfigError(f"{note.name} has no verdict yet. {todo}")
-    _, first, its = asked(claim, published)
     print("\n".join(said(its, first, made)))
     print(f"Kept in {published / 'replications'}. Where {claim} is in config/claims, `gt rebuild` writes it into the report.")
+    print("To replicate it once more, name another folder.")
