@@ -89,6 +89,7 @@ def rebuild_all(published: list[Path], templates: Path, paper: Path | None = Non
     """
     with tempfile.TemporaryDirectory() as folder:
         studies, jobs = [Path(folder) / own.name for own in published], os.cpu_count() or 1
+        _neighbours.cache_clear()  # what an earlier call saw may have changed
         # The largest first, so that no process waits for the last of them; a study is one process' work.
         largest = sorted(published, key=lambda own: -sum(file.stat().st_size for file in (own / KEPT).glob("*")))
         again = partial(_again, Path(folder), templates)
@@ -194,13 +195,13 @@ def published_in(folder: Path) -> dict[str, Study]:
     return {file.parents[1].name: archived(file.parent) for file in sorted(folder.glob(f"*/{KEPT}/{PLAN}.xz"))}
 
 
+# Read once by a process that makes one study's report after another.
+_neighbours = cache(published_in)
+
+
 def neighbours(published: Iterable[Path]) -> dict[Path, dict[str, Study]]:
     """What stands beside each of these, by their folder: read once, since each study asks for all others."""
     return {parent: published_in(parent) for parent in {own.parent for own in published}}
-
-
-# Of a process that makes one study's report after another.
-_neighbours = cache(published_in)
 
 
 def _report(

@@ -141,7 +141,13 @@ def _vertices(d: str) -> Iterator[tuple[float, float]]:
         numbers = [float(n) for n in re.findall(r"-?(?:\d+\.?\d*|\.\d+)", rest)]
         if command == "h" and abs(numbers[0]) < 0.05:  # a dot
             continue
-        pairs = {"h": [(n, 0.0) for n in numbers], "v": [(0.0, n) for n in numbers]}
-        for own in pairs.get(command, list(zip(numbers[::2], numbers[1::2], strict=True))):
+        match command:
+            case "h":
+                moves = [(n, 0.0) for n in numbers]
+            case "v":
+                moves = [(0.0, n) for n in numbers]
+            case _:
+                moves = list(zip(numbers[::2], numbers[1::2], strict=True))
+        for own in moves:
             x, y = own if command == "M" else (x + own[0], y + own[1])
             yield x, y
