@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gt.analysis.aggregate import MAIN
 from gt.analysis.claims import Place
 from gt.analysis.statistics import Difference, Estimate, mean_interval, paired_difference
+from gt.analysis.verdicts import VERDICTS
 from gt.artefacts import Cell
 from gt.errors import ConfigError, entry
 from gt.registry import metric as registered
@@ -308,6 +309,7 @@ class Facts:
         }
         n, own, plural = entry(what, known, f"nothing counts {what!r}.")
         if what == "claims" and verdict:
+            entry(verdict, dict.fromkeys(VERDICTS), f"there is no verdict {verdict!r}.")
             n = sum(row.verdict == verdict for row in judged)
         if what == "runs" and study:
             n = int(self.study(study).coverage["completed"])

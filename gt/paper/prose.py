@@ -38,6 +38,7 @@ class Prose:
         known = {*self.names, *self._named()}
         joined = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
         self.known = re.compile(rf"(?<![\w.])(?:{joined})(?![\w.]*\d)") if joined else re.compile("(?!)")
+        # A study of one word, such as gates, is a word of the language too.
         self.ids = {*self.facts.claims} | {name for name in self.facts.studies if "_" in name}
         self.environment = jinja2.Environment(
             undefined=jinja2.StrictUndefined, autoescape=False, finalize=self._finalized, keep_trailing_newline=False

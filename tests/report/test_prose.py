@@ -108,6 +108,7 @@ def test_names_and_formulas_have_digits(prose: Prose) -> None:
         ("{{ claim('C-4') }}", "C-4: there is no test 1 of it"),
         ("{{ setting('synthetic', 'GF', 'rate', tokenizer='char') }}", "a cell has no setting 'rate'"),
         ("{{ count('cows') }}", "nothing counts 'cows'"),
+        ("{{ count('claims', verdict='suported') }}", "there is no verdict 'suported'. Did you mean 'supported'?"),
         ("{{ mean('synthetic', 'GF', tokenizer='char', metric='gate/nothing') }}", "gate/nothing"),
         ("{{ mean() }}", "missing 2 required positional arguments"),
         ("{{ mean( }}", "unexpected"),
