@@ -114,7 +114,7 @@ def test_a_job_that_is_refused_is_not_tried_again_and_a_report_says_so(laborator
     runs = pd.read_parquet(study / "runs.parquet").set_index("variant")["status"]
     assert dict(runs) == {"OURS": "completed", "WIDE": "failed"}
     report = (study / "report.md").read_text()
-    assert "1 of 2 planned runs have completed; 1 failed." in report
+    assert "1 of 2 planned runs has completed; 1 failed." in report
     assert "too few for 4,096 tracks" in report
     # What was written in passing is not taken for done.
     stages = ("all", "pack", "train", "evaluate", "probe", "aggregate", "claims", "figures", "report", "track")
