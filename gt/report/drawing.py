@@ -18,7 +18,9 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 from gt.records import atomic_write
 from gt.report import text
 from gt.report.numbers import Panel, Results, Row, settings
-from gt.report.plot import INK, Plot
+from gt.report.plot import GREY as GREY
+from gt.report.plot import INK as INK
+from gt.report.plot import Plot
 from gt.report.svg import NAMED, small
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A6761D", "#8C8C8C")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Text and axes. The report replaces it by the colour of its own text.
 STYLE: Any = {
     "svg.hashsalt": "groundthink",
     "svg.fonttype": "none",
@@ -42,7 +43,6 @@ STYLE: Any = {
     "axes.axisbelow": True,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
 }
-GREY = "#8c8c8c"
 FAINT = "#c4c4c4"
 GRID: Any = {"color": GREY, "alpha": 0.25, "linewidth": 0.6}
 SHORT = FuncFormatter(lambda value, _: text.short(value))

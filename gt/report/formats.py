@@ -26,9 +26,9 @@ from markupsafe import Markup, escape
 from gt.errors import ConfigError
 from gt.records import atomic_write
 from gt.report.document import Block, Code, Document, Items, Picture, Section, Tabular, Terms, Text, spans, walk
+from gt.report.drawing import INK
 from gt.report.fonts import choose, explanation
 from gt.report.pages import FOLDER, Links, Page, pages, relative
-from gt.report.plot import INK
 from gt.report.svg import size
 from gt.report.tables import Table, markdown_words
 

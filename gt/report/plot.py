@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from gt.report.svg import AXES, COMMON, NAMESPACE, SERIES, outline
 
+# Text and axes, which the report gives the colour of its own text, and what stands behind.
 INK, GREY = "#24292f", "#8c8c8c"
 FONT = "DejaVu Sans"
 # Of words: what numbers and labels have, and titles.
