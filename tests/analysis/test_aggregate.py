@@ -20,6 +20,7 @@ import records
 from scipy import stats
 
 from gt.analysis import aggregate as aggregation
+from gt.analysis import reading
 from gt.analysis.aggregate import aggregate, followed
 from gt.analysis.reading import Record
 from gt.analysis.versions import versions
@@ -328,7 +329,7 @@ def test_one_record_is_in_memory_at_a_time_and_each_of_its_files_is_read_once(
 ) -> None:
     plan, runs, out = study(tmp_path)
     alive, most, read = set[int](), 0, Counter[Path]()
-    really_reads, really_opens = aggregation.read_record, Path.read_bytes
+    really_reads, really_opens = reading.read_record, Path.read_bytes
 
     def noted(folder: Path, run_id: str) -> Record:
         nonlocal most
@@ -342,7 +343,7 @@ def test_one_record_is_in_memory_at_a_time_and_each_of_its_files_is_read_once(
         read[path] += 1
         return really_opens(path)
 
-    monkeypatch.setattr(aggregation, "read_record", noted)
+    monkeypatch.setattr(reading, "read_record", noted)
     monkeypatch.setattr(Path, "read_bytes", counted)
     aggregate(records.planned(plan), runs, out)
     assert most <= 2  # the next is read before the last is let go

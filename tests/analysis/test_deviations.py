@@ -274,7 +274,7 @@ def test_a_trend_and_ranks_of_cells_take_what_diverged_as_the_worst(tmp_path: Pa
     own = one(tmp_path, study, {"test": "trend", "metric": "val/loss", "cells": names, "is": "rising"})
     assert own.p == pytest.approx(min(1.0, 2 * stats.page_trend_test(table).pvalue))
     assert (own.tests[0].n, len(own.tests[0].by_seed)) == (7, 6)
-    assert own.tests[0].words.endswith("slopes of the other seeds (runs diverged, which rank as the worst: WS.c.char, seed 2)")
+    assert own.tests[0].note == "slopes of the other seeds: runs diverged, which rank as the worst: WS.c.char, seed 2"
     ranks = {"test": "rank_correlation", "metric": "val/loss", "with": [1, 2, 3], "cells": names, "above": 0}
     own = one(tmp_path, study, ranks)
     expected = [stats.spearmanr(row, [1, 2, 3]).statistic for row in table]
@@ -387,7 +387,7 @@ def test_what_deviated_is_said_wherever_verdicts_are(tmp_path: Path, capsys: pyt
     rows = overview(claims, [study])
     assert counted(rows) == "Of 2 claims, 2 are deviated."
     shown = claims_table(rows).markdown()
-    assert "| deviated † | Registered on " in shown
+    assert "| deviated | Registered on " in shown
     assert "(and 1 other reason); else supported. |" in shown
     folders = ["--claims", str(claims), "--study", str(study)]
     assert main(["claims", *folders]) == 0
