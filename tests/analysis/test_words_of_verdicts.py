@@ -353,7 +353,7 @@ def test_where_runs_solve_a_task_or_do_not_their_counts_are_tested_beside_the_me
     assert found["D"].cautions.solved == []  # all of either kind
     rows = overview(tmp_path / "claims", [study])
     said = " ".join(cautions(rows[0].judgement or {}))
-    assert "from 0.9 on, GF 6 of 7, HY 0 of 7 and WS 7 of 7 solved it." in said
+    assert "From 0.9 on, GF 6 of 7, HY 0 of 7 and WS 7 of 7 solved it." in said
     assert "By McNemar's exact test of these counts, GF against HY p = 0.031 and GF against WS p = 1.000." in said
 
 
