@@ -17,8 +17,8 @@ from gt.report import text
 from gt.study import shortest
 
 Row = dict[str, Any]
-# Rows of a table that a report shows.
-LONGEST = 200
+# Rows of a table that a report shows, and of one that a reader may search.
+LONGEST, SEARCHED = 200, 2000
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class Table:
     @cached_property
     def abridged(self) -> Table:
         """What a reader sees of it: not more rows than are read. The CSV file has all."""
-        n = len(self.rows)
-        if n <= LONGEST:
+        n, most = len(self.rows), SEARCHED if self.search else LONGEST
+        if n <= most:
             return self
-        caption = f"{self.caption} The first {LONGEST} of {n:,} rows; `tables/{self.name}.csv` has all."
-        return replace(self, caption=caption, rows=self.rows[:LONGEST])
+        caption = f"{self.caption} The first {most:,} of {n:,} rows; `tables/{self.name}.csv` has all."
+        return replace(self, caption=caption, rows=self.rows[:most])
 
     def breaks(self) -> list[int]:
         """The rows that begin a group, but for the first."""

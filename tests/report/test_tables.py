@@ -261,3 +261,11 @@ def test_of_a_long_table_a_report_shows_the_first_rows_and_says_where_all_are(tm
     assert TABLE.abridged is TABLE
     shown = abridged(Document("", "", (Section("a", "", (Section("b", "", (Tabular(table),)), Tabular(TABLE))),)))
     assert shown.tables() == [table.abridged, TABLE]
+
+
+def test_a_table_that_a_reader_may_search_shows_more_rows() -> None:
+    rows = tuple({"a": i} for i in range(201))
+    shown, searched = (Table("t", "A caption.", (Column("a", "A"),), rows, search=own).abridged for own in (False, True))
+    assert len(shown.rows) == 200
+    assert "The first 200 of 201 rows" in shown.caption
+    assert searched.rows == rows
