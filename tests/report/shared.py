@@ -130,6 +130,13 @@ def read_back(svg: str) -> list[tuple[dict[str, str], dict[str, list[tuple[float
     return found
 
 
+def resolution(svg: str) -> float:
+    """What the tenth of a unit, to which places are written, is in the numbers of the first axis along x."""
+    (said, *_) = (own for group in ElementTree.fromstring(svg).iter() if (own := group.get("data-axes")))
+    left, _, right, _, x0, x1, *_ = said.split("|")
+    return 0.1 * (float(x1) - float(x0)) / (float(right) - float(left))
+
+
 def _value(at: float, start: float, end: float, low: float, high: float, kind: str) -> float:
     share = (at - start) / (end - start)
     return low * (high / low) ** share if kind == "log" else low + share * (high - low)

@@ -12,7 +12,7 @@ import pytest
 import records
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shared import make, overhang, plan_of_rates, read_back, words_on, write_run
+from shared import make, overhang, plan_of_rates, read_back, resolution, words_on, write_run
 
 from gt.analysis.verdicts import TESTED, overview
 from gt.report import claim_figures, drawing, figures
@@ -69,8 +69,8 @@ def test_a_claim_s_drawing_has_every_seed_its_mean_and_its_interval(study: Path)
     (row, *_) = overview(study.parent / "claims", [study])
     assert row.judgement is not None
     (test,) = row.judgement["tests"]
-    ((_, series),) = read_back(claim_figures._forest(row.claim.predicate, [("own", row.judgement)]).svg)
-    far = abs(test["upper"] - test["lower"]) / 100
+    svg = claim_figures._forest(row.claim.predicate, [("own", row.judgement)]).svg
+    ((_, series),), far = read_back(svg), resolution(svg)
     assert [x for x, _ in series["own|95 % interval"]] == pytest.approx([test["lower"], test["upper"]], abs=far)
     assert [x for x, _ in series["own|mean"]] == pytest.approx([test["estimate"]] * 2, abs=far)
     seeds = "|".join(test["by_seed"])
