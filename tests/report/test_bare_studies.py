@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Json, Callable[[Json, Path], None], str]] = {
     ),
     "all diverged": (plan(), each("diverged"), "0 of 15 planned runs have completed; 15 diverged."),
     "all failed": (plan(), each("failed"), "0 of 15 planned runs have completed; 15 failed."),
-    "one run of many": (plan(), first_alone, "1 of 15 planned runs have completed; 14 missing."),
+    "one run of many": (plan(), first_alone, "1 of 15 planned runs has completed; 14 missing."),
     "one run": (plan(1, {"GPT-2": 0.0}), each("completed"), "1 of 1 planned run has completed."),
     "one cell": (plan(3, {"GPT-2": 0.0}), each("completed"), "3 of 3 planned runs have completed."),
     "one seed": (plan(1), each("completed"), "5 of 5 planned runs have completed."),
