@@ -114,7 +114,7 @@ def test_compute_is_summed_over_the_manifests_and_shared_devices_are_shared(tmp_
     words = checklist.compute([load(make(tmp_path, plan))])
     assert "512,000 tokens and 1.54e+12 FLOPs" in words
     # two runs of two hours, side by side
-    assert "2 runs of 2 took 2 h 00 min of their devices" in words
+    assert "2 runs of 2 took 2 h 00 min of devices, of which runs that shared one have their shares" in words
     assert "shares: $4.00 at $2 an hour." in words
     assert "The devices drew 1.00 kWh for the 2 runs of which that is known." in words
 
