@@ -17,6 +17,7 @@ from gt.fetch import bring, fetch
 from gt.fingerprint import code_of_training
 from gt.records import MANIFEST, PROBES, RECORD, SPEC, file_sums, read_json, write_json, write_sealed
 from gt.stage import damaged, left_behind, made, outdated, put_away
+from gt.wanted import Wanted
 
 HELD_OUT = "evaluations/held_out.json"
 
@@ -69,15 +70,15 @@ def test_what_a_pack_has_left_of_a_run_that_failed_is_given_up(tmp_path: Path) -
 
 def test_what_is_staged_counts_as_made_only_where_it_is_of_now(tmp_path: Path) -> None:
     spec, staged = run_spec(), tmp_path / "staged"
-    assert made(staged, [spec], tmp_path, []) == {}
+    assert made(staged, Wanted((spec,)), tmp_path) == {}
     record(staged)
     write(staged / "manifest.json", records.manifest(spec, code={"gt.models.lm": "of another version"}))
-    assert made(staged, [spec], tmp_path, []) == {}
+    assert made(staged, Wanted((spec,)), tmp_path) == {}
     write(staged / "manifest.json", records.manifest(spec, code=code_of_training(spec)))
-    assert made(staged, [spec], tmp_path, []) == {"train": list(RECORD)}
-    assert made(staged, [run_spec(seed=spec.seed + 1)], tmp_path, []) == {}
+    assert made(staged, Wanted((spec,)), tmp_path) == {"train": list(RECORD)}
+    assert made(staged, Wanted((run_spec(seed=spec.seed + 1),)), tmp_path) == {}
     write_json(staged / PROBES, {"of": "no form"})
-    assert made(staged, [spec], tmp_path, []) == {"train": list(RECORD)}
+    assert made(staged, Wanted((spec,)), tmp_path) == {"train": list(RECORD)}
 
 
 def test_that_a_run_is_current_takes_each_of_its_documents_once_and_the_manifest_twice(
@@ -93,7 +94,7 @@ def test_that_a_run_is_current_takes_each_of_its_documents_once_and_the_manifest
         return really(path)
 
     monkeypatch.setattr(Path, "read_bytes", counted)
-    assert outdated(run, [spec], tmp_path, []) == set()
+    assert outdated(run, Wanted((spec,)), tmp_path) == set()
     assert read == {MANIFEST: 2, SPEC: 1, HELD_OUT: 1, PROBES: 1}
 
 
