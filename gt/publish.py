@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from gt.analysis.aggregate import aggregate
@@ -93,7 +94,9 @@ def rebuild_all(published: list[Path], templates: Path, paper: Path | None = Non
         # The largest first, so that no process waits for the last of them; a study is one process' work.
         largest = sorted(published, key=lambda own: -sum(file.stat().st_size for file in (own / KEPT).glob("*")))
         again = partial(_again, Path(folder), templates)
-        with ProcessPoolExecutor(jobs) if len(published) > 1 and jobs > 1 else nullcontext() as pool:
+        several = len(published) > 1 and jobs > 1
+        # Not forked: a process that has threads, as Arrow's and torch's, leaves its locks to a fork as they are.
+        with ProcessPoolExecutor(jobs, get_context("spawn")) if several else nullcontext() as pool:
             for _ in progress((pool.map if pool else map)(again, largest), "reports", "study", len(largest)):
                 pass
         if len(studies) > 1:

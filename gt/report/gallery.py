@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import matplotlib
@@ -43,7 +44,8 @@ def draw(study_dir: Path, jobs: int = 1, png: bool = True) -> None:
     if jobs == 1:
         drawn = part(0)
     else:
-        with ProcessPoolExecutor(jobs) as pool:
+        # Not forked: a process that has threads, as Arrow's, leaves its locks to a fork as they are.
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             drawn = set().union(*pool.map(part, range(jobs)))
     for path in folder.iterdir():
         if path.name not in drawn:
